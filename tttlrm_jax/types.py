@@ -69,7 +69,7 @@ class Splats:
     quaternion: Float[Array, "*batch gaussian 4"]
     scale: Float[Array, "*batch gaussian 3"]
     opacity: Float[Array, "*batch gaussian"]
-    features: Float[Array, "*batch gaussian ..."]
+    features: Float[Array, "..."]  # *batch gaussian channel, or *batch gaussian coefficient 3
 
 
 @flax.struct.dataclass
