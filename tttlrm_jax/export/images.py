@@ -1,0 +1,29 @@
+"""Float images to bytes, crisp enlargement, PNG."""
+
+import io
+
+import numpy as np
+from PIL import Image
+
+
+def to_uint8(image) -> np.ndarray:
+    """[0, 1] to 0..255, rounded and clipped; NaN becomes 0. Any shape."""
+    scaled = np.nan_to_num(np.asarray(image, np.float32), nan=0.0) * 255
+    return np.rint(scaled.clip(0, 255)).astype(np.uint8)
+
+
+def enlarge(image: np.ndarray, factor: int) -> np.ndarray:
+    """Repeats every pixel `factor` times in both directions; [..., height, width, channel]."""
+    return image.repeat(factor, axis=-3).repeat(factor, axis=-2)
+
+
+def enlargement(height: int, width: int, wanted: int) -> int:
+    """The smallest whole factor that brings the longer side to `wanted` pixels (1 if it is)."""
+    return max(1, -(-wanted // max(height, width)))
+
+
+def png_bytes(image: np.ndarray) -> bytes:
+    """A uint8 image [height, width, 3] as PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()

@@ -1,0 +1,69 @@
+"""H.264 video that plays everywhere: yuv420p, even sizes, index at the front."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+
+from tttlrm_jax.errors import InputError
+from tttlrm_jax.export.images import enlarge, enlargement, to_uint8
+
+MAX_CRF = 18  # visually lossless for H.264
+MIN_SIDE = 384  # pixels; smaller renderings are enlarged by a whole factor, pixels kept crisp
+
+
+def write_video(
+    path: Path | str, frames: Iterable, *, frames_per_second: float = 24, min_side: int = MIN_SIDE
+) -> int:
+    """Writes frames [height, width, 3] in [0, 1], one size, and returns how many there were.
+
+    Frames are taken one by one, so a generator needs no memory for the whole film. A last odd row
+    or column is doubled, since yuv420p halves the colour resolution. Raises InputError if there
+    are no frames or their sizes differ.
+    """
+    writer, first_shape, count = None, None, 0
+    try:
+        for frame in frames:
+            pixels = to_uint8(frame)
+            if writer is None:
+                first_shape = pixels.shape
+                writer = _open(path, _even(_enlarged(pixels, min_side)), frames_per_second)
+            if pixels.shape != first_shape:
+                raise InputError.of(
+                    f"frames[{count}].shape", pixels.shape, f"differs from {first_shape}",
+                    "give frames of one size",
+                )  # fmt: skip
+            writer.send(np.ascontiguousarray(_even(_enlarged(pixels, min_side))))
+            count += 1
+    finally:
+        if writer is not None:
+            writer.close()
+    if writer is None:
+        raise InputError("frames=[] hold no picture; give at least one")
+    return count
+
+
+def _open(path, frame: np.ndarray, frames_per_second: float):
+    writer = imageio_ffmpeg.write_frames(
+        str(path),
+        size=(frame.shape[1], frame.shape[0]),
+        fps=frames_per_second,
+        codec="libx264",
+        pix_fmt_out="yuv420p",
+        macro_block_size=1,
+        quality=None,
+        ffmpeg_log_level="error",
+        output_params=["-crf", str(MAX_CRF), "-movflags", "+faststart"],
+    )
+    writer.send(None)
+    return writer
+
+
+def _enlarged(pixels: np.ndarray, min_side: int) -> np.ndarray:
+    return enlarge(pixels, enlargement(*pixels.shape[:2], min_side))
+
+
+def _even(pixels: np.ndarray) -> np.ndarray:
+    height, width = pixels.shape[:2]
+    return np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")

@@ -1,0 +1,63 @@
+"""Which Gaussians may be written to a file, and how large they count.
+
+Viewers blend whatever they read, and one NaN blackens a whole frame. A Gaussian is therefore
+written only if all its values are finite and its quaternion is not zero; an opacity logit of -inf
+(invisible) falls under this rule. A logit above `MAX_OPACITY_LOGIT` (opacity 1 in float32), +inf
+included, is written as that limit. Nothing else is changed.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from tttlrm_jax.errors import InputError
+from tttlrm_jax.types import Gaussians
+
+MAX_OPACITY_LOGIT = 30.0
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportCount:
+    """What became of the Gaussians of a scene on the way into a file."""
+
+    num_written: int
+    num_invalid: int  # dropped: a value was not finite or the quaternion was zero
+    num_transparent: int  # dropped: opacity not above the wanted threshold
+
+
+def writable(gaussians: Gaussians, min_opacity: float = 0.0) -> tuple[Gaussians, ExportCount]:
+    """The Gaussians of one scene that a file may hold, as float32 NumPy arrays, in their order.
+
+    `min_opacity` in [0, 1): Gaussians whose opacity does not exceed it are dropped. Raises
+    InputError for a batch of scenes and for a threshold out of range.
+    """
+    if np.ndim(gaussians.mean) != 2:
+        raise InputError.of(
+            "gaussians.mean.shape", np.shape(gaussians.mean), "is not [gaussian, 3]",
+            "export one scene at a time",
+        )  # fmt: skip
+    if not 0.0 <= min_opacity < 1.0:
+        raise InputError.of("min_opacity", min_opacity, "is outside [0, 1)", "use e.g. 0.01")
+    arrays = {
+        field.name: np.asarray(getattr(gaussians, field.name), np.float32)
+        for field in dataclasses.fields(gaussians)
+    }
+    arrays["opacity_logit"] = np.minimum(arrays["opacity_logit"], np.float32(MAX_OPACITY_LOGIT))
+    valid = np.any(arrays["quaternion"] != 0, axis=-1)
+    for value in arrays.values():
+        valid &= np.isfinite(value).reshape(len(value), -1).all(axis=-1)
+    visible = opacity(arrays["opacity_logit"]) > min_opacity
+    keep = valid & visible
+    count = ExportCount(int(keep.sum()), int((~valid).sum()), int((valid & ~visible).sum()))
+    return Gaussians(**{name: value[keep] for name, value in arrays.items()}), count
+
+
+def opacity(opacity_logit: np.ndarray) -> np.ndarray:
+    """The logistic function, without overflow."""
+    return np.exp(-np.logaddexp(0.0, -opacity_logit.astype(np.float64)))
+
+
+def importance_order(gaussians: Gaussians) -> np.ndarray:
+    """Indices by descending opacity times volume: what a viewer should load first."""
+    log_volume = np.asarray(gaussians.log_scale, np.float64).sum(axis=-1)
+    return np.argsort(-np.exp(log_volume) * opacity(np.asarray(gaussians.opacity_logit)))
