@@ -1,1 +1,37 @@
+"""Complete models: parts assembled, parameters defined."""
 
+from flax import nnx
+
+from tttlrm_jax.config import ModelConfig, Plan
+from tttlrm_jax.models.lvsm import LVSM
+from tttlrm_jax.models.tttlrm import TTTLRM, gaussian_usage, prune, published_ratios
+from tttlrm_jax.types import Gaussians, Views
+
+MODELS = {"tttlrm": TTTLRM, "lvsm": LVSM}
+
+
+def build_model(config: ModelConfig, seed: int = 0) -> nnx.Module:
+    """The model that `config.kind` names, randomly initialised."""
+    return MODELS[config.kind](config, rngs=nnx.Rngs(seed))
+
+
+def abstract_model(config: ModelConfig) -> nnx.Module:
+    """The model with shapes and dtypes in place of arrays: costs no memory."""
+    return nnx.eval_shape(lambda: build_model(config))
+
+
+def reconstruct(
+    model: TTTLRM,
+    inputs: Views,
+    virtual: Views | None = None,
+    plan: Plan = "full",
+    chunk_views: int = 1,
+) -> Gaussians:
+    """Gaussians `[batch, gaussian]` of posed views, before pruning; see `TTTLRM.__call__`."""
+    return model(inputs, virtual, plan=plan, chunk_views=chunk_views)
+
+
+__all__ = [
+    "LVSM", "MODELS", "TTTLRM", "abstract_model", "build_model", "gaussian_usage", "prune",
+    "published_ratios", "reconstruct",
+]  # fmt: skip

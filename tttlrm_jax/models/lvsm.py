@@ -1,0 +1,81 @@
+"""LaCT view synthesis ("TTT-LVSM", arXiv 2505.23884): posed images to pixels of new views.
+
+The blocks are those of tttLRM; target tokens carry a pose and no image, and decode to RGB.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from tttlrm_jax.config import ModelConfig
+from tttlrm_jax.models.trunk import check_cameras, check_views, plan_operations
+from tttlrm_jax.nn.block import initial_states, run_blocks, stack_blocks
+from tttlrm_jax.nn.layers import LayerNorm, linear
+from tttlrm_jax.nn.tokens import patchify, pose_only_image, posed_image, unpatchify
+from tttlrm_jax.ttt import LayerState, Operation
+from tttlrm_jax.types import Cameras, Views
+
+INPUT_CHANNELS = 12
+
+
+class LVSM(nnx.Module):
+    """Tokenizer, blocks (stacked on a leading layer axis) and RGB decoder."""
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+        patch_area = config.patch_size**2
+        self.tokenizer = linear(INPUT_CHANNELS * patch_area, config.d_model, config, rngs=rngs)
+        self.input_norm = LayerNorm(config.d_model, config)
+        self.blocks = stack_blocks(config, rngs)
+        self.decoder_norm = LayerNorm(config.d_model, config)
+        self.decoder_linear = linear(config.d_model, 3 * patch_area, config, rngs=rngs)
+        self.config = config
+
+    def tokenize(self, views: Views) -> Float[Array, "batch view token d_model"]:
+        """Tokens of input views."""
+        check_views(views, self.config.patch_size)
+        return self._embed(posed_image(views.image, views.cameras))
+
+    def tokenize_targets(self, cameras: Cameras) -> Float[Array, "batch view token d_model"]:
+        """Tokens of views to synthesise: a pose, and zeros for the image."""
+        check_cameras(cameras, self.config.patch_size)
+        return self._embed(pose_only_image(cameras))
+
+    def __call__(
+        self, inputs: Views, targets: Cameras
+    ) -> Float[Array, "batch view height width 3"]:
+        """Images in [0, 1] of the target cameras, in one pass over all tokens."""
+        tokens = jnp.concatenate([self.tokenize(inputs), self.tokenize_targets(targets)], axis=1)
+        num_input = inputs.image.shape[1]
+        operations = plan_operations("full", num_input, tokens.shape, num_input)
+        tokens, _ = run_blocks(self.blocks, tokens, operations, remat=self.config.remat)
+        return self.decode(tokens[:, num_input:], targets)
+
+    def reconstruct(self, inputs: Views) -> LayerState:
+        """Writes the input views into fast weights; the state has a leading layer axis."""
+        tokens = self.tokenize(inputs)
+        count = tokens.shape[1] * tokens.shape[2]
+        operations = (Operation(0, count, update=True, persist=True, apply=True),)
+        state = initial_states(self.blocks, tokens.shape[0])
+        return run_blocks(self.blocks, tokens, operations, state, self.config.remat)[1]
+
+    def render(
+        self, state: LayerState, targets: Cameras
+    ) -> Float[Array, "batch view height width 3"]:
+        """Reads the fast weights for each target camera, one view at a time."""
+        tokens = self.tokenize_targets(targets)
+        operations = (Operation(0, tokens.shape[2], apply=True),)
+
+        def one_view(view):
+            return run_blocks(self.blocks, view[:, None], operations, state)[0][:, 0]
+
+        tokens = jnp.moveaxis(jax.lax.map(one_view, jnp.moveaxis(tokens, 1, 0)), 0, 1)
+        return self.decode(tokens, targets)
+
+    def decode(self, tokens: Array, targets: Cameras) -> Array:
+        """`sigmoid(linear(norm(tokens)))` as images."""
+        pixels = jax.nn.sigmoid(self.decoder_linear(self.decoder_norm(tokens)))
+        return unpatchify(pixels, targets.height, targets.width, self.config.patch_size)
+
+    def _embed(self, image: Array) -> Array:
+        return self.input_norm(self.tokenizer(patchify(image, self.config.patch_size)))

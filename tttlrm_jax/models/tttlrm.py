@@ -1,0 +1,133 @@
+"""tttLRM (arXiv 2602.20160): posed images to Gaussians through fast weights.
+
+Input views write the fast weights of every layer; virtual views, whose pixels carry the
+predicted Gaussians, read them. Where the virtual views are the input views themselves their
+tokens pass through the same computation as the input tokens, so they are computed once.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from tttlrm_jax.config import ModelConfig, Plan
+from tttlrm_jax.decoders import GaussianDecoder
+from tttlrm_jax.errors import InputError
+from tttlrm_jax.models.trunk import check_views, plan_operations
+from tttlrm_jax.nn.block import run_blocks, stack_blocks
+from tttlrm_jax.nn.layers import LayerNorm, linear
+from tttlrm_jax.nn.tokens import patchify, posed_image
+from tttlrm_jax.types import Cameras, Gaussians, Views
+
+INPUT_CHANNELS = 12
+MANY_VIEWS = 64  # from here on the published pruning keeps fewer
+
+
+class TTTLRM(nnx.Module):
+    """Tokenizer, blocks (stacked on a leading layer axis) and Gaussian decoder."""
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+        patch_features = INPUT_CHANNELS * config.patch_size**2
+        self.tokenizer = linear(patch_features, config.d_model, config, rngs=rngs)
+        self.input_norm = LayerNorm(config.d_model, config)
+        self.blocks = stack_blocks(config, rngs)
+        self.decoder = GaussianDecoder(config, rngs=rngs)
+        self.config = config
+
+    def tokenize(self, views: Views) -> Float[Array, "batch view token d_model"]:
+        """Patch tokens after the input norm."""
+        check_views(views, self.config.patch_size)
+        patches = patchify(posed_image(views.image, views.cameras), self.config.patch_size)
+        return self.input_norm(self.tokenizer(patches))
+
+    def __call__(
+        self,
+        inputs: Views,
+        virtual: Views | None = None,
+        *,
+        virtual_indices: Int[Array, "batch virtual"] | None = None,
+        plan: Plan = "full",
+        chunk_views: int = 1,
+    ) -> Gaussians:
+        """Gaussians `[batch, virtual view x height x width]`, before pruning.
+
+        Virtual views are the inputs by default, the inputs that `virtual_indices` selects, or
+        any posed images of the input size given as `virtual`. `chunk_views` is the number of
+        views per update of the sequential plan.
+
+        Raises InputError for sizes that are not a multiple of the patch, or a chunk that does
+        not divide the input views.
+        """
+        if virtual is not None and virtual_indices is not None:
+            raise InputError("virtual and virtual_indices are both given; give one of them")
+        tokens = self.tokenize(inputs)
+        num_input = tokens.shape[1]
+        if virtual is not None:
+            _check_same_size(inputs.cameras, virtual.cameras)
+            tokens = jnp.concatenate([tokens, self.tokenize(virtual)], axis=1)
+        operations = plan_operations(plan, num_input, tokens.shape, chunk_views)
+        tokens, _ = run_blocks(self.blocks, tokens, operations, remat=self.config.remat)
+        if virtual is not None:
+            return self.decoder(tokens[:, num_input:], virtual.cameras)
+        if virtual_indices is None:
+            return self.decoder(tokens, inputs.cameras)
+        tokens = _select_views(tokens, virtual_indices)
+        cameras = jax.tree.map(lambda x: _select_views(x, virtual_indices), inputs.cameras)
+        return self.decoder(tokens, cameras)
+
+
+def _select_views(x, indices):
+    index = indices.reshape(*indices.shape, *(1,) * (x.ndim - 2))
+    return jnp.take_along_axis(x, index, axis=1)
+
+
+def _check_same_size(inputs: Cameras, virtual: Cameras) -> None:
+    if (inputs.height, inputs.width) != (virtual.height, virtual.width):
+        raise InputError(
+            f"virtual view size={virtual.height}x{virtual.width} differs from the input views' "
+            f"{inputs.height}x{inputs.width}; resize the virtual views"
+        )
+
+
+def keep_counts(num_gaussians: int, keep_ratio: float, random_ratio: float) -> tuple[int, int]:
+    """How many Gaussians pruning keeps by opacity, and how many of the others at random."""
+    for field, value in (("keep_ratio", keep_ratio), ("random_ratio", random_ratio)):
+        if not 0 <= value <= 1:
+            raise InputError.of(field, value, "is not in [0, 1]", "give a share of the Gaussians")
+    keep = int(keep_ratio * num_gaussians)
+    return keep, min(int((1 - keep_ratio) * random_ratio * num_gaussians), num_gaussians - keep)
+
+
+def published_ratios(num_input_views: int) -> tuple[float, float]:
+    """`keep_ratio, random_ratio` of the published configuration for this many input views."""
+    return (0.3, 0.05) if num_input_views >= MANY_VIEWS else (0.4, 0.1)
+
+
+def prune(
+    gaussians: Gaussians,
+    keep_ratio: float = 0.4,
+    random_ratio: float = 0.1,
+    key: Array | None = None,
+) -> Gaussians:
+    """Keeps the most opaque share and a random share of the rest.
+
+    `gaussians` has axes `[batch, gaussian]`; the result is ordered by descending opacity, then
+    the random ones. Random positions in the sorted remainder are the same for all scenes of the
+    batch, and need `key` unless `random_ratio` is 0.
+    """
+    num_gaussians = gaussians.opacity_logit.shape[1]
+    num_keep, num_random = keep_counts(num_gaussians, keep_ratio, random_ratio)
+    order = jnp.argsort(-gaussians.opacity_logit, axis=1, stable=True)
+    kept = order[:, :num_keep]
+    if num_random:
+        if key is None:
+            raise InputError("prune key=None but random_ratio is not 0; give a random key")
+        lucky = jax.random.permutation(key, num_gaussians - num_keep)[:num_random]
+        kept = jnp.concatenate([kept, order[:, num_keep:][:, lucky]], axis=1)
+    return jax.tree.map(lambda x: _select_views(x, kept), gaussians)
+
+
+def gaussian_usage(gaussians: Gaussians, threshold: float = 0.001) -> Float[Array, " batch"]:
+    """Share of each scene's Gaussians whose opacity exceeds `threshold`."""
+    opacity = jax.nn.sigmoid(gaussians.opacity_logit)
+    return jnp.mean((opacity > threshold).astype(opacity.dtype), axis=1)

@@ -1,0 +1,114 @@
+"""One block: window attention, TTT layer, MLP, each `x + f(LayerNorm(x))`; and the trunk."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from flax import nnx
+from jaxtyping import Array, Float
+
+from tttlrm_jax.config import ModelConfig
+from tttlrm_jax.nn.attention import WindowAttention
+from tttlrm_jax.nn.layers import LINEAR_INIT_STD, MLP, LayerNorm
+from tttlrm_jax.nn.ttt_layer import TTTLayer
+from tttlrm_jax.ttt import LayerState, Operation
+
+SUBLAYERS_PER_BLOCK = 3
+
+
+class Block(nnx.Module):
+    """Tokens are `[batch, view, token, d_model]`: attention sees one view, the TTT layer all.
+
+    The operations of the TTT layer must emit one output per token, in token order.
+    """
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+        std = LINEAR_INIT_STD
+        if config.kind == "lvsm":
+            std /= (SUBLAYERS_PER_BLOCK * config.num_layers) ** 0.5
+        self.attention_norm = LayerNorm(config.d_model, config)
+        self.attention = WindowAttention(config, projection_std=std, rngs=rngs)
+        self.ttt_norm = LayerNorm(config.d_model, config)
+        self.ttt = TTTLayer(config, projection_std=std, rngs=rngs)
+        self.mlp_norm = LayerNorm(config.d_model, config)
+        self.mlp = MLP(config, projection_std=std, rngs=rngs)
+
+    def attention_branch(self, x: Array) -> Array:
+        return self.attention(self.attention_norm(x)).astype(x.dtype)
+
+    def ttt_branch(self, x, operations, state) -> tuple[Array, LayerState]:
+        batch, view, token, d_model = x.shape
+        flat = self.ttt_norm(x).reshape(batch, view * token, d_model)
+        out, state = self.ttt(flat, operations, state)
+        return out.reshape(x.shape).astype(x.dtype), state
+
+    def mlp_branch(self, x: Array) -> Array:
+        return self.mlp(self.mlp_norm(x)).astype(x.dtype)
+
+    def __call__(
+        self,
+        x: Float[Array, "batch view token d_model"],
+        operations: tuple[Operation, ...],
+        state: LayerState,
+    ) -> tuple[Float[Array, "batch view token d_model"], LayerState]:
+        x = x + self.attention_branch(x)
+        branch, state = self.ttt_branch(x, operations, state)
+        x = x + branch
+        return x + self.mlp_branch(x), state
+
+
+def stack_blocks(config: ModelConfig, rngs: nnx.Rngs) -> Block:
+    """Blocks with a leading layer axis on every parameter."""
+
+    @nnx.split_rngs(splits=config.num_layers)
+    @nnx.vmap(in_axes=(0,), out_axes=0)
+    def make(rngs: nnx.Rngs) -> Block:
+        return Block(config, rngs=rngs)
+
+    return make(rngs)
+
+
+def rematerialised(body: Callable, policy: str) -> Callable:
+    """Wraps one layer in `jax.checkpoint` by a named policy.
+
+    `none` stores every intermediate, `dots` only the results of matrix products without batch
+    axes (the linear layers), `block` only the block's input.
+    """
+    if policy == "none":
+        return body
+    policies = jax.checkpoint_policies
+    saved = {
+        "block": policies.nothing_saveable,
+        "dots": policies.dots_with_no_batch_dims_saveable,
+    }[policy]
+    return jax.checkpoint(body, policy=saved, prevent_cse=False)
+
+
+def initial_states(blocks: Block, batch: int) -> LayerState:
+    """States of all layers before any update, with a leading layer axis."""
+    graph, params = nnx.split(blocks)
+    return jax.vmap(lambda p: nnx.merge(graph, p).ttt.initial_state(batch))(params)
+
+
+def run_blocks(
+    blocks: Block,
+    x: Float[Array, "batch view token d_model"],
+    operations: tuple[Operation, ...],
+    state: Any | None = None,
+    remat: str = "none",
+) -> tuple[Float[Array, "batch view token d_model"], Any]:
+    """Scans all layers over the tokens; `state` has a leading layer axis.
+
+    Without `state` every layer starts from its learned initial weights. The returned state is
+    that after the operations: with it the function is one step of a stream.
+    """
+    graph, params = nnx.split(blocks)
+
+    def body(x, layer):
+        layer_params, layer_state = layer
+        block = nnx.merge(graph, layer_params)
+        if layer_state is None:
+            layer_state = block.ttt.initial_state(x.shape[0])
+        return block(x, operations, layer_state)
+
+    return jax.lax.scan(rematerialised(body, remat), x, (params, state))

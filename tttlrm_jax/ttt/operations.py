@@ -1,0 +1,172 @@
+"""Which tokens update the fast weights and which read them, in what order.
+
+The models' plans are lists of operations over one token sequence: input tokens first, then
+query tokens.
+"""
+
+import dataclasses
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from tttlrm_jax.errors import InputError
+from tttlrm_jax.ttt.fast_weights import (
+    FastWeights,
+    TokenRates,
+    apply_fast_mlp,
+    ascent_direction,
+    column_norms,
+    renormalise,
+)
+from tttlrm_jax.ttt.rules.base import UpdateRule
+from tttlrm_jax.types import typechecked
+
+
+@dataclasses.dataclass(frozen=True)
+class Operation:
+    """One operation on the tokens `[start, end)`.
+
+    `update` derives new weights from the range; with `persist` they become the persistent ones,
+    otherwise they live inside this operation only. `apply` emits `f(q)` of the range, with the
+    weights current in this operation.
+    """
+
+    start: int
+    end: int
+    update: bool = False
+    persist: bool = False
+    apply: bool = False
+
+
+@flax.struct.dataclass
+class LayerState:
+    """What one TTT layer hands from one operation to the next."""
+
+    weights: FastWeights  # the persistent fast weights
+    target_norm: FastWeights  # unit norms of the initial weights, constant
+    rule_state: Any  # owned by the update rule
+
+
+def initial_state(weights: FastWeights, rule: UpdateRule) -> LayerState:
+    """State before any update. The target norms are constants of differentiation."""
+    return LayerState(
+        weights=weights,
+        target_norm=jax.lax.stop_gradient(column_norms(weights)),
+        rule_state=rule.init(weights),
+    )
+
+
+def full_plan(num_input: int, num_token: int) -> tuple[Operation, ...]:
+    """Updates once with all `num_input` tokens, then reads all `num_token`."""
+    return (
+        Operation(0, num_input, update=True, persist=True),
+        Operation(0, num_token, apply=True),
+    )
+
+
+def sequential_plan(num_input: int, num_token: int, chunk: int) -> tuple[Operation, ...]:
+    """Updates chunk by chunk, then every token reads the final weights (not causal).
+
+    Raises InputError if `num_input` is not a multiple of `chunk`.
+    """
+    if chunk <= 0 or num_input % chunk:
+        raise InputError(
+            f"chunk tokens={chunk} do not divide input tokens={num_input}; use a divisor of the "
+            f"number of input views"
+        )
+    updates = (
+        Operation(start, start + chunk, update=True, persist=True)
+        for start in range(0, num_input, chunk)
+    )
+    return (*updates, Operation(0, num_token, apply=True))
+
+
+@typechecked
+def update_state(
+    state: LayerState,
+    key: Float[Array, "batch head token d_head"],
+    value: Float[Array, "batch head token d_head"],
+    rates: TokenRates,
+    rule: UpdateRule,
+    dtype,
+    *,
+    persist: bool = True,
+) -> LayerState:
+    """One chunk's update. Without `persist`, only `rule_state` of the result is to be kept."""
+    grad = ascent_direction(state.weights, key, value, rates, dtype)
+    delta, rule_state = rule.update(grad, state.rule_state, state.weights)
+    weights = jax.tree.map(jnp.add, state.weights, delta)
+    weights = renormalise(weights, state.target_norm)
+    if persist:
+        rule_state = rule.commit(rule_state, weights)
+    return state.replace(weights=weights, rule_state=rule_state)
+
+
+@typechecked
+def run_operations(
+    state: LayerState,
+    query: Float[Array, "batch head token d_head"],
+    key: Float[Array, "batch head token d_head"],
+    value: Float[Array, "batch head token d_head"],
+    rates: TokenRates,
+    operations: tuple[Operation, ...],
+    rule: UpdateRule,
+    dtype,
+) -> tuple[Float[Array, "batch head out d_head"], LayerState]:
+    """Runs the operations in order; outputs of applying ones are concatenated in that order.
+
+    Runs of persistent updates over adjacent chunks of one length are scanned, so that compile
+    time does not grow with their number.
+    """
+    outputs = []
+    for group in _scannable_groups(operations):
+        if len(group) > 1:
+            state = _scan_updates(state, key, value, rates, group, rule, dtype)
+            continue
+        (op,) = group
+        tokens = slice(op.start, op.end)
+        current = state
+        if op.update:
+            chunk = jax.tree.map(lambda x, t=tokens: x[:, :, t], (key, value, rates))
+            current = update_state(state, *chunk, rule, dtype, persist=op.persist)
+            state = current if op.persist else state.replace(rule_state=current.rule_state)
+        if op.apply:
+            outputs.append(apply_fast_mlp(current.weights, query[:, :, tokens], dtype))
+    if not outputs:
+        return query[:, :, :0], state
+    return jnp.concatenate(outputs, axis=2), state
+
+
+def _scannable_groups(operations: tuple[Operation, ...]) -> list[list[Operation]]:
+    groups: list[list[Operation]] = []
+    for op in operations:
+        previous = groups[-1][-1] if groups else None
+        joins = (
+            previous is not None
+            and all(o.update and o.persist and not o.apply for o in (previous, op))
+            and op.start == previous.end
+            and op.end - op.start == previous.end - previous.start
+        )
+        if joins:
+            groups[-1].append(op)
+        else:
+            groups.append([op])
+    return groups
+
+
+def _scan_updates(state, key, value, rates, group, rule, dtype) -> LayerState:
+    start, end, count = group[0].start, group[-1].end, len(group)
+
+    def by_chunk(x):
+        x = x[:, :, start:end]
+        x = x.reshape(*x.shape[:2], count, -1, *x.shape[3:])
+        return jnp.moveaxis(x, 2, 0)
+
+    def body(state, chunk):
+        return update_state(state, *chunk, rule, dtype), None
+
+    state, _ = jax.lax.scan(body, state, jax.tree.map(by_chunk, (key, value, rates)))
+    return state

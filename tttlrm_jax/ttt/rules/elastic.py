@@ -1,0 +1,70 @@
+"""Elastic wrapper: pulls weights that matter little to a moving anchor (tttLRM supplement).
+
+With `D` the wrapped rule's step, per matrix:
+
+    F <- a F + (1 - a) D^2          Fisher average, zero at first
+    I  = 1 - F / (max F + 1e-8)     1 where a weight has hardly moved so far
+    W <- W + D - strength * I * (W + D - A)
+    A <- b A + (1 - b) W            after renormalisation, for persistent updates
+
+`max` is taken over the whole array, scenes and heads included, as published: scenes of one
+batch share it. `F`, `I` and the weights entering `A` are constants of differentiation; the
+initial anchor is not.
+"""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from tttlrm_jax.precision import round_to
+from tttlrm_jax.ttt.fast_weights import FastWeights
+from tttlrm_jax.ttt.rules.base import UpdateRule
+
+FISHER_EPS = 1e-8
+
+
+@flax.struct.dataclass
+class ElasticState:
+    anchor: FastWeights
+    fisher: FastWeights
+    inner: object  # rule state of the wrapped rule
+
+
+def elastic(
+    rule: UpdateRule,
+    *,
+    strength: float = 0.05,
+    fisher_decay: float = 0.5,
+    anchor_decay: float = 0.8,
+    fisher_dtype="float32",
+) -> UpdateRule:
+    """Wraps any rule. `fisher_dtype` is the precision in which `(1 - a) D^2` is evaluated."""
+
+    def init(weights: FastWeights) -> ElasticState:
+        fisher = jax.tree.map(jnp.zeros_like, weights)
+        return ElasticState(anchor=weights, fisher=fisher, inner=rule.init(weights))
+
+    def accumulate(fisher, step):
+        step = jax.lax.stop_gradient(step)
+        rounded_square = round_to(step * step, fisher_dtype)
+        return fisher_decay * fisher + round_to((1 - fisher_decay) * rounded_square, fisher_dtype)
+
+    def pull(step, fisher, weight, anchor):
+        importance = 1 - fisher / (jnp.max(fisher) + FISHER_EPS)
+        return step - strength * importance * (weight + step - anchor)
+
+    def update(grad: FastWeights, state: ElasticState, weights: FastWeights):
+        step, inner = rule.update(grad, state.inner, weights)
+        fisher = jax.tree.map(accumulate, state.fisher, step)
+        delta = jax.tree.map(pull, step, fisher, weights, state.anchor)
+        return delta, state.replace(fisher=fisher, inner=inner)
+
+    def commit(state: ElasticState, weights: FastWeights) -> ElasticState:
+        anchor = jax.tree.map(
+            lambda a, w: anchor_decay * a + (1 - anchor_decay) * jax.lax.stop_gradient(w),
+            state.anchor,
+            weights,
+        )
+        return state.replace(anchor=anchor, inner=rule.commit(state.inner, weights))
+
+    return UpdateRule(init, update, commit)
