@@ -1,0 +1,171 @@
+"""Camera poses in float64 NumPy: checks, inverses, look-at, normalisation of a scene's frame.
+
+Poses are `world_from_camera` 4x4 matrices of OpenCV cameras (x right, y down, z forward). All
+functions take leading axes `...` and return float64. `PoseNormalisation` remembers the similarity
+that was applied, so that whatever is predicted in the normalised frame can be taken back.
+"""
+
+import dataclasses
+from typing import Literal
+
+import numpy as np
+
+from tttlrm_jax.errors import InputError
+
+PoseMethod = Literal["mean_cam", "first_cam"]
+
+RIGID_TOLERANCE = 1e-3  # largest entry of |R R^T - I| that still counts as a rotation
+DIRECTION_TOLERANCE = 1e-8  # below this length a sum of unit vectors has no direction
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PoseNormalisation:
+    """The similarity `point_out = scale * rotation @ point_in + translation`.
+
+    `rotation` [3, 3] is a rotation matrix, `translation` [3] is in output units, `scale` is output
+    units per input unit. Built by `normalise_poses`; its `inverse` maps predictions back.
+    """
+
+    rotation: np.ndarray
+    translation: np.ndarray
+    scale: float
+
+    def apply_points(self, points: np.ndarray) -> np.ndarray:
+        """Maps points [..., 3]."""
+        return self.scale * points @ self.rotation.T + self.translation
+
+    def apply_poses(self, world_from_camera: np.ndarray) -> np.ndarray:
+        """Maps poses [..., 4, 4]; camera axes are turned, centres moved and scaled."""
+        out = np.array(world_from_camera, np.float64)
+        out[..., :3, :3] = self.rotation @ out[..., :3, :3]
+        out[..., :3, 3] = self.apply_points(out[..., :3, 3])
+        return out
+
+    def inverse(self) -> "PoseNormalisation":
+        """The similarity that undoes this one."""
+        scale = 1.0 / self.scale
+        rotation = self.rotation.T
+        return PoseNormalisation(
+            rotation=rotation, translation=-scale * rotation @ self.translation, scale=scale
+        )
+
+
+def rigid_inverse(pose: np.ndarray) -> np.ndarray:
+    """Inverts rigid transforms [..., 4, 4] by transposing the rotation."""
+    pose = np.asarray(pose, np.float64)
+    out = np.zeros_like(pose)
+    rotation = np.swapaxes(pose[..., :3, :3], -1, -2)
+    out[..., :3, :3] = rotation
+    out[..., :3, 3] = -(rotation @ pose[..., :3, 3, None])[..., 0]
+    out[..., 3, 3] = 1.0
+    return out
+
+
+def pose_problem(pose: np.ndarray) -> str | None:
+    """Says what keeps a [4, 4] matrix from being a rigid transform; None when nothing does."""
+    pose = np.asarray(pose)
+    if pose.shape != (4, 4):
+        return f"has shape {pose.shape}, not (4, 4)"
+    if not np.isfinite(pose).all():
+        return "has entries that are not finite"
+    if np.abs(pose[3] - [0.0, 0.0, 0.0, 1.0]).max() > RIGID_TOLERANCE:
+        return f"has the last row {pose[3].tolist()}, not [0, 0, 0, 1]"
+    rotation = pose[:3, :3]
+    if abs(np.linalg.det(rotation)) < RIGID_TOLERANCE:
+        return "is singular (its rotation part has determinant 0)"
+    if np.abs(rotation @ rotation.T - np.eye(3)).max() > RIGID_TOLERANCE:
+        return "is not rigid (its rotation part is scaled or skewed)"
+    if np.linalg.det(rotation) < 0:
+        return "is not rigid (its rotation part mirrors; determinant -1)"
+    return None
+
+
+def check_poses(world_from_camera: np.ndarray, field: str = "world_from_camera") -> None:
+    """Raises InputError naming the first of the poses [view, 4, 4] that is not rigid."""
+    for index, pose in enumerate(world_from_camera):
+        problem = pose_problem(pose)
+        if problem is not None:
+            raise InputError(
+                f"{field}[{index}] {problem}; give a rotation and a translation "
+                "with the last row 0 0 0 1"
+            )
+
+
+def look_at(position: np.ndarray, target: np.ndarray, up: np.ndarray) -> np.ndarray:
+    """Poses [..., 4, 4] at `position` [..., 3] with z towards `target` and y away from `up`.
+
+    Where `up` is parallel to the viewing direction the nearest coordinate axis that is not takes
+    its place.
+    """
+    position = np.asarray(position, np.float64)
+    forward = _unit(np.asarray(target, np.float64) - position)
+    up = np.broadcast_to(np.asarray(up, np.float64), forward.shape)
+    parallel = np.linalg.norm(np.cross(forward, up), axis=-1, keepdims=True) < 1e-6
+    substitute = np.eye(3)[np.argmin(np.abs(forward), axis=-1)]
+    right = _unit(np.cross(forward, np.where(parallel, substitute, up)))
+    down = np.cross(forward, right)
+    out = np.zeros((*position.shape[:-1], 4, 4))
+    out[..., :3, :] = np.stack([right, down, forward, position], axis=-1)
+    out[..., 3, 3] = 1.0
+    return out
+
+
+def mean_pose(world_from_camera: np.ndarray) -> np.ndarray:
+    """The pose [4, 4] in the middle of poses [view, 4, 4].
+
+    z is the mean viewing direction, y as near to the mean y axis as orthogonality allows, the
+    centre is the mean centre. Raises InputError where the directions cancel.
+    """
+    poses = np.asarray(world_from_camera, np.float64)
+    forward_sum, down_sum = poses[:, :3, 2].sum(0), poses[:, :3, 1].sum(0)
+    limit = DIRECTION_TOLERANCE * len(poses)
+    across = np.cross(down_sum, forward_sum)
+    if np.linalg.norm(forward_sum) < limit or np.linalg.norm(across) < limit**2:
+        raise InputError(
+            f"poses: the viewing directions of {len(poses)} cameras cancel, so mean_cam has no "
+            "axis; use the method first_cam"
+        )
+    forward = _unit(forward_sum)
+    right = _unit(across)
+    out = np.eye(4)
+    out[:3, :] = np.stack(
+        [right, _unit(np.cross(forward, right)), forward, poses[:, :3, 3].mean(0)], axis=-1
+    )
+    return out
+
+
+def normalise_poses(
+    world_from_camera: np.ndarray,
+    method: PoseMethod = "mean_cam",
+    reference: np.ndarray | None = None,
+) -> tuple[np.ndarray, PoseNormalisation]:
+    """Moves poses [view, 4, 4] into the frame of their mean (or first) camera, centres in [-1, 1].
+
+    The frame and the scale 1/s, s the largest absolute coordinate of a centre, come from
+    `reference` [view', 4, 4] when it is given (its centres then lie in [-1, 1], those of the
+    poses need not), else from the poses. Where all centres coincide there is no scale to read
+    and it stays 1. Returns the poses and the similarity applied.
+    """
+    poses = np.asarray(world_from_camera, np.float64)
+    reference = poses if reference is None else np.asarray(reference, np.float64)
+    if not len(reference):
+        raise InputError("poses=0 cameras have no frame; give at least one")
+    if method == "mean_cam":
+        anchor = mean_pose(reference)
+    elif method == "first_cam":
+        anchor = reference[0]
+    else:
+        raise InputError.of("method", method, "is unknown", "use mean_cam or first_cam")
+    rotation = anchor[:3, :3].T
+    centres = (reference[:, :3, 3] - anchor[:3, 3]) @ rotation.T
+    extent = float(np.abs(centres).max())
+    spread = np.abs(reference[:, :3, 3]).max()
+    scale = 1.0 / extent if extent > 1e-12 * max(spread, 1e-300) else 1.0
+    similarity = PoseNormalisation(
+        rotation=rotation, translation=-scale * rotation @ anchor[:3, 3], scale=scale
+    )
+    return similarity.apply_poses(poses), similarity
+
+
+def _unit(vector: np.ndarray) -> np.ndarray:
+    return vector / np.linalg.norm(vector, axis=-1, keepdims=True)
