@@ -1,0 +1,109 @@
+"""Images from files and uint8 arrays: decoding, compositing, resizing with their intrinsics.
+
+uint8 images are RGB or RGBA with straight alpha, channels last; float images are in [0, 1].
+Intrinsics are (fx, fy, cx, cy) in pixels, pixel centres at +0.5, float64.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from tttlrm_jax.errors import InputError
+
+ResizeMode = Literal["tttlrm", "lact"]
+WHITE = (1.0, 1.0, 1.0)
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """Decodes a file to uint8 [height, width, 3] or, where it has transparency, [.., 4]."""
+    try:
+        with Image.open(path) as image:
+            transparent = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+            return np.asarray(_to_8_bit(image).convert("RGBA" if transparent else "RGB"))
+    except FileNotFoundError:
+        raise InputError(
+            f"image={path} does not exist; restore it or leave its frame out"
+        ) from None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise InputError(
+            f"image={path} cannot be decoded ({error}); replace the truncated or broken file"
+        ) from None
+
+
+def image_size(path: str | Path) -> tuple[int, int]:
+    """Height and width from a file's header, without decoding its pixels."""
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except FileNotFoundError:
+        raise InputError(
+            f"image={path} does not exist; restore it or leave its frame out"
+        ) from None
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise InputError(
+            f"image={path} cannot be decoded ({error}); replace the truncated or broken file"
+        ) from None
+
+
+def composite(
+    image: np.ndarray, background: tuple[float, float, float] = WHITE
+) -> tuple[np.ndarray, np.ndarray]:
+    """Image float32 [..., 3] on the background, and coverage float32 [...], of uint8 [..., 3|4]."""
+    colour = image[..., :3].astype(np.float32) / np.float32(255)
+    if image.shape[-1] == 3:
+        return colour, np.ones(image.shape[:-1], np.float32)
+    alpha = image[..., 3].astype(np.float32) / np.float32(255)
+    ground = np.asarray(background, np.float32) * (np.float32(1) - alpha)[..., None]
+    return colour * alpha[..., None] + ground, alpha
+
+
+def flatten(image: np.ndarray, background: tuple[float, float, float] = WHITE) -> np.ndarray:
+    """uint8 [..., 3] of uint8 [..., 3 or 4], composited on the background and rounded."""
+    if image.shape[-1] == 3:
+        return image
+    return np.rint(255 * composite(image, background)[0]).astype(np.uint8)
+
+
+def resize(
+    image: np.ndarray, intrinsics: np.ndarray, size: tuple[int, int], mode: ResizeMode
+) -> tuple[np.ndarray, np.ndarray]:
+    """Lanczos-resizes uint8 [h, w, channel] to `size` (height, width); intrinsics [4] follow.
+
+    `tttlrm` scales x and y apart, without cropping; `lact` scales both by the larger ratio and
+    crops the middle.
+    """
+    height, width = size
+    old_height, old_width = image.shape[:2]
+    if mode == "tttlrm":
+        scale = np.array([width / old_width, height / old_height])
+        return _lanczos(image, height, width), np.asarray(intrinsics) * np.tile(scale, 2)
+    if mode != "lact":
+        raise InputError.of("resize", mode, "is unknown", "use tttlrm or lact")
+    scale = max(width / old_width, height / old_height)
+    # rounding never goes below the request: the larger ratio reaches it exactly
+    wide, high = max(round(old_width * scale), width), max(round(old_height * scale), height)
+    left, top = (wide - width) // 2, (high - height) // 2
+    cropped = _lanczos(image, high, wide)[top : top + height, left : left + width]
+    return cropped, np.asarray(intrinsics) * scale - np.array([0.0, 0.0, left, top])
+
+
+def round_to_patch(height: int, width: int, patch_size: int) -> tuple[int, int]:
+    """The nearest multiples of the patch size, at least one patch each way."""
+    return (
+        max(1, int(height / patch_size + 0.5)) * patch_size,
+        max(1, int(width / patch_size + 0.5)) * patch_size,
+    )
+
+
+def _lanczos(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    resized = Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS)
+    return np.asarray(resized)
+
+
+def _to_8_bit(image: Image.Image) -> Image.Image:
+    """16-bit greyscale to 8 bits; every other mode is converted by Pillow itself."""
+    if not image.mode.startswith("I"):
+        return image
+    return Image.fromarray((np.asarray(image).astype(np.float64) / 257).astype(np.uint8))
