@@ -91,7 +91,7 @@ def random_object(rng: np.random.Generator, config: SyntheticConfig) -> SceneObj
     shrink = radius / np.max(np.linalg.norm(centres, axis=1) + reach)
     scales, centres = scales * shrink, centres * shrink
     rotations = np.stack([random_rotation(rng) for _ in kinds])
-    light = rng.normal(size=3) + [0.0, 0.0, 1.5]
+    light = rng.normal(size=3) + np.array([0.0, 0.0, 1.5])  # mostly from above
     return SceneObject(
         kinds=tuple(kinds),
         world_from_local=rotations * scales[:, None, :],
@@ -151,7 +151,6 @@ def _reach(kind: str, scale: np.ndarray) -> float:
 def _render(model, poses, intrinsics, config) -> tuple[np.ndarray, np.ndarray]:
     num_views, height, width = len(poses), config.height, config.width
     lenses = [_view_lenses(model, pose) for pose in poses]
-    row, column = np.divmod(np.arange(height * width), width)
     pixels = [np.arange(height * width)] * num_views
     offset = np.full((1, 2), 0.5)
     colour, depth, owner = _trace(model, lenses, intrinsics, pixels, offset, width)

@@ -46,7 +46,7 @@ def kmeans(points: np.ndarray, num_clusters: int, seed: int = 0) -> Clusters:
     tolerance = RELATIVE_TOLERANCE * np.mean(np.var(points, axis=0))
     offset = points.mean(axis=0)
     points = points - offset
-    initial = _plus_plus(points, num_clusters, np.random.RandomState(seed))  # noqa: NPY002
+    initial = _plus_plus(points, num_clusters, np.random.RandomState(seed))
     centres, labels, iterations = _lloyd(points, points[initial], tolerance)
     inertia = float(np.sum((points - centres[labels]) ** 2))
     return Clusters(centres + offset, labels, inertia, iterations, initial)
