@@ -5,7 +5,7 @@ fields by their dotted names.
 """
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal, TypeVar, get_type_hints
 
 from tttlrm_jax.errors import ConfigError
 
@@ -89,10 +89,18 @@ class ModelConfig:
                 f"does not divide model.d_model={self.d_model}", "use a divisor",
             )  # fmt: skip
         _require(
-            0 <= self.sh_degree <= 4, "model.sh_degree", self.sh_degree, "is not in 0..4", "use 0..4"
+            0 <= self.sh_degree <= 4,
+            "model.sh_degree",
+            self.sh_degree,
+            "is not in 0..4",
+            "use 0..4",
         )
         _require(
-            self.muon_steps >= 0, "model.muon_steps", self.muon_steps, "is negative", "use 0 or more"
+            self.muon_steps >= 0,
+            "model.muon_steps",
+            self.muon_steps,
+            "is negative",
+            "use 0 or more",
         )
 
 
@@ -138,7 +146,11 @@ class SyntheticConfig:
             "is below 1.2, inside or at the unit ball of the object", "use 1.2 or more",
         )  # fmt: skip
         _require(
-            self.max_fov <= 120, "synthetic.max_fov", self.max_fov, "exceeds 120 degrees", "lower it"
+            self.max_fov <= 120,
+            "synthetic.max_fov",
+            self.max_fov,
+            "exceeds 120 degrees",
+            "lower it",
         )
         _require(
             -90 <= self.min_elevation and self.max_elevation <= 90, "synthetic.elevation",
@@ -212,3 +224,144 @@ class DataConfig:
         if self.source == "synthetic":
             return self.synthetic.height, self.synthetic.width
         return self.capture_height, self.capture_width
+
+
+# ---- training ---------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """Weights of the loss terms; a weight of 0 leaves the term out of the program."""
+
+    mse: float = 1.0
+    perceptual: float = 0.0  # published: 0.5; needs vgg19_weights
+    opacity: float = 0.01  # mean opacity of the Gaussians before pruning
+    depth: float = 0.01  # disparity of the input views' Gaussians
+    mask: float = 0.0  # squared error of rendered alpha against the foreground mask
+    depth_alignment: Literal["relative", "metric"] = "relative"
+    vgg19_weights: str | None = None  # .npz with the convolutions of VGG-19
+
+    def __post_init__(self):
+        for field in ("mse", "perceptual", "opacity", "depth", "mask"):
+            value = getattr(self, field)
+            _require(value >= 0, f"loss.{field}", value, "is negative", "use 0 or more")
+        _require(
+            self.perceptual == 0 or self.vgg19_weights is not None, "loss.perceptual",
+            self.perceptual, "needs the weights of VGG-19",
+            "give loss.vgg19_weights or set loss.perceptual to 0",
+        )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """AdamW with warm-up and cosine decay to zero, clipping and skipping of wild steps."""
+
+    peak_lr: float = 4e-4
+    warmup_steps: int = 2000
+    beta1: float = 0.9
+    beta2: float = 0.95
+    weight_decay: float = 0.05  # on matrices only
+    clip_norm: float = 1.0
+    skip_norm: float = 4.0  # steps whose gradient norm exceeds it change nothing
+    guard_from_step: int = 1000  # clipping and the norm bound begin here
+
+    def __post_init__(self):
+        _require_positive("optimizer", self, "peak_lr", "clip_norm", "skip_norm")
+        for field in ("warmup_steps", "weight_decay", "guard_from_step"):
+            value = getattr(self, field)
+            _require(value >= 0, f"optimizer.{field}", value, "is negative", "use 0 or more")
+        for field in ("beta1", "beta2"):
+            value = getattr(self, field)
+            _require(0 <= value < 1, f"optimizer.{field}", value, "is not in [0, 1)", "lower it")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Length of a run, what it writes and how often."""
+
+    num_steps: int = 80_000
+    batch_size: int = 8
+    seed: int = 0
+    plan: Plan = "full"
+    chunk_views: int = 1  # views per update of the sequential plan
+    keep_ratio: float = 1.0  # of Gaussians kept by opacity before rendering; 1 switches pruning off
+    random_ratio: float = 0.0  # share of the others kept at random
+    log_every: int = 50
+    eval_every: int = 1000
+    eval_scenes: int = 16
+    checkpoint_every: int = 1000
+    keep_checkpoints: int = 3
+    directory: str = "runs"  # the run writes to <directory>/<name>
+
+    def __post_init__(self):
+        _require_positive(
+            "train", self, "num_steps", "batch_size", "chunk_views", "log_every", "eval_every",
+            "eval_scenes", "checkpoint_every", "keep_checkpoints",
+        )  # fmt: skip
+        for field in ("keep_ratio", "random_ratio"):
+            value = getattr(self, field)
+            _require(0 <= value <= 1, f"train.{field}", value, "is not in [0, 1]", "use a share")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Everything a training run reads."""
+
+    name: str
+    model: ModelConfig = ModelConfig()
+    raster: RasterConfig = RasterConfig(near=0.1)
+    data: DataConfig = DataConfig()
+    loss: LossConfig = LossConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    train: TrainConfig = TrainConfig()
+
+    def __post_init__(self):
+        height, width = self.data.image_size
+        for field, value in (("height", height), ("width", width)):
+            _require(
+                value % self.model.patch_size == 0, f"data image {field}", value,
+                f"is not a multiple of model.patch_size={self.model.patch_size}",
+                "change one of them",
+            )  # fmt: skip
+        _require(
+            self.train.plan == "full" or self.data.num_input_views % self.train.chunk_views == 0,
+            "train.chunk_views", self.train.chunk_views,
+            f"does not divide data.num_input_views={self.data.num_input_views}", "use a divisor",
+        )  # fmt: skip
+        _require(
+            self.model.kind == "tttlrm", "model.kind", self.model.kind,
+            "cannot be trained by train.py yet", "use tttlrm",
+        )  # fmt: skip
+
+
+# ---- reading and writing ----------------------------------------------------------------------
+
+Config = TypeVar("Config")
+
+
+def config_to_dict(config: Any) -> dict[str, Any]:
+    """A configuration as nested dictionaries of plain values, for JSON."""
+    return dataclasses.asdict(config)
+
+
+def config_from_dict(kind: type[Config], values: dict[str, Any], prefix: str = "") -> Config:
+    """Builds `kind` from nested dictionaries; fields that are absent take their defaults.
+
+    Raises ConfigError for a name that is not a field, listing the known ones.
+    """
+    hints = get_type_hints(kind)
+    unknown = sorted(set(values) - set(hints))
+    if unknown:
+        raise ConfigError(
+            f"{prefix or 'config'} has no field {', '.join(unknown)}; "
+            f"known fields are {', '.join(sorted(hints))}"
+        )
+    arguments = {}
+    for name, value in values.items():
+        if dataclasses.is_dataclass(hints[name]) and isinstance(value, dict):
+            value = config_from_dict(hints[name], value, f"{prefix}{name}.")
+        arguments[name] = tuple(value) if isinstance(value, list) else value
+    try:
+        return kind(**arguments)
+    except TypeError as error:
+        raise ConfigError(f"{prefix or 'config'} cannot be built: {error}") from error

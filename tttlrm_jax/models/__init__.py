@@ -1,5 +1,7 @@
 """Complete models: parts assembled, parameters defined."""
 
+from typing import Any
+
 from flax import nnx
 
 from tttlrm_jax.config import ModelConfig, Plan
@@ -20,6 +22,17 @@ def abstract_model(config: ModelConfig) -> nnx.Module:
     return nnx.eval_shape(lambda: build_model(config))
 
 
+def split_model(model: nnx.Module) -> tuple[Any, dict[str, Any]]:
+    """Structure (static, hashable) and parameters (a plain nested dict of arrays)."""
+    graph, params = nnx.split(model, nnx.Param)
+    return graph, nnx.to_pure_dict(params)
+
+
+def merge_model(graph: Any, params: dict[str, Any]) -> Any:
+    """Inverse of `split_model`; inside `jit` it makes everything a function of arrays."""
+    return nnx.merge(graph, params)
+
+
 def reconstruct(
     model: TTTLRM,
     inputs: Views,
@@ -32,6 +45,6 @@ def reconstruct(
 
 
 __all__ = [
-    "LVSM", "MODELS", "TTTLRM", "abstract_model", "build_model", "gaussian_usage", "prune",
-    "published_ratios", "reconstruct",
+    "LVSM", "MODELS", "TTTLRM", "abstract_model", "build_model", "gaussian_usage",
+    "merge_model", "prune", "published_ratios", "reconstruct", "split_model",
 ]  # fmt: skip

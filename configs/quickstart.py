@@ -1,0 +1,49 @@
+"""The model the package ships: procedural objects at 64x64 from 4 views, for 2 CPU cores.
+
+Command   python train.py configs/quickstart.py
+Time      see docs/results.md
+Result    see docs/results.md
+"""
+
+from tttlrm_jax.config import (
+    DataConfig,
+    LossConfig,
+    ModelConfig,
+    OptimizerConfig,
+    RasterConfig,
+    RunConfig,
+    SyntheticConfig,
+    TrainConfig,
+)
+
+CONFIG = RunConfig(
+    name="quickstart",
+    model=ModelConfig(
+        d_model=192,
+        num_layers=6,
+        patch_size=8,
+        attention_head_dim=32,
+        num_ttt_heads=2,
+        ttt_inner_factor=2.0,
+        sh_degree=0,
+        max_distance=4.0,
+        log_scale_offset=-3.5,
+        log_scale_max=-1.2,
+    ),
+    raster=RasterConfig(near=0.1),
+    data=DataConfig(
+        synthetic=SyntheticConfig(num_scenes=4096, num_views=12, height=64, width=64),
+        num_input_views=4,
+        num_target_views=4,
+    ),
+    loss=LossConfig(mse=1.0, opacity=0.002, depth=0.1, mask=0.2, depth_alignment="metric"),
+    optimizer=OptimizerConfig(peak_lr=1e-3, warmup_steps=200, guard_from_step=200),
+    train=TrainConfig(
+        num_steps=6000,
+        batch_size=4,
+        log_every=20,
+        eval_every=500,
+        eval_scenes=16,
+        checkpoint_every=250,
+    ),
+)

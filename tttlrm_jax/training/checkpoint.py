@@ -1,0 +1,217 @@
+"""Checkpoints of a run, and models to load.
+
+A run directory holds `config.json` and `checkpoints/<step>/` with three parts: `params`, `train`
+(optimizer state and counters) and `data` (state of the data iterator). A model directory holds
+`config.json` and `params/`: what `export_model` writes and the package ships. Both are Orbax.
+"""
+
+import contextlib
+import json
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from flax import nnx
+
+from tttlrm_jax.config import RunConfig, config_from_dict, config_to_dict
+from tttlrm_jax.errors import InputError
+from tttlrm_jax.models import abstract_model, merge_model, split_model
+from tttlrm_jax.training.step import TrainState
+
+CONFIG_FILE = "config.json"
+CHECKPOINTS = "checkpoints"
+PARAMS = "params"
+DTYPES = ("float32", "bfloat16")
+
+
+class RunCheckpoints:
+    """Saves and restores a run's state; saving goes on in the background."""
+
+    def __init__(self, run_directory: Path, keep: int):
+        self._manager = ocp.CheckpointManager(
+            (run_directory / CHECKPOINTS).absolute(),
+            options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True),
+            item_names=(PARAMS, "train", "data"),
+        )
+
+    def latest_step(self) -> int | None:
+        """The newest complete checkpoint, None where there is none."""
+        return self._manager.latest_step()
+
+    def save(self, state: TrainState, data_state: dict[str, Any]) -> None:
+        """Starts an asynchronous save of the state after `state.step` batches."""
+        step = int(state.step)
+        if step in self._manager.all_steps():
+            return
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                params=ocp.args.StandardSave(state.params),
+                train=ocp.args.StandardSave(_train_part(state)),
+                data=ocp.args.JsonSave(data_state),
+            ),
+        )
+
+    def restore(self, step: int, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
+        """The state saved at `step`; `like` gives structure, shapes and placement.
+
+        Raises InputError if the checkpoint holds another model.
+        """
+        saved = self._manager.item_metadata(step)[PARAMS]
+        _check_same_shapes(saved.tree if hasattr(saved, "tree") else saved, like.params)
+        restored = self._manager.restore(
+            step,
+            args=ocp.args.Composite(
+                params=ocp.args.StandardRestore(_abstract(like.params)),
+                train=ocp.args.StandardRestore(_abstract(_train_part(like))),
+                data=ocp.args.JsonRestore(),
+            ),
+        )
+        return TrainState(params=restored[PARAMS], **restored["train"]), restored["data"]
+
+    def wait(self) -> None:
+        """Blocks until the running save is complete on disk."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        self._manager.close()
+
+
+def _train_part(state: TrainState) -> dict[str, Any]:
+    return {
+        "step": state.step,
+        "opt_state": state.opt_state,
+        "num_skipped": state.num_skipped,
+    }
+
+
+def _abstract(tree: Any) -> Any:
+    return jax.tree.map(ocp.utils.to_shape_dtype_struct, tree)
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {
+        "/".join(str(getattr(k, "key", k)) for k in path): tuple(leaf.shape)
+        for path, leaf in leaves
+    }
+
+
+def _check_same_shapes(saved: Any, expected: Any) -> None:
+    """Raises InputError naming how the parameters differ."""
+    saved, expected = _shapes(saved), _shapes(expected)
+    differing = [
+        f"{name}: checkpoint {saved.get(name, 'absent')}, model {expected.get(name, 'absent')}"
+        for name in sorted(saved.keys() | expected.keys())
+        if saved.get(name) != expected.get(name)
+    ]
+    if differing:
+        more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
+        raise InputError(
+            f"checkpoint is of another model: {'; '.join(differing[:3])}{more}; "
+            f"use the configuration it was trained with, or another run name"
+        )
+
+
+def write_config(directory: Path, config: RunConfig) -> None:
+    """Writes `config.json` atomically."""
+    draft = directory / (CONFIG_FILE + ".tmp")
+    draft.write_text(json.dumps(config_to_dict(config), indent=2) + "\n")
+    draft.replace(directory / CONFIG_FILE)
+
+
+def read_config(directory: Path) -> RunConfig:
+    """Reads the `config.json` of a run or model directory; InputError if it is not one."""
+    path = directory / CONFIG_FILE
+    try:
+        values = json.loads(path.read_text())
+    except OSError as error:
+        raise InputError.of(
+            "checkpoint", directory, f"cannot be read ({error.strerror}: {path.name})",
+            "give a run directory of train.py or a directory written by export_model",
+        ) from error  # fmt: skip
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError.of(
+            "checkpoint", directory, f"has a {path.name} that is not JSON ({error})",
+            "restore the file",
+        ) from error  # fmt: skip
+    return config_from_dict(RunConfig, values)
+
+
+def load_model(path: Path | str) -> tuple[RunConfig, nnx.Module]:
+    """Model and configuration from a run directory (newest checkpoint) or a model directory.
+
+    Parameters come out in the dtype the configuration names. Raises InputError if there is no
+    checkpoint, if it does not fit the configuration beside it, or if it is damaged.
+    """
+    path = Path(path)
+    config = read_config(path)
+    params_path = _params_path(path)
+    graph, expected = split_model(abstract_model(config.model))
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    with ocp.StandardCheckpointer() as checkpointer:
+        try:
+            metadata = checkpointer.metadata(params_path.absolute())
+            saved = metadata.item_metadata if hasattr(metadata, "item_metadata") else metadata
+            saved = saved.tree if hasattr(saved, "tree") else saved
+        except (OSError, ValueError, KeyError) as error:
+            raise _damaged(params_path, error) from error
+        _check_same_shapes(saved, expected)
+        target = jax.tree.map(
+            lambda e: jax.ShapeDtypeStruct(e.shape, e.dtype, sharding=_one_device()), expected
+        )
+        try:
+            params = checkpointer.restore(params_path.absolute(), target)
+        except (OSError, ValueError, KeyError) as error:
+            raise _damaged(params_path, error) from error
+    return config, merge_model(graph, params)
+
+
+def _one_device():
+    return jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    return InputError.of("checkpoint", path, f"cannot be read ({reason})", "use another checkpoint")
+
+
+def _params_path(path: Path) -> Path:
+    if (path / PARAMS).is_dir():
+        return path / PARAMS
+    steps = [
+        int(entry.name)
+        for entry in (path / CHECKPOINTS).glob("*")
+        if entry.name.isdigit() and (entry / PARAMS).is_dir()
+    ]
+    if not steps:
+        raise InputError.of(
+            "checkpoint", path, "holds no complete checkpoint",
+            "train it first, or give another directory",
+        )  # fmt: skip
+    return path / CHECKPOINTS / str(max(steps)) / PARAMS
+
+
+def export_model(
+    config: RunConfig, params: Any, directory: Path | str, dtype: str = "float32"
+) -> Path:
+    """Writes a model directory; an existing one is replaced once the new one is complete."""
+    if dtype not in DTYPES:
+        raise InputError.of("dtype", dtype, "cannot be exported", f"use one of {DTYPES}")
+    directory = Path(directory).absolute()
+    draft = directory.with_name(directory.name + ".tmp")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    with ocp.StandardCheckpointer() as checkpointer:
+        narrow = jax.tree.map(lambda p: jnp.asarray(np.asarray(p)).astype(dtype), params)
+        checkpointer.save(draft / PARAMS, narrow)
+    write_config(draft, config)
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(directory)
+    draft.rename(directory)
+    return directory

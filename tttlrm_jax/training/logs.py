@@ -1,0 +1,97 @@
+"""What a run says: a progress bar, JSON lines, TensorBoard and preview pictures."""
+
+import json
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+METRICS_FILE = "metrics.jsonl"
+
+
+class RunLog:
+    """Writes scalars of one run; on resuming, records from the resumed step on are rewritten."""
+
+    def __init__(self, directory: Path, first_step: int, num_steps: int):
+        self._directory = directory
+        _drop_records_after(directory / METRICS_FILE, first_step)
+        self._lines = (directory / METRICS_FILE).open("a")
+        self._board = SummaryWriter(str(directory / "tensorboard"), purge_step=first_step + 1)
+        self._bar = tqdm(
+            total=num_steps, initial=first_step, unit="step", dynamic_ncols=True, file=sys.stderr
+        )
+
+    def advance(self) -> None:
+        """One step of the bar."""
+        self._bar.update()
+
+    def write(self, kind: str, step: int, values: dict[str, float]) -> None:
+        """Records scalars under `kind` (`train` or `eval`); non-finite ones become null."""
+        finite = {k: v if math.isfinite(v) else None for k, v in values.items()}
+        self._lines.write(json.dumps({"kind": kind, "step": step, **finite}) + "\n")
+        self._lines.flush()
+        for name, value in values.items():
+            self._board.add_scalar(f"{kind}/{name}", value, step)
+        self._bar.set_postfix_str(
+            ", ".join(f"{k} {values[k]:.4g}" for k in ("loss", "psnr") if k in values)
+            if kind == "train"
+            else f"eval psnr {values['psnr']:.2f} dB"
+        )
+
+    def say(self, text: str) -> None:
+        """A line above the bar."""
+        self._bar.write(text, file=sys.stderr)
+
+    def preview(self, step: int, inputs, targets, renderings) -> None:
+        """Saves `previews/<step>.png`: one row per scene, inputs, then target and rendering."""
+        sheet = preview_sheet(inputs, targets, renderings)
+        path = self._directory / "previews" / f"{step:08d}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(sheet).save(path)
+        self._board.add_image("eval/preview", sheet, step, dataformats="HWC")
+
+    def close(self) -> None:
+        self._bar.close()
+        self._lines.close()
+        self._board.close()
+
+
+def preview_sheet(inputs, targets, renderings) -> np.ndarray:
+    """uint8 picture of `[scene, view, height, width, 3]` images in [0, 1].
+
+    Each row shows a scene's inputs, a gap, and its first two targets each beside its rendering.
+    """
+    inputs, targets, renderings = (np.asarray(x) for x in (inputs, targets, renderings))
+    rows = []
+    for scene_inputs, scene_targets, scene_renderings in zip(
+        inputs, targets, renderings, strict=True
+    ):
+        gap = np.ones_like(scene_inputs[0][:, :4])
+        pairs = [
+            np.concatenate([target, rendering, gap], axis=1)
+            for target, rendering in zip(scene_targets[:2], scene_renderings[:2], strict=True)
+        ]
+        rows.append(np.concatenate([*scene_inputs, gap, *pairs], axis=1))
+    sheet = np.concatenate(rows, axis=0)
+    return np.round(np.clip(sheet, 0, 1) * 255).astype(np.uint8)
+
+
+def _drop_records_after(path: Path, last_step: int) -> None:
+    """Removes records past `last_step`, and a last line that a killed process left unfinished."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            break
+        if record["step"] <= last_step:
+            kept.append(line + "\n")
+    draft = path.with_suffix(".tmp")
+    draft.write_text("".join(kept))
+    draft.replace(path)

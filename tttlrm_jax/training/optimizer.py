@@ -1,0 +1,59 @@
+"""AdamW as the paper uses it, and the guard around its steps."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float, Int
+
+from tttlrm_jax.config import OptimizerConfig
+
+STACKED = "blocks"  # parameters below this name carry a leading layer axis
+
+
+def lr_schedule(config: OptimizerConfig, num_steps: int) -> optax.Schedule:
+    """Linear warm-up to the peak, cosine decay to zero at `num_steps`."""
+    warmup = min(config.warmup_steps, num_steps)
+    return optax.warmup_cosine_decay_schedule(
+        init_value=0.0,
+        peak_value=config.peak_lr,
+        warmup_steps=warmup,
+        decay_steps=max(num_steps, warmup + 1),
+    )
+
+
+def decayed(params: Any) -> Any:
+    """True for matrices (two or more axes in one layer): fast weights too, norms and biases not."""
+
+    def is_matrix(path, leaf) -> bool:
+        stacked = any(getattr(key, "key", None) == STACKED for key in path)
+        return leaf.ndim - stacked >= 2
+
+    return jax.tree_util.tree_map_with_path(is_matrix, params)
+
+
+def make_optimizer(config: OptimizerConfig, num_steps: int) -> optax.GradientTransformation:
+    """AdamW with the schedule; weight decay on matrices only."""
+    return optax.adamw(
+        lr_schedule(config, num_steps),
+        b1=config.beta1,
+        b2=config.beta2,
+        weight_decay=config.weight_decay,
+        mask=decayed,
+    )
+
+
+def guarded_gradients(
+    grads: Any, loss: Float[Array, ""], step: Int[Array, ""], config: OptimizerConfig
+) -> tuple[Any, Float[Array, ""], Bool[Array, ""]]:
+    """Clips by global norm and judges the step.
+
+    Returns the gradients, their norm before clipping, and whether to take the step: never
+    with a non-finite loss or norm; from `guard_from_step` on, not with a norm above `skip_norm`.
+    """
+    norm = optax.global_norm(grads)
+    guarded = step >= config.guard_from_step
+    accept = jnp.isfinite(norm) & jnp.isfinite(loss) & ~(guarded & (norm > config.skip_norm))
+    factor = jnp.where(guarded, jnp.minimum(1.0, config.clip_norm / (norm + 1e-12)), 1.0)
+    return jax.tree.map(lambda g: g * factor.astype(g.dtype), grads), norm, accept
