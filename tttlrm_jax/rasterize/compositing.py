@@ -1,0 +1,66 @@
+"""What compositing backends take and give, and the rules they share."""
+
+import flax.struct
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from tttlrm_jax.config import RasterConfig
+from tttlrm_jax.rasterize.projection import ProjectedGaussians, float32_constant
+
+
+@flax.struct.dataclass
+class ScreenSplats:
+    """Gaussians ready for compositing; a `radius` of (0, 0) marks those not to draw."""
+
+    mean: Float[Array, "gaussian 2"]  # px
+    conic: Float[Array, "gaussian 3"]
+    opacity: Float[Array, " gaussian"]
+    feature: Float[Array, "gaussian channel"]
+    depth: Float[Array, " gaussian"]  # sets the order only
+    radius: Int[Array, "gaussian 2"]  # px
+
+
+@flax.struct.dataclass
+class Composite:
+    """Accumulated features without background, what is left of the light, and lost work."""
+
+    feature: Float[Array, "height width channel"]
+    transmittance: Float[Array, "height width"]
+    num_dropped: Int[Array, ""]  # Gaussian-tile intersections beyond the capacity
+
+
+def depth_order_key(splats: ScreenSplats) -> Float[Array, " gaussian"]:
+    """Depth as float32, infinite for Gaussians that are not drawn: they sort last."""
+    drawn = jnp.all(splats.radius > 0, axis=-1)
+    return jnp.where(drawn, splats.depth.astype(jnp.float32), jnp.float32(jnp.inf))
+
+
+def screen_splats(
+    projected: ProjectedGaussians, opacity, feature, config: RasterConfig
+) -> ScreenSplats:
+    """Joins a projection with opacities (compensated if antialiased) and features."""
+    drawn = jnp.all(projected.radius_opacity_aware > 0, axis=-1)
+    opacity = jnp.where(drawn, opacity, jnp.zeros_like(opacity))
+    if config.antialiased:
+        opacity = opacity * projected.compensation
+    return ScreenSplats(
+        mean=projected.mean,
+        conic=projected.conic,
+        opacity=opacity,
+        feature=jnp.where(drawn[:, None], feature, jnp.zeros_like(feature)),
+        depth=projected.depth,
+        radius=projected.radius_opacity_aware,
+    )
+
+
+def falloff(dx, dy, conic_uu, conic_uv, conic_vv):
+    """(exp(-sigma), sigma >= 0) at offsets (dx, dy) px of the centre from the pixel."""
+    sigma = 0.5 * (conic_uu * dx * dx + conic_vv * dy * dy) + conic_uv * dx * dy
+    inside = sigma >= 0
+    return jnp.exp(-jnp.where(inside, sigma, jnp.zeros_like(sigma))), inside
+
+
+def thresholds(config: RasterConfig, dtype):
+    """(max_alpha, min_alpha, min_transmittance) as float32 roundings in `dtype`."""
+    values = (config.max_alpha, config.min_alpha, config.min_transmittance)
+    return tuple(float32_constant(value, dtype) for value in values)

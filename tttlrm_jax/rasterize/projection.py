@@ -1,0 +1,162 @@
+"""EWA projection of 3D Gaussians into one pinhole camera (Zwicker et al., "EWA Splatting", 2002).
+
+Conventions: OpenCV camera (x right, y down, z forward), `point_camera = camera_from_world @
+point_world`, pixel centres at +0.5, intrinsics (fx, fy, cx, cy) in pixels. Constants of the
+configuration act as their float32 rounding, in float64 too.
+
+Not differentiable: culling, radii, order. Culled Gaussians, and those with a value that is not
+finite, read zero in every output and receive exactly zero gradient.
+"""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from tttlrm_jax.config import RasterConfig
+from tttlrm_jax.geometry.rotations import rotation_from_quaternion
+from tttlrm_jax.types import Splats, typechecked
+
+EXTENT = 3.33  # standard deviations a Gaussian reaches; sqrt(2 ln 255) = 3.329
+FIELD_OF_VIEW_MARGIN = 0.15  # of the image size, beyond which the Jacobian's ratios are clamped
+MIN_COMPENSATION = 0.005
+
+
+@flax.struct.dataclass
+class ProjectedGaussians:
+    """Gaussians as one camera sees them; zero wherever `visible` is false.
+
+    `covariance` is (A, B, C) of [[A, B], [B, C]] in px^2 including `eps2d`, `conic` its inverse
+    in the same layout. `compensation` is the antialiasing factor of the opacity. `radius` is the
+    half size of the box of 3.33 standard deviations; `radius_opacity_aware` that of the box
+    outside of which alpha stays below `min_alpha`, (0, 0) where it never reaches it.
+    """
+
+    mean: Float[Array, "gaussian 2"]  # px
+    depth: Float[Array, " gaussian"]  # z in the camera frame, world units
+    covariance: Float[Array, "gaussian 3"]
+    conic: Float[Array, "gaussian 3"]
+    compensation: Float[Array, " gaussian"]
+    radius: Int[Array, "gaussian 2"]  # px
+    radius_opacity_aware: Int[Array, "gaussian 2"]  # px
+    visible: Bool[Array, " gaussian"]
+
+
+def float32_constant(value: float, dtype) -> Array:
+    """The float32 rounding of a constant: what the reference compares with, in any precision."""
+    return jnp.asarray(np.float32(value), dtype=dtype)
+
+
+@typechecked
+def project(
+    splats: Splats,
+    camera_from_world: Float[Array, "4 4"],
+    intrinsics: Float[Array, "4"],
+    height: int,
+    width: int,
+    config: RasterConfig,
+) -> ProjectedGaussians:
+    """Projects Gaussians into one camera.
+
+    `camera_from_world` counts as 12 free entries: its derivative is not confined to rotations.
+    The culling decisions come from a first pass without derivatives; the second one sees a
+    harmless Gaussian in place of every culled one, so that no derivative can overflow.
+    """
+    fixed = lax.stop_gradient((splats, camera_from_world, intrinsics))
+    everyone = jnp.ones(splats.mean.shape[0], dtype=bool)
+    draft = _screen_values(fixed[0], everyone, fixed[1], fixed[2], height, width, config)
+    radius = _radius(draft, jnp.asarray(np.float32(EXTENT), splats.mean.dtype))
+    visible = _is_usable(fixed[0], draft, config) & _meets_image(draft, radius, height, width)
+
+    opacity = fixed[0].opacity * (draft["compensation"] if config.antialiased else 1)
+    min_alpha = float32_constant(config.min_alpha, opacity.dtype)
+    reach = jnp.minimum(EXTENT, jnp.sqrt(2 * jnp.log(jnp.maximum(opacity / min_alpha, 1))))
+    aware = _radius(draft, reach.astype(opacity.dtype)[:, None])
+    drawn = visible & (opacity >= min_alpha) & _meets_image(draft, aware, height, width)
+
+    values = _screen_values(splats, visible, camera_from_world, intrinsics, height, width, config)
+    shown = jax.tree.map(
+        lambda x: jnp.where(visible.reshape(-1, *[1] * (x.ndim - 1)), x, jnp.zeros_like(x)), values
+    )
+    return ProjectedGaussians(
+        **shown,
+        radius=_pixels(radius, visible),
+        radius_opacity_aware=_pixels(aware, drawn),
+        visible=visible,
+    )
+
+
+def _screen_values(splats, visible, camera_from_world, intrinsics, height, width, config):
+    """Centre, depth, covariance, conic and compensation, with `visible` guarding every input."""
+    mean, quaternion, scale = (
+        jnp.where(visible[:, None], x, jnp.ones_like(x))
+        for x in (splats.mean, splats.quaternion, splats.scale)
+    )
+    rotation, translation = camera_from_world[:3, :3], camera_from_world[:3, 3]
+    # Written out instead of a matrix product: accelerators round the inputs of those.
+    point = jnp.sum(mean[:, None, :] * rotation[None], axis=-1) + translation[None]
+    point = jnp.where(visible[:, None], point, jnp.ones_like(point))
+    x, y, z = point.T
+    fx, fy, cx, cy = intrinsics
+    eps2d = float32_constant(config.eps2d, mean.dtype)
+
+    ratio_x = _clamp_ratio(x / z, cx, fx, width)
+    ratio_y = _clamp_ratio(y / z, cy, fy, height)
+    # Rows of J R_camera: derivative of the pixel position with respect to the world position.
+    row_u = (fx / z)[:, None] * (rotation[0][None] - ratio_x[:, None] * rotation[2][None])
+    row_v = (fy / z)[:, None] * (rotation[1][None] - ratio_y[:, None] * rotation[2][None])
+    # Rows of the 2x3 square root of the projected covariance.
+    axes = rotation_from_quaternion(quaternion) * scale[:, None, :]
+    root_u = jnp.sum(row_u[:, :, None] * axes, axis=1)
+    root_v = jnp.sum(row_v[:, :, None] * axes, axis=1)
+    s_uu, s_uv, s_vv = (
+        jnp.sum(p * q, axis=-1) for p, q in ((root_u, root_u), (root_u, root_v), (root_v, root_v))
+    )
+    # Cauchy-Binet: a sum of squares, so that thin Gaussians lose no digits to cancellation.
+    det_s = jnp.sum(jnp.cross(root_u, root_v) ** 2, axis=-1)
+    det = det_s + eps2d * (s_uu + s_vv) + eps2d * eps2d
+    a, c = s_uu + eps2d, s_vv + eps2d
+    ratio = det_s / det
+    floor = float32_constant(MIN_COMPENSATION, mean.dtype) ** 2
+    return {
+        "mean": jnp.stack([fx * x / z + cx, fy * y / z + cy], axis=-1),
+        "depth": z,
+        "covariance": jnp.stack([a, s_uv, c], axis=-1),
+        "conic": jnp.stack([c, -s_uv, a], axis=-1) / det[:, None],
+        "compensation": jnp.sqrt(jnp.where(ratio > floor, ratio, floor)),
+    }
+
+
+def _clamp_ratio(ratio, centre, focal, size):
+    """Clamps x/z (or y/z) to the field of view plus its margin; the limits follow intrinsics."""
+    margin = FIELD_OF_VIEW_MARGIN * size / focal
+    low, high = -(centre / focal + margin), (size - centre) / focal + margin
+    return jnp.where(ratio < low, low, jnp.where(ratio > high, high, ratio))
+
+
+def _is_usable(splats: Splats, draft, config: RasterConfig) -> Bool[Array, " gaussian"]:
+    """Finite in every input and result, and strictly between the near and far planes."""
+    count = splats.mean.shape[0]
+    values = [splats.mean, splats.quaternion, splats.scale, splats.opacity, splats.features]
+    flat = [x.reshape(count, x.size // max(count, 1)) for x in [*values, *draft.values()]]
+    finite = jnp.all(jnp.isfinite(jnp.concatenate(flat, axis=1)), axis=1)
+    near = float32_constant(config.near, splats.mean.dtype)
+    far = float32_constant(config.far, splats.mean.dtype)
+    return finite & (draft["depth"] > near) & (draft["depth"] < far)
+
+
+def _radius(draft, extent: Float[Array, "..."]) -> Float[Array, "gaussian 2"]:
+    return jnp.ceil(extent * jnp.sqrt(draft["covariance"][:, ::2]))
+
+
+def _meets_image(draft, radius, height: int, width: int) -> Bool[Array, " gaussian"]:
+    size = jnp.asarray([[width, height]], dtype=radius.dtype)
+    mean = draft["mean"]
+    return jnp.all((mean + radius > 0) & (mean - radius < size), axis=-1)
+
+
+def _pixels(radius, keep) -> Int[Array, "gaussian 2"]:
+    limit = 2.0**30  # int32 holds it, and no image is wider
+    return jnp.where(keep[:, None], jnp.minimum(radius, limit), 0).astype(jnp.int32)

@@ -1,0 +1,238 @@
+"""Splats and cameras in, images out: projection, colours, compositing, background."""
+
+from collections.abc import Callable
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from tttlrm_jax.config import RasterConfig
+from tttlrm_jax.errors import InputError
+from tttlrm_jax.geometry.spherical_harmonics import evaluate_sh
+from tttlrm_jax.rasterize import reference, tiled
+from tttlrm_jax.rasterize.compositing import Composite, ScreenSplats, screen_splats
+from tttlrm_jax.rasterize.projection import project
+from tttlrm_jax.rasterize.tile_lists import count_intersections, tile_grid
+from tttlrm_jax.types import Cameras, Splats, typechecked
+
+# name -> composite(splats, height, width, config, capacity)
+BACKENDS: dict[str, Callable[[ScreenSplats, int, int, RasterConfig, int], Composite]] = {
+    "reference": reference.composite,
+    "tiled": tiled.composite,
+}
+
+GSPLAT = RasterConfig()  # the constants of gsplat 1.6
+DEFAULT_SLOTS_PER_GAUSSIAN = 8
+_MIN_CAPACITY = 1024
+
+
+@flax.struct.dataclass
+class Rendering:
+    """An image and its by-products; `render_views` puts a view axis in front of each.
+
+    `depth` is accumulated, sum of T alpha z, and gets no background: see `expected_depth`.
+    `num_dropped` counts Gaussian-tile intersections beyond the capacity: above 0 the picture is
+    incomplete (far Gaussians are missing first).
+    """
+
+    rgb: Float[Array, "*view height width channel"]
+    depth: Float[Array, "*view height width"]
+    alpha: Float[Array, "*view height width"]
+    num_dropped: Int[Array, "*view"]
+
+
+def expected_depth(rendering: Rendering) -> Float[Array, "*view height width"]:
+    """Mean depth of what a pixel sees: depth / max(alpha, 1e-10), 0 where nothing is."""
+    return rendering.depth / jnp.maximum(rendering.alpha, 1e-10)
+
+
+def default_capacity(num_gaussians: int, height: int, width: int) -> int:
+    """Slots when none are given: 8 tiles of 8x8 px per Gaussian, as a power of two.
+
+    Never more than every Gaussian in every tile. Enough for splats a few pixels wide; where
+    `num_dropped` is above 0 pass what `fit_capacity` returns.
+    """
+    rows, columns = tile_grid(height, width)
+    wanted = max(DEFAULT_SLOTS_PER_GAUSSIAN * num_gaussians, _MIN_CAPACITY)
+    return min(_power_of_two(wanted), max(num_gaussians * rows * columns, 1))
+
+
+@typechecked
+def render(
+    splats: Splats,
+    cameras: Cameras,
+    *,
+    background: Float[Array, " channel"] | None = None,
+    config: RasterConfig = GSPLAT,
+    capacity: int | None = None,
+) -> Rendering:
+    """Renders one camera (`cameras` without leading axes).
+
+    Features `[gaussian, coefficient, 3]` are spherical harmonics, seen as max(0, SH + 0.5) from
+    the camera; `[gaussian, channel]` are used as they are. `background` defaults to zero.
+    `capacity` is the static number of Gaussian-tile intersections (see `default_capacity`).
+    Differentiable in reverse mode with respect to every float input.
+    """
+    if cameras.world_from_camera.shape != (4, 4):
+        raise InputError.of(
+            "cameras.world_from_camera.shape", cameras.world_from_camera.shape,
+            "is not one camera (4, 4)", "use render_views for a view axis, vmap for scenes",
+        )  # fmt: skip
+    camera_from_world = _rigid_inverse(cameras.world_from_camera)
+    return render_from_matrix(
+        splats, camera_from_world, cameras.intrinsics, cameras.height, cameras.width,
+        background=background, config=config, capacity=capacity,
+    )  # fmt: skip
+
+
+def render_views(
+    splats: Splats,
+    cameras: Cameras,
+    *,
+    background: Float[Array, " channel"] | None = None,
+    config: RasterConfig = GSPLAT,
+    capacity: int | None = None,
+) -> Rendering:
+    """Renders cameras with one leading axis, one after another: one view's workspace is live."""
+
+    def one_view(camera):
+        one = Cameras(*camera, cameras.height, cameras.width)
+        return render(splats, one, background=background, config=config, capacity=capacity)
+
+    return lax.map(one_view, (cameras.world_from_camera, cameras.intrinsics))
+
+
+@typechecked
+def render_from_matrix(
+    splats: Splats,
+    camera_from_world: Float[Array, "4 4"],
+    intrinsics: Float[Array, "4"],
+    height: int,
+    width: int,
+    *,
+    background: Float[Array, " channel"] | None = None,
+    config: RasterConfig = GSPLAT,
+    capacity: int | None = None,
+) -> Rendering:
+    """`render` with the world-to-camera matrix, whose 12 upper entries are free variables."""
+    _check(splats, background, height, width, capacity)
+    screen = _screen(splats, camera_from_world, intrinsics, height, width, config)
+    if capacity is None:
+        capacity = default_capacity(splats.mean.shape[0], height, width)
+    if splats.mean.shape[0] == 0:
+        result = _nothing(screen, height, width)
+    else:
+        result = BACKENDS[config.backend](screen, height, width, config, capacity)
+    rgb, depth = result.feature[..., :-1], result.feature[..., -1]
+    if background is not None:
+        rgb = rgb + result.transmittance[..., None] * background[None, None]
+    return Rendering(rgb, depth, 1 - result.transmittance, result.num_dropped)
+
+
+def fit_capacity(splats: Splats, cameras: Cameras, *, config: RasterConfig = GSPLAT) -> int:
+    """Smallest power of two that holds every intersection of every camera (any leading axes).
+
+    Eager: it reads a number back from the device, so it cannot be called under `jit`.
+    """
+    poses = cameras.world_from_camera.reshape(-1, 4, 4)
+    intrinsics = cameras.intrinsics.reshape(-1, 4)
+
+    @jax.jit
+    def needed(splats, poses, intrinsics):
+        def one(camera):
+            pose, k = camera
+            matrix = _rigid_inverse(pose)
+            screen = _screen(splats, matrix, k, cameras.height, cameras.width, config)
+            return count_intersections(screen, cameras.height, cameras.width)
+
+        return jnp.max(lax.map(one, (poses, intrinsics)), initial=0)
+
+    return _power_of_two(max(int(needed(splats, poses, intrinsics)), _MIN_CAPACITY))
+
+
+def render_eager(
+    splats: Splats,
+    cameras: Cameras,
+    *,
+    background: Float[Array, " channel"] | None = None,
+    config: RasterConfig = GSPLAT,
+) -> Rendering:
+    """`render` (or `render_views`, given a view axis) with a capacity that drops nothing."""
+    capacity = fit_capacity(splats, cameras, config=config)
+    one_camera = cameras.world_from_camera.ndim == 2
+    renderer = _render_jit if one_camera else _render_views_jit
+    return renderer(splats, cameras, background, config, capacity)
+
+
+def _keywords(function):
+    return lambda splats, cameras, background, config, capacity: function(
+        splats, cameras, background=background, config=config, capacity=capacity
+    )
+
+
+_render_jit = jax.jit(_keywords(render), static_argnums=(3, 4))
+_render_views_jit = jax.jit(_keywords(render_views), static_argnums=(3, 4))
+
+
+def _screen(splats, camera_from_world, intrinsics, height, width, config) -> ScreenSplats:
+    """Projects and colours; the last feature channel is depth."""
+    projected = project(splats, camera_from_world, intrinsics, height, width, config)
+    colour = _colour(splats, projected.visible, camera_from_world)
+    feature = jnp.concatenate([colour, projected.depth[:, None]], axis=1)
+    return screen_splats(projected, splats.opacity, feature, config)
+
+
+def _colour(splats: Splats, visible, camera_from_world) -> Float[Array, "gaussian channel"]:
+    """Plain features, or max(0, SH + 0.5) in the direction from the camera; 0 where culled."""
+    if splats.features.ndim == 2:
+        return jnp.where(visible[:, None], splats.features, 0)
+    rotation, translation = camera_from_world[:3, :3], camera_from_world[:3, 3]
+    camera_position = -jnp.sum(rotation * translation[:, None], axis=0)
+    mean = jnp.where(visible[:, None], splats.mean, 1)
+    coefficients = jnp.where(visible[:, None, None], splats.features, 0)
+    shifted = evaluate_sh(coefficients, mean - camera_position[None]) + 0.5
+    return jnp.where(visible[:, None] & (shifted > 0), shifted, 0)
+
+
+def _rigid_inverse(pose: Float[Array, "4 4"]) -> Float[Array, "4 4"]:
+    """Inverse of a rotation and translation."""
+    rotation, translation = pose[:3, :3], pose[:3, 3]
+    moved = -jnp.sum(rotation * translation[:, None], axis=0)
+    top = jnp.concatenate([rotation.T, moved[:, None]], axis=1)
+    return jnp.concatenate([top, pose[3:]], axis=0)
+
+
+def _nothing(screen: ScreenSplats, height: int, width: int) -> Composite:
+    """What an empty cloud composites to."""
+    shape = (height, width, screen.feature.shape[1])
+    return Composite(
+        feature=jnp.zeros(shape, dtype=screen.mean.dtype),
+        transmittance=jnp.ones(shape[:2], dtype=screen.mean.dtype),
+        num_dropped=jnp.zeros((), dtype=jnp.int32),
+    )
+
+
+def _check(splats: Splats, background, height: int, width: int, capacity: int | None) -> None:
+    if splats.features.ndim not in (2, 3) or (
+        splats.features.ndim == 3 and splats.features.shape[2] != 3
+    ):
+        raise InputError.of(
+            "splats.features.shape", splats.features.shape,
+            "is neither [gaussian, channel] nor [gaussian, coefficient, 3]",
+            "map scenes with vmap and give one of the two",
+        )  # fmt: skip
+    channels = splats.features.shape[-1]
+    if background is not None and background.shape != (channels,):
+        raise InputError.of(
+            "background.shape", background.shape, f"does not fit {channels} channels",
+            f"give {channels} values",
+        )  # fmt: skip
+    for field, value in (("height", height), ("width", width), ("capacity", capacity)):
+        if value is not None and value < 1:
+            raise InputError.of(field, value, "is below 1", "use a positive number")
+
+
+def _power_of_two(number: int) -> int:
+    return 1 << (number - 1).bit_length()
