@@ -6,6 +6,13 @@
 from collections.abc import Callable
 
 from tttlrm_jax.config import DataConfig
+from tttlrm_jax.data.captures import (
+    Capture,
+    CaptureScene,
+    fitted_size,
+    load_views,
+    read_capture,
+)
 from tttlrm_jax.data.pipeline import draw_item, make_loader
 from tttlrm_jax.data.scenes import Scene, SceneSource, SceneViews
 from tttlrm_jax.data.synthetic import render_object, scene_seed
@@ -17,8 +24,18 @@ def _open_synthetic(config: DataConfig) -> SceneSource:
     return SyntheticScenes(config.synthetic, config.cache_directory, config.background)
 
 
+def _open_captures(config: DataConfig) -> SceneSource:
+    return [
+        CaptureScene(
+            read_capture(directory), config.image_size, config.capture_resize, config.background
+        )
+        for directory in config.capture_directories
+    ]
+
+
 SOURCES: dict[str, Callable[[DataConfig], SceneSource]] = {
     "synthetic": _open_synthetic,
+    "captures": _open_captures,
 }
 
 
@@ -29,14 +46,18 @@ def open_source(config: DataConfig) -> SceneSource:
 
 __all__ = [
     "SOURCES",
+    "Capture",
     "Scene",
     "SceneSource",
     "SceneViews",
     "SyntheticScenes",
     "build_cache",
     "draw_item",
+    "fitted_size",
+    "load_views",
     "make_loader",
     "open_source",
+    "read_capture",
     "render_object",
     "scene_seed",
 ]

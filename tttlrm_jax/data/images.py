@@ -4,8 +4,10 @@ uint8 images are RGB or RGBA with straight alpha, channels last; float images ar
 Intrinsics are (fx, fy, cx, cy) in pixels, pixel centres at +0.5, float64.
 """
 
+import zlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -13,35 +15,36 @@ from PIL import Image, UnidentifiedImageError
 from tttlrm_jax.errors import InputError
 
 ResizeMode = Literal["tttlrm", "lact"]
+_Result = TypeVar("_Result")
 WHITE = (1.0, 1.0, 1.0)
+DECODING_ERRORS = (
+    UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError,
+    EOFError, zlib.error,
+)  # fmt: skip
 
 
 def read_image(path: str | Path) -> np.ndarray:
     """Decodes a file to uint8 [height, width, 3] or, where it has transparency, [.., 4]."""
-    try:
-        with Image.open(path) as image:
-            transparent = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
-            return np.asarray(_to_8_bit(image).convert("RGBA" if transparent else "RGB"))
-    except FileNotFoundError:
-        raise InputError(
-            f"image={path} does not exist; restore it or leave its frame out"
-        ) from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise InputError(
-            f"image={path} cannot be decoded ({error}); replace the truncated or broken file"
-        ) from None
+
+    def decode(image: Image.Image) -> np.ndarray:
+        transparent = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+        return np.asarray(_to_8_bit(image).convert("RGBA" if transparent else "RGB"))
+
+    return _open(path, decode)
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
     """Height and width from a file's header, without decoding its pixels."""
+    return _open(path, lambda image: (image.height, image.width))
+
+
+def _open(path: str | Path, use: Callable[[Image.Image], _Result]) -> _Result:
     try:
         with Image.open(path) as image:
-            return image.height, image.width
+            return use(image)
     except FileNotFoundError:
-        raise InputError(
-            f"image={path} does not exist; restore it or leave its frame out"
-        ) from None
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise InputError(f"image={path} does not exist; restore it or drop its frame") from None
+    except DECODING_ERRORS as error:
         raise InputError(
             f"image={path} cannot be decoded ({error}); replace the truncated or broken file"
         ) from None

@@ -12,6 +12,7 @@ from tttlrm_jax.geometry.quaternions import (
 
 LOOP_STEPS = 8  # poses per segment of a closed video path
 FULL_CIRCLE_COVERAGE = np.radians(200.0)  # cameras spread wider than this are orbited fully
+ARC_SHARE = 0.9  # of the cameras; the rest may be badly posed
 SWING_ELEVATION = 15.0  # degrees a turntable rises and sinks
 
 
@@ -153,11 +154,12 @@ def orbit_path(world_from_camera: np.ndarray, num_frames: int) -> np.ndarray:
 
 
 def _arc(angles: np.ndarray) -> tuple[float, float]:
-    """Start and width of the smallest arc (radians) that holds all angles."""
+    """Start and width (radians) of the smallest arc that holds `ARC_SHARE` of the angles."""
     ordered = np.sort(np.mod(angles, 2 * np.pi))
-    gaps = np.diff(np.append(ordered, ordered[0] + 2 * np.pi))
-    widest = int(np.argmax(gaps))
-    return float(ordered[(widest + 1) % len(ordered)]), float(2 * np.pi - gaps[widest])
+    held = int(np.ceil(ARC_SHARE * len(ordered)))
+    ends = np.concatenate([ordered, ordered + 2 * np.pi])[held - 1 : held - 1 + len(ordered)]
+    narrowest = int(np.argmin(ends - ordered))
+    return float(ordered[narrowest]), float(ends[narrowest] - ordered[narrowest])
 
 
 def _horizontal_axes(up: np.ndarray, hint: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

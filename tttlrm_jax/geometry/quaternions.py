@@ -35,7 +35,8 @@ def rotation_from_quaternion(quaternion: np.ndarray) -> np.ndarray:
 def slerp(start: np.ndarray, end: np.ndarray, fraction: np.ndarray | float) -> np.ndarray:
     """Great-circle interpolation of unit quaternions [..., 4] along the shorter arc.
 
-    Begins at `start` itself, so w can become negative on the way. `fraction` broadcasts against the leading axes. Equal ends are interpolated linearly.
+    Begins at `start` itself, so w can become negative on the way. `fraction` broadcasts against
+    the leading axes. Equal ends are interpolated linearly.
     """
     fraction = np.asarray(fraction, np.float64)[..., None]
     cosine = np.sum(start * end, axis=-1, keepdims=True)

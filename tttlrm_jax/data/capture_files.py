@@ -1,0 +1,213 @@
+"""The camera files a capture directory can hold, read into frames.
+
+`opencv_cameras.json`: a list of frames, or a dict with `frames` and optionally `scene_name` and
+`fold_8_kmeans_N_input`; a frame has `file_path`, `w2c`, `fx`, `fy`, `cx`, `cy` and optionally
+`w`, `h`. `transforms.json` (nerfstudio, instant-ngp, Blender): camera-to-world matrices with
+OpenGL axes (y up, looking along -z), intrinsics for all frames or for each.
+"""
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tttlrm_jax.data.distortion import IDEAL_LENS, Distortion
+from tttlrm_jax.data.images import image_size
+from tttlrm_jax.errors import InputError
+from tttlrm_jax.geometry.poses import pose_problem
+
+OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
+FOLD_KEY = re.compile(r"fold_8_kmeans_(\d+)_input")
+PINHOLE_MODELS = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "RADIAL", "SIMPLE_RADIAL", "FULL_OPENCV")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".JPG", ".PNG")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Frame:
+    """One photograph and its camera; `size` is (height, width) where the file states it."""
+
+    name: str
+    image_path: Path
+    intrinsics: np.ndarray  # float64 [4]
+    world_from_camera: np.ndarray  # float64 [4, 4], OpenCV axes
+    size: tuple[int, int] | None = None
+    distortion: Distortion = IDEAL_LENS
+
+
+@dataclasses.dataclass(frozen=True)
+class CameraFile:
+    """What a camera file says: the scene's name, its frames and prescribed input lists."""
+
+    scene_name: str
+    frames: tuple[Frame, ...]
+    folds: dict[int, tuple[int, ...]]
+
+
+def read_camera_file(path: Path) -> CameraFile:
+    """Reads any file whose name is in `READERS`; raises InputError with file and frame."""
+    document = _read_json(path)
+    if isinstance(document, list):
+        document = {"frames": document}
+    if not isinstance(document, dict) or not isinstance(document.get("frames"), list):
+        raise InputError(f"{path} holds no list of frames; expected a list or a dict with 'frames'")
+    if not document["frames"]:
+        raise InputError(f"{path} lists 0 frames; a capture needs at least one")
+    for number, entry in enumerate(document["frames"]):
+        if not isinstance(entry, dict) or not isinstance(entry.get("file_path"), str):
+            raise InputError(f"{path}: frame {number} has no file_path; name its image there")
+    frames = READERS[path.name](path, document)
+    name = document.get("scene_name") or path.resolve().parent.name
+    return CameraFile(str(name), tuple(frames), _read_folds(path, document, len(frames)))
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not JSON ({error}); export the cameras again") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); check the path") from None
+
+
+def _read_opencv(path: Path, document: dict) -> list[Frame]:
+    return [_opencv_frame(path, n, entry) for n, entry in enumerate(document["frames"])]
+
+
+def _opencv_frame(path: Path, number: int, entry: dict) -> Frame:
+    where = f"{path}: frame {number} ({entry['file_path']})"
+    camera_from_world = _pose(where, entry, "w2c")
+    return Frame(
+        name=entry["file_path"],
+        image_path=path.parent / entry["file_path"],
+        intrinsics=_intrinsics(where, [entry.get(key) for key in ("fx", "fy", "cx", "cy")]),
+        world_from_camera=np.linalg.inv(camera_from_world),
+        size=_stated_size(where, entry),
+    )
+
+
+def _read_transforms(path: Path, document: dict) -> list[Frame]:
+    shared = {key: value for key, value in document.items() if key != "frames"}
+    return [
+        _transforms_frame(path, number, shared | entry)
+        for number, entry in enumerate(document["frames"])
+    ]
+
+
+def _transforms_frame(path: Path, number: int, entry: dict) -> Frame:
+    where = f"{path}: frame {number} ({entry['file_path']})"
+    model = entry.get("camera_model", "OPENCV")
+    if model not in PINHOLE_MODELS:
+        raise InputError(
+            f"{where} has camera_model={model}, which is not a pinhole with radial distortion "
+            f"({', '.join(PINHOLE_MODELS)}); undistort the images first"
+        )
+    world_from_opengl = _pose(where, entry, "transform_matrix")
+    image_path = _with_suffix(path.parent / entry["file_path"])
+    size = _stated_size(where, entry)
+    return Frame(
+        name=entry["file_path"],
+        image_path=image_path,
+        intrinsics=_transforms_intrinsics(where, entry, image_path, size),
+        world_from_camera=world_from_opengl @ OPENCV_FROM_OPENGL,
+        size=size,
+        distortion=_distortion(where, entry),
+    )
+
+
+def _transforms_intrinsics(where, entry, image_path, size) -> np.ndarray:
+    """From fl_x, fl_y, cx, cy or, where they are absent, the fields of view and the centre."""
+    focal_x, focal_y = entry.get("fl_x"), entry.get("fl_y")
+    centre_x, centre_y = entry.get("cx"), entry.get("cy")
+    if None in (focal_x, centre_x, centre_y):
+        if size is None and not image_path.is_file():
+            return np.full(4, np.nan)  # reported, or skipped, with the missing images
+        height, width = size or image_size(image_path)
+        centre_x = 0.5 * width if centre_x is None else centre_x
+        centre_y = 0.5 * height if centre_y is None else centre_y
+        focal_x = _focal(width, entry.get("camera_angle_x")) if focal_x is None else focal_x
+        focal_y = _focal(height, entry.get("camera_angle_y")) if focal_y is None else focal_y
+    focal_y = focal_x if focal_y is None else focal_y
+    return _intrinsics(where, [focal_x, focal_y, centre_x, centre_y])
+
+
+def _focal(pixels: int, angle: Any) -> float | None:
+    if not isinstance(angle, int | float) or not 0 < angle < np.pi:
+        return None
+    return 0.5 * pixels / np.tan(0.5 * angle)
+
+
+def _distortion(where: str, entry: dict) -> Distortion:
+    fields = [field.name for field in dataclasses.fields(Distortion)]
+    return Distortion(*_numbers(where, "distortion", [entry.get(name, 0.0) for name in fields]))
+
+
+def _with_suffix(path: Path) -> Path:
+    """Blender's files name images without their suffix."""
+    if path.suffix or path.is_file():
+        return path
+    for suffix in IMAGE_SUFFIXES:
+        if path.with_name(path.name + suffix).is_file():
+            return path.with_name(path.name + suffix)
+    return path.with_name(path.name + IMAGE_SUFFIXES[0])
+
+
+def _pose(where: str, entry: dict, key: str) -> np.ndarray:
+    if key not in entry:
+        raise InputError(f"{where} has no {key}; add its 4x4 matrix or drop the frame")
+    try:
+        pose = np.asarray(entry[key], np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"{where}: {key} is not a 4x4 matrix of numbers; correct it") from None
+    problem = pose_problem(pose)
+    if problem is not None:
+        raise InputError(f"{where}: {key} {problem}; give a rotation and a translation")
+    return pose
+
+
+def _intrinsics(where: str, values: list) -> np.ndarray:
+    intrinsics = np.array(_numbers(where, "intrinsics (fx, fy, cx, cy)", values))
+    if (intrinsics[:2] <= 0).any():
+        raise InputError(
+            f"{where}: focal lengths {intrinsics[:2].tolist()} are not positive; give pixels"
+        )
+    return intrinsics
+
+
+def _numbers(where: str, field: str, values: list) -> list[float]:
+    numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+    if not numeric or not np.isfinite(values).all():
+        raise InputError(f"{where}: {field}={values} are not all finite numbers; correct the file")
+    return [float(value) for value in values]
+
+
+def _stated_size(where: str, entry: dict) -> tuple[int, int] | None:
+    if entry.get("w") is None or entry.get("h") is None:
+        return None
+    height, width = _numbers(where, "h, w", [entry["h"], entry["w"]])
+    if height < 1 or width < 1 or height % 1 or width % 1:
+        raise InputError(f"{where}: image size w={width} h={height} is not whole and positive")
+    return int(height), int(width)
+
+
+def _read_folds(path: Path, document: dict, num_frames: int) -> dict[int, tuple[int, ...]]:
+    folds = {}
+    for key, frames in document.items():
+        match = FOLD_KEY.fullmatch(key)
+        if match is None:
+            continue
+        valid = isinstance(frames, list) and all(
+            type(number) is int and 0 <= number < num_frames for number in frames
+        )
+        if not valid or len(frames) != int(match[1]):
+            raise InputError(
+                f"{path}: {key} is not a list of {match[1]} frame numbers below {num_frames}; "
+                "correct or remove it"
+            )
+        folds[int(match[1])] = tuple(frames)
+    return folds
+
+
+READERS = {"opencv_cameras.json": _read_opencv, "transforms.json": _read_transforms}
