@@ -1,5 +1,7 @@
 """Stated precision: what a matrix product takes in, and what it accumulates in."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -17,25 +19,40 @@ def matmul_precision(dtype) -> jax.lax.Precision:
 
 
 def einsum(spec: str, *operands: Array, dtype) -> Array:
-    """Einsum whose operands are cast to `dtype`; the result is in the accumulation dtype."""
-    return jnp.einsum(
-        spec,
-        *(operand.astype(dtype) for operand in operands),
-        precision=matmul_precision(dtype),
-        preferred_element_type=accumulation_dtype(dtype),
-    )
+    """Einsum of operands rounded to `dtype`, accumulated wide and rounded to `dtype` once.
+
+    The result is held in the accumulation dtype. Derivatives run
+    in `dtype` too, except on CPU: there narrow products are slow, so the rounded operands are
+    multiplied in float32, which is the same up to the order of summation, and derivatives are
+    float32.
+    """
+    wide = accumulation_dtype(dtype)
+    narrow = jnp.finfo(dtype).bits < 32
+    if narrow and jax.default_backend() == "cpu":
+        operands = tuple(round_to(operand.astype(wide), dtype) for operand in operands)
+        return round_to(jnp.einsum(spec, *operands, precision=matmul_precision(wide)), dtype)
+    operands = tuple(operand.astype(dtype) for operand in operands)
+    return jnp.einsum(spec, *operands, precision=matmul_precision(dtype)).astype(wide)
 
 
 def round_to(x: Array, dtype) -> Array:
     """Rounds a float32 array to the values `dtype` can hold, keeping its own dtype.
 
     Unlike a cast there and back, XLA never removes this rounding, so the rounding points are
-    the same in every program. The cotangent is rounded too. Identity for float32 and float64.
+    the same in every program. Its derivative is 1. Identity for float32 and float64.
     """
     info = jnp.finfo(dtype)
-    if info.bits >= 32:
-        return x
-    return jax.lax.reduce_precision(x, info.nexp, info.nmant)
+    return x if info.bits >= 32 else _round(x, info.nexp, info.nmant)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2))
+def _round(x, exponent_bits: int, mantissa_bits: int):
+    return jax.lax.reduce_precision(x, exponent_bits, mantissa_bits)
+
+
+@_round.defjvp
+def _round_jvp(exponent_bits, mantissa_bits, primals, tangents):
+    return _round(primals[0], exponent_bits, mantissa_bits), tangents[0]
 
 
 def safe_norm(x: Float[Array, "..."], axis: int) -> Float[Array, "..."]:

@@ -29,10 +29,10 @@ def newton_schulz(
     def rounded(value):
         return round_to(value, dtype)
 
-    operand_dtype = dtype if jnp.finfo(dtype).bits < 32 else x.dtype
+    product_dtype = dtype if jnp.finfo(dtype).bits < 32 else x.dtype
 
     def product(spec, left, right):
-        return rounded(einsum(spec, left, right, dtype=operand_dtype).astype(x.dtype))
+        return einsum(spec, left, right, dtype=product_dtype).astype(x.dtype)
 
     norm = rounded(_frobenius_norm(x))
     x = rounded(x / rounded(norm + NORM_EPS))
