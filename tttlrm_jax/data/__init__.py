@@ -25,12 +25,12 @@ def _open_synthetic(config: DataConfig) -> SceneSource:
 
 
 def _open_captures(config: DataConfig) -> SceneSource:
-    return [
+    return tuple(
         CaptureScene(
             read_capture(directory), config.image_size, config.capture_resize, config.background
         )
         for directory in config.capture_directories
-    ]
+    )
 
 
 SOURCES: dict[str, Callable[[DataConfig], SceneSource]] = {

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from tttlrm_jax.data.distortion import IDEAL_LENS, Distortion
 from tttlrm_jax.data.images import image_size
@@ -208,6 +209,26 @@ def _read_folds(path: Path, document: dict, num_frames: int) -> dict[int, tuple[
             )
         folds[int(match[1])] = tuple(frames)
     return folds
+
+
+def write_opencv_capture(
+    directory: Path, images: np.ndarray, world_from_camera: np.ndarray, intrinsics: np.ndarray
+) -> None:
+    """Writes uint8 images [view, h, w, 3 or 4] as PNG files and their `opencv_cameras.json`."""
+    (directory / "images").mkdir(parents=True, exist_ok=True)
+    frames = []
+    for number, (image, pose, lens) in enumerate(
+        zip(images, world_from_camera, intrinsics, strict=True)
+    ):
+        name = f"images/{number:06d}.png"
+        Image.fromarray(image).save(directory / name, optimize=True)
+        frames.append(
+            {"file_path": name, "w": image.shape[1], "h": image.shape[0]}
+            | dict(zip(("fx", "fy", "cx", "cy"), map(float, lens), strict=True))
+            | {"w2c": np.linalg.inv(np.asarray(pose, np.float64)).tolist()}
+        )
+    document = {"scene_name": directory.name, "frames": frames}
+    (directory / "opencv_cameras.json").write_text(json.dumps(document, indent=1))
 
 
 READERS = {"opencv_cameras.json": _read_opencv, "transforms.json": _read_transforms}

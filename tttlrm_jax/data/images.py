@@ -92,7 +92,7 @@ def resize(
     return cropped, np.asarray(intrinsics) * scale - np.array([0.0, 0.0, left, top])
 
 
-def round_to_patch(height: int, width: int, patch_size: int) -> tuple[int, int]:
+def round_to_patch(height: float, width: float, patch_size: int) -> tuple[int, int]:
     """The nearest multiples of the patch size, at least one patch each way."""
     return (
         max(1, int(height / patch_size + 0.5)) * patch_size,

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 TORUS_RADIUS, TORUS_TUBE = 0.7, 0.3
-TORUS_STEPS = 48  # of sphere tracing; rays still moving afterwards graze and count as hits
+TORUS_STEPS = 128  # of sphere tracing; rays still moving afterwards only graze and miss
 TORUS_TOLERANCE = 1e-4
 
 
@@ -114,7 +114,7 @@ def _torus_distance(point):
 
 
 def _hit_torus(origin, direction):
-    """Sphere tracing inside the enclosing ball; the last step is a Newton step's length."""
+    """Sphere tracing inside the enclosing ball."""
     speed = np.sqrt(_dot(direction, direction))
     near, far = _quadratic(speed**2, _dot(origin, direction), _dot(origin, origin) - 1.0)
     t = np.where(near > 0, near, np.inf)
@@ -126,6 +126,7 @@ def _hit_torus(origin, direction):
         t[active] += distance / speed[active]
         t[active[t[active] > far[active]]] = np.inf
         active = active[(distance > TORUS_TOLERANCE) & np.isfinite(t[active])]
+    t[active] = np.inf
     return t
 
 

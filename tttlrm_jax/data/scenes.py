@@ -19,8 +19,13 @@ class SceneViews:
 class Scene(Protocol):
     """A posed scene whose images are read lazily."""
 
-    name: str
-    world_from_camera: np.ndarray  # float64 [view, 4, 4]
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def world_from_camera(self) -> np.ndarray:
+        """Poses float64 [view, 4, 4]."""
+        ...
 
     def read(self, view_indices: np.ndarray) -> SceneViews:
         """Loads the views with these numbers, in this order."""
@@ -32,4 +37,4 @@ class SceneSource(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> Scene: ...
+    def __getitem__(self, index: int, /) -> Scene: ...

@@ -115,8 +115,8 @@ def random_cameras(
     )
     farthest = min(config.max_distance, ZOOM * nearest)
     distance = rng.uniform(nearest, farthest, count)
-    sines = np.sin(np.radians([config.min_elevation, config.max_elevation]))
-    elevation = np.arcsin(rng.uniform(*sines, count))
+    low, high = np.sin(np.radians([config.min_elevation, config.max_elevation]))
+    elevation = np.arcsin(rng.uniform(low, high, count))
     span = np.radians(config.azimuth_span)
     azimuth = rng.uniform(0.0, 2 * np.pi) + rng.uniform(-0.5 * span, 0.5 * span, count)
     direction = np.stack(

@@ -125,6 +125,22 @@ def focus_point(world_from_camera: np.ndarray) -> np.ndarray:
     return middle + (spread if spread > 0 else 1.0) * forward / (length if length > 0 else 1.0)
 
 
+def up_direction(world_from_camera: np.ndarray) -> np.ndarray:
+    """The unit vector [3] at right angles to the x axes of level cameras [view, 4, 4].
+
+    Cameras that look down have y axes that lean, so the mean y axis only gives the sign; it also
+    stands in where the x axes (almost) agree, or disagree with it by more than 60 degrees.
+    """
+    poses = np.asarray(world_from_camera, np.float64)
+    mean = -poses[:, :3, 1].mean(axis=0)
+    length = np.linalg.norm(mean)
+    mean = mean / length if length > 1e-6 else -poses[0, :3, 1]
+    right = poses[:, :3, 0]
+    size, axes = np.linalg.eigh(right.T @ right / len(right))
+    level = axes[:, 0] * np.sign(axes[:, 0] @ mean)
+    return level if size[1] - size[0] > 1e-3 and level @ mean > 0.5 else mean
+
+
 def orbit_path(world_from_camera: np.ndarray, num_frames: int) -> np.ndarray:
     """Poses [num_frames, 4, 4] that circle what the cameras [view, 4, 4] look at.
 
@@ -134,8 +150,7 @@ def orbit_path(world_from_camera: np.ndarray, num_frames: int) -> np.ndarray:
     """
     poses = np.asarray(world_from_camera, np.float64)
     focus = focus_point(poses)
-    up = -poses[:, :3, 1].sum(axis=0)
-    up = up / np.linalg.norm(up) if np.linalg.norm(up) > 1e-6 else -poses[0, :3, 1]
+    up = up_direction(poses)
     first, second = _horizontal_axes(up, poses[0, :3, 0])
     offset = poses[:, :3, 3] - focus
     height = np.median(offset @ up)

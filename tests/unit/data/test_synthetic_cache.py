@@ -1,0 +1,113 @@
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from tttlrm_jax.config import SyntheticConfig
+from tttlrm_jax.data.synthetic import render_object, scene_seed
+from tttlrm_jax.data.synthetic_cache import (
+    ARRAYS,
+    SHARD_SCENES,
+    SyntheticScenes,
+    build_cache,
+    cache_path,
+)
+from tttlrm_jax.errors import InputError
+
+CONFIG = SyntheticConfig(num_scenes=SHARD_SCENES + 3, num_views=3, height=12, width=16)
+
+
+def shard_files(path):
+    return {p.relative_to(path): p.read_bytes() for p in sorted(path.glob("scenes-*/*.npy"))}
+
+
+def test_cached_scenes_are_the_rendered_ones(tmp_path):
+    build_cache(CONFIG, tmp_path, progress=False)
+    scenes = SyntheticScenes(CONFIG, tmp_path)
+    assert len(scenes) == CONFIG.num_scenes
+    for index in (0, SHARD_SCENES - 1, SHARD_SCENES, CONFIG.num_scenes - 1):
+        direct = render_object(scene_seed(CONFIG, index), CONFIG)
+        scene = scenes[index]
+        np.testing.assert_array_equal(scene.world_from_camera, direct["world_from_camera"])
+        views = scene.read(np.array([2, 0]))
+        np.testing.assert_array_equal(views.depth, direct["depth"][[2, 0]])
+        np.testing.assert_array_equal(views.intrinsics, direct["intrinsics"][[2, 0]])
+        alpha = direct["image"][[2, 0], ..., 3:] / 255
+        expected = direct["image"][[2, 0], ..., :3] / 255 * alpha + 1 - alpha
+        np.testing.assert_allclose(views.image, expected, atol=1e-6)
+        np.testing.assert_allclose(views.mask, alpha[..., 0], atol=1e-6)
+    with pytest.raises(IndexError):
+        scenes[CONFIG.num_scenes]
+
+
+def test_workers_write_the_same_bytes(tmp_path):
+    one = build_cache(CONFIG, tmp_path / "one", num_workers=1, progress=False)
+    two = build_cache(CONFIG, tmp_path / "two", num_workers=2, progress=False)
+    assert shard_files(one) == shard_files(two)
+    assert len(shard_files(one)) == 2 * len(ARRAYS)
+
+
+def test_a_longer_run_extends_a_shorter_ones_cache(tmp_path):
+    path = build_cache(CONFIG, tmp_path, progress=False)
+    first = path / f"scenes-{0:07d}-{SHARD_SCENES:07d}" / "image.npy"
+    before = first.stat().st_mtime_ns
+    longer = dataclasses.replace(CONFIG, num_scenes=2 * SHARD_SCENES)
+    with pytest.raises(InputError, match="build_cache"):
+        SyntheticScenes(longer, tmp_path)
+    assert build_cache(longer, tmp_path, progress=False) == path
+    assert first.stat().st_mtime_ns == before
+    assert len(SyntheticScenes(longer, tmp_path)) == 2 * SHARD_SCENES
+    assert len(SyntheticScenes(CONFIG, tmp_path)) == CONFIG.num_scenes
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"split": "eval"}, {"width": 20}, {"max_fov": 60}])
+def test_what_changes_pixels_changes_the_place(tmp_path, change):
+    other = dataclasses.replace(CONFIG, **change)
+    assert cache_path(other, tmp_path) != cache_path(CONFIG, tmp_path)
+
+
+BUILD = """
+from tttlrm_jax.config import SyntheticConfig
+from tttlrm_jax.data.synthetic_cache import build_cache
+if __name__ == "__main__":
+    build_cache(SyntheticConfig(num_scenes=800, num_views=3, height=12, width=16), {directory!r},
+                num_workers={workers}, progress=False)
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_killed_build_leaves_whole_shards_and_is_finished_later(tmp_path, workers):
+    config = dataclasses.replace(CONFIG, num_scenes=800)
+    script = tmp_path / "build.py"
+    script.write_text(BUILD.format(directory=str(tmp_path / "cache"), workers=workers))
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen([sys.executable, str(script)], env=environment)
+    path = cache_path(config, tmp_path / "cache")
+    while not list(path.glob("scenes-*")) and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    survivors = list(path.glob("scenes-*"))
+    assert 0 < len(survivors) < 800 // SHARD_SCENES
+    for shard in survivors:
+        for name in ARRAYS:
+            assert len(np.load(shard / f"{name}.npy")) == SHARD_SCENES
+    abandoned = path / f".partial-{os.uname().nodename}-{process.pid}-scenes-x"
+    abandoned.mkdir(exist_ok=True)
+    few = dataclasses.replace(config, num_scenes=4 * SHARD_SCENES)
+    build_cache(few, tmp_path / "cache", progress=False)
+    assert not abandoned.exists()
+    straight = build_cache(few, tmp_path / "straight", progress=False)
+    finished = shard_files(path)
+    assert shard_files(straight).items() <= finished.items()
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be created"):
+        build_cache(CONFIG, tmp_path / "file", progress=False)

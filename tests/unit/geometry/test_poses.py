@@ -1,0 +1,136 @@
+import numpy as np
+import pytest
+
+from tttlrm_jax.errors import InputError
+from tttlrm_jax.geometry.poses import (
+    check_poses,
+    look_at,
+    mean_pose,
+    normalise_poses,
+    pose_problem,
+    rigid_inverse,
+)
+
+EXACT = 1e-12  # float64 rounding of a few products
+
+
+def cameras(num_views=7, seed=0, offset=(5.0, -3.0, 2.0)):
+    rng = np.random.default_rng(seed)
+    position = rng.normal(size=(num_views, 3)) + np.array([0, 0, 4.0])
+    poses = look_at(position, rng.normal(size=(num_views, 3)) * 0.3, np.array([0.0, 1.0, 0.0]))
+    poses[:, :3, 3] += offset
+    return poses
+
+
+def test_look_at_has_opencv_axes():
+    pose = look_at(np.array([0.0, -2.0, 0.0]), np.zeros(3), np.array([0.0, 0.0, 1.0]))
+    np.testing.assert_allclose(pose[:3, 0], [1, 0, 0], atol=EXACT)  # right
+    np.testing.assert_allclose(pose[:3, 1], [0, 0, -1], atol=EXACT)  # down
+    np.testing.assert_allclose(pose[:3, 2], [0, 1, 0], atol=EXACT)  # towards the target
+    assert pose_problem(pose) is None
+
+
+def test_look_at_along_up_is_still_a_rotation():
+    pose = look_at(np.array([0.0, 0.0, 3.0]), np.zeros(3), np.array([0.0, 0.0, 1.0]))
+    assert pose_problem(pose) is None
+    np.testing.assert_allclose(pose[:3, 2], [0, 0, -1], atol=EXACT)
+
+
+def test_rigid_inverse_over_leading_axes():
+    poses = cameras(6).reshape(2, 3, 4, 4)
+    identity = np.broadcast_to(np.eye(4), poses.shape)
+    np.testing.assert_allclose(rigid_inverse(poses) @ poses, identity, atol=EXACT)
+
+
+@pytest.mark.parametrize("method", ["mean_cam", "first_cam"])
+def test_normalised_centres_fill_the_unit_cube(method):
+    poses, similarity = normalise_poses(cameras(), method)
+    assert np.abs(poses[:, :3, 3]).max() == pytest.approx(1.0)
+    check_poses(poses)
+    if method == "first_cam":
+        np.testing.assert_allclose(poses[0], np.eye(4), atol=EXACT)
+    else:
+        np.testing.assert_allclose(poses[:, :3, 3].mean(0), 0, atol=EXACT)
+        np.testing.assert_allclose(mean_pose(poses), np.eye(4), atol=EXACT)
+    assert similarity.scale > 0
+
+
+@pytest.mark.parametrize("method", ["mean_cam", "first_cam"])
+def test_pixels_do_not_move_and_the_inverse_leads_back(method):
+    raw = cameras()
+    poses, similarity = normalise_poses(raw, method)
+    points = np.random.default_rng(1).normal(size=(20, 3)) + raw[:, :3, 3].mean(0)
+    moved = similarity.apply_points(points)
+    for before, after in zip(raw, poses, strict=True):
+        old = (points - before[:3, 3]) @ before[:3, :3]
+        new = (moved - after[:3, 3]) @ after[:3, :3]
+        np.testing.assert_allclose(new, similarity.scale * old, atol=1e-10)
+    back = similarity.inverse()
+    np.testing.assert_allclose(back.apply_points(moved), points, atol=1e-10)
+    np.testing.assert_allclose(back.apply_poses(poses), raw, atol=1e-10)
+
+
+def test_reference_views_define_frame_and_scale():
+    raw = cameras(9)
+    poses, similarity = normalise_poses(raw, "mean_cam", raw[:4])
+    alone, alone_similarity = normalise_poses(raw[:4], "mean_cam")
+    np.testing.assert_array_equal(poses[:4], alone)
+    assert similarity.scale == alone_similarity.scale
+    assert np.abs(poses[:4, :3, 3]).max() == pytest.approx(1.0)
+
+
+def test_the_choice_of_world_does_not_matter():
+    raw = cameras()
+    turned, _ = normalise_poses(raw, "first_cam")
+    for method in ("mean_cam", "first_cam"):
+        one, _ = normalise_poses(raw, method)
+        two, _ = normalise_poses(turned, method)
+        np.testing.assert_allclose(one, two, atol=1e-10)
+
+
+def test_coincident_centres_keep_their_scale():
+    raw = cameras(3)
+    raw[:, :3, 3] = raw[0, :3, 3]
+    for chosen in (raw, raw[:1]):
+        poses, similarity = normalise_poses(chosen, "mean_cam")
+        assert similarity.scale == 1.0
+        np.testing.assert_allclose(poses[:, :3, 3], 0, atol=EXACT)
+
+
+def test_opposite_cameras_have_no_mean():
+    up = np.array([0.0, 0.0, 1.0])
+    poses = look_at(np.array([[2.0, 0, 0], [-2.0, 0, 0]]), np.zeros(3), up)
+    with pytest.raises(InputError, match="first_cam"):
+        normalise_poses(poses, "mean_cam")
+    normalise_poses(poses, "first_cam")
+
+
+def test_unknown_method_and_no_cameras():
+    with pytest.raises(InputError, match="mean_cam or first_cam"):
+        normalise_poses(cameras(), "median")
+    with pytest.raises(InputError, match="at least one"):
+        normalise_poses(np.zeros((0, 4, 4)))
+
+
+def broken(change):
+    pose = cameras(1)[0]
+    change(pose)
+    return pose
+
+
+@pytest.mark.parametrize(
+    ("pose", "words"),
+    [
+        (np.zeros((3, 4)), "shape"),
+        (broken(lambda p: p.__setitem__((0, 0), np.nan)), "not finite"),
+        (broken(lambda p: p.__setitem__((slice(0, 3), 0), 0.0)), "singular"),
+        (broken(lambda p: p.__setitem__((slice(0, 3), slice(0, 3)), 2 * p[:3, :3])), "not rigid"),
+        (broken(lambda p: p.__setitem__((slice(0, 3), 0), -p[:3, 0])), "mirrors"),
+        (broken(lambda p: p.__setitem__((3, 0), 0.5)), "last row"),
+    ],
+)
+def test_bad_poses_are_named(pose, words):
+    assert words in pose_problem(pose)
+    if pose.shape == (4, 4):
+        with pytest.raises(InputError, match=r"world_from_camera\[1\]"):
+            check_poses(np.stack([np.eye(4), pose]))
