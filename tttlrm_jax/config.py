@@ -334,6 +334,51 @@ class RunConfig:
         )  # fmt: skip
 
 
+# ---- evaluation -------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvalConfig:
+    """What `eval.py` reads. Fields that are None take what the checkpoint was trained with."""
+
+    capture: str | None = None  # directory with a camera file; None: the sample in the package
+    checkpoint: str | None = None  # run or model directory; None: the weights in the package
+    views: int | None = None  # number of input views
+    plan: Plan | None = None
+    chunk_views: int | None = None  # views per update of the sequential plan
+    resolution: tuple[int, int] | None = None  # height width; None: trained pixels, own aspect
+    background: tuple[float, float, float] | None = None  # RGB in [0, 1] under transparent pixels
+    keep_ratio: float | None = None  # of Gaussians kept by opacity; 1 switches pruning off
+    random_ratio: float | None = None  # share of the others kept at random
+    min_opacity: float = 1.0 / 255.0  # in scene.ply; fainter Gaussians cannot show
+    orbit_frames: int = 72  # of the film, at 24 frames a second
+    skip_missing: bool = False  # leave out frames whose image does not exist
+    seed: int = 0  # of the untrained baseline and of random pruning
+    output: str | None = None  # None: outputs/<scene>-<date>-<time>
+
+    def __post_init__(self):
+        for field in ("views", "chunk_views", "orbit_frames"):
+            value = getattr(self, field)
+            _require(value is None or value > 0, field, value, "is not positive", "use 1 or more")
+        for field in ("keep_ratio", "random_ratio"):
+            value = getattr(self, field)
+            inside = value is None or 0 <= value <= 1
+            _require(inside, field, value, "is not in [0, 1]", "use a share")
+        _require(self.keep_ratio != 0, "keep_ratio", 0, "keeps nothing", "use a share above 0")
+        _require(
+            0 <= self.min_opacity < 1, "min_opacity", self.min_opacity, "is not in [0, 1)",
+            "use e.g. 0.01",
+        )  # fmt: skip
+        _require(
+            self.resolution is None or min(self.resolution) >= 1, "resolution", self.resolution,
+            "is not a positive height and width", "use e.g. 64 64",
+        )  # fmt: skip
+        _require(
+            self.background is None or all(0 <= value <= 1 for value in self.background),
+            "background", self.background, "is not RGB in [0, 1]", "use three numbers in it",
+        )  # fmt: skip
+
+
 # ---- reading and writing ----------------------------------------------------------------------
 
 Config = TypeVar("Config")

@@ -5,6 +5,9 @@ they are compared (this is the published `psnr_real`; averaging over views is th
 data range is 1. Values keep the dtype of the images. All functions can be jitted.
 """
 
+import functools
+
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
@@ -94,10 +97,9 @@ def _window_mean(image):
     """Mean over all full 7x7 windows, by shifted sums along rows, then columns."""
     for axis in (-3, -2):
         size = image.shape[axis] - SSIM_WINDOW + 1
-        index = [slice(None)] * 3
-        total = 0.0
-        for shift in range(SSIM_WINDOW):
-            index[axis] = slice(shift, shift + size)
-            total = total + image[(..., *index)]
-        image = total
+        parts = [
+            jax.lax.slice_in_dim(image, shift, shift + size, axis=axis)
+            for shift in range(SSIM_WINDOW)
+        ]
+        image = functools.reduce(jnp.add, parts)
     return image / SSIM_WINDOW**2

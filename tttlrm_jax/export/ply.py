@@ -11,6 +11,7 @@ with zeros, and one-byte normals; `published_layout=True` writes that.
 
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 
 from tttlrm_jax.errors import InputError
@@ -38,8 +39,8 @@ def write_ply(
     num_rest = 3 * (kept.sh.shape[-2] - 1)
     if published_layout and num_rest > PUBLISHED_REST:
         raise InputError.of(
-            "sh_degree", kept.sh_degree, "does not fit the 45 columns of the published layout",
-            "write the standard layout",
+            "sh coefficients", kept.sh.shape[-2], "does not fit the 45 columns "
+            "of the published layout", "write the standard layout",
         )  # fmt: skip
     rest = np.moveaxis(kept.sh[:, 1:], -1, -2).reshape(count.num_written, num_rest)
     if published_layout:
@@ -89,12 +90,13 @@ def read_ply(path: Path | str, *, published_degree: int | None = None) -> Gaussi
         )  # fmt: skip
     num_higher = (degree + 1) ** 2 - 1
     rest = group(*_numbered("f_rest", 3 * num_higher)).reshape(len(table), 3, num_higher)
+    base = group(*_numbered("f_dc", 3))
     return Gaussians(
-        mean=group("x", "y", "z"),
-        sh=np.concatenate([group(*_numbered("f_dc", 3))[:, None], np.moveaxis(rest, 1, 2)], axis=1),
-        log_scale=group(*_numbered("scale", 3)),
-        quaternion=group(*_numbered("rot", 4)),
-        opacity_logit=group("opacity")[:, 0],
+        mean=jnp.asarray(group("x", "y", "z")),
+        sh=jnp.asarray(np.concatenate([base[:, None], np.moveaxis(rest, 1, 2)], axis=1)),
+        log_scale=jnp.asarray(group(*_numbered("scale", 3))),
+        quaternion=jnp.asarray(group(*_numbered("rot", 4))),
+        opacity_logit=jnp.asarray(group("opacity")[:, 0]),
     )
 
 
@@ -121,8 +123,9 @@ def _read_table(path: Path) -> np.ndarray:
     elements = [line for line in lines if line[:1] == ["element"]]
     if len(elements) != 1 or elements[0][1:2] != ["vertex"]:
         raise InputError(f"{path} holds elements other than one list of vertices; remove them")
-    columns = [(line[2], _TYPES.get(line[1])) for line in lines if line[:1] == ["property"]]
-    if any(kind is None for _, kind in columns):
+    properties = [line for line in lines if line[:1] == ["property"]]
+    columns = [(line[2], _TYPES[line[1]]) for line in properties if line[1] in _TYPES]
+    if len(columns) < len(properties):
         raise InputError(f"{path} has vertex properties that are not plain numbers; remove them")
     dtype, count = np.dtype(columns), int(elements[0][2])
     if len(body) < count * dtype.itemsize:

@@ -118,9 +118,9 @@ def _tiles(metrics: dict[str, Any]) -> str:
 
 
 def _bars(metrics: dict[str, Any]) -> str:
-    rows = [("this model", metrics["psnr"], "mine")]
+    rows: list[tuple[str, float, str]] = [("this model", metrics["psnr"], "mine")]
     rows += [
-        (BASELINE_NAMES.get(name, name), value, "")
+        (BASELINE_NAMES[name], value, "")
         for name, value in sorted(metrics["baselines"].items(), key=lambda item: -item[1])
     ]
     top = max(1e-9, *(value for _, value, _ in rows))
@@ -269,8 +269,8 @@ def _viewer_scene(report: Report) -> dict[str, Any]:
 def _middle(gaussians: Gaussians, cameras: list[NamedCamera]) -> tuple[np.ndarray, float]:
     """Median of the visible Gaussians, and how far the cameras are from it."""
     kept, _ = writable(gaussians)
-    visible = opacity(np.asarray(kept.opacity_logit)) > 0.1
-    points = np.asarray(kept.mean, np.float64)[visible if visible.any() else slice(None)]
+    visible = opacity(kept.opacity_logit) > 0.1
+    points = kept.mean.astype(np.float64)[visible if visible.any() else slice(None)]
     eyes = np.stack([camera.world_from_camera[:3, 3] for camera in cameras])
     centre = np.median(points, axis=0) if len(points) else eyes.mean(axis=0)
     return centre, float(np.median(np.linalg.norm(eyes - centre, axis=-1)))
@@ -281,7 +281,7 @@ def _sample_points(gaussians: Gaussians, count: int = 700) -> np.ndarray:
     kept, _ = writable(gaussians, min_opacity=0.1)
     order = importance_order(kept)
     half = order[: max(1, len(order) // 2)]
-    return np.asarray(kept.mean, np.float64)[half[:: max(1, len(half) // count)]]
+    return kept.mean.astype(np.float64)[half[:: max(1, len(half) // count)]]
 
 
 def _script_json(value: dict[str, Any]) -> str:
@@ -312,15 +312,15 @@ _PAGE = """<!doctype html>
 <h1>$title</h1>
 <p class="lead">$lead</p>
 <section class="stage">
-<div class="viewer" id="viewer">
+<div><div class="viewer" id="viewer">
 <canvas aria-label="the reconstruction, interactive"></canvas>
 <p class="fallback" hidden>This browser has no WebGL 2. The orbit film below shows the scene.</p>
 <div class="bar"><button class="previous" aria-label="previous camera">&larr;</button>
 <button class="next" aria-label="next camera">&rarr;</button><span class="label"></span></div>
 </div>
+<p class="note">$viewer_note</p></div>
 <div class="tiles">$tiles</div>
 </section>
-<p class="note">$viewer_note</p>
 <h2>Against simple answers</h2>
 <p class="note">PSNR on the same target views, same pixels, computed in the same run.</p>
 <div class="bars">$bars</div>

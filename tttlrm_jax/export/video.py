@@ -1,7 +1,9 @@
 """H.264 video that plays everywhere: yuv420p, even sizes, index at the front."""
 
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import imageio_ffmpeg
 import numpy as np
@@ -9,7 +11,7 @@ import numpy as np
 from tttlrm_jax.errors import InputError
 from tttlrm_jax.export.images import enlarge, enlargement, to_uint8
 
-MAX_CRF = 18  # visually lossless for H.264
+RATE_FACTOR = 18  # CRF: visually lossless for H.264
 MIN_SIDE = 384  # pixels; smaller renderings are enlarged by a whole factor, pixels kept crisp
 
 
@@ -45,23 +47,27 @@ def write_video(
 
 
 def _open(path, frame: np.ndarray, frames_per_second: float):
-    writer = imageio_ffmpeg.write_frames(
-        str(path),
-        size=(frame.shape[1], frame.shape[0]),
-        fps=frames_per_second,
-        codec="libx264",
-        pix_fmt_out="yuv420p",
-        macro_block_size=1,
-        quality=None,
-        ffmpeg_log_level="error",
-        output_params=["-crf", str(MAX_CRF), "-movflags", "+faststart"],
-    )
-    writer.send(None)
+    options: dict[str, Any] = {
+        "fps": frames_per_second,
+        "codec": "libx264",
+        "pix_fmt_out": "yuv420p",
+        "macro_block_size": 1,  # sizes are made even here
+        "quality": None,  # the rate factor below decides
+        "ffmpeg_log_level": "error",
+        "output_params": ["-crf", str(RATE_FACTOR), "-movflags", "+faststart"],
+    }
+    size = (frame.shape[1], frame.shape[0])
+    writer = imageio_ffmpeg.write_frames(str(path), size, **options)
+    with warnings.catch_warnings():
+        # JAX warns of every fork; this one only starts ffmpeg.
+        warnings.filterwarnings("ignore", message="os.fork", category=RuntimeWarning)
+        writer.send(None)
     return writer
 
 
 def _enlarged(pixels: np.ndarray, min_side: int) -> np.ndarray:
-    return enlarge(pixels, enlargement(*pixels.shape[:2], min_side))
+    height, width = pixels.shape[:2]
+    return enlarge(pixels, enlargement(height, width, min_side))
 
 
 def _even(pixels: np.ndarray) -> np.ndarray:

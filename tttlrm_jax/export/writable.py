@@ -16,6 +16,17 @@ from tttlrm_jax.types import Gaussians
 MAX_OPACITY_LOGIT = 30.0
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HostGaussians:
+    """`Gaussians` of one scene as float32 NumPy arrays."""
+
+    mean: np.ndarray  # [gaussian, 3]
+    sh: np.ndarray  # [gaussian, coefficient, 3]
+    log_scale: np.ndarray  # [gaussian, 3]
+    quaternion: np.ndarray  # [gaussian, 4]
+    opacity_logit: np.ndarray  # [gaussian]
+
+
 @dataclasses.dataclass(frozen=True)
 class ExportCount:
     """What became of the Gaussians of a scene on the way into a file."""
@@ -25,8 +36,8 @@ class ExportCount:
     num_transparent: int  # dropped: opacity not above the wanted threshold
 
 
-def writable(gaussians: Gaussians, min_opacity: float = 0.0) -> tuple[Gaussians, ExportCount]:
-    """The Gaussians of one scene that a file may hold, as float32 NumPy arrays, in their order.
+def writable(gaussians: Gaussians, min_opacity: float = 0.0) -> tuple[HostGaussians, ExportCount]:
+    """The Gaussians of one scene that a file may hold, in their order.
 
     `min_opacity` in [0, 1): Gaussians whose opacity does not exceed it are dropped. Raises
     InputError for a batch of scenes and for a threshold out of range.
@@ -40,7 +51,7 @@ def writable(gaussians: Gaussians, min_opacity: float = 0.0) -> tuple[Gaussians,
         raise InputError.of("min_opacity", min_opacity, "is outside [0, 1)", "use e.g. 0.01")
     arrays = {
         field.name: np.asarray(getattr(gaussians, field.name), np.float32)
-        for field in dataclasses.fields(gaussians)
+        for field in dataclasses.fields(HostGaussians)
     }
     arrays["opacity_logit"] = np.minimum(arrays["opacity_logit"], np.float32(MAX_OPACITY_LOGIT))
     valid = np.any(arrays["quaternion"] != 0, axis=-1)
@@ -49,7 +60,7 @@ def writable(gaussians: Gaussians, min_opacity: float = 0.0) -> tuple[Gaussians,
     visible = opacity(arrays["opacity_logit"]) > min_opacity
     keep = valid & visible
     count = ExportCount(int(keep.sum()), int((~valid).sum()), int((valid & ~visible).sum()))
-    return Gaussians(**{name: value[keep] for name, value in arrays.items()}), count
+    return HostGaussians(**{name: value[keep] for name, value in arrays.items()}), count
 
 
 def opacity(opacity_logit: np.ndarray) -> np.ndarray:
@@ -57,7 +68,7 @@ def opacity(opacity_logit: np.ndarray) -> np.ndarray:
     return np.exp(-np.logaddexp(0.0, -opacity_logit.astype(np.float64)))
 
 
-def importance_order(gaussians: Gaussians) -> np.ndarray:
+def importance_order(gaussians: HostGaussians) -> np.ndarray:
     """Indices by descending opacity times volume: what a viewer should load first."""
-    log_volume = np.asarray(gaussians.log_scale, np.float64).sum(axis=-1)
-    return np.argsort(-np.exp(log_volume) * opacity(np.asarray(gaussians.opacity_logit)))
+    log_volume = gaussians.log_scale.astype(np.float64).sum(axis=-1)
+    return np.argsort(-np.exp(log_volume) * opacity(gaussians.opacity_logit), kind="stable")

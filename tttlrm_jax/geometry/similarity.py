@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from tttlrm_jax.geometry.poses import PoseNormalisation
+from tttlrm_jax.geometry.quaternions import quaternion_from_rotation
 from tttlrm_jax.geometry.spherical_harmonics import sh_basis, sh_degree
 from tttlrm_jax.types import Gaussians, typechecked
 
@@ -57,22 +58,6 @@ def sh_rotation(
         solution = jnp.matmul(inverse, turned[:, block], precision="highest")
         mixing = mixing.at[block, block].set(solution)
     return mixing
-
-
-def quaternion_from_rotation(rotation: np.ndarray) -> np.ndarray:
-    """Unit quaternion (w, x, y, z), w >= 0, of a rotation matrix [3, 3], float64.
-
-    The eigenvector for the largest eigenvalue of a symmetric 4x4 matrix: no case distinction, and
-    the nearest rotation for matrices slightly off (Bar-Itzhack 2000).
-    """
-    m = np.asarray(rotation, np.float64)
-    skew = np.array([m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1]])
-    matrix = np.empty((4, 4))
-    matrix[0, 0] = np.trace(m)
-    matrix[0, 1:] = matrix[1:, 0] = skew
-    matrix[1:, 1:] = m + m.T - np.trace(m) * np.eye(3)
-    quaternion = np.linalg.eigh(matrix)[1][:, -1]
-    return quaternion if quaternion[0] >= 0 else -quaternion
 
 
 @typechecked

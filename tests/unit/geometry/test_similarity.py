@@ -7,12 +7,7 @@ import pytest
 
 from tttlrm_jax.config import RasterConfig
 from tttlrm_jax.geometry.poses import PoseNormalisation, look_at
-from tttlrm_jax.geometry.rotations import rotation_from_quaternion
-from tttlrm_jax.geometry.similarity import (
-    quaternion_from_rotation,
-    sh_rotation,
-    transform_gaussians,
-)
+from tttlrm_jax.geometry.similarity import sh_rotation, transform_gaussians
 from tttlrm_jax.geometry.spherical_harmonics import evaluate_sh
 from tttlrm_jax.rasterize import render_views
 from tttlrm_jax.types import Cameras, Gaussians
@@ -21,18 +16,6 @@ from tttlrm_jax.types import Cameras, Gaussians
 def random_rotation(seed):
     matrix = np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))[0]
     return matrix * np.linalg.det(matrix)
-
-
-HALF_TURNS = [np.diag([1.0, -1, -1]), np.diag([-1.0, 1, -1]), np.diag([-1.0, -1, 1]), np.eye(3)]
-
-
-@pytest.mark.parametrize("rotation", [*HALF_TURNS, *(random_rotation(seed) for seed in range(4))])
-def test_quaternion_of_a_rotation(rotation):
-    with jax.enable_x64(True):
-        quaternion = quaternion_from_rotation(rotation)
-        back = rotation_from_quaternion(jnp.asarray(quaternion))
-    np.testing.assert_allclose(back, rotation, atol=1e-12)
-    np.testing.assert_allclose(np.linalg.norm(quaternion), 1, atol=1e-12)
 
 
 @pytest.mark.parametrize("degree", range(5))

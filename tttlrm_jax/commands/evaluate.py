@@ -1,0 +1,230 @@
+"""`eval.py`: a capture and a checkpoint in; Gaussians, film, comparison, report, numbers out."""
+
+import contextlib
+import datetime
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from tttlrm_jax.command_line import EXIT_BAD_INPUT, EXIT_INTERRUPTED, parse_arguments
+from tttlrm_jax.commands.evaluation_files import OUTPUT_FILES, Job, write_files
+from tttlrm_jax.commands.output_directory import atomic_directory
+from tttlrm_jax.config import EvalConfig, RunConfig
+from tttlrm_jax.data import Capture, read_capture
+from tttlrm_jax.errors import InputError
+from tttlrm_jax.evaluation.lpips import LPIPS, MIN_SIDE, load_lpips
+from tttlrm_jax.evaluation.scene import (
+    Answer,
+    Evaluated,
+    Settings,
+    baseline_pictures,
+    compiled_reconstruct,
+    fitted_resolution,
+    pose_scene,
+    render_timed,
+    score,
+)
+from tttlrm_jax.models import build_model, split_model
+from tttlrm_jax.training.checkpoint import load_model, read_config
+
+PROG = "eval.py"
+ROWS = {
+    "nearest_input": "nearest input view",
+    "mean_colour": "mean colour of the inputs",
+    "untrained": "untrained model",
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command; returns its exit code (0 done, 2 bad input, 130 interrupted)."""
+    try:
+        config = parse_arguments(EvalConfig, sys.argv[1:] if arguments is None else arguments, PROG)
+        with _interruptible():
+            directory, metrics = evaluate(config)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        print("interrupted; nothing was written", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    print(summary(metrics))
+    print(f"\n{directory / 'report.html'}")
+    return 0
+
+
+def evaluate(config: EvalConfig) -> tuple[Path, dict[str, Any]]:
+    """Evaluates a checkpoint on a capture; returns the directory written and its metrics.
+
+    Raises InputError for input that cannot be used; then no directory is left behind.
+    """
+    checkpoint = Path(config.checkpoint) if config.checkpoint else packaged("quickstart")
+    run = read_config(checkpoint)
+    settings = Settings.resolve(config, run)
+    path = Path(config.capture) if config.capture else packaged("sample_capture")
+    capture = read_capture(path, skip_missing=config.skip_missing)
+    inputs, targets = _split(capture, settings.views)
+    size = _resolution(config.resolution, run, capture)
+    output = _output(config, capture)
+    with atomic_directory(output, OUTPUT_FILES) as directory:
+        with step(f"reading {len(inputs)} + {len(targets)} views of {capture.name}"):
+            scene = pose_scene(capture, inputs, targets, size, settings.background, run.data)
+        with step(f"loading {checkpoint}"):
+            _, model = load_model(checkpoint)
+            lpips, lpips_note = _lpips(size)
+        job = Job(
+            config=config, run=run, settings=settings, capture=capture, scene=scene,
+            checkpoint=checkpoint, frames=(inputs, targets), lpips_note=lpips_note,
+        )  # fmt: skip
+        metrics = write_files(directory, job, measure(model, job, lpips), step)
+    return output, metrics
+
+
+def measure(model, job: Job, lpips: LPIPS | None) -> Evaluated:
+    """Reconstructs, renders and scores; the untrained model goes through the same program."""
+    scene, run = job.scene, job.run
+    with step("compiling the model"):
+        reconstruct = compiled_reconstruct(model, scene.inputs, job.settings)
+
+    def answer(params) -> tuple[Any, Any, Answer]:
+        made = reconstruct(params)
+        cameras = jax.tree.map(lambda x: x[0], scene.targets.cameras)
+        shown = render_timed(made.value, cameras, job.settings.background, run.raster)
+        return made, shown, Answer(pictures=shown.value, scores=score(shown.value, scene, lpips))
+
+    with step("reconstructing and rendering the targets"):
+        made, shown, ours = answer(split_model(model)[1])
+    with step("baselines"):
+        baselines = {
+            name: Answer(pictures=pictures, scores=score(pictures, scene, lpips))
+            for name, pictures in baseline_pictures(scene).items()
+        }
+        untrained = build_model(run.model, job.settings.seed)
+        baselines["untrained"] = answer(split_model(untrained)[1])[2]
+    seconds = {
+        "reconstruct": made.seconds,
+        "reconstruct_compile": made.compile_seconds,
+        "render_per_view": shown.seconds / len(scene.target_names),
+        "render_compile": shown.compile_seconds,
+    }
+    return Evaluated(gaussians=made.value, ours=ours, baselines=baselines, seconds=seconds)
+
+
+def packaged(name: str) -> Path:
+    """A folder among the files the package ships. Raises InputError if it is not there."""
+    path = Path(str(resources.files("tttlrm_jax") / "assets" / name))
+    if not path.is_dir():
+        option = "--checkpoint" if name == "quickstart" else "--capture"
+        raise InputError(f"{path} is not in this installation; reinstall or give {option}")
+    return path
+
+
+@contextlib.contextmanager
+def step(text: str) -> Iterator[None]:
+    """Says on stderr what is being done and how long it took."""
+    print(f"  {text} ...", end="", file=sys.stderr, flush=True)
+    start = time.perf_counter()
+    try:
+        yield
+    except BaseException:
+        print(file=sys.stderr)
+        raise
+    print(f" {time.perf_counter() - start:.1f} s", file=sys.stderr)
+
+
+def summary(metrics: dict[str, Any]) -> str:
+    """The result as a small table."""
+    height, width = metrics["resolution"]
+    seconds = metrics["seconds"]
+    with_lpips = metrics["lpips"] is not None
+    lines = [
+        f"{metrics['scene']}: {metrics['input_views']} input views, "
+        f"{metrics['target_views']} targets, {width}x{height} pixels, plan {metrics['plan']}",
+        "",
+        f"{'':<28}{'PSNR dB':>9}{'SSIM':>8}" + (f"{'LPIPS':>8}" if with_lpips else ""),
+        _row("this model", metrics["psnr"], metrics["ssim"], metrics["lpips"]),
+    ]
+    lines += [
+        _row(
+            ROWS[name], metrics["baselines"][name], metrics["baselines_ssim"][name],
+            metrics["baselines_lpips"][name] if with_lpips else None,
+        )
+        for name in ROWS
+    ]  # fmt: skip
+    lines += [
+        "",
+        f"{metrics['num_gaussians']} Gaussians; reconstructed in {seconds['reconstruct']:.2f} s "
+        f"(compiling {seconds['reconstruct_compile']:.1f} s), rendered in "
+        f"{1000 * seconds['render_per_view']:.0f} ms per view on {metrics['device']}",
+    ]
+    return "\n".join(lines)
+
+
+def _row(name: str, psnr: float, ssim: float, lpips: float | None) -> str:
+    return f"{name:<28}{psnr:>9.2f}{ssim:>8.3f}" + ("" if lpips is None else f"{lpips:>8.3f}")
+
+
+def _split(capture: Capture, num_inputs: int) -> tuple[np.ndarray, np.ndarray]:
+    """Input and target frames of the every-8th protocol."""
+    if num_inputs >= len(capture):
+        raise InputError.of(
+            "views", num_inputs, f"needs more than the {len(capture)} frames of {capture.name}, "
+            "of which every 8th is a target", "use fewer input views or a longer capture",
+        )  # fmt: skip
+    return capture.split(num_inputs)
+
+
+def _resolution(
+    wanted: tuple[int, int] | None, run: RunConfig, capture: Capture
+) -> tuple[int, int]:
+    patch = run.model.patch_size
+    if wanted is None:
+        return fitted_resolution(capture.image_size(), run.data.image_size, patch)
+    if wanted[0] % patch or wanted[1] % patch:
+        nearest = [max(1, round(side / patch)) * patch for side in wanted]
+        raise InputError.of(
+            "resolution", f"{wanted[0]} {wanted[1]}",
+            f"is not a multiple of the patch size {patch}", f"use {nearest[0]} {nearest[1]}",
+        )  # fmt: skip
+    return wanted
+
+
+def _output(config: EvalConfig, capture: Capture) -> Path:
+    if config.output is not None:
+        return Path(config.output)
+    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in capture.name).strip(".")
+    return Path("outputs") / f"{safe or 'scene'}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+
+
+def _lpips(size: tuple[int, int]) -> tuple[LPIPS | None, str]:
+    if min(size) < MIN_SIDE["alex"]:
+        return None, f"LPIPS needs pictures of at least {MIN_SIDE['alex']} pixels on each side"
+    return load_lpips("alex")
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Lets SIGTERM clean up as Ctrl-C does."""
+
+    def interrupt(number, frame):
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

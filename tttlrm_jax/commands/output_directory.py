@@ -1,0 +1,80 @@
+"""A directory that appears complete or not at all."""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from tttlrm_jax.errors import InputError
+
+
+@contextlib.contextmanager
+def atomic_directory(target: Path, own_files: Collection[str]) -> Iterator[Path]:
+    """Gives a hidden directory beside `target` to write into, and renames it at the end.
+
+    On any exception, interrupts included, it is removed with the parents made for it. An existing
+    `target` is replaced as a whole if it holds nothing but `own_files`. Raises InputError where it
+    holds anything else or cannot be written.
+    """
+    target = target.absolute()
+    created: list[Path] = []
+    draft = target.parent / f".{target.name}.{os.getpid()}.partial"
+    try:
+        _check_replaceable(target, own_files)
+        _make_directories(target.parent, created)
+        draft.mkdir()
+        created.append(draft)
+    except OSError as error:
+        _remove(created)
+        raise InputError.of(
+            "output", target, f"cannot be written ({error.strerror})", "choose another directory"
+        ) from None
+    except InputError:
+        _remove(created)
+        raise
+    try:
+        yield draft
+        _publish(draft, target)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        _remove(created)
+        raise
+
+
+def _check_replaceable(target: Path, own_files: Collection[str]) -> None:
+    if not os.path.lexists(target):
+        return
+    if not target.is_dir():
+        raise InputError.of("output", target, "exists and is a file", "choose another directory")
+    foreign = sorted({entry.name for entry in target.iterdir()} - set(own_files))
+    if foreign:
+        raise InputError.of(
+            "output", target, f"holds {foreign[0]}, which no evaluation writes",
+            "choose a new directory or empty it",
+        )  # fmt: skip
+
+
+def _make_directories(directory: Path, created: list[Path]) -> None:
+    """`mkdir -p` that records what it made."""
+    missing = [path for path in (directory, *directory.parents) if not path.exists()]
+    for path in reversed(missing):
+        path.mkdir()
+        created.append(path)
+
+
+def _remove(created: list[Path]) -> None:
+    """Takes back the directories that are still empty."""
+    for path in reversed(created):
+        with contextlib.suppress(OSError):
+            path.rmdir()
+
+
+def _publish(draft: Path, target: Path) -> None:
+    if not target.exists():
+        draft.rename(target)
+        return
+    old = draft.with_suffix(".old")
+    target.rename(old)
+    draft.rename(target)
+    shutil.rmtree(old)

@@ -1,0 +1,282 @@
+"""The evaluation of one scene: inputs through the model, targets rendered, scored, compared.
+
+Everything here happens in the frame the model was trained in: poses normalised as its data
+configuration says. `PosedScene.similarity` leads there from the frame of the capture.
+"""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tttlrm_jax.config import DataConfig, EvalConfig, Plan, RasterConfig, RunConfig
+from tttlrm_jax.data import Capture, CaptureScene
+from tttlrm_jax.data.images import round_to_patch
+from tttlrm_jax.errors import InputError
+from tttlrm_jax.evaluation.baselines import mean_colour, nearest_input
+from tttlrm_jax.evaluation.lpips import LPIPS
+from tttlrm_jax.evaluation.metrics import psnr, ssim
+from tttlrm_jax.geometry.poses import PoseNormalisation, normalise_poses
+from tttlrm_jax.models import merge_model, prune, reconstruct, split_model
+from tttlrm_jax.rasterize import fit_capacity, render_views
+from tttlrm_jax.types import Cameras, Gaussians, Views
+
+MAX_PSNR = 100.0  # dB; what equal pictures count as
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PosedScene:
+    """Input and target views of a capture, ready for the model."""
+
+    name: str
+    input_names: list[str]
+    target_names: list[str]
+    inputs: Views  # [1, input, ...]
+    targets: Views  # [1, target, ...]
+    target_mask: np.ndarray | None  # [target, height, width] coverage; None without transparency
+    similarity: PoseNormalisation  # from the capture's frame
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How a scene is read and reconstructed: the command's wishes over what was trained."""
+
+    views: int  # inputs
+    background: tuple[float, float, float]
+    plan: Plan
+    chunk_views: int
+    keep_ratio: float
+    random_ratio: float
+    seed: int
+
+    @classmethod
+    def resolve(cls, config: EvalConfig, run: RunConfig) -> "Settings":
+        """Fields that are None in `config` come from the configuration of the checkpoint."""
+        trained = {
+            "views": run.data.num_input_views,
+            "background": run.data.background,
+            "plan": run.train.plan,
+            "chunk_views": run.train.chunk_views,
+            "keep_ratio": run.train.keep_ratio,
+            "random_ratio": run.train.random_ratio,
+        }
+        wanted = {name: getattr(config, name) for name in trained}
+        given = {name: value for name, value in wanted.items() if value is not None}
+        return cls(seed=config.seed, **(trained | given))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Scores:
+    """Per target view, NumPy float64."""
+
+    psnr: np.ndarray
+    ssim: np.ndarray
+    psnr_foreground: np.ndarray | None  # inside the capture's masks; NaN where a mask is empty
+    lpips: np.ndarray | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Answer:
+    """Pictures [target, height, width, 3] and what they score."""
+
+    pictures: np.ndarray
+    scores: Scores
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluated:
+    """All that one evaluation found out."""
+
+    gaussians: Gaussians  # one scene, pruned, in the normalised frame
+    ours: Answer
+    baselines: dict[str, Answer]
+    seconds: dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Timed:
+    """A result, the seconds to compile the program and the seconds it then took."""
+
+    value: Any
+    compile_seconds: float
+    seconds: float
+
+
+def fitted_resolution(
+    capture_size: tuple[int, int], trained_size: tuple[int, int], patch_size: int
+) -> tuple[int, int]:
+    """Height and width with the aspect of the capture and about as many pixels as in training.
+
+    Both are multiples of the patch size.
+    """
+    height, width = capture_size
+    scale = math.sqrt(trained_size[0] * trained_size[1] / (height * width))
+    return round_to_patch(height * scale, width * scale, patch_size)
+
+
+def pose_scene(
+    capture: Capture,
+    input_frames: np.ndarray,
+    target_frames: np.ndarray,
+    size: tuple[int, int],
+    background: tuple[float, float, float],
+    config: DataConfig,
+) -> PosedScene:
+    """Loads the frames and normalises their poses as in training.
+
+    Raises InputError for images that cannot be read or do not fit their cameras.
+    """
+    frames = np.concatenate([input_frames, target_frames])
+    views = CaptureScene(capture, size, config.capture_resize, background).read(frames)
+    raw = capture.world_from_camera[frames]
+    reference = raw if config.normalise_over == "all" else raw[: len(input_frames)]
+    poses, similarity = normalise_poses(raw, config.pose_normalisation, reference)
+
+    def part(where: slice) -> Views:
+        intrinsics = jnp.asarray(views.intrinsics[where], jnp.float32)
+        cameras = Cameras(jnp.asarray(poses[where], jnp.float32)[None], intrinsics[None], *size)
+        return Views(jnp.asarray(views.image[where])[None], cameras)
+
+    first, last = slice(0, len(input_frames)), slice(len(input_frames), None)
+    mask = views.mask[last]
+    return PosedScene(
+        name=capture.name,
+        input_names=[capture.frames[index].name for index in input_frames],
+        target_names=[capture.frames[index].name for index in target_frames],
+        inputs=part(first),
+        targets=part(last),
+        target_mask=None if mask.min() == 1.0 else mask,
+        similarity=similarity,
+    )
+
+
+def compiled_reconstruct(model, inputs: Views, config: Settings) -> Callable[[Any], Timed]:
+    """A function of a model's parameters, compiled once for several models of one shape.
+
+    It gives the Gaussians of the only scene, pruned, without the batch axis.
+    """
+    graph, params = split_model(model)
+
+    def run(params, inputs, key):
+        gaussians = reconstruct(
+            merge_model(graph, params), inputs, plan=config.plan, chunk_views=config.chunk_views
+        )
+        if config.keep_ratio < 1:
+            gaussians = prune(gaussians, config.keep_ratio, config.random_ratio, key)
+        return jax.tree.map(lambda x: x[0], gaussians)
+
+    key = jax.random.key(config.seed)
+    start = time.perf_counter()
+    compiled = jax.jit(run).lower(params, inputs, key).compile()
+    compile_seconds = time.perf_counter() - start
+
+    def timed(params) -> Timed:
+        start = time.perf_counter()
+        gaussians = jax.block_until_ready(compiled(params, inputs, key))
+        return Timed(
+            value=gaussians,
+            compile_seconds=compile_seconds,
+            seconds=time.perf_counter() - start,
+        )
+
+    return timed
+
+
+def render_timed(
+    gaussians: Gaussians, cameras: Cameras, background: tuple[float, ...], config: RasterConfig
+) -> Timed:
+    """Pictures [view, height, width, 3] of cameras with one leading axis; nothing is dropped."""
+    splats = gaussians.activate()
+    colour = jnp.asarray(background, splats.mean.dtype)
+    capacity = fit_capacity(splats, cameras, config=config)
+
+    def run(splats, cameras):
+        return render_views(
+            splats, cameras, background=colour, config=config, capacity=capacity
+        ).rgb
+
+    start = time.perf_counter()
+    compiled = jax.jit(run).lower(splats, cameras).compile()
+    compile_seconds = time.perf_counter() - start
+    start = time.perf_counter()
+    pictures = np.asarray(compiled(splats, cameras))
+    return Timed(
+        value=pictures, compile_seconds=compile_seconds, seconds=time.perf_counter() - start
+    )
+
+
+def render_frames(
+    gaussians: Gaussians,
+    cameras: Cameras,
+    background: tuple[float, ...],
+    config: RasterConfig,
+    at_a_time: int,
+) -> Iterator[np.ndarray]:
+    """Pictures [height, width, 3] of many cameras, one by one, from one compiled program.
+
+    Only `at_a_time` of them are held; nothing is dropped.
+    """
+    splats = gaussians.activate()
+    colour = jnp.asarray(background, splats.mean.dtype)
+    capacity = fit_capacity(splats, cameras, config=config)
+
+    @jax.jit
+    def run(splats, cameras):
+        return render_views(
+            splats, cameras, background=colour, config=config, capacity=capacity
+        ).rgb
+
+    count = len(cameras.world_from_camera)
+    for start in range(0, count, at_a_time):
+        wanted = np.arange(start, start + at_a_time)
+        pictures = run(splats, cameras[np.minimum(wanted, count - 1)])
+        yield from np.asarray(pictures)[: count - start]
+
+
+def score(images: np.ndarray, scene: PosedScene, lpips: LPIPS | None = None) -> Scores:
+    """Scores pictures [target, height, width, 3] against the scene's targets.
+
+    A picture equal to its target counts as `MAX_PSNR`. Raises InputError if a picture is not
+    finite: the checkpoint is broken.
+    """
+    if not np.isfinite(images).all():
+        raise InputError(
+            "the model's pictures hold values that are not finite; use another checkpoint"
+        )
+    made, target = jnp.asarray(images), scene.targets.image[0]
+    mask = scene.target_mask
+    foreground = None
+    if mask is not None:
+        foreground = np.minimum(_float64(_psnr(made, target, jnp.asarray(mask))), MAX_PSNR)
+    return Scores(
+        psnr=np.minimum(_float64(_psnr(made, target)), MAX_PSNR),
+        ssim=_float64(_ssim(made, target)),
+        psnr_foreground=foreground,
+        lpips=None if lpips is None else _float64(lpips(made, target)),
+    )
+
+
+def baseline_pictures(scene: PosedScene) -> dict[str, np.ndarray]:
+    """Pictures [target, height, width, 3] of the baselines that need no model, by name."""
+    inputs = np.asarray(scene.inputs.image[0])
+    input_poses, target_poses = (
+        np.asarray(views.cameras.world_from_camera[0], np.float64)
+        for views in (scene.inputs, scene.targets)
+    )
+    return {
+        "mean_colour": mean_colour(inputs, len(target_poses)),
+        "nearest_input": nearest_input(inputs, input_poses, target_poses)[0],
+    }
+
+
+def _float64(values) -> np.ndarray:
+    return np.asarray(values, np.float64)
+
+
+_psnr = jax.jit(psnr)
+_ssim = jax.jit(ssim)
