@@ -132,17 +132,18 @@ def _squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def _plus_plus(points: np.ndarray, num_clusters: int, random) -> np.ndarray:
     """k-means++ seeds, the best of 2 + int(ln k) draws each."""
     count = len(points)
+    ones = np.ones(count, points.dtype)  # sums are products with it: the library's rounding
     trials = 2 + int(np.log(num_clusters))
     chosen = np.empty(num_clusters, np.int64)
     chosen[0] = random.choice(count, p=np.full(count, 1.0 / count))
     nearest = _squared_distances(points[chosen[:1]], points)[0]
-    potential = nearest.sum()
+    potential = nearest @ ones
     for cluster in range(1, num_clusters):
         draws = random.uniform(size=trials) * potential
-        candidates = np.searchsorted(np.cumsum(nearest, dtype=np.float64), draws)
+        candidates = np.searchsorted(np.cumsum(nearest), draws)
         candidates = np.minimum(candidates, count - 1)
         reduced = np.minimum(nearest, _squared_distances(points[candidates], points))
-        potentials = reduced.sum(axis=1)
+        potentials = (reduced @ ones[:, None])[:, 0]
         best = int(np.argmin(potentials))
         potential, nearest = potentials[best], reduced[best]
         chosen[cluster] = candidates[best]
@@ -172,7 +173,11 @@ def _lloyd(points, centres, tolerance) -> tuple[np.ndarray, np.ndarray, int]:
 
 
 def _means(points: np.ndarray, labels: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    """Cluster means; an empty cluster takes over the point farthest from its own centre."""
+    """Cluster means; an empty cluster takes over the point farthest from its own centre.
+
+    With more clusters than distinct points some stay empty. Those go to the fullest cluster: to
+    its mean or, where that comes later in the list, its sum, as in the library.
+    """
     totals = np.zeros_like(centres)
     np.add.at(totals, labels, points)
     weights = np.bincount(labels, minlength=len(centres)).astype(centres.dtype)
@@ -186,4 +191,8 @@ def _means(points: np.ndarray, labels: np.ndarray, centres: np.ndarray) -> np.nd
                 weights[labels[point]] -= 1
                 totals[cluster], weights[cluster] = points[point], 1
     scale = np.where(weights > 0, 1.0 / np.maximum(weights, 1.0), 1.0).astype(centres.dtype)
-    return totals * scale[:, None]
+    means = totals * scale[:, None]
+    fullest = int(np.argmax(weights))
+    for cluster in np.flatnonzero(weights == 0):
+        means[cluster] = means[fullest] if fullest < cluster else totals[fullest]
+    return means

@@ -1,6 +1,9 @@
+import warnings
+
 import numpy as np
 import pytest
 from sklearn.cluster import KMeans, kmeans_plusplus
+from sklearn.exceptions import ConvergenceWarning
 
 from tttlrm_jax.data.view_selection import (
     evaluation_split,
@@ -50,6 +53,19 @@ def test_kmeans_refills_empty_clusters_as_scikit_learn_does():
         ours = kmeans(points, clusters)
         np.testing.assert_array_equal(ours.labels, theirs.labels_)
         np.testing.assert_allclose(ours.centres, theirs.cluster_centers_, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_more_clusters_than_distinct_points(dtype):
+    distinct = np.random.default_rng(3).normal(size=(5, 6)).astype(dtype)
+    points = distinct[[0, 1, 1, 2, 3, 4, 4, 4, 0, 2]]
+    for clusters in (5, 7, 9):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            theirs = KMeans(clusters, random_state=0, n_init=1).fit(points)
+        ours = kmeans(points, clusters)
+        np.testing.assert_array_equal(ours.labels, theirs.labels_)
+        assert ours.inertia < 1e-10
 
 
 def test_an_empty_cluster_takes_the_farthest_point():
