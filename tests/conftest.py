@@ -1,9 +1,15 @@
-"""Shared test settings: CPU, checked shapes, no silent rank promotion."""
+"""Shared test settings: CPU, checked shapes, no rank promotion, programs compiled once."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TTTLRM_TYPECHECK", "1")
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # commands started by tests compile once
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="tttlrm-jax-compiled-")
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 from pathlib import Path
 

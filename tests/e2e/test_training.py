@@ -1,0 +1,213 @@
+"""Training learns, resumes exactly, survives signals and refuses bad input in words."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from tttlrm_jax.config import RunConfig
+from tttlrm_jax.errors import ConfigError, InputError
+from tttlrm_jax.training.checkpoint import export_model, load_model, read_config
+from tttlrm_jax.training.command import load_config_file, main
+from tttlrm_jax.training.loop import train
+
+ROOT = Path(__file__).resolve().parents[2]
+SMOKE = ROOT / "configs" / "smoke.py"
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("training")
+
+
+def smoke(workspace: Path, name: str, **settings) -> RunConfig:
+    config = load_config_file(SMOKE)
+    settings = {"num_steps": 16, "eval_every": 16, "checkpoint_every": 4} | settings
+    return dataclasses.replace(
+        config,
+        name=name,
+        data=dataclasses.replace(config.data, cache_directory=str(workspace / "cache")),
+        train=dataclasses.replace(config.train, directory=str(workspace / "runs"), **settings),
+    )
+
+
+@pytest.fixture(scope="module")
+def straight(workspace) -> RunConfig:
+    """A finished run without interruption."""
+    config = smoke(workspace, "straight")
+    result = train(config)
+    assert result.finished
+    assert result.step == 16
+    return config
+
+
+def run_directory(config: RunConfig) -> Path:
+    return Path(config.train.directory) / config.name
+
+
+def parameters(config: RunConfig) -> list[np.ndarray]:
+    _, model = load_model(run_directory(config))
+    from tttlrm_jax.models import split_model
+
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(split_model(model)[1])]
+
+
+def assert_same_bits(ours: list[np.ndarray], theirs: list[np.ndarray]) -> None:
+    assert len(ours) == len(theirs)
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_resumed_run_equals_straight_run_bit_for_bit(workspace, straight):
+    config = smoke(workspace, "resumed")
+    assert not train(config, stop_at=6).finished  # 6 is no multiple of the checkpoint interval
+    assert train(config).finished
+    assert_same_bits(parameters(config), parameters(straight))
+
+
+def test_records_cover_each_step_once(workspace, straight):
+    records = [
+        json.loads(line)
+        for line in (run_directory(straight) / "metrics.jsonl").read_text().splitlines()
+    ]
+    train_steps = [r["step"] for r in records if r["kind"] == "train"]
+    assert train_steps == sorted(set(train_steps))
+    assert all(r["num_dropped"] == 0 and r["num_skipped"] == 0 for r in records if "loss" in r)
+    assert (run_directory(straight) / "previews" / "00000016.png").stat().st_size > 0
+
+
+def _start(config: RunConfig) -> subprocess.Popen:
+    command = [
+        sys.executable, str(ROOT / "train.py"), str(SMOKE), "--name", config.name,
+        "--train.directory", config.train.directory,
+        "--data.cache-directory", config.data.cache_directory,
+        "--train.num-steps", "16", "--train.eval-every", "16", "--train.checkpoint-every", "4",
+    ]  # fmt: skip
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def _wait_for_checkpoint(process: subprocess.Popen, config: RunConfig, step: int) -> None:
+    directory = run_directory(config) / "checkpoints" / str(step)
+    deadline = time.monotonic() + 400
+    while not directory.exists() and process.poll() is None:
+        assert time.monotonic() < deadline, "no checkpoint appeared"
+        time.sleep(0.01)
+
+
+@pytest.mark.slow
+def test_kill_and_terminate_lose_nothing(workspace, straight):
+    config = smoke(workspace, "killed")
+    process = _start(config)
+    _wait_for_checkpoint(process, config, 4)
+    process.kill()
+    process.communicate()
+    process = _start(config)
+    time.sleep(1)
+    process.send_signal(signal.SIGTERM)  # early: perhaps before the loop listens
+    process.communicate()
+    process = _start(config)
+    _wait_for_checkpoint(process, config, 8)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert train(config).finished
+    assert_same_bits(parameters(config), parameters(straight))
+
+
+def test_learns_one_scene(workspace):
+    """Overfits a single scene well beyond its start: the whole chain carries gradients."""
+    config = smoke(workspace, "overfit", num_steps=150, batch_size=1, eval_every=150, eval_scenes=1)
+    config = dataclasses.replace(
+        config,
+        data=dataclasses.replace(
+            config.data, synthetic=dataclasses.replace(config.data.synthetic, num_scenes=1)
+        ),
+        optimizer=dataclasses.replace(config.optimizer, peak_lr=4e-3, warmup_steps=10),
+        train=dataclasses.replace(config.train, log_every=1),
+    )
+    train(config)
+    lines = (run_directory(config) / "metrics.jsonl").read_text().splitlines()
+    losses = [r["mse"] for r in map(json.loads, lines) if r["kind"] == "train"]
+    assert np.mean(losses[-10:]) < 0.25 * np.mean(losses[:5])
+
+
+def test_export_and_load(workspace, straight):
+    config, model = load_model(run_directory(straight))
+    assert config == straight
+    from tttlrm_jax.models import split_model
+
+    _, params = split_model(model)
+    exported = export_model(config, params, workspace / "exported", dtype="bfloat16")
+    _, again = load_model(exported)
+    for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(split_model(again)[1]), strict=True):
+        assert b.dtype == a.dtype
+        np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=2**-8)
+
+
+def test_other_model_is_refused(workspace, straight, capsys):
+    directory = run_directory(straight)
+    before = (directory / "config.json").read_text()
+    code = main(
+        [str(SMOKE), "--name", "straight", "--train.directory", straight.train.directory,
+         "--data.cache-directory", straight.data.cache_directory, "--model.d-model", "64"]
+    )  # fmt: skip
+    assert code == 2
+    error = capsys.readouterr().err
+    assert "model.d_model=64 (was 32)" in error
+    assert "Traceback" not in error
+    assert (directory / "config.json").read_text() == before
+    assert read_config(directory) == straight
+
+
+def test_checkpoint_of_another_size_is_refused(workspace, straight):
+    config, model = load_model(run_directory(straight))
+    from tttlrm_jax.models import split_model
+
+    wrong = dataclasses.replace(config, model=dataclasses.replace(config.model, num_layers=3))
+    directory = export_model(wrong, split_model(model)[1], workspace / "wrong")
+    with pytest.raises(InputError, match="another model"):
+        load_model(directory)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "no configuration file"),
+        (["configs/absent.py"], "does not exist"),
+        ([str(SMOKE), "--model.d-model", "30"], "does not divide model.d_model=30"),
+        ([str(SMOKE), "--data.synthetic.height", "20"], "not a multiple of model.patch_size"),
+        ([str(SMOKE), "--optimizer.peak-lr", "0"], "optimizer.peak_lr=0"),
+        ([str(SMOKE), "--loss.perceptual", "0.5"], "loss.vgg19_weights"),
+        ([str(SMOKE), "--train.directory", str(SMOKE)], "cannot be written"),
+    ],
+)
+def test_bad_input_is_one_sentence(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code = main(arguments)
+    error = capsys.readouterr().err
+    assert code == 2
+    assert message in error
+    assert "Traceback" not in error
+    assert not os.listdir(tmp_path)
+
+
+def test_unknown_field_is_named(capsys):
+    with pytest.raises(SystemExit) as exit_info:
+        main([str(SMOKE), "--model.d-modle", "64"])
+    assert exit_info.value.code == 2
+    assert "d-modle" in capsys.readouterr().err
+
+
+def test_config_file_without_config(tmp_path):
+    path = tmp_path / "empty.py"
+    path.write_text("X = 1\n")
+    with pytest.raises(ConfigError, match="defines no CONFIG"):
+        load_config_file(path)
