@@ -15,7 +15,7 @@ from tttlrm_jax.errors import InputError
 PoseMethod = Literal["mean_cam", "first_cam"]
 
 RIGID_TOLERANCE = 1e-3  # largest entry of |R R^T - I| that still counts as a rotation
-DIRECTION_TOLERANCE = 1e-8  # below this length a sum of unit vectors has no direction
+DIRECTION_TOLERANCE = 1e-6  # below this length a mean of unit vectors has no direction
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -114,22 +114,22 @@ def mean_pose(world_from_camera: np.ndarray) -> np.ndarray:
     """The pose [4, 4] in the middle of poses [view, 4, 4].
 
     z is the mean viewing direction, y as near to the mean y axis as orthogonality allows, the
-    centre is the mean centre. Raises InputError where the directions cancel.
+    centre is the mean centre. Cameras in a regular ring have means that cancel or coincide; where
+    that leaves an axis open, the first camera's stands in (the reference normalises rounding
+    noise there).
     """
     poses = np.asarray(world_from_camera, np.float64)
-    forward_sum, down_sum = poses[:, :3, 2].sum(0), poses[:, :3, 1].sum(0)
-    limit = DIRECTION_TOLERANCE * len(poses)
-    across = np.cross(down_sum, forward_sum)
-    if np.linalg.norm(forward_sum) < limit or np.linalg.norm(across) < limit**2:
-        raise InputError(
-            f"poses: the viewing directions of {len(poses)} cameras cancel, so mean_cam has no "
-            "axis; use the method first_cam"
-        )
-    forward = _unit(forward_sum)
+    forward, down = poses[:, :3, 2].mean(axis=0), poses[:, :3, 1].mean(axis=0)
+    if np.linalg.norm(forward) < DIRECTION_TOLERANCE:
+        forward = poses[0, :3, 2]
+    forward = _unit(forward)
+    across = np.cross(down, forward)
+    if np.linalg.norm(across) < DIRECTION_TOLERANCE:
+        across = _across(poses[0], forward)
     right = _unit(across)
     out = np.eye(4)
     out[:3, :] = np.stack(
-        [right, _unit(np.cross(forward, right)), forward, poses[:, :3, 3].mean(0)], axis=-1
+        [right, _unit(np.cross(forward, right)), forward, poses[:, :3, 3].mean(axis=0)], axis=-1
     )
     return out
 
@@ -165,6 +165,13 @@ def normalise_poses(
         rotation=rotation, translation=-scale * rotation @ anchor[:3, 3], scale=scale
     )
     return similarity.apply_poses(poses), similarity
+
+
+def _across(pose: np.ndarray, forward: np.ndarray) -> np.ndarray:
+    """The part of a camera's x axis at right angles to `forward`, or that of y cross forward."""
+    right, down = pose[:3, 0], pose[:3, 1]
+    rejection = right - (right @ forward) * forward
+    return rejection if np.linalg.norm(rejection) > 1e-3 else np.cross(down, forward)
 
 
 def _unit(vector: np.ndarray) -> np.ndarray:

@@ -97,12 +97,21 @@ def test_coincident_centres_keep_their_scale():
         np.testing.assert_allclose(poses[:, :3, 3], 0, atol=EXACT)
 
 
-def test_opposite_cameras_have_no_mean():
-    up = np.array([0.0, 0.0, 1.0])
-    poses = look_at(np.array([[2.0, 0, 0], [-2.0, 0, 0]]), np.zeros(3), up)
-    with pytest.raises(InputError, match="first_cam"):
-        normalise_poses(poses, "mean_cam")
-    normalise_poses(poses, "first_cam")
+@pytest.mark.parametrize("height", [0.0, 1.0, -2.0])
+@pytest.mark.parametrize("num_views", [2, 4, 16])
+def test_regular_rings_have_a_stable_frame(num_views, height):
+    """Directions cancel (height 0) or both means point along the axis of the ring."""
+    angle = 0.3 + 2 * np.pi * np.arange(num_views) / num_views
+    position = np.stack([2 * np.cos(angle), 2 * np.sin(angle), np.full(num_views, height)], -1)
+    poses = look_at(position, np.zeros(3), np.array([0.0, 0.0, 1.0]))
+    noisy = poses.copy()
+    noisy[:, :3, 3] += 1e-9 * np.random.default_rng(0).normal(size=(num_views, 3))
+    noisy[:, :3, :3] = look_at(noisy[:, :3, 3], np.zeros(3), np.array([0.0, 0, 1]))[:, :3, :3]
+    one, _ = normalise_poses(poses, "mean_cam")
+    two, _ = normalise_poses(noisy, "mean_cam")
+    check_poses(one)
+    np.testing.assert_allclose(one, two, atol=1e-7)
+    assert np.abs(one[:, :3, 3]).max() == pytest.approx(1.0)
 
 
 def test_unknown_method_and_no_cameras():
