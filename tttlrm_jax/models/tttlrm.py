@@ -71,12 +71,12 @@ class TTTLRM(nnx.Module):
             return self.decoder(tokens[:, num_input:], virtual.cameras)
         if virtual_indices is None:
             return self.decoder(tokens, inputs.cameras)
-        tokens = _select_views(tokens, virtual_indices)
-        cameras = jax.tree.map(lambda x: _select_views(x, virtual_indices), inputs.cameras)
+        tokens = _select(tokens, virtual_indices)
+        cameras = jax.tree.map(lambda x: _select(x, virtual_indices), inputs.cameras)
         return self.decoder(tokens, cameras)
 
 
-def _select_views(x, indices):
+def _select(x, indices):
     index = indices.reshape(*indices.shape, *(1,) * (x.ndim - 2))
     return jnp.take_along_axis(x, index, axis=1)
 
@@ -115,16 +115,27 @@ def prune(
     the random ones. Random positions in the sorted remainder are the same for all scenes of the
     batch, and need `key` unless `random_ratio` is 0.
     """
-    num_gaussians = gaussians.opacity_logit.shape[1]
+    kept = kept_indices(gaussians.opacity_logit, keep_ratio, random_ratio, key)
+    return jax.tree.map(lambda x: _select(x, kept), gaussians)
+
+
+def kept_indices(
+    opacity_logit: Float[Array, "batch gaussian"],
+    keep_ratio: float,
+    random_ratio: float,
+    key: Array | None = None,
+) -> Int[Array, "batch kept"]:
+    """Which Gaussians `prune` keeps, in its order."""
+    num_gaussians = opacity_logit.shape[1]
     num_keep, num_random = keep_counts(num_gaussians, keep_ratio, random_ratio)
-    order = jnp.argsort(-gaussians.opacity_logit, axis=1, stable=True)
+    order = jnp.argsort(-opacity_logit, axis=1, stable=True)
     kept = order[:, :num_keep]
-    if num_random:
-        if key is None:
-            raise InputError("prune key=None but random_ratio is not 0; give a random key")
-        lucky = jax.random.permutation(key, num_gaussians - num_keep)[:num_random]
-        kept = jnp.concatenate([kept, order[:, num_keep:][:, lucky]], axis=1)
-    return jax.tree.map(lambda x: _select_views(x, kept), gaussians)
+    if num_random == 0:
+        return kept
+    if key is None:
+        raise InputError("prune key=None but random_ratio is not 0; give a random key")
+    lucky = jax.random.permutation(key, num_gaussians - num_keep)[:num_random]
+    return jnp.concatenate([kept, order[:, num_keep:][:, lucky]], axis=1)
 
 
 def gaussian_usage(gaussians: Gaussians, threshold: float = 0.001) -> Float[Array, " batch"]:

@@ -19,6 +19,10 @@ class Row:
     measure: str
     ok: bool
 
+    def about(self, detail: str) -> "Row":
+        """The same verdict, with `detail` after the quantity's name."""
+        return dataclasses.replace(self, quantity=f"{self.quantity} {detail}")
+
     def line(self) -> str:
         verdict = "ok" if self.ok else "FAIL"
         return (

@@ -1,11 +1,13 @@
-"""Perceptual loss: mean absolute differences of VGG-19 features, with average pooling.
+"""Perceptual loss of tttLRM: VGG-19 with average pooling.
 
-The form is that of Chen and Koltun, "Photographic Image Synthesis with Cascaded Refinement
-Networks" (2017), as tttLRM uses it. The weights are the user's: none are shipped.
+Images are RGB in [0, 1], channels last. Weights are those of the original (Caffe) VGG-19, for
+inputs of 0..255 with the mean colour subtracted; torchvision's, made for other inputs, do not
+fit. They are the user's to provide: published tttLRM checkpoints carry them.
 """
 
 import zipfile
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,101 +15,131 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from tttlrm_jax.errors import InputError
-from tttlrm_jax.precision import matmul_precision
+from tttlrm_jax.types import typechecked
 
-# (kernel [3, 3, in, out], bias [out]) of the convolutions in order; the first 14 are read
-VGG19 = tuple[tuple[Array, Array], ...]
+# RGB of 0..255, rounded to float32 as the network's weights are.
+MEAN_COLOUR = tuple(float(np.float32(channel)) for channel in (123.68, 116.779, 103.939))
+CHANNELS = (3, 64, 64, 128, 128, *[256] * 4, *[512] * 8)
+POOL_AFTER = (2, 4, 8, 12)  # convolutions, counted from 1
+TAP_AFTER = (2, 4, 6, 10, 14)  # conv1_2, conv2_2, conv3_2, conv4_2, conv5_2
+DISTANCE_WEIGHTS = (1.0, 1 / 2.6, 1 / 4.8, 1 / 3.7, 1 / 5.6, 10 / 1.5)  # pixels, then taps
+CHECKPOINT_PREFIX = "perceptual_loss_module.Net."
 
-CHANNELS = (64, 64, 128, 128, 256, 256, 256, 256, 512, 512, 512, 512, 512, 512, 512, 512)
-POOL_AFTER = (2, 4, 8, 12)
-TAPS = (2, 4, 6, 10, 14)
-MEAN_RGB = (123.68, 116.779, 103.939)
-# weights of the input difference and of the five taps
-TERM_WEIGHTS = (1.0, 1 / 2.6, 1 / 4.8, 1 / 3.7, 1 / 5.6, 10 / 1.5)
+
+class Convolution(NamedTuple):
+    """A 3x3 convolution of stride 1 with zero padding."""
+
+    kernel: Float[Array, "3 3 in_channel out_channel"]
+    bias: Float[Array, " out_channel"]
+
+
+def centred(image: Float[Array, "*batch height width 3"]) -> Float[Array, "..."]:
+    """Images as the network takes them: 0..255 minus the mean colour, one leading axis."""
+    image = 255 * image.reshape(-1, *image.shape[-3:])
+    return image - jnp.asarray(MEAN_COLOUR, image.dtype)[None, None, None]
 
 
 def vgg19_features(
-    weights: VGG19, image: Float[Array, "image height width 3"]
-) -> list[Float[Array, "image h w channel"]]:
-    """Activations after the ReLU of convolutions 2, 4, 6, 10 and 14 for mean-free 0..255 RGB."""
-    x, taps = image, []
-    for index, (kernel, bias) in enumerate(weights[: TAPS[-1]], start=1):
+    convolutions: tuple[Convolution, ...], image: Float[Array, "batch height width 3"]
+) -> list[Float[Array, "batch tap_height tap_width channel"]]:
+    """The five taps, after the ReLU, of `centred` images."""
+    taps, x = [], image
+    for number, (kernel, bias) in enumerate(convolutions[: TAP_AFTER[-1]], start=1):
         x = jax.lax.conv_general_dilated(
-            x,
-            kernel.astype(x.dtype),
-            window_strides=(1, 1),
-            padding="SAME",
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            precision=matmul_precision(x.dtype),
-        )
-        x = jax.nn.relu(x + bias.astype(x.dtype).reshape(1, 1, 1, -1))
-        if index in TAPS:
+            x, kernel.astype(x.dtype), window_strides=(1, 1), padding="SAME",
+            dimension_numbers=("NHWC", "HWIO", "NHWC"), precision=jax.lax.Precision.HIGHEST,
+        )  # fmt: skip
+        x = jax.nn.relu(x + bias.astype(x.dtype)[None, None, None])
+        if number in TAP_AFTER:
             taps.append(x)
-        if index in POOL_AFTER:
-            x = _average_pool(x)
+        if number in POOL_AFTER:
+            x = _halve(x)
     return taps
 
 
-def perceptual_terms(
-    weights: VGG19,
-    rendering: Float[Array, "*batch height width 3"],
+def _halve(x):
+    """Average over 2x2 pixels; an odd last row or column is dropped."""
+    batch, height, width, channel = x.shape
+    x = x[:, : height // 2 * 2, : width // 2 * 2]
+    x = x.reshape(batch, height // 2, 2, width // 2, 2, channel)
+    return jnp.mean(x, axis=(2, 4))
+
+
+@typechecked
+def perceptual_distances(
+    convolutions: tuple[Convolution, ...],
+    prediction: Float[Array, "*batch height width 3"],
     target: Float[Array, "*batch height width 3"],
 ) -> Float[Array, "6"]:
-    """Mean absolute differences of the 0..255 images and of the five taps."""
-    image_shape = rendering.shape[-3:]
-
-    def shifted(image):
-        mean = jnp.asarray(MEAN_RGB, image.dtype).reshape(1, 1, 1, 3)
-        return 255 * image.reshape(-1, *image_shape) - mean
-
-    rendering, target = shifted(rendering), shifted(target)
+    """Mean absolute difference of the 255-scaled images, then of each tap."""
+    prediction, target = centred(prediction), centred(target)
     pairs = zip(
-        [rendering, *vgg19_features(weights, rendering)],
-        [target, *vgg19_features(weights, target)],
+        [prediction, *vgg19_features(convolutions, prediction)],
+        [target, *vgg19_features(convolutions, target)],
         strict=True,
     )
-    return jnp.stack([jnp.mean(jnp.abs(ours - theirs)) for ours, theirs in pairs])
+    return jnp.stack([jnp.mean(_magnitude(ours - theirs)) for ours, theirs in pairs])
+
+
+def _magnitude(x):
+    """`|x|` with derivative 0 at 0, where `jnp.abs` has 1: equal pixels exert no force."""
+    return jnp.sign(x) * x
 
 
 def perceptual_loss(
-    weights: VGG19,
-    rendering: Float[Array, "*batch height width 3"],
-    target: Float[Array, "*batch height width 3"],
+    convolutions: tuple[Convolution, ...], prediction: Array, target: Array
 ) -> Float[Array, ""]:
-    """Weighted sum of `perceptual_terms`, over 255. Images are RGB in [0, 1]."""
-    terms = perceptual_terms(weights, rendering, target)
-    return jnp.sum(jnp.asarray(TERM_WEIGHTS, terms.dtype) * terms) / 255
+    """`(E0 + E1/2.6 + E2/4.8 + E3/3.7 + E4/5.6 + 10 E5/1.5) / 255` of the distances `E`.
 
-
-def load_vgg19(path: Path | str) -> VGG19:
-    """Reads `conv{i}/kernel` [3, 3, in, out] and `conv{i}/bias` for i = 1..16 from an .npz.
-
-    Raises InputError if the file is missing, is no .npz, or an array is absent or misshapen.
+    Images `[..., height, width, 3]` of at least 16 pixels on each side.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    if min(prediction.shape[-3:-1]) < 2 ** len(POOL_AFTER):
         raise InputError.of(
-            "loss.vgg19_weights", path, f"cannot be read as .npz ({error})",
-            "convert the weights of VGG-19 to an .npz with conv1/kernel, conv1/bias, ...",
-        ) from error  # fmt: skip
-    weights, previous = [], 3
-    for index, width in enumerate(CHANNELS, start=1):
-        shapes = {f"conv{index}/kernel": (3, 3, previous, width), f"conv{index}/bias": (width,)}
-        for name, shape in shapes.items():
-            found = arrays[name].shape if name in arrays else "absent"
-            if found != shape:
-                raise InputError.of(
-                    f"loss.vgg19_weights {name}", found, f"should have shape {shape}",
-                    "use the weights of VGG-19 without batch norm",
-                )  # fmt: skip
-        weights.append(tuple(jnp.asarray(arrays[name]) for name in shapes))
-        previous = width
-    return tuple(weights)
+            "image size", "x".join(map(str, prediction.shape[-3:-1])),
+            "is too small for the four poolings of VGG-19",
+            "use images of at least 16 pixels on each side",
+        )  # fmt: skip
+    distances = perceptual_distances(convolutions, prediction, target)
+    return jnp.sum(distances * jnp.asarray(DISTANCE_WEIGHTS, distances.dtype)) / 255
 
 
-def _average_pool(x):
-    batch, height, width, channel = x.shape
-    x = x[:, : height // 2 * 2, : width // 2 * 2]
-    return x.reshape(batch, height // 2, 2, width // 2, 2, channel).mean(axis=(2, 4))
+def vgg19_from_tensors(tensors: dict[str, np.ndarray]) -> tuple[Convolution, ...]:
+    """Convolutions from `conv{1..16}.weight` `[out, in, 3, 3]` and `conv{1..16}.bias`.
+
+    Names may carry the prefix they have in published checkpoints; others are not read. Raises
+    one InputError that names everything missing or misshapen.
+    """
+    tensors = {name.removeprefix(CHECKPOINT_PREFIX): value for name, value in tensors.items()}
+    wrong, convolutions = [], []
+    for number in range(1, len(CHANNELS)):
+        inputs, outputs = CHANNELS[number - 1 : number + 1]
+        expected = {"weight": (outputs, inputs, 3, 3), "bias": (outputs,)}
+        found = {part: tensors.get(f"conv{number}.{part}") for part in expected}
+        bad = [
+            f"conv{number}.{part} {'missing' if value is None else np.shape(value)}"
+            for part, value in found.items()
+            if value is None or np.shape(value) != expected[part]
+        ]
+        wrong += bad
+        if not bad:
+            kernel = np.transpose(found["weight"], (2, 3, 1, 0))
+            convolutions.append(Convolution(jnp.asarray(kernel), jnp.asarray(found["bias"])))
+    if wrong:
+        raise InputError(f"VGG-19 weights missing or misshapen: {', '.join(wrong)}")
+    return tuple(convolutions)
+
+
+def load_vgg19(path: Path | str) -> tuple[Convolution, ...]:
+    """Reads an .npz with the arrays of `vgg19_from_tensors`."""
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(
+            f"VGG-19 weights {path} do not exist; save conv1.weight .. conv16.bias of a "
+            f"published checkpoint's {CHECKPOINT_PREFIX}* as .npz, or set the loss weight to 0"
+        )
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            tensors = {name: stored[name] for name in stored.files}
+    except (zipfile.BadZipFile, ValueError, OSError, EOFError) as error:
+        raise InputError(f"VGG-19 weights {path} are no readable .npz file") from error
+    return vgg19_from_tensors(tensors)
