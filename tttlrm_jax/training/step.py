@@ -21,7 +21,7 @@ from tttlrm_jax.training.losses import (
     psnr_of_mse,
 )
 from tttlrm_jax.training.optimizer import guarded_gradients, make_optimizer
-from tttlrm_jax.training.perceptual import VGG19, perceptual_loss
+from tttlrm_jax.training.perceptual import Convolution, perceptual_loss
 from tttlrm_jax.types import Cameras, Gaussians, Views
 
 
@@ -50,7 +50,7 @@ class StaticParts(NamedTuple):
 
     graph: Any  # of the model
     config: RunConfig
-    vgg19: VGG19 | None = None
+    vgg19: tuple[Convolution, ...] | None = None
 
 
 def batch_from_arrays(arrays: dict[str, Any]) -> Batch:
