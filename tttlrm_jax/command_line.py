@@ -36,9 +36,9 @@ def parse_arguments(
 
 def _one_sentence(text: str, prog: str) -> str:
     """The core of tyro's framed message."""
-    text = re.sub(r"\x1b\[[0-9;]*m", "", text)
-    lines = [line.strip(" │╭╮╰╯─-━┃") for line in text.splitlines()]
-    content = [line for line in lines if line and not re.fullmatch(r"[─-]+", line)]
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    lines = [line.strip(" │╭╮╰╯┃") for line in plain.splitlines()]
+    content = [line for line in lines if line and not re.fullmatch(r"[─━-]+", line)]
     body = content[1:] if len(content) > 1 else content
     stop = ("Perhaps you meant", "For full helptext", "Got errors", "Argument helptext")
     core: list[str] = []
