@@ -6,7 +6,7 @@ The run resumes by itself from its newest complete checkpoint.
 
 import sys
 
-from tttlrm_jax.training.command import main
+from tttlrm_jax.commands.train import main
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -1,25 +1,22 @@
-"""The command line of `train.py`."""
+"""`train.py`: a configuration file, with overrides, to a trained model."""
 
 import importlib.util
 import sys
 from pathlib import Path
 
-import tyro
-
+from tttlrm_jax.command_line import EXIT_BAD_INPUT, EXIT_INTERRUPTED, parse_arguments
 from tttlrm_jax.config import RunConfig
 from tttlrm_jax.errors import ConfigError, InputError
 from tttlrm_jax.training.loop import train
 
-USAGE = "usage: python train.py configs/NAME.py [--field.sub value ...]"
-EXIT_BAD_INPUT = 2
-EXIT_INTERRUPTED = 130
+PROG = "train.py configs/NAME.py"
+USAGE = f"usage: python {PROG} [--field.sub value ...]"
 
 
-def main(arguments: list[str]) -> int:
-    """Runs the command; returns its exit code (0 done or saved, 2 bad input)."""
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command; returns its exit code (0 finished or saved, 2 bad input)."""
     try:
-        config = parse(arguments)
-        result = train(config)
+        result = train(parse(sys.argv[1:] if arguments is None else arguments))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
@@ -33,20 +30,17 @@ def main(arguments: list[str]) -> int:
 
 
 def parse(arguments: list[str]) -> RunConfig:
-    """The configuration of a file with command-line overrides.
+    """The configuration of a file with command-line overrides; `--help` prints and exits.
 
-    Raises ConfigError for a missing file or one without `CONFIG`; unknown fields end the
-    program with exit code 2 and a message that names near matches.
+    Raises ConfigError for a missing file, one without `CONFIG`, and unknown or bad fields.
     """
+    if arguments and arguments[0] in ("-h", "--help"):
+        print(USAGE)
+        return parse_arguments(RunConfig, ["--help"], PROG)
     if not arguments or arguments[0].startswith("-"):
-        if arguments[:1] in (["-h"], ["--help"]):
-            print(USAGE)
-            arguments = ["", *arguments]
-            return tyro.cli(RunConfig, args=arguments[1:], prog="train.py configs/NAME.py")
         raise ConfigError(f"no configuration file is given; {USAGE}")
     config = load_config_file(Path(arguments[0]))
-    prog = f"train.py {arguments[0]}"
-    return tyro.cli(RunConfig, default=config, args=arguments[1:], prog=prog)
+    return parse_arguments(RunConfig, arguments[1:], f"train.py {arguments[0]}", config)
 
 
 def load_config_file(path: Path) -> RunConfig:
