@@ -1,0 +1,127 @@
+"""Quality on held-out procedural objects: `python -m benchmarks.quality [--json]`.
+
+Protocol: scenes of the `eval` split (their seeds never occur in training), rendered at the
+model's own resolution; per scene the input and target views are drawn once with a fixed seed,
+as many as in training, targets never among the inputs. PSNR and SSIM are per image, clipped to
+[0, 1], averaged over views and scenes; `+-` is the standard error over scenes. All rows come
+from one run on the same images.
+"""
+
+import argparse
+import dataclasses
+import functools
+import json
+import math
+import tempfile
+
+import jax
+import numpy as np
+
+from tttlrm_jax.commands.evaluate import packaged
+from tttlrm_jax.config import RunConfig
+from tttlrm_jax.data import make_loader
+from tttlrm_jax.evaluation.baselines import mean_colour, nearest_input
+from tttlrm_jax.evaluation.metrics import psnr, ssim
+from tttlrm_jax.models import build_model, split_model
+from tttlrm_jax.training.checkpoint import load_model
+from tttlrm_jax.training.step import StaticParts, batch_from_arrays, predict
+
+BATCH_SIZE = 4
+
+
+def held_out(config: RunConfig, num_scenes: int, cache_directory: str) -> RunConfig:
+    """The run's configuration with held-out scenes in place of its own."""
+    synthetic = dataclasses.replace(config.data.synthetic, split="eval", num_scenes=num_scenes)
+    data = dataclasses.replace(
+        config.data, source="synthetic", synthetic=synthetic, cache_directory=cache_directory
+    )
+    return dataclasses.replace(config, data=data)
+
+
+def pictures(batch: dict, predictors: dict) -> dict[str, np.ndarray]:
+    """Every method's answer, `[scene, target, height, width, 3]`."""
+    record = batch_from_arrays(batch)
+    answers = {name: np.asarray(run(batch=record)[0].rgb) for name, run in predictors.items()}
+    num_targets = batch["target_image"].shape[1]
+    answers["nearest input view"] = np.stack(
+        [
+            nearest_input(images, poses, targets)[0]
+            for images, poses, targets in zip(
+                batch["input_image"],
+                batch["input_world_from_camera"],
+                batch["target_world_from_camera"],
+                strict=True,
+            )
+        ]
+    )
+    answers["mean colour"] = np.stack(
+        [mean_colour(images, num_targets) for images in batch["input_image"]]
+    )
+    return answers
+
+
+def measure(checkpoint: str, num_scenes: int) -> dict:
+    """Mean scores of the checkpoint and the baselines."""
+    config, model = load_model(checkpoint)
+    graph, params = split_model(model)
+    _, untrained = split_model(build_model(config.model, seed=0))
+    with tempfile.TemporaryDirectory() as cache:
+        config = held_out(config, num_scenes, cache)
+        run = jax.jit(functools.partial(predict, static=StaticParts(graph, config)))
+        predictors = {
+            "this model": functools.partial(run, params),
+            "untrained model": functools.partial(run, untrained),
+        }
+        scores: dict[str, list] = {}
+        loader = make_loader(
+            config.data, seed=0, batch_size=BATCH_SIZE, shuffle=False, num_epochs=1
+        )
+        for batch in loader:
+            for name, answer in pictures(batch, predictors).items():
+                target = batch["target_image"]
+                pair = np.stack([psnr(answer, target), ssim(answer, target)], axis=-1)
+                scores.setdefault(name, []).append(pair.mean(axis=1))
+    rows = {name: np.concatenate(parts) for name, parts in scores.items()}
+    height, width = config.data.image_size
+    return {
+        "checkpoint": str(checkpoint),
+        "scenes": len(next(iter(rows.values()))),
+        "input_views": config.data.num_input_views,
+        "target_views": config.data.num_target_views,
+        "resolution": [height, width],
+        "device": jax.devices()[0].device_kind,
+        "methods": {
+            name: {
+                "psnr": float(values[:, 0].mean()),
+                "psnr_standard_error": float(values[:, 0].std(ddof=1) / math.sqrt(len(values))),
+                "ssim": float(values[:, 1].mean()),
+            }
+            for name, values in rows.items()
+        },
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--checkpoint", default=None, help="default: the weights in the package")
+    parser.add_argument("--scenes", type=int, default=64)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    result = measure(arguments.checkpoint or str(packaged("quickstart")), arguments.scenes)
+    if arguments.json:
+        print(json.dumps(result, indent=2))
+        return
+    height, width = result["resolution"]
+    print(
+        f"{result['scenes']} held-out objects, {result['input_views']} input and "
+        f"{result['target_views']} target views, {width}x{height} pixels, {result['device']}\n"
+    )
+    for name, row in result["methods"].items():
+        print(
+            f"{name:<22}{row['psnr']:7.2f} +- {row['psnr_standard_error']:.2f} dB"
+            f"   SSIM {row['ssim']:.3f}"
+        )
+
+
+if __name__ == "__main__":
+    main()
