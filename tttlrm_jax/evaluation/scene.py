@@ -158,7 +158,8 @@ def pose_scene(
 def compiled_reconstruct(model, inputs: Views, config: Settings) -> Callable[[Any], Timed]:
     """A function of a model's parameters, compiled once for several models of one shape.
 
-    It gives the Gaussians of the only scene, pruned, without the batch axis.
+    It gives the Gaussians of the only scene, pruned, without the batch axis, and raises
+    InputError if none of them is finite: the parameters are broken.
     """
     graph, params = split_model(model)
 
@@ -178,11 +179,10 @@ def compiled_reconstruct(model, inputs: Views, config: Settings) -> Callable[[An
     def timed(params) -> Timed:
         start = time.perf_counter()
         gaussians = jax.block_until_ready(compiled(params, inputs, key))
-        return Timed(
-            value=gaussians,
-            compile_seconds=compile_seconds,
-            seconds=time.perf_counter() - start,
-        )
+        seconds = time.perf_counter() - start
+        if not np.isfinite(gaussians.mean).all(axis=-1).any():
+            raise InputError("the model's Gaussians are not finite; use another checkpoint")
+        return Timed(value=gaussians, compile_seconds=compile_seconds, seconds=seconds)
 
     return timed
 
@@ -241,13 +241,8 @@ def render_frames(
 def score(images: np.ndarray, scene: PosedScene, lpips: LPIPS | None = None) -> Scores:
     """Scores pictures [target, height, width, 3] against the scene's targets.
 
-    A picture equal to its target counts as `MAX_PSNR`. Raises InputError if a picture is not
-    finite: the checkpoint is broken.
+    A picture equal to its target counts as `MAX_PSNR`.
     """
-    if not np.isfinite(images).all():
-        raise InputError(
-            "the model's pictures hold values that are not finite; use another checkpoint"
-        )
     made, target = jnp.asarray(images), scene.targets.image[0]
     mask = scene.target_mask
     foreground = None

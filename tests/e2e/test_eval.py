@@ -1,0 +1,122 @@
+"""`eval.py` end to end on a tiny capture: every file, consistent with every other."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import imageio.v3 as iio
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from tttlrm_jax.commands import evaluate
+from tttlrm_jax.commands.evaluation_files import OUTPUT_FILES
+from tttlrm_jax.config import RasterConfig
+from tttlrm_jax.data import load_views, read_capture
+from tttlrm_jax.evaluation import psnr
+from tttlrm_jax.export import read_ply
+from tttlrm_jax.rasterize import render_eager
+from tttlrm_jax.types import Cameras
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def arguments(tiny_checkpoint, tiny_capture_source):
+    return [
+        "--capture", str(tiny_capture_source), "--checkpoint", str(tiny_checkpoint),
+        "--orbit-frames", "5", "--min-opacity", "0",
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory, arguments):
+    output = tmp_path_factory.mktemp("eval") / "made" / "on" / "the" / "way"
+    assert evaluate.main([*arguments, "--output", str(output)]) == 0
+    return output
+
+
+def test_all_files_and_nothing_else(result):
+    assert sorted(path.name for path in result.iterdir()) == sorted(OUTPUT_FILES)
+    assert [path.name for path in result.parent.iterdir()] == [result.name]
+
+
+def test_metrics_hold_what_is_promised(result, tiny_checkpoint):
+    metrics = json.loads((result / "metrics.json").read_text())
+    assert metrics["scene"] == "sample"
+    assert (metrics["input_views"], metrics["target_views"]) == (3, 2)
+    assert metrics["targets"][0]["name"] == "images/000.png"
+    assert metrics["targets"][1]["name"] == "images/008.png"
+    assert not {"images/000.png", "images/008.png"} & set(metrics["inputs"])
+    assert metrics["resolution"] == [24, 40]  # 32x48 at the pixels of 32x32, multiples of 8
+    assert metrics["plan"] == "full"
+    assert metrics["num_gaussians"] == 3 * 24 * 40
+    assert set(metrics["baselines"]) == {"mean_colour", "nearest_input", "untrained"}
+    assert set(metrics["seconds"]) >= {"reconstruct", "render_per_view"}
+    assert metrics["checkpoint"] == str(tiny_checkpoint)
+    assert metrics["device"]
+    assert "lpips" in metrics
+    means = [view["psnr"] for view in metrics["targets"]]
+    assert metrics["psnr"] == pytest.approx(np.mean(means))
+
+
+def test_ply_in_the_input_frame_renders_to_the_reported_score(result, tiny_capture_source):
+    """scene.ply seen from the capture's own cameras scores what metrics.json says."""
+    metrics = json.loads((result / "metrics.json").read_text())
+    capture = read_capture(tiny_capture_source)
+    image, cameras = load_views(capture, [0, 8], *metrics["resolution"])
+    near = 0.1 * 0.01  # below any Gaussian; the scale of the frame differs from the model's
+    rendering = render_eager(
+        read_ply(result / "scene.ply").activate(),
+        Cameras(
+            jnp.asarray(cameras.world_from_camera, jnp.float32),
+            jnp.asarray(cameras.intrinsics, jnp.float32),
+            cameras.height,
+            cameras.width,
+        ),
+        background=jnp.ones(3, jnp.float32),
+        config=RasterConfig(near=near),
+    )
+    actual = psnr(rendering.rgb, jnp.asarray(image))
+    expected = [view["psnr"] for view in metrics["targets"]]
+    np.testing.assert_allclose(actual, expected, atol=0.02)
+
+
+def test_pictures_film_and_report(result):
+    film = iio.imread(result / "orbit.mp4", plugin="FFMPEG")
+    assert film.shape == (5, 24 * 7, 40 * 7, 3)  # 7 is the factor that brings 40 to 256
+    assert film.std() > 1
+    with Image.open(result / "comparison.png") as sheet:
+        assert min(sheet.size) > 500
+    page = (result / "report.html").read_text(encoding="utf-8")
+    metrics = json.loads((result / "metrics.json").read_text())
+    assert f"{metrics['psnr']:.2f} <small>dB" in page
+    assert not re.search(r"""(src|href)=["'](?!data:)""", page)
+    assert "http" not in page.replace("http-equiv", "")
+
+
+def test_a_second_run_replaces_the_first_as_a_subprocess(result, arguments, tmp_path):
+    """The command itself, other options, over an existing result; a table on stdout."""
+    output = tmp_path / "again"
+    shutil.copytree(result, output)
+    process = subprocess.run(
+        [sys.executable, "eval.py", *arguments, "--views", "4", "--plan", "sequential",
+         "--chunk-views", "2", "--resolution", "16", "16", "--keep-ratio", "0.5",
+         "--random-ratio", "0.2", "--background", "0", "0.5", "1", "--output", str(output)],
+        cwd=REPOSITORY, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    metrics = json.loads((output / "metrics.json").read_text())
+    assert metrics["plan"] == "sequential"
+    assert metrics["num_gaussians"] == int(0.5 * 1024) + int(0.5 * 0.2 * 1024)
+    assert metrics["lpips"] is None  # pictures too small for it
+    for row in ("this model", "nearest input view", "mean colour", "untrained model"):
+        assert row in process.stdout
+    assert f"{metrics['psnr']:.2f}" in process.stdout
+    assert process.stdout.rstrip().endswith("report.html")
+    assert "Traceback" not in process.stderr
+    assert "os.fork" not in process.stderr
