@@ -30,14 +30,16 @@ CONFIG = RunConfig(
         max_distance=2.5,  # of an object seen by cameras normalised to the unit cube
         log_scale_offset=-4.2,  # about a pixel at 64x64
         log_scale_max=-2.0,
+        opacity_offset=-1.0,
+        colour_residual=True,  # colours need not be learnt through 192 channels
     ),
     raster=RasterConfig(near=0.1),
     data=DataConfig(
         synthetic=SyntheticConfig(num_scenes=8192, num_views=12, height=64, width=64),
         num_input_views=4,
-        num_target_views=3,
+        num_target_views=2,
     ),
-    loss=LossConfig(mse=1.0, opacity=0.002, depth=0.1, mask=0.2, depth_alignment="metric"),
+    loss=LossConfig(mse=1.0, opacity=0.002, depth=0.5, mask=0.2, depth_alignment="metric"),
     optimizer=OptimizerConfig(peak_lr=8e-4, warmup_steps=300, guard_from_step=200),
     train=TrainConfig(
         num_steps=6000,

@@ -76,6 +76,7 @@ class ModelConfig:
     log_scale_offset: float = -2.3
     log_scale_max: float = -1.2
     opacity_offset: float = -2.0
+    colour_residual: bool = False  # predict colours as differences from the pixel (not published)
 
     def __post_init__(self):
         _require_positive(

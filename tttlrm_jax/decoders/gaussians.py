@@ -15,7 +15,10 @@ from tttlrm_jax.geometry.rays import camera_rays
 from tttlrm_jax.nn.layers import LayerNorm, linear
 from tttlrm_jax.nn.tokens import patchify
 from tttlrm_jax.precision import accumulation_dtype
-from tttlrm_jax.types import Cameras, Gaussians, typechecked
+from tttlrm_jax.types import Gaussians, Views, typechecked
+
+SH_OFFSET = 0.5  # colour = SH + 0.5
+SH_CONSTANT = 0.28209479177387814  # the constant basis function
 
 
 def num_coefficients(sh_degree: int) -> int:
@@ -55,6 +58,13 @@ def gaussians_from_channels(
     )
 
 
+def add_colour(gaussians: Gaussians, colour: Float[Array, "*batch gaussian 3"]) -> Gaussians:
+    """Shifts the constant SH coefficient so that all-zero coefficients show `colour` (RGB)."""
+    constant = (colour - SH_OFFSET) / SH_CONSTANT
+    sh = gaussians.sh.at[..., 0, :].add(constant.astype(gaussians.sh.dtype))
+    return gaussians.replace(sh=sh)
+
+
 class GaussianDecoder(nnx.Module):
     """LayerNorm and a linear layer to `patch^2` Gaussians per token."""
 
@@ -64,9 +74,7 @@ class GaussianDecoder(nnx.Module):
         self.linear = linear(config.d_model, out, config, rngs=rngs)
         self.config = config
 
-    def __call__(
-        self, tokens: Float[Array, "batch view token d_model"], cameras: Cameras
-    ) -> Gaussians:
+    def __call__(self, tokens: Float[Array, "batch view token d_model"], views: Views) -> Gaussians:
         """Gaussians ordered by view, patch row, patch column, row and column in the patch."""
         batch, view, token, _ = tokens.shape
         raw = self.linear(self.norm(tokens))
@@ -77,11 +85,15 @@ class GaussianDecoder(nnx.Module):
             return x.reshape(*gaussian_shape, -1)
 
         origin, direction = (
-            per_gaussian(patchify(ray, self.config.patch_size)) for ray in camera_rays(cameras)
+            per_gaussian(patchify(ray, self.config.patch_size))
+            for ray in camera_rays(views.cameras)
         )
         channels = num_channels(self.config.sh_degree)
         raw = raw.reshape(*gaussian_shape, channels)
-        return gaussians_from_channels(raw, origin, direction, self.config)
+        gaussians = gaussians_from_channels(raw, origin, direction, self.config)
+        if not self.config.colour_residual:
+            return gaussians
+        return add_colour(gaussians, per_gaussian(patchify(views.image, self.config.patch_size)))
 
 
 @typechecked
