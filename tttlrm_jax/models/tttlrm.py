@@ -68,12 +68,11 @@ class TTTLRM(nnx.Module):
         operations = plan_operations(plan, num_input, tokens.shape, chunk_views)
         tokens, _ = run_blocks(self.blocks, tokens, operations, remat=self.config.remat)
         if virtual is not None:
-            return self.decoder(tokens[:, num_input:], virtual.cameras)
+            return self.decoder(tokens[:, num_input:], virtual)
         if virtual_indices is None:
-            return self.decoder(tokens, inputs.cameras)
-        tokens = _select(tokens, virtual_indices)
-        cameras = jax.tree.map(lambda x: _select(x, virtual_indices), inputs.cameras)
-        return self.decoder(tokens, cameras)
+            return self.decoder(tokens, inputs)
+        virtual = jax.tree.map(lambda x: _select(x, virtual_indices), inputs)
+        return self.decoder(_select(tokens, virtual_indices), virtual)
 
 
 def _select(x, indices):

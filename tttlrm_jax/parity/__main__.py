@@ -1,0 +1,100 @@
+"""`python -m tttlrm_jax.parity DIR`: every recording in DIR against this implementation.
+
+Prints one line per quantity: file, quantity, error, tolerance, measure, verdict. Exits 1 if a
+quantity fails or a known kind of recording is not implemented, 2 if there is nothing to check
+or a recording cannot be read.
+"""
+
+import argparse
+import dataclasses
+import json
+import math
+import sys
+import time
+from pathlib import Path
+
+import jax
+
+jax.config.update("jax_enable_x64", True)  # before any array exists
+
+from tttlrm_jax.errors import InputError  # noqa: E402
+from tttlrm_jax.parity.report import Row  # noqa: E402
+from tttlrm_jax.parity.suites import Found, collect  # noqa: E402
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command and returns its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tttlrm_jax.parity", description=__doc__)
+    parser.add_argument("folder", type=Path, help="a folder of recordings, or one above several")
+    parser.add_argument("--only", default="*", metavar="GLOB", help="file names to run")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
+    options = parser.parse_args(arguments)
+    try:
+        return _run(options)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _run(options) -> int:
+    start = time.monotonic()
+    found, unknown = collect(options.folder, options.only)
+    rows, missing = [], []
+    for recording in found:
+        if recording.check is None:
+            missing.append(recording)
+            if not options.json:
+                name = f"{recording.suite}/{recording.path.name}"
+                print(f"{name:<36} not implemented yet", flush=True)
+            continue
+        for row in _rows(recording):
+            rows.append(row)
+            if not options.json:
+                print(row.line(), flush=True)
+    failed = [row for row in rows if not row.ok]
+    summary = {
+        "files": len(found),
+        "quantities": len(rows),
+        "failed": len(failed),
+        "not_implemented": [f"{each.suite}/{each.path.name}" for each in missing],
+        "unknown": [str(path) for path in unknown],
+        "seconds": round(time.monotonic() - start, 1),
+    }
+    if options.json:
+        print(json.dumps({**summary, "rows": [_plain(row) for row in rows]}, indent=1))
+    else:
+        _print_summary(summary, failed)
+    return 1 if failed or missing else 0
+
+
+def _rows(recording: Found) -> list[Row]:
+    assert recording.check is not None
+    try:
+        return list(recording.check(recording.path))
+    except KeyError as error:
+        message = f"recording {recording.path.name} has no array {error}; fetch it again"
+        raise InputError(message) from error
+
+
+def _plain(row: Row) -> dict:
+    """JSON knows neither NaN nor infinity."""
+    fields = dataclasses.asdict(row)
+    return {**fields, "error": row.error if math.isfinite(row.error) else None}
+
+
+def _print_summary(summary: dict, failed: list[Row]) -> None:
+    for path in summary["unknown"]:
+        print(f"{path}: of no known kind")
+    if failed:
+        print("failed:")
+    for row in failed:
+        print(row.line())
+    print(
+        f"{summary['quantities']} quantities of {summary['files']} files: "
+        f"{summary['failed']} failed, {len(summary['not_implemented'])} files not implemented, "
+        f"{len(summary['unknown'])} of no known kind, {summary['seconds']} s"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
