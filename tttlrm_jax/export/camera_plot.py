@@ -31,6 +31,12 @@ def up_direction(cameras: list[NamedCamera]) -> np.ndarray:
     return -chosen / np.linalg.norm(chosen)
 
 
+def wedge_length(cameras: list[NamedCamera], centres: np.ndarray) -> float:
+    """Of the drawn viewing pyramids: a share of the cameras' reach, less where many are drawn."""
+    drawn = sum(camera.role != "other" for camera in cameras)
+    return 0.1 * _reach(centres) * min(1.0, (16 / max(drawn, 1)) ** 0.5)
+
+
 def camera_plot(cameras: list[NamedCamera], points: np.ndarray) -> str:
     """An SVG element with two panels of one scale. `points` [point, 3] are drawn as dots.
 
@@ -41,35 +47,32 @@ def camera_plot(cameras: list[NamedCamera], points: np.ndarray) -> str:
     across = _main_horizontal(cameras, up)
     deep = np.cross(up, across)
     centres = np.stack([camera.world_from_camera[:3, 3] for camera in cameras])
-    reach = _reach(centres)
+    reach, length = _reach(centres), wedge_length(cameras, centres)
     tips = np.concatenate(
-        [centres, *(_wedge(camera, 0.11 * reach)[None, 1:].mean(1) for camera in cameras)]
+        [centres, *(_wedge(camera, length)[1:] for camera in cameras if camera.role != "other")]
     )
     panels = [("from above", across, -deep), ("from the side", across, up)]
-    drawings, offset = [], 0.0
+    drawings = []
     for title, right, upward in panels:
         axes = np.stack([right, -upward])
         flat = tips @ axes.T
-        low, high = flat.min(0) - 0.12 * reach, flat.max(0) + 0.12 * reach
+        low, high = flat.min(0) - 0.06 * reach, flat.max(0) + 0.06 * reach
         drawings.append((title, axes, low, high))
     scale = (SIZE - 2 * PAD) / max(float((high - low).max()) for _, _, low, high in drawings)
-    parts, height, width = [], 0.0, 0.0
+    parts, offset, width = [], 0.0, 0.0
     for title, axes, low, high in drawings:
         panel_width, panel_height = (high - low) * scale
-        parts.append(_panel(title, cameras, points, axes, low, high, scale, offset, reach))
-        if panel_height < 0.55 * panel_width:  # flat panels read better below each other
-            offset += panel_height + 2 * PAD
-        else:
-            offset += panel_height + 1.6 * PAD
-        height, width = offset, max(width, panel_width)
+        parts.append(_panel(title, cameras, points, axes, low, high, scale, offset, length))
+        offset += panel_height + 2 * PAD
+        width = max(width, panel_width)
     label = f"{len(cameras)} cameras, seen from above and from the side"
     return (
-        f'<svg viewBox="0 0 {width + 2 * PAD:.0f} {height:.0f}" role="img" '
+        f'<svg viewBox="0 0 {width + 2 * PAD:.0f} {offset:.0f}" role="img" '
         f'aria-label="{label}">{"".join(parts)}</svg>'
     )
 
 
-def _panel(title, cameras, points, axes, low, high, scale, offset, reach) -> str:
+def _panel(title, cameras, points, axes, low, high, scale, offset, length) -> str:
     def place(point):
         x, y = (axes @ point - low) * scale
         return x + PAD, y + PAD + offset
@@ -92,7 +95,7 @@ def _panel(title, cameras, points, axes, low, high, scale, offset, reach) -> str
                 parts.append(f'<circle class="other" r="1.8" cx="{x:.1f}" cy="{y:.1f}">')
                 parts.append(f"{title}</circle>")
             else:
-                corners = coordinates(_silhouette(_wedge(camera, 0.09 * reach), axes))
+                corners = coordinates(_silhouette(_wedge(camera, length), axes))
                 parts.append(f'<polygon class="{role}" points="{corners}">{title}</polygon>')
     return "".join(parts)
 

@@ -26,6 +26,7 @@ from tttlrm_jax.types import Gaussians
 
 MAX_VIEWER_GAUSSIANS = 100_000
 MAX_COMPARED = 8
+MAX_OPEN_ROWS = 16  # longer tables are folded
 CRISP_BELOW = 256  # pixels; smaller pictures are embedded as PNG and shown with sharp pixels
 BASELINE_NAMES = {
     "nearest_input": "nearest input view",
@@ -150,7 +151,11 @@ def _view_table(views: list[ComparedView], metrics: dict[str, Any]) -> str:
     )
     names = ("PSNR dB", "", "SSIM", "nearest dB", "gain dB")
     head = "".join(f'<th class="number">{name}</th>' for name in names)
-    return f"<table><tr><th>target view</th>{head}</tr>{''.join(rows)}</table>"
+    table = f"<table><tr><th>target view</th>{head}</tr>{''.join(rows)}</table>"
+    if len(views) <= MAX_OPEN_ROWS:
+        return f'<div class="scroll">{table}</div>'
+    summary = f"<summary>All {len(views)} target views</summary>"
+    return f'<details>{summary}<div class="scroll">{table}</div></details>'
 
 
 def _settings(settings: dict[str, str]) -> str:
@@ -337,10 +342,10 @@ $compare
 <span><i style="border:2px solid var(--target)"></i>target</span>
 <span><i style="background:var(--other)"></i>not used</span></div></div>
 </div>
-<h2>View by view</h2>
-<div class="scroll">$table</div>
 <h2>Read with care</h2>
 <ul>$caveats</ul>
+<h2>View by view</h2>
+$table
 <h2>Settings</h2>
 <div class="scroll">$settings</div>
 <footer>Made by tttlrm-jax. This page is one file and loads nothing from the network.</footer>
