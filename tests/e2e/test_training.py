@@ -13,10 +13,10 @@ import jax
 import numpy as np
 import pytest
 
+from tttlrm_jax.commands.train import load_config_file, main
 from tttlrm_jax.config import RunConfig
 from tttlrm_jax.errors import ConfigError, InputError
 from tttlrm_jax.training.checkpoint import export_model, load_model, read_config
-from tttlrm_jax.commands.train import load_config_file, main
 from tttlrm_jax.training.loop import train
 
 ROOT = Path(__file__).resolve().parents[2]
