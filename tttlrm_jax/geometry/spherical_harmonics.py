@@ -5,10 +5,13 @@ Coefficients run over degree l = 0..degree and, within one, over order m = -l..l
 (JCGT 2013), with the Condon-Shortley phase.
 """
 
+from collections.abc import Sequence
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from tttlrm_jax.errors import InputError
+from tttlrm_jax.geometry.rotations import unit_components
 from tttlrm_jax.types import typechecked
 
 MAX_DEGREE = 4
@@ -27,21 +30,16 @@ def sh_degree(num_coefficients: int) -> int:
     return _DEGREE_OF_COUNT[num_coefficients]
 
 
-def unit_direction(direction: Float[Array, "*batch 3"]) -> Float[Array, "*batch 3"]:
-    """Direction over its length; zero, with zero derivative, where the length is zero."""
-    largest = jnp.max(jnp.abs(direction), axis=-1, keepdims=True)
-    zero = largest == 0
-    scaled = direction / jnp.where(zero, jnp.ones_like(largest), largest)
-    squared_length = jnp.sum(scaled * scaled, axis=-1, keepdims=True)
-    length = jnp.sqrt(jnp.where(zero, jnp.ones_like(squared_length), squared_length))
-    return jnp.where(zero, jnp.zeros_like(scaled), scaled / length)
-
-
 def sh_basis(
     direction: Float[Array, "*batch 3"], degree: int
 ) -> Float[Array, "*batch coefficient"]:
     """Values of the (degree + 1)^2 basis functions in directions of any non-zero length."""
-    x, y, z = jnp.moveaxis(unit_direction(direction), -1, 0)
+    return jnp.stack(basis_components(tuple(jnp.moveaxis(direction, -1, 0)), degree), axis=-1)
+
+
+def basis_components(direction: Sequence[Array], degree: int) -> list[Array]:
+    """`sh_basis` from and to arrays of one component each."""
+    x, y, z = unit_components(direction)
     xx, yy, zz = x * x, y * y, z * z
     basis = [jnp.full_like(x, 0.28209479177387814)]
     if degree >= 1:
@@ -76,7 +74,7 @@ def sh_basis(
             -1.7701307697799304 * x * z * (xx - 3 * yy),
             0.6258357354491761 * (xx * xx - 6 * xx * yy + yy * yy),
         ]
-    return jnp.stack(basis, axis=-1)
+    return basis
 
 
 @typechecked

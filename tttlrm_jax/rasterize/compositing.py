@@ -47,17 +47,15 @@ def screen_splats(
         mean=projected.mean,
         conic=projected.conic,
         opacity=opacity,
-        feature=jnp.where(drawn[:, None], feature, jnp.zeros_like(feature)),
+        feature=feature,
         depth=projected.depth,
         radius=projected.radius_opacity_aware,
     )
 
 
-def falloff(dx, dy, conic_uu, conic_uv, conic_vv):
-    """(exp(-sigma), sigma >= 0) at offsets (dx, dy) px of the centre from the pixel."""
-    sigma = 0.5 * (conic_uu * dx * dx + conic_vv * dy * dy) + conic_uv * dx * dy
-    inside = sigma >= 0
-    return jnp.exp(-jnp.where(inside, sigma, jnp.zeros_like(sigma))), inside
+def negative_log_falloff(dx, dy, conic_uu, conic_uv, conic_vv):
+    """sigma at offsets (dx, dy) px of the centre from the pixel: alpha = opacity exp(-sigma)."""
+    return 0.5 * (conic_uu * dx * dx + conic_vv * dy * dy) + conic_uv * dx * dy
 
 
 def thresholds(config: RasterConfig, dtype):

@@ -16,7 +16,8 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from tttlrm_jax.config import RasterConfig
-from tttlrm_jax.geometry.rotations import rotation_from_quaternion
+from tttlrm_jax.geometry.rotations import rotation_entries
+from tttlrm_jax.rasterize.columns import join_columns, split_columns
 from tttlrm_jax.types import Splats, typechecked
 
 EXTENT = 3.33  # standard deviations a Gaussian reaches; sqrt(2 ln 255) = 3.329
@@ -89,44 +90,52 @@ def project(
 
 
 def _screen_values(splats, visible, camera_from_world, intrinsics, height, width, config):
-    """Centre, depth, covariance, conic and compensation, with `visible` guarding every input."""
+    """Centre, depth, covariance, conic and compensation, with `visible` guarding every input.
+
+    Components are arrays over Gaussians of their own: XLA vectorises along the last axis. Written
+    out, too, because accelerators round the inputs of matrix products.
+    """
     mean, quaternion, scale = (
-        jnp.where(visible[:, None], x, jnp.ones_like(x))
+        [jnp.where(visible, column, jnp.ones_like(column)) for column in split_columns(x)]
         for x in (splats.mean, splats.quaternion, splats.scale)
     )
     rotation, translation = camera_from_world[:3, :3], camera_from_world[:3, 3]
-    # Written out instead of a matrix product: accelerators round the inputs of those.
-    point = jnp.sum(mean[:, None, :] * rotation[None], axis=-1) + translation[None]
-    point = jnp.where(visible[:, None], point, jnp.ones_like(point))
-    x, y, z = point.T
+    x, y, z = (
+        jnp.where(visible, _dot(rotation[i], mean) + translation[i], jnp.ones_like(mean[0]))
+        for i in range(3)
+    )
     fx, fy, cx, cy = intrinsics
-    eps2d = float32_constant(config.eps2d, mean.dtype)
+    eps2d = float32_constant(config.eps2d, z.dtype)
 
     ratio_x = _clamp_ratio(x / z, cx, fx, width)
     ratio_y = _clamp_ratio(y / z, cy, fy, height)
     # Rows of J R_camera: derivative of the pixel position with respect to the world position.
-    row_u = (fx / z)[:, None] * (rotation[0][None] - ratio_x[:, None] * rotation[2][None])
-    row_v = (fy / z)[:, None] * (rotation[1][None] - ratio_y[:, None] * rotation[2][None])
+    row_u = [fx / z * (rotation[0, i] - ratio_x * rotation[2, i]) for i in range(3)]
+    row_v = [fy / z * (rotation[1, i] - ratio_y * rotation[2, i]) for i in range(3)]
     # Rows of the 2x3 square root of the projected covariance.
-    axes = rotation_from_quaternion(quaternion) * scale[:, None, :]
-    root_u = jnp.sum(row_u[:, :, None] * axes, axis=1)
-    root_v = jnp.sum(row_v[:, :, None] * axes, axis=1)
-    s_uu, s_uv, s_vv = (
-        jnp.sum(p * q, axis=-1) for p, q in ((root_u, root_u), (root_u, root_v), (root_v, root_v))
-    )
+    axes = list(zip(*rotation_entries(quaternion), strict=True))
+    root_u = [_dot(row_u, axis) * s for axis, s in zip(axes, scale, strict=True)]
+    root_v = [_dot(row_v, axis) * s for axis, s in zip(axes, scale, strict=True)]
+    s_uu, s_uv, s_vv = _dot(root_u, root_u), _dot(root_u, root_v), _dot(root_v, root_v)
     # Cauchy-Binet: a sum of squares, so that thin Gaussians lose no digits to cancellation.
-    det_s = jnp.sum(jnp.cross(root_u, root_v) ** 2, axis=-1)
+    minors = [root_u[i] * root_v[j] - root_u[j] * root_v[i] for i, j in ((0, 1), (1, 2), (2, 0))]
+    det_s = _dot(minors, minors)
     det = det_s + eps2d * (s_uu + s_vv) + eps2d * eps2d
     a, c = s_uu + eps2d, s_vv + eps2d
     ratio = det_s / det
-    floor = float32_constant(MIN_COMPENSATION, mean.dtype) ** 2
+    floor = float32_constant(MIN_COMPENSATION, z.dtype) ** 2
     return {
-        "mean": jnp.stack([fx * x / z + cx, fy * y / z + cy], axis=-1),
+        "mean": join_columns(fx * x / z + cx, fy * y / z + cy),
         "depth": z,
-        "covariance": jnp.stack([a, s_uv, c], axis=-1),
-        "conic": jnp.stack([c, -s_uv, a], axis=-1) / det[:, None],
+        "covariance": join_columns(a, s_uv, c),
+        "conic": join_columns(c / det, -s_uv / det, a / det),
         "compensation": jnp.sqrt(jnp.where(ratio > floor, ratio, floor)),
     }
+
+
+def _dot(a, b) -> Array:
+    """Sum of three products of components."""
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
 def _clamp_ratio(ratio, centre, focal, size):
@@ -138,10 +147,11 @@ def _clamp_ratio(ratio, centre, focal, size):
 
 def _is_usable(splats: Splats, draft, config: RasterConfig) -> Bool[Array, " gaussian"]:
     """Finite in every input and result, and strictly between the near and far planes."""
-    count = splats.mean.shape[0]
     values = [splats.mean, splats.quaternion, splats.scale, splats.opacity, splats.features]
-    flat = [x.reshape(count, x.size // max(count, 1)) for x in [*values, *draft.values()]]
-    finite = jnp.all(jnp.isfinite(jnp.concatenate(flat, axis=1)), axis=1)
+    finite = jnp.isfinite(draft["depth"])
+    for value in [*values, *draft.values()]:
+        axes = tuple(range(1, value.ndim))
+        finite &= jnp.sum(value * 0, axis=axes) == 0  # NaN or infinity times 0 is NaN
     near = float32_constant(config.near, splats.mean.dtype)
     far = float32_constant(config.far, splats.mean.dtype)
     return finite & (draft["depth"] > near) & (draft["depth"] < far)

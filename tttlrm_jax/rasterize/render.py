@@ -10,8 +10,9 @@ from jaxtyping import Array, Float, Int
 
 from tttlrm_jax.config import RasterConfig
 from tttlrm_jax.errors import InputError
-from tttlrm_jax.geometry.spherical_harmonics import evaluate_sh
+from tttlrm_jax.geometry.spherical_harmonics import basis_components, sh_degree
 from tttlrm_jax.rasterize import reference, tiled
+from tttlrm_jax.rasterize.columns import split_columns
 from tttlrm_jax.rasterize.compositing import Composite, ScreenSplats, screen_splats
 from tttlrm_jax.rasterize.projection import project
 from tttlrm_jax.rasterize.tile_lists import count_intersections, tile_grid
@@ -118,7 +119,10 @@ def render_from_matrix(
 ) -> Rendering:
     """`render` with the world-to-camera matrix, whose 12 upper entries are free variables."""
     _check(splats, background, height, width, capacity)
-    screen = _screen(splats, camera_from_world, intrinsics, height, width, config)
+    # Recomputed by the backward pass: projecting is cheaper than keeping its many intermediates.
+    screen = jax.checkpoint(project_and_colour, static_argnums=(3, 4, 5))(
+        splats, camera_from_world, intrinsics, height, width, config
+    )
     if capacity is None:
         capacity = default_capacity(splats.mean.shape[0], height, width)
     if splats.mean.shape[0] == 0:
@@ -144,7 +148,7 @@ def fit_capacity(splats: Splats, cameras: Cameras, *, config: RasterConfig = GSP
         def one(camera):
             pose, k = camera
             matrix = _rigid_inverse(pose)
-            screen = _screen(splats, matrix, k, cameras.height, cameras.width, config)
+            screen = project_and_colour(splats, matrix, k, cameras.height, cameras.width, config)
             return count_intersections(screen, cameras.height, cameras.width)
 
         return jnp.max(lax.map(one, (poses, intrinsics)), initial=0)
@@ -176,7 +180,9 @@ _render_jit = jax.jit(_keywords(render), static_argnums=(3, 4))
 _render_views_jit = jax.jit(_keywords(render_views), static_argnums=(3, 4))
 
 
-def _screen(splats, camera_from_world, intrinsics, height, width, config) -> ScreenSplats:
+def project_and_colour(
+    splats, camera_from_world, intrinsics, height, width, config
+) -> ScreenSplats:
     """Projects and colours; the last feature channel is depth."""
     projected = project(splats, camera_from_world, intrinsics, height, width, config)
     colour = _colour(splats, projected.visible, camera_from_world)
@@ -190,10 +196,15 @@ def _colour(splats: Splats, visible, camera_from_world) -> Float[Array, "gaussia
         return jnp.where(visible[:, None], splats.features, 0)
     rotation, translation = camera_from_world[:3, :3], camera_from_world[:3, 3]
     camera_position = -jnp.sum(rotation * translation[:, None], axis=0)
-    mean = jnp.where(visible[:, None], splats.mean, 1)
-    coefficients = jnp.where(visible[:, None, None], splats.features, 0)
-    shifted = evaluate_sh(coefficients, mean - camera_position[None]) + 0.5
-    return jnp.where(visible[:, None] & (shifted > 0), shifted, 0)
+    # Gaussians last, as in `project`: XLA vectorises along the last axis.
+    offset = [
+        jnp.where(visible, column, 1) - camera_position[i]
+        for i, column in enumerate(split_columns(splats.mean))
+    ]
+    coefficients = jnp.where(visible[None, None], splats.features.transpose(1, 2, 0), 0)
+    basis = basis_components(offset, sh_degree(len(coefficients)))
+    shifted = sum(b[None] * c for b, c in zip(basis, coefficients, strict=True)) + 0.5
+    return jnp.where(visible[None] & (shifted > 0), shifted, 0).T
 
 
 def _rigid_inverse(pose: Float[Array, "4 4"]) -> Float[Array, "4 4"]:

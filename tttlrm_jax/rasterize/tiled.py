@@ -21,13 +21,20 @@ from jax import custom_batching, lax
 from jaxtyping import Array, Float, Int
 
 from tttlrm_jax.config import RasterConfig
-from tttlrm_jax.rasterize.compositing import Composite, ScreenSplats, falloff, thresholds
+from tttlrm_jax.rasterize.compositing import (
+    Composite,
+    ScreenSplats,
+    negative_log_falloff,
+    thresholds,
+)
 from tttlrm_jax.rasterize.tile_lists import TILE, TileLists, build_tile_lists, tile_grid
 
 CHUNK = 32  # slots of a tile's list taken at once
+BLOCK = 8  # slots of a chunk multiplied one after another; divides CHUNK
 GROUP = 16  # tiles walked together
 _PIXELS = TILE * TILE
-_NUM_GEOMETRY = 6  # columns of the parameter table before the features: mean, conic, opacity
+_LOG_OPACITY = 5  # column of the parameter table, behind mean and conic
+_NUM_GEOMETRY = 6  # columns before the features
 
 
 class _Static(NamedTuple):
@@ -81,12 +88,21 @@ def composite(
     lists = custom_batching.sequential_vmap(lambda s: build_tile_lists(s, height, width, capacity))(
         lax.stop_gradient(splats)
     )
-    geometry = [splats.mean, splats.conic, splats.opacity[:, None], splats.feature]
-    table = jnp.concatenate(geometry, axis=1)
-    # The last row is drawn by slots past the end of a list: opacity zero.
-    table = jnp.concatenate([table, jnp.zeros_like(table, shape=(1, table.shape[1]))])
+    table = _parameter_table(splats)
     feature, transmittance = _composite_table(static, table, lists)
     return Composite(feature, transmittance, lists.num_dropped)
+
+
+def _parameter_table(splats: ScreenSplats) -> Float[Array, "gaussian_plus_one parameter"]:
+    """Columns: mean, conic, log opacity, features. The last row, for slots past the end of a list,
+    and every Gaussian of opacity 0 have the log opacity -inf, hence alpha 0."""
+    positive = splats.opacity > 0
+    log_opacity = jnp.log(jnp.where(positive, splats.opacity, 1))
+    log_opacity = jnp.where(positive, log_opacity, -jnp.inf)
+    table = [splats.mean, splats.conic, log_opacity[:, None], splats.feature]
+    table = jnp.concatenate(table, axis=1)
+    nothing = jnp.zeros_like(table, shape=(1, table.shape[1])).at[0, _LOG_OPACITY].set(-jnp.inf)
+    return jnp.concatenate([table, nothing])
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -143,7 +159,6 @@ def _read_chunk(static: _Static, table, lists, group: _Schedule, chunk, transmit
     """Evaluates chunk number `chunk` of a group that starts with `transmittance`."""
     max_alpha, min_alpha, min_transmittance = thresholds(static.config, table.dtype)
     slot = group.start[:, None] + chunk * CHUNK + lax.iota(jnp.int32, CHUNK)[None]
-    # Every sum of two is a row of the table by construction; the check would cost a select.
     row = jnp.where(
         slot < group.stop[:, None],
         lists.gaussian.at[slot].get(mode="clip"),
@@ -151,19 +166,45 @@ def _read_chunk(static: _Static, table, lists, group: _Schedule, chunk, transmit
     )
     params = table.at[row].get(mode="promise_in_bounds")
     pixel_x, pixel_y = _pixel_centres(static, group.tile, table.dtype)
-    u, v, uu, uv, vv, opacity = (params[..., i, None] for i in range(_NUM_GEOMETRY))
-    weight, inside = falloff(u - pixel_x[:, None], v - pixel_y[:, None], uu, uv, vv)
-    raw = opacity * weight
-    clamped = raw > max_alpha
-    alpha = jnp.where(clamped, max_alpha, raw)
-    alpha = jnp.where(inside & (alpha >= min_alpha), alpha, 0)
+    u, v, uu, uv, vv, log_opacity = (params[..., i, None] for i in range(_NUM_GEOMETRY))
+    dx, dy = u - pixel_x[:, None], v - pixel_y[:, None]
+    sigma = negative_log_falloff(dx, dy, uu, uv, vv)
+    # One array, from which everything else is cheap: XLA:CPU recomputes what it fuses.
+    raw = jnp.exp(jnp.where(sigma < 0, -jnp.inf, log_opacity - sigma))
+    alpha = jnp.where(raw < min_alpha, 0, jnp.minimum(raw, max_alpha))
+    before, after = _running_product(1 - alpha, transmittance)
+    # A drawn slot takes at least min_alpha: after one that stops, rounding revives no other.
+    contributes = (before * (1 - alpha) > min_transmittance) & (alpha > 0)
+    return _Chunk(row, params, alpha, raw > max_alpha, before, contributes, after)
 
-    products = [transmittance]
-    for k in range(CHUNK):
-        products.append(products[-1] * (1 - alpha[:, k]))
-    running = jnp.stack(products, axis=1)
-    contributes = (running[:, 1:] > min_transmittance) & (alpha > 0)
-    return _Chunk(row, params, alpha, clamped, running[:, :-1], contributes, running[:, -1])
+
+def _running_product(factor: Float[Array, "tile slot pixel"], start: Float[Array, "tile pixel"]):
+    """(product of `start` and the factors in front of each slot, product of all).
+
+    Slots are taken in blocks of BLOCK: few long operations instead of many short ones.
+    """
+    factor = factor.reshape(factor.shape[0], -1, BLOCK, factor.shape[-1])
+    within = [jnp.ones_like(factor[:, :, 0])]
+    for k in range(BLOCK):
+        within.append(within[-1] * factor[:, :, k])
+    blocks = [start]
+    for k in range(factor.shape[1]):
+        blocks.append(blocks[-1] * within[-1][:, k])
+    before = jnp.stack(blocks[:-1], axis=1)[:, :, None] * jnp.stack(within[:-1], axis=2)
+    return before.reshape(before.shape[0], -1, before.shape[-1]), blocks[-1]
+
+
+def _sum_behind(term: Float[Array, "tile slot pixel"], end: Float[Array, "tile pixel"]):
+    """(sum of `end` and the terms behind each slot, sum of all), in blocks as above."""
+    term = term.reshape(term.shape[0], -1, BLOCK, term.shape[-1])
+    within = [jnp.zeros_like(term[:, :, 0])]
+    for k in reversed(range(BLOCK)):
+        within.append(within[-1] + term[:, :, k])
+    blocks = [end]
+    for k in reversed(range(term.shape[1])):
+        blocks.append(blocks[-1] + within[-1][:, k])
+    behind = jnp.stack(blocks[-2::-1], axis=1)[:, :, None] + jnp.stack(within[-2::-1], axis=2)
+    return behind.reshape(behind.shape[0], -1, behind.shape[-1]), blocks[-1]
 
 
 def _pixel_centres(static: _Static, tile: Int[Array, " tile"], dtype):
@@ -258,19 +299,15 @@ def _chunk_gradient(static: _Static, c: _Chunk, tile, feature_bar, behind):
     feature = c.params[..., _NUM_GEOMETRY:]
     gain = jnp.einsum("bkd,bdp->bkp", feature, feature_bar)
     weight = jnp.where(c.contributes, c.before * c.alpha, 0)
-    gained = weight * gain
-    suffix = [behind]
-    for k in reversed(range(CHUNK)):
-        suffix.append(suffix[-1] + gained[:, k])
-    behind_slot = jnp.stack(suffix[-2::-1], axis=1)
+    behind_slot, behind = _sum_behind(weight * gain, behind)
     alpha_bar = c.before * gain - behind_slot / (1 - c.alpha)
-    # alpha = opacity exp(-sigma): the gradient of sigma is -alpha alpha_bar.
+    # alpha = exp(log_opacity - sigma).
     raw_bar = jnp.where(c.contributes & ~c.clamped, alpha_bar * c.alpha, 0)
 
     moments = _moments(static, raw_bar, tile, c.params)
     geometry = _geometry_gradient(c.params, moments)
     features = jnp.einsum("bkp,bdp->bkd", weight, feature_bar)
-    return jnp.concatenate([geometry, features], axis=-1), suffix[-1]
+    return jnp.concatenate([geometry, features], axis=-1), behind
 
 
 def _moments(static: _Static, raw_bar, tile, params):
@@ -292,12 +329,11 @@ def _moments(static: _Static, raw_bar, tile, params):
 
 
 def _geometry_gradient(params, moments):
-    """[tile, slot, mean conic opacity]; sigma = (uu dx^2 + vv dy^2) / 2 + uv dx dy."""
+    """[tile, slot, mean conic log_opacity]; sigma = (uu dx^2 + vv dy^2) / 2 + uv dx dy."""
     s, dx, dy, dxx, dxy, dyy = moments
-    _, _, uu, uv, vv, opacity = (params[..., i] for i in range(_NUM_GEOMETRY))
-    opacity_bar = s / jnp.where(opacity > 0, opacity, 1)
+    uu, uv, vv = (params[..., i] for i in range(2, 5))
     columns = (
-        -(uu * dx + uv * dy), -(uv * dx + vv * dy), -0.5 * dxx, -dxy, -0.5 * dyy, opacity_bar
+        -(uu * dx + uv * dy), -(uv * dx + vv * dy), -0.5 * dxx, -dxy, -0.5 * dyy, s
     )  # fmt: skip
     return jnp.stack(columns, axis=-1)
 
