@@ -24,12 +24,12 @@ from tttlrm_jax.evaluation.lpips import LPIPS, MIN_SIDE, load_lpips
 from tttlrm_jax.evaluation.scene import (
     Answer,
     Evaluated,
+    Renderer,
     Settings,
     baseline_pictures,
     compiled_reconstruct,
     fitted_resolution,
     pose_scene,
-    render_timed,
     score,
 )
 from tttlrm_jax.models import build_model, split_model
@@ -93,10 +93,12 @@ def measure(model, job: Job, lpips: LPIPS | None) -> Evaluated:
     with step("compiling the model"):
         reconstruct = compiled_reconstruct(model, scene.inputs, job.settings)
 
+    cameras = jax.tree.map(lambda x: x[0], scene.targets.cameras)
+    render = Renderer(cameras, job.settings.background, run.raster)
+
     def answer(params) -> tuple[Any, Any, Answer]:
         made = reconstruct(params)
-        cameras = jax.tree.map(lambda x: x[0], scene.targets.cameras)
-        shown = render_timed(made.value, cameras, job.settings.background, run.raster)
+        shown = render(made.value)
         return made, shown, Answer(pictures=shown.value, scores=score(shown.value, scene, lpips))
 
     with step("reconstructing and rendering the targets"):

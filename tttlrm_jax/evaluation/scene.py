@@ -24,7 +24,7 @@ from tttlrm_jax.evaluation.metrics import psnr, ssim
 from tttlrm_jax.geometry.poses import PoseNormalisation, normalise_poses
 from tttlrm_jax.models import merge_model, prune, reconstruct, split_model
 from tttlrm_jax.rasterize import fit_capacity, render_views
-from tttlrm_jax.types import Cameras, Gaussians, Views
+from tttlrm_jax.types import Cameras, Gaussians, Splats, Views
 
 MAX_PSNR = 100.0  # dB; what equal pictures count as
 
@@ -187,27 +187,43 @@ def compiled_reconstruct(model, inputs: Views, config: Settings) -> Callable[[An
     return timed
 
 
-def render_timed(
-    gaussians: Gaussians, cameras: Cameras, background: tuple[float, ...], config: RasterConfig
-) -> Timed:
-    """Pictures [view, height, width, 3] of cameras with one leading axis; nothing is dropped."""
-    splats = gaussians.activate()
-    colour = jnp.asarray(background, splats.mean.dtype)
-    capacity = fit_capacity(splats, cameras, config=config)
+class Renderer:
+    """Renders scenes from fixed cameras (one leading axis); drops nothing.
 
-    def run(splats, cameras):
-        return render_views(
-            splats, cameras, background=colour, config=config, capacity=capacity
-        ).rgb
+    The program is compiled for the intersections of the first scene and used for all scenes that
+    have no more of them.
+    """
 
-    start = time.perf_counter()
-    compiled = jax.jit(run).lower(splats, cameras).compile()
-    compile_seconds = time.perf_counter() - start
-    start = time.perf_counter()
-    pictures = np.asarray(compiled(splats, cameras))
-    return Timed(
-        value=pictures, compile_seconds=compile_seconds, seconds=time.perf_counter() - start
-    )
+    def __init__(self, cameras: Cameras, background: tuple[float, ...], config: RasterConfig):
+        self._cameras, self._config = cameras, config
+        self._background = jnp.asarray(background, cameras.world_from_camera.dtype)
+        self._capacity, self._compile_seconds = 0, 0.0
+        self._compiled: Callable | None = None
+
+    def __call__(self, gaussians: Gaussians) -> Timed:
+        """Pictures [view, height, width, 3] as a NumPy array."""
+        splats = gaussians.activate()
+        capacity = fit_capacity(splats, self._cameras, config=self._config)
+        compiled = self._compiled
+        if compiled is None or capacity > self._capacity:
+            compiled = self._compile(splats, capacity)
+        start = time.perf_counter()
+        pictures = np.asarray(compiled(splats, self._cameras))
+        seconds = time.perf_counter() - start
+        return Timed(value=pictures, compile_seconds=self._compile_seconds, seconds=seconds)
+
+    def _compile(self, splats: Splats, capacity: int) -> Callable:
+        def run(splats, cameras):
+            return render_views(
+                splats, cameras, background=self._background, config=self._config,
+                capacity=capacity,
+            ).rgb  # fmt: skip
+
+        start = time.perf_counter()
+        compiled = jax.jit(run).lower(splats, self._cameras).compile()
+        self._compile_seconds = time.perf_counter() - start
+        self._compiled, self._capacity = compiled, capacity
+        return compiled
 
 
 def render_frames(

@@ -6,11 +6,11 @@ from tttlrm_jax.config import EvalConfig, RasterConfig, RunConfig
 from tttlrm_jax.evaluation.scene import (
     MAX_PSNR,
     PosedScene,
+    Renderer,
     Settings,
     baseline_pictures,
     fitted_resolution,
     render_frames,
-    render_timed,
     score,
 )
 from tttlrm_jax.geometry.poses import look_at, normalise_poses
@@ -101,8 +101,34 @@ def test_frames_equal_views_whatever_the_portion():
         jnp.asarray(poses, jnp.float32), jnp.tile(jnp.asarray([20.0, 20, 10, 8]), (7, 1)), 16, 20
     )
     config = RasterConfig(backend="reference")
-    whole = render_timed(gaussians, cameras, (1.0, 0.0, 0.5), config).value
+    whole = Renderer(cameras, (1.0, 0.0, 0.5), config)(gaussians).value
     parts = list(render_frames(gaussians, cameras, (1.0, 0.0, 0.5), config, at_a_time=3))
     assert len(parts) == 7
     np.testing.assert_allclose(np.stack(parts), whole, atol=1e-6)
     assert whole.std(axis=(1, 2, 3)).min() > 0.01
+
+
+def test_renderer_drops_nothing_in_scenes_after_the_first():
+    """A scene with far more intersections than the one the program was made for."""
+    rng = np.random.default_rng(2)
+    pose = look_at(np.array([[0.0, -4.0, 0.0]]), np.zeros(3), np.array([0.0, 0.0, 1.0]))
+    cameras = Cameras(
+        jnp.asarray(pose, jnp.float32), jnp.asarray([[60.0, 60.0, 32.0, 32.0]]), 64, 64
+    )
+
+    def cloud(log_scale):
+        return Gaussians(
+            mean=jnp.asarray(rng.normal(size=(400, 3)), jnp.float32),
+            sh=jnp.asarray(rng.normal(size=(400, 1, 3)), jnp.float32),
+            log_scale=jnp.full((400, 3), log_scale),
+            quaternion=jnp.asarray(rng.normal(size=(400, 4)), jnp.float32),
+            opacity_logit=jnp.full(400, -3.0),
+        )
+
+    small, large = cloud(-5.0), cloud(0.0)
+    black = (0.0, 0.0, 0.0)
+    shared = Renderer(cameras, black, RasterConfig())
+    results = [shared(scene) for scene in (small, large, small)]
+    exact = Renderer(cameras, black, RasterConfig(backend="reference"))
+    for result, scene in zip(results, (small, large, small), strict=True):
+        np.testing.assert_allclose(result.value, exact(scene).value, atol=1e-4)
