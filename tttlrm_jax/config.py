@@ -5,7 +5,7 @@ fields by their dotted names.
 """
 
 import dataclasses
-from typing import Any, Literal, TypeVar, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from tttlrm_jax.errors import ConfigError
 
@@ -17,6 +17,27 @@ Dtype = Literal["float32", "bfloat16", "float64"]
 def _require(condition: bool, field: str, value, limit: str, remedy: str) -> None:
     if not condition:
         raise ConfigError(f"{field}={value} {limit}; {remedy}")
+
+
+def _check_fields(prefix: str, config: Any) -> None:
+    """Holds each field to its annotation: choices, whole numbers, numbers, switches, texts."""
+    for name, hint in get_type_hints(type(config)).items():
+        value, field = getattr(config, name), f"{prefix}.{name}" if prefix else name
+        if get_origin(hint) is Literal:
+            choices = get_args(hint)
+            _require(value in choices, field, value, "is unknown", f"use one of {choices}")
+        elif hint in _PLAIN_TYPES:
+            kind, accepted = _PLAIN_TYPES[hint]
+            fits = isinstance(value, accepted) and (hint is bool or not isinstance(value, bool))
+            _require(fits, field, repr(value), f"is not {kind}", f"give {kind}")
+
+
+_PLAIN_TYPES: dict[Any, tuple[str, tuple[type, ...]]] = {
+    int: ("a whole number", (int,)),
+    float: ("a number", (int, float)),
+    bool: ("True or False", (bool,)),
+    str: ("a text", (str,)),
+}
 
 
 def _require_positive(prefix: str, config, *fields: str) -> None:
@@ -44,6 +65,18 @@ class RasterConfig:
     antialiased: bool = False
     backend: Literal["reference", "tiled"] = "tiled"
 
+    def __post_init__(self):
+        _check_fields("raster", self)
+        _require_positive("raster", self, "max_alpha", "min_alpha", "min_transmittance", "near")
+        _require(self.eps2d >= 0, "raster.eps2d", self.eps2d, "is negative", "use 0 or more")
+        _require(
+            self.max_alpha < 1, "raster.max_alpha", self.max_alpha, "is not below 1", "lower it"
+        )
+        _require(
+            self.near < self.far, "raster.near", self.near,
+            f"is not below raster.far={self.far}", "swap or widen them",
+        )  # fmt: skip
+
 
 # ---- model ------------------------------------------------------------------------------------
 
@@ -65,7 +98,7 @@ class ModelConfig:
     newton_schulz_dtype: Dtype = "bfloat16"
     compute_dtype: Dtype = "float32"
     param_dtype: Dtype = "float32"
-    output_norm: Literal["merged", "head"] = "merged"  # RMSNorm over d_model, or per head (LaCT)
+    output_norm: Literal["auto", "merged", "head"] = "auto"  # RMSNorm over d_model, or per head
     elastic_strength: float = 0.0  # lambda of the elastic regulariser; 0 switches it off
     elastic_fisher_decay: float = 0.5
     elastic_anchor_decay: float = 0.8
@@ -79,6 +112,7 @@ class ModelConfig:
     colour_residual: bool = False  # predict colours as differences from the pixel (not published)
 
     def __post_init__(self):
+        _check_fields("model", self)
         _require_positive(
             "model", self, "d_model", "num_layers", "patch_size", "attention_head_dim",
             "num_ttt_heads", "ttt_inner_factor", "mlp_factor", "base_lr", "max_distance",
@@ -103,6 +137,13 @@ class ModelConfig:
             "is negative",
             "use 0 or more",
         )
+
+    @property
+    def merges_output_norm(self) -> bool:
+        """One output norm over all heads, as in tttLRM, or one per head, as in LaCT's LVSM."""
+        if self.output_norm == "auto":
+            return self.kind == "tttlrm"
+        return self.output_norm == "merged"
 
 
 # ---- data -------------------------------------------------------------------------------------
@@ -131,6 +172,7 @@ class SyntheticConfig:
     supersampling: int = 2  # n x n rays in pixels with edges or contrast; 1 switches it off
 
     def __post_init__(self):
+        _check_fields("synthetic", self)
         _require_positive(
             "synthetic", self, "num_scenes", "num_views", "height", "width", "min_primitives",
             "min_distance", "min_fov", "azimuth_span", "supersampling",
@@ -154,7 +196,7 @@ class SyntheticConfig:
             "lower it",
         )
         _require(
-            -90 <= self.min_elevation and self.max_elevation <= 90, "synthetic.elevation",
+            self.min_elevation >= -90 and self.max_elevation <= 90, "synthetic.elevation",
             (self.min_elevation, self.max_elevation), "leaves [-90, 90] degrees", "narrow it",
         )  # fmt: skip
         _require(
@@ -188,6 +230,7 @@ class DataConfig:
     prefetch: int = 8  # batches kept ready; 0 switches it off
 
     def __post_init__(self):
+        _check_fields("data", self)
         _require_positive(
             "data", self, "capture_height", "capture_width", "num_input_views",
             "num_target_views", "render_workers", "min_frame_range",
@@ -243,6 +286,7 @@ class LossConfig:
     vgg19_weights: str | None = None  # .npz with the convolutions of VGG-19
 
     def __post_init__(self):
+        _check_fields("loss", self)
         for field in ("mse", "perceptual", "opacity", "depth", "mask"):
             value = getattr(self, field)
             _require(value >= 0, f"loss.{field}", value, "is negative", "use 0 or more")
@@ -267,6 +311,7 @@ class OptimizerConfig:
     guard_from_step: int = 1000  # clipping and the norm bound begin here
 
     def __post_init__(self):
+        _check_fields("optimizer", self)
         _require_positive("optimizer", self, "peak_lr", "clip_norm", "skip_norm")
         for field in ("warmup_steps", "weight_decay", "guard_from_step"):
             value = getattr(self, field)
@@ -295,13 +340,19 @@ class TrainConfig:
     directory: str = "runs"  # the run writes to <directory>/<name>
 
     def __post_init__(self):
+        _check_fields("train", self)
         _require_positive(
             "train", self, "num_steps", "batch_size", "chunk_views", "log_every", "eval_every",
             "eval_scenes", "checkpoint_every", "keep_checkpoints",
         )  # fmt: skip
-        for field in ("keep_ratio", "random_ratio"):
-            value = getattr(self, field)
-            _require(0 <= value <= 1, f"train.{field}", value, "is not in [0, 1]", "use a share")
+        _require(
+            0 < self.keep_ratio <= 1, "train.keep_ratio", self.keep_ratio, "is not in (0, 1]",
+            "use the share of Gaussians to keep",
+        )  # fmt: skip
+        _require(
+            0 <= self.random_ratio <= 1, "train.random_ratio", self.random_ratio,
+            "is not in [0, 1]", "use a share",
+        )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -317,6 +368,7 @@ class RunConfig:
     train: TrainConfig = TrainConfig()
 
     def __post_init__(self):
+        _check_fields("", self)
         height, width = self.data.image_size
         for field, value in (("height", height), ("width", width)):
             _require(
@@ -330,8 +382,8 @@ class RunConfig:
             f"does not divide data.num_input_views={self.data.num_input_views}", "use a divisor",
         )  # fmt: skip
         _require(
-            self.model.kind == "tttlrm", "model.kind", self.model.kind,
-            "cannot be trained by train.py yet", "use tttlrm",
+            self.data.source != "captures" or self.loss.depth == 0, "loss.depth", self.loss.depth,
+            "needs depth, which data.source=captures does not have", "set loss.depth to 0",
         )  # fmt: skip
 
 
@@ -358,6 +410,7 @@ class EvalConfig:
     output: str | None = None  # None: outputs/<scene>-<date>-<time>
 
     def __post_init__(self):
+        _check_fields("", self)
         for field in ("views", "chunk_views", "orbit_frames"):
             value = getattr(self, field)
             _require(value is None or value > 0, field, value, "is not positive", "use 1 or more")

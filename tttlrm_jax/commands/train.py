@@ -1,6 +1,7 @@
 """`train.py`: a configuration file, with overrides, to a trained model."""
 
 import importlib.util
+import signal
 import sys
 from pathlib import Path
 
@@ -14,7 +15,10 @@ USAGE = f"usage: python {PROG} [--field.sub value ...]"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command; returns its exit code (0 finished or saved, 2 bad input)."""
+    """Runs the command; returns its exit code.
+
+    0 finished, or saved after SIGTERM (a preemption notice); 2 bad input; 130 interrupted.
+    """
     try:
         result = train(parse(sys.argv[1:] if arguments is None else arguments))
     except InputError as error:
@@ -26,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     score = "" if result.eval_psnr is None else f", held-out PSNR {result.eval_psnr:.2f} dB"
     state = "finished" if result.finished else "saved"
     print(f"{state} {result.directory} at step {result.step}{score}")
-    return 0
+    return EXIT_INTERRUPTED if result.signal == signal.SIGINT else 0
 
 
 def parse(arguments: list[str]) -> RunConfig:
@@ -51,7 +55,14 @@ def load_config_file(path: Path) -> RunConfig:
     if spec is None or spec.loader is None:
         raise ConfigError(f"configuration file {path} is not a Python file; name a .py file")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except InputError:
+        raise
+    except Exception as error:  # the file is the user's: whatever it raises is their mistake
+        raise ConfigError(
+            f"configuration file {path} fails: {type(error).__name__}: {error}; correct it"
+        ) from error
     config = getattr(module, "CONFIG", None)
     if not isinstance(config, RunConfig):
         raise ConfigError(f"configuration file {path} defines no CONFIG of type RunConfig; add one")

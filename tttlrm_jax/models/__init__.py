@@ -2,9 +2,11 @@
 
 from typing import Any
 
+import jax
 from flax import nnx
 
 from tttlrm_jax.config import ModelConfig, Plan
+from tttlrm_jax.errors import ConfigError
 from tttlrm_jax.models.lvsm import LVSM
 from tttlrm_jax.models.tttlrm import TTTLRM, gaussian_usage, prune, published_ratios
 from tttlrm_jax.types import Gaussians, Views
@@ -13,7 +15,15 @@ MODELS = {"tttlrm": TTTLRM, "lvsm": LVSM}
 
 
 def build_model(config: ModelConfig, seed: int = 0) -> nnx.Module:
-    """The model that `config.kind` names, randomly initialised."""
+    """The model that `config.kind` names, randomly initialised.
+
+    Raises ConfigError if it asks for float64 while JAX has it switched off.
+    """
+    dtypes = (config.param_dtype, config.compute_dtype, config.newton_schulz_dtype)
+    if "float64" in dtypes and not jax.config.jax_enable_x64:
+        raise ConfigError(
+            "model dtype=float64 needs JAX's 64-bit mode; set JAX_ENABLE_X64=1 or use float32"
+        )
     return MODELS[config.kind](config, rngs=nnx.Rngs(seed))
 
 

@@ -9,10 +9,16 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from tttlrm_jax.config import ModelConfig
-from tttlrm_jax.models.trunk import check_cameras, check_views, plan_operations
+from tttlrm_jax.models.trunk import (
+    check_cameras,
+    check_same_frame,
+    check_views,
+    plan_operations,
+)
 from tttlrm_jax.nn.block import initial_states, run_blocks, stack_blocks
 from tttlrm_jax.nn.layers import LayerNorm, linear
 from tttlrm_jax.nn.tokens import patchify, pose_only_image, posed_image, unpatchify
+from tttlrm_jax.precision import accumulation_dtype
 from tttlrm_jax.ttt import LayerState, Operation
 from tttlrm_jax.types import Cameras, Views
 
@@ -45,6 +51,7 @@ class LVSM(nnx.Module):
         self, inputs: Views, targets: Cameras
     ) -> Float[Array, "batch view height width 3"]:
         """Images in [0, 1] of the target cameras, in one pass over all tokens."""
+        check_same_frame(inputs.cameras, targets, "target")
         tokens = jnp.concatenate([self.tokenize(inputs), self.tokenize_targets(targets)], axis=1)
         num_input = inputs.image.shape[1]
         operations = plan_operations("full", num_input, tokens.shape, num_input)
@@ -65,16 +72,18 @@ class LVSM(nnx.Module):
         """Reads the fast weights for each target camera, one view at a time."""
         tokens = self.tokenize_targets(targets)
         operations = (Operation(0, tokens.shape[2], apply=True),)
+        remat = self.config.remat
 
         def one_view(view):
-            return run_blocks(self.blocks, view[:, None], operations, state)[0][:, 0]
+            return run_blocks(self.blocks, view[:, None], operations, state, remat)[0][:, 0]
 
         tokens = jnp.moveaxis(jax.lax.map(one_view, jnp.moveaxis(tokens, 1, 0)), 0, 1)
         return self.decode(tokens, targets)
 
     def decode(self, tokens: Array, targets: Cameras) -> Array:
         """`sigmoid(linear(norm(tokens)))` as images."""
-        pixels = jax.nn.sigmoid(self.decoder_linear(self.decoder_norm(tokens)))
+        raw = self.decoder_linear(self.decoder_norm(tokens))
+        pixels = jax.nn.sigmoid(raw.astype(accumulation_dtype(raw.dtype)))
         return unpatchify(pixels, targets.height, targets.width, self.config.patch_size)
 
     def _embed(self, image: Array) -> Array:

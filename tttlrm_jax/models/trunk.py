@@ -7,7 +7,12 @@ from tttlrm_jax.types import Cameras, Views
 
 
 def check_cameras(cameras: Cameras, patch_size: int) -> None:
-    """Raises InputError unless height and width are multiples of the patch."""
+    """Raises InputError unless axes are `[batch, view]` and both sides multiples of the patch."""
+    if cameras.intrinsics.ndim != 3:
+        raise InputError.of(
+            "cameras.intrinsics shape", cameras.intrinsics.shape, "is not (batch, view, 4)",
+            "add the missing axis, e.g. x[None] for one scene",
+        )  # fmt: skip
     for side in ("height", "width"):
         value = getattr(cameras, side)
         if value % patch_size or value <= 0:
@@ -18,13 +23,25 @@ def check_cameras(cameras: Cameras, patch_size: int) -> None:
 
 
 def check_views(views: Views, patch_size: int) -> None:
-    """Raises InputError unless images match their cameras and the patch."""
+    """Raises InputError unless images `[batch, view, ...]` match their cameras and the patch."""
     check_cameras(views.cameras, patch_size)
     expected = (*views.cameras.intrinsics.shape[:-1], views.cameras.height, views.cameras.width, 3)
     if views.image.shape != expected:
         raise InputError.of(
             "views.image shape", views.image.shape, f"does not match its cameras' {expected}",
             "give one image of the cameras' size per camera",
+        )  # fmt: skip
+
+
+def check_same_frame(inputs: Cameras, others: Cameras, name: str) -> None:
+    """Raises InputError unless `others` has the batch and image size of the input views."""
+    found = (others.intrinsics.shape[0], others.height, others.width)
+    expected = (inputs.intrinsics.shape[0], inputs.height, inputs.width)
+    if found != expected:
+        raise InputError.of(
+            f"{name} views' batch, height, width", found,
+            f"differ from the input views' {expected}",
+            f"resize the {name} views, or give as many scenes",
         )  # fmt: skip
 
 

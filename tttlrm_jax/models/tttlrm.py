@@ -13,11 +13,11 @@ from jaxtyping import Array, Float, Int
 from tttlrm_jax.config import ModelConfig, Plan
 from tttlrm_jax.decoders import GaussianDecoder
 from tttlrm_jax.errors import InputError
-from tttlrm_jax.models.trunk import check_views, plan_operations
+from tttlrm_jax.models.trunk import check_same_frame, check_views, plan_operations
 from tttlrm_jax.nn.block import run_blocks, stack_blocks
 from tttlrm_jax.nn.layers import LayerNorm, linear
 from tttlrm_jax.nn.tokens import patchify, posed_image
-from tttlrm_jax.types import Cameras, Gaussians, Views
+from tttlrm_jax.types import Gaussians, Views
 
 INPUT_CHANNELS = 12
 MANY_VIEWS = 64  # from here on the published pruning keeps fewer
@@ -63,7 +63,7 @@ class TTTLRM(nnx.Module):
         tokens = self.tokenize(inputs)
         num_input = tokens.shape[1]
         if virtual is not None:
-            _check_same_size(inputs.cameras, virtual.cameras)
+            check_same_frame(inputs.cameras, virtual.cameras, "virtual")
             tokens = jnp.concatenate([tokens, self.tokenize(virtual)], axis=1)
         operations = plan_operations(plan, num_input, tokens.shape, chunk_views)
         tokens, _ = run_blocks(self.blocks, tokens, operations, remat=self.config.remat)
@@ -78,14 +78,6 @@ class TTTLRM(nnx.Module):
 def _select(x, indices):
     index = indices.reshape(*indices.shape, *(1,) * (x.ndim - 2))
     return jnp.take_along_axis(x, index, axis=1)
-
-
-def _check_same_size(inputs: Cameras, virtual: Cameras) -> None:
-    if (inputs.height, inputs.width) != (virtual.height, virtual.width):
-        raise InputError(
-            f"virtual view size={virtual.height}x{virtual.width} differs from the input views' "
-            f"{inputs.height}x{inputs.width}; resize the virtual views"
-        )
 
 
 def keep_counts(num_gaussians: int, keep_ratio: float, random_ratio: float) -> tuple[int, int]:

@@ -1,9 +1,11 @@
 """Self-attention inside a window; in the models a window is one view."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from tttlrm_jax.config import ModelConfig
 from tttlrm_jax.nn.layers import linear, rms_norm
@@ -13,25 +15,74 @@ from tttlrm_jax.types import typechecked
 QK_NORM_EPS = 1.1920929e-07  # float32 machine epsilon: the reference left eps unset
 
 
+MAX_LOGITS = 2**28  # 1 GiB of float32 logits; beyond it queries are taken in blocks
+
+
 @typechecked
 def attend(
+    query: Float[Array, "*batch query head d_head"],
+    key: Float[Array, "*batch token head d_head"],
+    value: Float[Array, "*batch token head d_head"],
+    dtype,
+    *,
+    allowed: Bool[Array, "query token"] | None = None,
+) -> Float[Array, "*batch query head d_head"]:
+    """Softmax attention with scale `1/sqrt(d_head)`; leading axes are separate windows."""
+    logits = einsum("...qhd,...khd->...hqk", query, key, dtype=dtype)
+    logits = logits * (query.shape[-1] ** -0.5)
+    if allowed is not None:
+        mask = allowed.reshape((1,) * (logits.ndim - 2) + allowed.shape)
+        logits = jnp.where(mask, logits, -jnp.inf)
+    weights = jax.nn.softmax(logits, axis=-1)
+    return einsum("...hqk,...khd->...qhd", weights, value, dtype=dtype)
+
+
+def attend_in_blocks(
     query: Float[Array, "*batch token head d_head"],
     key: Float[Array, "*batch token head d_head"],
     value: Float[Array, "*batch token head d_head"],
     dtype,
     *,
     causal: bool = False,
+    max_logits: int = MAX_LOGITS,
 ) -> Float[Array, "*batch token head d_head"]:
-    """Softmax attention with scale `1/sqrt(d_head)`; leading axes are separate windows."""
-    logits = einsum("...qhd,...khd->...hqk", query, key, dtype=dtype)
-    logits = logits * (query.shape[-1] ** -0.5)
-    if causal:
-        index = jnp.arange(query.shape[-3], dtype=jnp.int32)
-        allowed = index[:, None] >= index[None, :]
-        allowed = allowed.reshape((1,) * (logits.ndim - 2) + allowed.shape)
-        logits = jnp.where(allowed, logits, -jnp.inf)
-    weights = jax.nn.softmax(logits, axis=-1)
-    return einsum("...hqk,...khd->...qhd", weights, value, dtype=dtype)
+    """`attend` that never holds more than `max_logits` logits, in either direction.
+
+    Where all logits fit it is `attend` itself. Otherwise windows are taken one at a time, each
+    in the fewest equal blocks of queries that fit; the backward pass recomputes a block.
+    """
+    *batch, tokens, heads, d_head = query.shape
+    allowed = _causal_mask(tokens) if causal else None
+    if math.prod(batch) * heads * tokens * tokens <= max_logits:
+        return attend(query, key, value, dtype, allowed=allowed)
+    block = next(
+        tokens // n for n in range(1, tokens + 1)
+        if tokens % n == 0 and (heads * tokens * (tokens // n) <= max_logits or n == tokens)
+    )  # fmt: skip
+
+    @jax.checkpoint
+    def one_block(window_query, window_key, window_value, rows):
+        return attend(window_query, window_key, window_value, dtype, allowed=rows)
+
+    def one_window(window):
+        window_query, window_key, window_value = window
+        blocks = window_query.reshape(-1, block, heads, d_head)
+        if allowed is None:
+            out = jax.lax.map(lambda q: one_block(q, window_key, window_value, None), blocks)
+        else:
+            rows = allowed.reshape(-1, block, tokens)
+            out = jax.lax.map(
+                lambda args: one_block(args[0], window_key, window_value, args[1]), (blocks, rows)
+            )
+        return out.reshape(tokens, heads, d_head)
+
+    windows = tuple(x.reshape(-1, tokens, heads, d_head) for x in (query, key, value))
+    return jax.lax.map(one_window, windows).reshape(query.shape)
+
+
+def _causal_mask(tokens: int) -> Bool[Array, "token token"]:
+    index = jnp.arange(tokens, dtype=jnp.int32)
+    return index[:, None] >= index[None, :]
 
 
 class WindowAttention(nnx.Module):
@@ -72,5 +123,5 @@ class WindowAttention(nnx.Module):
         if self.qk_norm:
             query = rms_norm(query, self.q_norm[...], QK_NORM_EPS)
             key = rms_norm(key, self.k_norm[...], QK_NORM_EPS)
-        out = attend(query, key, value, self.compute_dtype, causal=self.causal)
+        out = attend_in_blocks(query, key, value, self.compute_dtype, causal=self.causal)
         return self.c_proj(out.reshape(x.shape))

@@ -34,7 +34,7 @@ def unit_vectors(x: Float[Array, "... channel"]) -> Float[Array, "... channel"]:
 class TTTLayer(nnx.Module):
     """Queries, keys, values and learning rates of every token around one fast network per head.
 
-    `output_norm="merged"` normalises all channels together (tttLRM), `"head"` each head with
+    `output_norm="merged"` normalises all channels together (tttLRM's), `"head"` each head with
     shared weights (LaCT); they agree for one head. Rate channels are laid out (matrix, head).
     """
 
@@ -59,7 +59,7 @@ class TTTLayer(nnx.Module):
         self.lr_fc = linear(
             config.d_model, 3 * config.num_ttt_heads, config, rngs=rngs, use_bias=True, dtype=wide
         )
-        norm_width = config.d_model if config.output_norm == "merged" else d_head
+        norm_width = config.d_model if config.merges_output_norm else d_head
         self.o_norm = nnx.Param(jnp.ones(norm_width, dtype))
         self.config = config
 
@@ -101,7 +101,7 @@ class TTTLayer(nnx.Module):
     def _merge_heads(self, out: Float[Array, "batch head token d_head"]):
         out = jnp.swapaxes(out, 1, 2)
         merged_shape = (*out.shape[:2], self.config.d_model)
-        if self.config.output_norm == "merged":
+        if self.config.merges_output_norm:
             out = out.reshape(merged_shape)
         return rms_norm(out, self.o_norm[...], OUTPUT_NORM_EPS).reshape(merged_shape)
 

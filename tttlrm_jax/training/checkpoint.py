@@ -9,6 +9,7 @@ import contextlib
 import json
 import logging
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,18 +61,19 @@ class RunCheckpoints:
     def restore(self, step: int, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
         """The state saved at `step`; `like` gives structure, shapes and placement.
 
-        Raises InputError if the checkpoint holds another model.
+        Raises InputError if the checkpoint holds another model or is damaged.
         """
-        saved = self._manager.item_metadata(step)[PARAMS]
-        _check_same_shapes(saved.tree if hasattr(saved, "tree") else saved, like.params)
-        restored = self._manager.restore(
-            step,
-            args=ocp.args.Composite(
-                params=ocp.args.StandardRestore(_abstract(like.params)),
-                train=ocp.args.StandardRestore(_abstract(_train_part(like))),
-                data=ocp.args.JsonRestore(),
-            ),
-        )
+        with _reading(Path(self._manager.directory) / str(step)):
+            saved = self._manager.item_metadata(step)[PARAMS]
+            _check_same_shapes(saved.tree if hasattr(saved, "tree") else saved, like.params)
+            restored = self._manager.restore(
+                step,
+                args=ocp.args.Composite(
+                    params=ocp.args.StandardRestore(_abstract(like.params)),
+                    train=ocp.args.StandardRestore(_abstract(_train_part(like))),
+                    data=ocp.args.JsonRestore(),
+                ),
+            )
         return TrainState(params=restored[PARAMS], **restored["train"]), restored["data"]
 
     def wait(self) -> None:
@@ -155,20 +157,16 @@ def load_model(path: Path | str) -> tuple[RunConfig, nnx.Module]:
     graph, expected = split_model(abstract_model(config.model))
     logging.getLogger("absl").setLevel(logging.ERROR)
     with ocp.StandardCheckpointer() as checkpointer:
-        try:
+        with _reading(params_path):
             metadata = checkpointer.metadata(params_path.absolute())
             saved = metadata.item_metadata if hasattr(metadata, "item_metadata") else metadata
             saved = saved.tree if hasattr(saved, "tree") else saved
-        except (OSError, ValueError, KeyError) as error:
-            raise _damaged(params_path, error) from error
         _check_same_shapes(saved, expected)
         target = jax.tree.map(
             lambda e: jax.ShapeDtypeStruct(e.shape, e.dtype, sharding=_one_device()), expected
         )
-        try:
+        with _reading(params_path):
             params = checkpointer.restore(params_path.absolute(), target)
-        except (OSError, ValueError, KeyError) as error:
-            raise _damaged(params_path, error) from error
     return config, merge_model(graph, params)
 
 
@@ -176,9 +174,19 @@ def _one_device():
     return jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
 
 
-def _damaged(path: Path, error: Exception) -> InputError:
-    reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-    return InputError.of("checkpoint", path, f"cannot be read ({reason})", "use another checkpoint")
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turns what Orbax raises for a damaged checkpoint into one sentence."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise InputError.of(
+            "checkpoint", path, f"cannot be read ({reason})",
+            "remove it to fall back to the one before, or use another",
+        ) from error  # fmt: skip
 
 
 def _params_path(path: Path) -> Path:
@@ -200,10 +208,17 @@ def _params_path(path: Path) -> Path:
 def export_model(
     config: RunConfig, params: Any, directory: Path | str, dtype: str = "float32"
 ) -> Path:
-    """Writes a model directory; an existing one is replaced once the new one is complete."""
+    """Writes a model directory; an older one there is replaced once the new one is complete.
+
+    Raises InputError for an unknown dtype, or if `directory` holds anything but a model.
+    """
     if dtype not in DTYPES:
         raise InputError.of("dtype", dtype, "cannot be exported", f"use one of {DTYPES}")
     directory = Path(directory).absolute()
+    if directory.exists() and {e.name for e in directory.iterdir()} - {CONFIG_FILE, PARAMS}:
+        raise InputError.of(
+            "directory", directory, "holds other files than a model's", "choose a new directory"
+        )
     draft = directory.with_name(directory.name + ".tmp")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)

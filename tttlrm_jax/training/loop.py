@@ -1,9 +1,11 @@
 """The training loop: load, step, log, evaluate, checkpoint; resumes by itself, exactly."""
 
+import contextlib
 import dataclasses
 import functools
 import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -12,7 +14,7 @@ import grain
 import jax
 import numpy as np
 
-from tttlrm_jax.config import RunConfig
+from tttlrm_jax.config import RunConfig, config_to_dict
 from tttlrm_jax.data import make_loader
 from tttlrm_jax.errors import ConfigError, InputError
 from tttlrm_jax.models import build_model, split_model
@@ -30,6 +32,12 @@ from tttlrm_jax.training.step import (
 )
 
 PREVIEW_SCENES = 6
+# settings that a resumed run may change; the length changes the learning rates still to come
+RESUMABLE = {
+    "train.num_steps", "train.log_every", "train.eval_every", "train.eval_scenes",
+    "train.checkpoint_every", "train.keep_checkpoints", "train.directory",
+    "data.cache_directory", "data.render_workers", "data.num_threads", "data.prefetch",
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +45,8 @@ class RunResult:
     """How a call of `train` ended."""
 
     step: int
-    finished: bool  # False: stopped by a signal, to be resumed
+    signal: signal.Signals | None  # what stopped it
+    finished: bool  # False: to be resumed
     eval_psnr: float | None
     directory: Path
 
@@ -74,76 +83,120 @@ def train(config: RunConfig, *, stop_at: int | None = None) -> RunResult:
     at once. Interrupted and resumed, a run gives the same parameters bit for bit as one without
     interruption on the same machine and versions.
 
-    Raises ConfigError if the directory holds a run of another model.
+    Raises ConfigError if the directory holds a run with other settings (`RESUMABLE` ones may
+    differ), InputError if data, weights or directory cannot be used; nothing is written then.
     """
     directory = Path(config.train.directory) / config.name
-    _prepare_directory(directory, config)
+    changes = _changes_since(directory, config)
     static, state = _fresh(config)
+    vgg19 = load_vgg19(config.loss.vgg19_weights) if config.loss.perceptual else None
     loader = make_loader(config.data, config.train.seed, config.train.batch_size)
     eval_batches = evaluation_batches(config)
-    checkpoints = RunCheckpoints(directory, config.train.keep_checkpoints)
-    newest = checkpoints.latest_step()
-    if newest is not None:
-        state, data_state = checkpoints.restore(newest, state)
-        loader.set_state(data_state)
-    log = RunLog(directory, int(state.step), config.train.num_steps)
-    if newest is not None:
-        log.say(f"resumed {directory} at step {newest}")
-    try:
-        with StopRequest() as stop:
-            return _run(
-                config, static, state, loader, eval_batches, checkpoints, log, stop, stop_at
-            )
-    finally:
-        checkpoints.close()
-        log.close()
+    _write_directory(directory, config)
+    with contextlib.ExitStack() as resources:
+        checkpoints = RunCheckpoints(directory, config.train.keep_checkpoints)
+        resources.callback(checkpoints.close)
+        newest = checkpoints.latest_step()
+        if newest is not None:
+            state, data_state = checkpoints.restore(newest, state)
+            loader.set_state(data_state)
+        log = RunLog(directory, int(state.step), config.train.num_steps)
+        resources.callback(log.close)
+        for line in ([f"resumed {directory} at step {newest}"] if newest else []) + changes:
+            log.say(line)
+        stop = resources.enter_context(StopRequest())
+        run = _Run(config, static, vgg19, loader, eval_batches, checkpoints, log)
+        return run.until(state, config.train.num_steps if stop_at is None else stop_at, stop)
 
 
-def _run(config, static, state, loader, eval_batches, checkpoints, log, stop, stop_at) -> RunResult:
-    """The loop itself. Metrics are read one logging interval late, so steps are not waited for."""
-    settings = config.train
-    step_function = jax.jit(functools.partial(train_step, static=static))
-    eval_function = jax.jit(functools.partial(predict, static=static))
-    last = min(settings.num_steps, stop_at or settings.num_steps)
-    eval_psnr = None
-    saved_step = -1
-    step = int(state.step)
-    while step < last and stop.signal is None:
-        batch = batch_from_arrays(next(loader))
-        state, metrics = step_function(state, batch)
-        step += 1
-        if step % settings.log_every == 0 or step == last:
-            _log_step(log, step, metrics, config)
-        if step % settings.eval_every == 0 or step == settings.num_steps:
-            eval_psnr = _evaluate(log, step, state.params, eval_function, eval_batches)
-        if step % settings.checkpoint_every == 0:
-            checkpoints.save(state, loader.get_state())
-            saved_step = step
-        log.advance()
-    if saved_step != step:
-        checkpoints.save(state, loader.get_state())
-    checkpoints.wait()
-    if stop.signal is not None:
-        log.say(f"stopped by {stop.signal.name} at step {step}; the same command resumes here")
-    return RunResult(
-        step=step,
-        finished=step >= settings.num_steps,
-        eval_psnr=eval_psnr,
-        directory=Path(settings.directory) / config.name,
-    )
+@dataclasses.dataclass
+class _Run:
+    """The parts of a run while it goes on."""
+
+    config: RunConfig
+    static: StaticParts
+    vgg19: Any
+    loader: grain.DatasetIterator
+    eval_batches: list[dict[str, np.ndarray]]
+    checkpoints: RunCheckpoints
+    log: RunLog
+
+    def until(self, state: TrainState, last: int, stop: StopRequest) -> RunResult:
+        """Steps until `last` or a signal, then saves.
+
+        Metrics of a logged step are read after the next one has been dispatched, so that the
+        device does not wait for the log.
+        """
+        settings = self.config.train
+        step_function = jax.jit(functools.partial(train_step, static=self.static))
+        eval_function = jax.jit(functools.partial(predict, static=self.static))
+        last = min(settings.num_steps, last)
+        step, saved_step = int(state.step), -1
+        pending: tuple[int, dict[str, Any]] | None = None
+        eval_psnr = None
+        while step < last and stop.signal is None:
+            batch = batch_from_arrays(next(self.loader))
+            state, metrics = step_function(state, batch, vgg19=self.vgg19)
+            step += 1
+            pending = self._log_step(pending)
+            if step % settings.log_every == 0:
+                pending = (step, metrics)
+            if step % settings.eval_every == 0 or step == settings.num_steps:
+                pending = self._log_step(pending)
+                eval_psnr = self._evaluate(step, state.params, eval_function)
+            if step % settings.checkpoint_every == 0:
+                self.checkpoints.save(state, self.loader.get_state())
+                saved_step = step
+            self.log.advance()
+        self._log_step(pending)
+        if saved_step != step:
+            self.checkpoints.save(state, self.loader.get_state())
+        self.checkpoints.wait()
+        if stop.signal is not None:
+            self.log.say(f"stopped by {stop.signal.name} at step {step}; the same command resumes")
+        return RunResult(
+            step=step,
+            signal=stop.signal,
+            finished=step >= settings.num_steps,
+            eval_psnr=eval_psnr,
+            directory=Path(settings.directory) / self.config.name,
+        )
+
+    def _log_step(self, pending: tuple[int, dict[str, Any]] | None) -> None:
+        if pending is None:
+            return
+        step, metrics = pending
+        values = {name: float(value) for name, value in metrics.items()}
+        schedule = lr_schedule(self.config.optimizer, self.config.train.num_steps)
+        values["lr"] = float(schedule(step - 1 - int(values["num_skipped"])))
+        self.log.write("train", step, values)
+
+    def _evaluate(self, step: int, params, eval_function) -> float:
+        scores, dropped, pictures = [], 0, []
+        for arrays in self.eval_batches:
+            rendering, metrics = eval_function(params, batch=batch_from_arrays(arrays))
+            scores.append(np.asarray(metrics["psnr"]))
+            dropped += int(metrics["num_dropped"])
+            pictures.append((arrays["input_image"], arrays["target_image"], rendering.rgb))
+        psnr = float(np.mean(np.concatenate(scores)))
+        self.log.write("eval", step, {"psnr": psnr, "num_dropped": dropped})
+        columns = zip(*pictures, strict=True)
+        self.log.preview(step, *(np.concatenate(column)[:PREVIEW_SCENES] for column in columns))
+        return psnr
 
 
 def _fresh(config: RunConfig) -> tuple[StaticParts, TrainState]:
+    if config.model.kind != "tttlrm":
+        raise ConfigError(
+            f"model.kind={config.model.kind} cannot be trained by train.py yet; use tttlrm"
+        )
     graph, params = split_model(build_model(config.model, config.train.seed))
-    vgg19 = load_vgg19(config.loss.vgg19_weights) if config.loss.perceptual else None
-    return StaticParts(graph, config, vgg19), init_train_state(params, config)
+    return StaticParts(graph, config), init_train_state(params, config)
 
 
-def _prepare_directory(directory: Path, config: RunConfig) -> None:
+def _write_directory(directory: Path, config: RunConfig) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        if (directory / CONFIG_FILE).exists():
-            _check_same_model(read_config(directory), config, directory)
         write_config(directory, config)
     except OSError as error:
         raise InputError.of(
@@ -152,19 +205,38 @@ def _prepare_directory(directory: Path, config: RunConfig) -> None:
         ) from error  # fmt: skip
 
 
-def _check_same_model(earlier: RunConfig, config: RunConfig, directory: Path) -> None:
-    """A run may be resumed with other logging or length, not with another model."""
-    changed = [
-        f"model.{field.name}={getattr(config.model, field.name)} "
-        f"(was {getattr(earlier.model, field.name)})"
-        for field in dataclasses.fields(config.model)
-        if getattr(config.model, field.name) != getattr(earlier.model, field.name)
+def _changes_since(directory: Path, config: RunConfig) -> list[str]:
+    """Settings that differ from those the directory's run was started with, in words.
+
+    Raises ConfigError if one of them is not `RESUMABLE`.
+    """
+    if not (directory / CONFIG_FILE).exists():
+        return []
+    earlier = dict(_flat(config_to_dict(read_config(directory))))
+    changed = {
+        name: (earlier.get(name), value)
+        for name, value in _flat(config_to_dict(config))
+        if earlier.get(name) != value
+    }
+    refused = [
+        f"{name}={value} (was {old})"
+        for name, (old, value) in changed.items()
+        if name not in RESUMABLE
     ]
-    if changed:
+    if refused:
         raise ConfigError(
-            f"run directory {directory} holds a run of another model: {', '.join(changed)}; "
+            f"run directory {directory} holds a run with other settings: {', '.join(refused)}; "
             f"choose another name or train.directory"
         )
+    return [f"{name} was {old}, is now {value}" for name, (old, value) in changed.items()]
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def evaluation_batches(config: RunConfig) -> list[dict[str, np.ndarray]]:
@@ -181,23 +253,3 @@ def evaluation_batches(config: RunConfig) -> list[dict[str, np.ndarray]]:
     )
     wanted = max(config.train.eval_scenes // batch_size, 1)
     return [batch for batch, _ in zip(loader, range(wanted), strict=False)]
-
-
-def _log_step(log: RunLog, step: int, metrics: dict[str, Any], config: RunConfig) -> None:
-    values = {name: float(value) for name, value in metrics.items()}
-    schedule = lr_schedule(config.optimizer, config.train.num_steps)
-    values["lr"] = float(schedule(step - 1 - int(values["num_skipped"])))
-    log.write("train", step, values)
-
-
-def _evaluate(log: RunLog, step: int, params, eval_function, eval_batches) -> float:
-    scores, pictures = [], []
-    for arrays in eval_batches:
-        rendering, metrics = eval_function(params, batch=batch_from_arrays(arrays))
-        scores.append(np.asarray(metrics["psnr"]))
-        pictures.append((arrays["input_image"], arrays["target_image"], np.asarray(rendering.rgb)))
-    psnr = float(np.mean(np.concatenate(scores)))
-    log.write("eval", step, {"psnr": psnr})
-    columns = [np.concatenate(column)[:PREVIEW_SCENES] for column in zip(*pictures, strict=True)]
-    log.preview(step, *columns)
-    return psnr

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int
 from tttlrm_jax.config import RunConfig
 from tttlrm_jax.decoders import pixel_grid_of_gaussians
 from tttlrm_jax.errors import ConfigError
+from tttlrm_jax.evaluation.metrics import psnr
 from tttlrm_jax.geometry.cameras import rigid_inverse
 from tttlrm_jax.models import merge_model, prune
 from tttlrm_jax.rasterize import Rendering, render_views
@@ -45,12 +46,14 @@ class Batch:
     input_depth: Float[Array, "batch view height width"] | None = None  # z; 0 where none
 
 
-class StaticParts(NamedTuple):
-    """What a step needs beside arrays that change."""
+VGG19 = tuple[Convolution, ...]
 
-    graph: Any  # of the model
+
+class StaticParts(NamedTuple):
+    """What a step needs beside arrays: hashable, fixed for a run."""
+
+    graph: Any  # structure of the model
     config: RunConfig
-    vgg19: tuple[Convolution, ...] | None = None
 
 
 def batch_from_arrays(arrays: dict[str, Any]) -> Batch:
@@ -101,16 +104,21 @@ def render_scenes(gaussians: Gaussians, cameras: Cameras, config: RunConfig) -> 
     return jax.lax.map(one_scene, (gaussians, cameras))
 
 
+def pruned_for_rendering(gaussians: Gaussians, config: RunConfig, key: Array) -> Gaussians:
+    """The Gaussians a run renders: all of them, or those its pruning keeps."""
+    if config.train.keep_ratio == 1:
+        return gaussians
+    return prune(gaussians, config.train.keep_ratio, config.train.random_ratio, key)
+
+
 def batch_loss(
-    params: Any, static: StaticParts, batch: Batch, key: Array
+    params: Any, static: StaticParts, batch: Batch, key: Array, vgg19: VGG19 | None = None
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
     """Weighted sum of the loss terms, and every term with the PSNR by name."""
     config, weights = static.config, static.config.loss
     model = merge_model(static.graph, params)
     gaussians = model(batch.inputs, plan=config.train.plan, chunk_views=config.train.chunk_views)
-    shown = gaussians
-    if config.train.keep_ratio < 1:
-        shown = prune(gaussians, config.train.keep_ratio, config.train.random_ratio, key)
+    shown = pruned_for_rendering(gaussians, config, key)
     rendering = render_scenes(shown, batch.targets.cameras, config)
 
     terms = {"mse": mean_squared_error(rendering.rgb, batch.targets.image)}
@@ -122,7 +130,7 @@ def batch_loss(
         target_mask = _required(batch.target_mask, "mask", "foreground masks")
         terms["mask"] = mean_squared_error(rendering.alpha, target_mask)
     if weights.perceptual:
-        terms["perceptual"] = perceptual_loss(static.vgg19, rendering.rgb, batch.targets.image)
+        terms["perceptual"] = perceptual_loss(vgg19, rendering.rgb, batch.targets.image)
     loss = sum(getattr(weights, name) * value for name, value in terms.items())
     metrics = dict(
         terms,
@@ -153,12 +161,13 @@ def _input_depth_loss(gaussians: Gaussians, batch: Batch, config: RunConfig):
 
 
 def train_step(
-    state: TrainState, batch: Batch, static: StaticParts
+    state: TrainState, batch: Batch, static: StaticParts, vgg19: VGG19 | None = None
 ) -> tuple[TrainState, dict[str, Array]]:
     """Gradient, guard, AdamW. A refused step keeps parameters and moments, and is counted."""
     config = static.config
     key_prune = jax.random.fold_in(jax.random.key(config.train.seed), state.step)
-    grads, metrics = jax.grad(batch_loss, has_aux=True)(state.params, static, batch, key_prune)
+    grad_function = jax.grad(batch_loss, has_aux=True)
+    grads, metrics = grad_function(state.params, static, batch, key_prune, vgg19)
     grads, norm, accept = guarded_gradients(grads, metrics["loss"], state.step, config.optimizer)
     optimizer = make_optimizer(config.optimizer, config.train.num_steps)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
@@ -177,14 +186,13 @@ def train_step(
 
 
 def predict(params: Any, static: StaticParts, batch: Batch) -> tuple[Rendering, dict[str, Array]]:
-    """Renderings of a batch's targets without pruning, with the PSNR of each scene."""
+    """Renderings of a batch's targets, pruned as in training, with the PSNR of each scene."""
     config = static.config
     model = merge_model(static.graph, params)
     gaussians = model(batch.inputs, plan=config.train.plan, chunk_views=config.train.chunk_views)
-    rendering = render_scenes(gaussians, batch.targets.cameras, config)
-    clipped = jnp.clip(rendering.rgb, 0.0, 1.0)
-    per_view = jnp.mean(jnp.square(clipped - batch.targets.image), axis=(2, 3, 4))
+    shown = pruned_for_rendering(gaussians, config, jax.random.key(config.train.seed))
+    rendering = render_scenes(shown, batch.targets.cameras, config)
     return rendering, {
-        "psnr": jnp.mean(psnr_of_mse(per_view), axis=1),
+        "psnr": jnp.mean(psnr(rendering.rgb, batch.targets.image), axis=1),
         "num_dropped": jnp.sum(rendering.num_dropped),
     }
