@@ -27,7 +27,7 @@ CONFIG = RunConfig(
         ttt_inner_factor=2.0,
         sh_degree=0,
         newton_schulz_dtype="float32",  # cheaper than bfloat16 on CPU
-        max_distance=2.5,  # of an object seen by cameras normalised to the unit cube
+        max_distance=2.0,  # cameras are at distance 1 from the object on average
         log_scale_offset=-4.2,  # about a pixel at 64x64
         log_scale_max=-2.0,
         opacity_offset=-1.0,
@@ -38,6 +38,7 @@ CONFIG = RunConfig(
         synthetic=SyntheticConfig(num_scenes=8192, num_views=12, height=64, width=64),
         num_input_views=4,
         num_target_views=2,
+        pose_normalisation="focus",
     ),
     loss=LossConfig(mse=1.0, opacity=0.002, depth=0.5, mask=0.2, depth_alignment="metric"),
     optimizer=OptimizerConfig(peak_lr=8e-4, warmup_steps=300, guard_from_step=200),

@@ -223,7 +223,7 @@ class DataConfig:
     view_selection: Literal["random", "kmeans", "range"] = "random"
     min_frame_range: int = 128  # width in frames of the window that `range` draws from
     max_frame_range: int = 512
-    pose_normalisation: Literal["mean_cam", "first_cam"] = "mean_cam"
+    pose_normalisation: Literal["mean_cam", "first_cam", "focus"] = "mean_cam"
     normalise_over: Literal["inputs", "all"] = "inputs"  # views that define frame and scale
     background: tuple[float, float, float] = (1.0, 1.0, 1.0)  # under transparent pixels
     num_threads: int = 4  # reading ahead; 0 reads in the calling thread

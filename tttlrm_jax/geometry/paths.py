@@ -3,7 +3,7 @@
 import numpy as np
 
 from tttlrm_jax.errors import InputError
-from tttlrm_jax.geometry.poses import look_at
+from tttlrm_jax.geometry.poses import focus_point, look_at
 from tttlrm_jax.geometry.quaternions import (
     quaternion_from_rotation,
     rotation_from_quaternion,
@@ -103,26 +103,6 @@ def turntable(
     focal = 0.5 * width / np.tan(0.5 * np.radians(horizontal_fov))
     lens = np.array([focal, focal, 0.5 * width, 0.5 * height])
     return poses, np.tile(lens, (num_frames, 1))
-
-
-def focus_point(world_from_camera: np.ndarray) -> np.ndarray:
-    """The point [3] nearest to all viewing axes, never behind the mean camera.
-
-    Least squares over the axes of poses [view, 4, 4]. Where the axes are (almost) parallel, or
-    meet behind the cameras, it is the point one spread of the centres in front of their mean.
-    """
-    poses = np.asarray(world_from_camera, np.float64)
-    centre, axis = poses[:, :3, 3], poses[:, :3, 2]
-    across = np.eye(3) - axis[:, :, None] * axis[:, None, :]
-    system = across.mean(axis=0)
-    middle, forward = centre.mean(axis=0), axis.mean(axis=0)
-    if np.linalg.eigvalsh(system)[0] > 1e-4:
-        point = np.linalg.solve(system, np.mean(across @ centre[:, :, None], axis=0)[:, 0])
-        if np.mean(np.sum((point - centre) * axis, axis=1)) > 0:
-            return point
-    spread = np.linalg.norm(centre - middle, axis=1).max()
-    length = np.linalg.norm(forward)
-    return middle + (spread if spread > 0 else 1.0) * forward / (length if length > 0 else 1.0)
 
 
 def up_direction(world_from_camera: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 
 from tttlrm_jax.errors import InputError
 
-PoseMethod = Literal["mean_cam", "first_cam"]
+PoseMethod = Literal["mean_cam", "first_cam", "focus"]
 
 RIGID_TOLERANCE = 1e-3  # largest entry of |R R^T - I| that still counts as a rotation
 DIRECTION_TOLERANCE = 1e-6  # below this length a mean of unit vectors has no direction
@@ -134,28 +134,52 @@ def mean_pose(world_from_camera: np.ndarray) -> np.ndarray:
     return out
 
 
+def focus_point(world_from_camera: np.ndarray) -> np.ndarray:
+    """The point [3] nearest to all viewing axes, never behind the mean camera.
+
+    Least squares over the axes of poses [view, 4, 4]. Where the axes are (almost) parallel, or
+    meet behind the cameras, it is the point one spread of the centres in front of their mean.
+    """
+    poses = np.asarray(world_from_camera, np.float64)
+    centre, axis = poses[:, :3, 3], poses[:, :3, 2]
+    across = np.eye(3) - axis[:, :, None] * axis[:, None, :]
+    system = across.mean(axis=0)
+    middle, forward = centre.mean(axis=0), axis.mean(axis=0)
+    if np.linalg.eigvalsh(system)[0] > 1e-4:
+        point = np.linalg.solve(system, np.mean(across @ centre[:, :, None], axis=0)[:, 0])
+        if np.mean(np.sum((point - centre) * axis, axis=1)) > 0:
+            return point
+    spread = np.linalg.norm(centre - middle, axis=1).max()
+    length = np.linalg.norm(forward)
+    return middle + (spread if spread > 0 else 1.0) * forward / (length if length > 0 else 1.0)
+
+
 def normalise_poses(
     world_from_camera: np.ndarray,
     method: PoseMethod = "mean_cam",
     reference: np.ndarray | None = None,
 ) -> tuple[np.ndarray, PoseNormalisation]:
-    """Moves poses [view, 4, 4] into the frame of their mean (or first) camera, centres in [-1, 1].
+    """Moves poses [view, 4, 4] into a frame and scale of their own.
 
-    The frame and the scale 1/s, s the largest absolute coordinate of a centre, come from
-    `reference` [view', 4, 4] when it is given (its centres then lie in [-1, 1], those of the
-    poses need not), else from the poses. Where all centres coincide there is no scale to read
-    and it stays 1. Returns the poses and the similarity applied.
+    `mean_cam` and `first_cam` take the frame of the mean or first camera, and divide by the
+    largest absolute coordinate of a centre; where all centres coincide there is no scale to read
+    and it stays 1. `focus` turns as `mean_cam`, puts the origin at the point that the cameras
+    look at (`focus_point`), and makes their mean distance from it 1. Frame and scale come from
+    `reference` [view', 4, 4] when it is given, else from the poses. Returns the poses and the
+    similarity applied.
     """
     poses = np.asarray(world_from_camera, np.float64)
     reference = poses if reference is None else np.asarray(reference, np.float64)
     if not len(reference):
         raise InputError("poses=0 cameras have no frame; give at least one")
+    if method == "focus":
+        return _focus_on(reference, poses)
     if method == "mean_cam":
         anchor = mean_pose(reference)
     elif method == "first_cam":
         anchor = reference[0]
     else:
-        raise InputError.of("method", method, "is unknown", "use mean_cam or first_cam")
+        raise InputError.of("method", method, "is unknown", "use mean_cam, first_cam or focus")
     rotation = anchor[:3, :3].T
     centres = (reference[:, :3, 3] - anchor[:3, 3]) @ rotation.T
     extent = float(np.abs(centres).max())
@@ -163,6 +187,17 @@ def normalise_poses(
     scale = 1.0 / extent if extent > 1e-12 * max(spread, 1e-300) else 1.0
     similarity = PoseNormalisation(
         rotation=rotation, translation=-scale * rotation @ anchor[:3, 3], scale=scale
+    )
+    return similarity.apply_poses(poses), similarity
+
+
+def _focus_on(reference: np.ndarray, poses: np.ndarray) -> tuple[np.ndarray, PoseNormalisation]:
+    focus = focus_point(reference)
+    rotation = mean_pose(reference)[:3, :3].T
+    distance = np.linalg.norm(reference[:, :3, 3] - focus, axis=1).mean()
+    scale = 1.0 / float(distance) if distance > 0 else 1.0
+    similarity = PoseNormalisation(
+        rotation=rotation, translation=-scale * rotation @ focus, scale=scale
     )
     return similarity.apply_poses(poses), similarity
 

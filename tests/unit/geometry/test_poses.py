@@ -115,7 +115,7 @@ def test_regular_rings_have_a_stable_frame(num_views, height):
 
 
 def test_unknown_method_and_no_cameras():
-    with pytest.raises(InputError, match="mean_cam or first_cam"):
+    with pytest.raises(InputError, match="mean_cam, first_cam or focus"):
         normalise_poses(cameras(), "median")
     with pytest.raises(InputError, match="at least one"):
         normalise_poses(np.zeros((0, 4, 4)))
@@ -143,3 +143,23 @@ def test_bad_poses_are_named(pose, words):
     if pose.shape == (4, 4):
         with pytest.raises(InputError, match=r"world_from_camera\[1\]"):
             check_poses(np.stack([np.eye(4), pose]))
+
+
+def test_focus_puts_what_the_cameras_look_at_at_the_origin():
+    rng = np.random.default_rng(3)
+    focus = np.array([3.0, -2.0, 5.0])
+    positions = focus + rng.normal(size=(5, 3)) * [2.0, 2.0, 4.0]
+    poses = look_at(positions, focus, np.array([0.0, 0.0, 1.0]))
+    moved, similarity = normalise_poses(poses, "focus")
+    np.testing.assert_allclose(similarity.apply_points(focus[None]), np.zeros((1, 3)), atol=1e-9)
+    distances = np.linalg.norm(moved[:, :3, 3], axis=1)
+    np.testing.assert_allclose(distances.mean(), 1.0)
+    np.testing.assert_allclose(np.cross(moved[:, :3, 3], moved[:, :3, 2]), 0, atol=1e-9)
+    back = similarity.inverse().apply_poses(moved)
+    np.testing.assert_allclose(back, poses, atol=1e-9)
+
+
+def test_focus_of_one_camera_is_finite():
+    pose = look_at(np.array([50.0, 0, 0]), np.zeros(3), np.array([0.0, 0, 1]))[None]
+    moved, _ = normalise_poses(pose, "focus")
+    np.testing.assert_allclose(np.linalg.norm(moved[0, :3, 3]), 1.0)
