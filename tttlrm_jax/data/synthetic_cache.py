@@ -8,13 +8,15 @@ a killed build leaves whole shards only, and the next one renders just what is m
 
 import concurrent.futures
 import dataclasses
+import functools
 import hashlib
 import json
 import multiprocessing
 import os
 import shutil
-import socket
 import threading
+import time
+import uuid
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +30,8 @@ from tttlrm_jax.errors import InputError
 
 SHARD_SCENES = 16
 ARRAYS = ("image", "depth", "world_from_camera", "intrinsics")
+OPEN_SHARDS = 32  # mapped at once in a process; each holds a file descriptor per array
+ABANDONED_AFTER = 3600.0  # seconds; a shard is written within a few, its rendering comes before
 
 
 def cache_path(config: SyntheticConfig, directory: str | Path) -> Path:
@@ -83,7 +87,6 @@ class SyntheticScenes:
                 raise InputError(
                     f"cache={self.path} lacks {_shard_name(shard)}; run build_cache first"
                 )
-        self._arrays: dict[tuple[int, int], dict[str, np.ndarray]] = {}
 
     def __len__(self) -> int:
         return self.config.num_scenes
@@ -91,35 +94,43 @@ class SyntheticScenes:
     def __getitem__(self, index: int) -> "SyntheticScene":
         if not 0 <= index < len(self):
             raise IndexError(f"scene {index} of {len(self)}")
+        return SyntheticScene(self, index)
+
+    def arrays(self, index: int) -> dict[str, np.ndarray]:
+        """The mapped arrays of a scene. Keep none of them: they keep its shard open."""
         start = index - index % SHARD_SCENES
         shard = (start, min(start + SHARD_SCENES, len(self)))
-        if shard not in self._arrays:
-            folder = self.path / _shard_name(shard)
-            self._arrays[shard] = {
-                name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS
-            }
-        arrays = {name: array[index - start] for name, array in self._arrays[shard].items()}
-        return SyntheticScene(f"{self.config.split}-{index:06d}", arrays, self.background)
-
-    def __getstate__(self):
-        return self.__dict__ | {"_arrays": {}}
+        mapped = _open_shard(self.path / _shard_name(shard))
+        return {name: array[index - start] for name, array in mapped.items()}
 
 
 class SyntheticScene:
-    """One rendered object; a `Scene`."""
+    """One rendered object; a `Scene`. Holds no file open."""
 
-    def __init__(self, name: str, arrays: dict[str, np.ndarray], background):
-        self.name, self._arrays, self._background = name, arrays, background
-        self.world_from_camera = np.array(arrays["world_from_camera"])
+    def __init__(self, scenes: SyntheticScenes, index: int):
+        self.name = f"{scenes.config.split}-{index:06d}"
+        self.world_from_camera = np.array(scenes.arrays(index)["world_from_camera"])
+        self._scenes, self._index = scenes, index
 
     def read(self, view_indices: np.ndarray) -> SceneViews:
-        image, mask = composite(self._arrays["image"][view_indices], self._background)
+        arrays = self._scenes.arrays(self._index)
+        image, mask = composite(arrays["image"][view_indices], self._scenes.background)
         return SceneViews(
             image=image,
             mask=mask,
-            depth=np.array(self._arrays["depth"][view_indices]),
-            intrinsics=np.array(self._arrays["intrinsics"][view_indices]),
+            depth=np.array(arrays["depth"][view_indices]),
+            intrinsics=np.array(arrays["intrinsics"][view_indices]),
         )
+
+
+@functools.lru_cache(maxsize=OPEN_SHARDS)  # thread-safe; a shard's files close when it drops out
+def _open_shard(folder: Path) -> dict[str, np.ndarray]:
+    try:
+        return {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(
+            f"cache shard={folder} cannot be read ({_reason(error)}); delete it and start again"
+        ) from error
 
 
 def _shards(config: SyntheticConfig) -> list[tuple[int, int]]:
@@ -166,29 +177,45 @@ def _die_with_parent() -> None:
 def _write_shard(config: SyntheticConfig, path: Path, shard: tuple[int, int]) -> int:
     scenes = [render_object(scene_seed(config, index), config) for index in range(*shard)]
     final = path / _shard_name(shard)
-    partial = path / f".partial-{socket.gethostname()}-{os.getpid()}-{final.name}"
-    partial.mkdir()
-    for name in ARRAYS:
-        with open(partial / f"{name}.npy", "wb") as file:
-            np.save(file, np.stack([scene[name] for scene in scenes]))
-            file.flush()
-            os.fsync(file.fileno())
+    partial = path / f".partial-{uuid.uuid4().hex}-{final.name}"
     try:
-        partial.rename(final)
-    except OSError:
-        shutil.rmtree(partial)
-        if not final.is_dir():  # not lost to another builder of the same shard
-            raise
+        partial.mkdir()
+        for name in ARRAYS:
+            with open(partial / f"{name}.npy", "wb") as file:
+                np.save(file, np.stack([scene[name] for scene in scenes]))
+                file.flush()
+                os.fsync(file.fileno())
+        _publish(partial, final)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise InputError(
+            f"cache={path} lacks {final.name}, which cannot be written ({_reason(error)}); "
+            "free space there or choose another cache directory"
+        ) from error
     return len(scenes)
 
 
+def _publish(partial: Path, final: Path) -> None:
+    """Gives a complete shard its name, unless another builder was first."""
+    try:
+        partial.rename(final)
+    except OSError:
+        if not final.is_dir():
+            raise
+        shutil.rmtree(partial)
+
+
 def _remove_abandoned(path: Path) -> None:
-    """Deletes half-written shards whose process on this machine has ended."""
-    for partial in path.glob(f".partial-{socket.gethostname()}-*"):
-        process = int(partial.name.removeprefix(f".partial-{socket.gethostname()}-").split("-")[0])
+    """Deletes half-written shards of builds that were killed, told by their age."""
+    for partial in path.glob(".partial-*"):
         try:
-            os.kill(process, 0)
-        except ProcessLookupError:
-            shutil.rmtree(partial, ignore_errors=True)
-        except PermissionError:
+            age = time.time() - partial.stat().st_mtime
+        except FileNotFoundError:  # its writer has just finished it
             continue
+        if age > ABANDONED_AFTER:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _reason(error: Exception) -> str:
+    """What the system says, in words; NumPy's own errors have no `strerror`."""
+    return getattr(error, "strerror", None) or str(error)

@@ -1,9 +1,12 @@
 import dataclasses
+import errno
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ import pytest
 from tttlrm_jax.config import SyntheticConfig
 from tttlrm_jax.data.synthetic import render_object, scene_seed
 from tttlrm_jax.data.synthetic_cache import (
+    ABANDONED_AFTER,
     ARRAYS,
     SHARD_SCENES,
     SyntheticScenes,
@@ -97,11 +101,14 @@ def test_a_killed_build_leaves_whole_shards_and_is_finished_later(tmp_path, work
     for shard in survivors:
         for name in ARRAYS:
             assert len(np.load(shard / f"{name}.npy")) == SHARD_SCENES
-    abandoned = path / f".partial-{os.uname().nodename}-{process.pid}-scenes-x"
-    abandoned.mkdir(exist_ok=True)
+    abandoned, under_way = path / ".partial-gpu-node-7-scenes-x", path / ".partial-0-scenes-x"
+    for partial in (abandoned, under_way):
+        partial.mkdir()
+    os.utime(abandoned, (time.time() - 2 * ABANDONED_AFTER,) * 2)
     few = dataclasses.replace(config, num_scenes=4 * SHARD_SCENES)
     build_cache(few, tmp_path / "cache", progress=False)
     assert not abandoned.exists()
+    assert under_way.is_dir()
     straight = build_cache(few, tmp_path / "straight", progress=False)
     finished = shard_files(path)
     assert shard_files(straight).items() <= finished.items()
@@ -111,3 +118,82 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be created"):
         build_cache(CONFIG, tmp_path / "file", progress=False)
+
+
+@pytest.fixture
+def limit():
+    """Lowers a soft resource limit for the test."""
+    before = {}
+
+    def lower(kind, value):
+        before[kind] = resource.getrlimit(kind)
+        resource.setrlimit(kind, (value, before[kind][1]))
+
+    yield lower
+    for kind, values in before.items():
+        resource.setrlimit(kind, values)
+
+
+def test_more_shards_than_file_descriptors(tmp_path, limit):
+    """Also when every scene is kept: a scene holds no file."""
+    one = dataclasses.replace(CONFIG, num_scenes=SHARD_SCENES)
+    many = dataclasses.replace(CONFIG, num_scenes=300 * SHARD_SCENES)
+    path = build_cache(one, tmp_path, progress=False)
+    first = next(path.glob("scenes-*"))
+    for start in range(SHARD_SCENES, many.num_scenes, SHARD_SCENES):
+        (path / f"scenes-{start:07d}-{start + SHARD_SCENES:07d}").symlink_to(first)
+    scenes = SyntheticScenes(many, tmp_path)
+    limit(resource.RLIMIT_NOFILE, 1024)
+    kept = [scenes[index] for index in range(0, many.num_scenes, SHARD_SCENES)]
+    np.testing.assert_array_equal(
+        kept[0].read(np.array([1])).image, kept[-1].read(np.array([1])).image
+    )
+
+
+def test_a_build_with_the_process_number_of_a_killed_one(tmp_path):
+    path = cache_path(CONFIG, tmp_path)
+    for shard in (f"scenes-{0:07d}-{SHARD_SCENES:07d}", "scenes-x"):
+        (path / f".partial-{os.uname().nodename}-{os.getpid()}-{shard}").mkdir(parents=True)
+    build_cache(CONFIG, tmp_path, progress=False)
+    assert len(SyntheticScenes(CONFIG, tmp_path)) == CONFIG.num_scenes
+
+
+def test_a_host_whose_name_continues_this_ones(tmp_path):
+    path = cache_path(CONFIG, tmp_path)
+    (path / f".partial-{os.uname().nodename}-two-77-scenes-x").mkdir(parents=True)
+    build_cache(CONFIG, tmp_path, progress=False)
+    assert len(SyntheticScenes(CONFIG, tmp_path)) == CONFIG.num_scenes
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_full_disk_is_told_in_words(tmp_path, limit, workers):
+    limit(resource.RLIMIT_FSIZE, 4096)  # inherited by workers
+    with pytest.raises(InputError, match=r"scenes-0.*cannot be written \(.+\); free space"):
+        build_cache(CONFIG, tmp_path, num_workers=workers, progress=False)
+    path = cache_path(CONFIG, tmp_path)
+    assert not list(path.glob("scenes-*"))
+    assert not list(path.glob(".partial-*"))
+
+
+def test_a_read_only_cache_serves_what_it_has(tmp_path, monkeypatch):
+    build_cache(CONFIG, tmp_path, progress=False)
+    make = Path.mkdir
+
+    def refuse(self, *arguments, **options):
+        if self.name.startswith(".partial-"):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self))
+        make(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    build_cache(CONFIG, tmp_path, progress=False)
+    longer = dataclasses.replace(CONFIG, num_scenes=2 * SHARD_SCENES)
+    with pytest.raises(InputError, match=r"cannot be written \(Read-only file system\)"):
+        build_cache(longer, tmp_path, progress=False)
+
+
+def test_a_damaged_shard_is_named(tmp_path):
+    path = build_cache(CONFIG, tmp_path, progress=False)
+    (next(path.glob("scenes-*")) / "depth.npy").write_bytes(b"")
+    scenes = SyntheticScenes(CONFIG, tmp_path)
+    with pytest.raises(InputError, match=r"scenes-0.*cannot be read"):
+        _ = [scenes[index] for index in range(len(scenes))]
