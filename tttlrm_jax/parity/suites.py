@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from tttlrm_jax.errors import InputError
-from tttlrm_jax.parity import cameras, tttlrm
+from tttlrm_jax.parity import cameras, gsplat, tttlrm
 from tttlrm_jax.parity.recording import load
 from tttlrm_jax.parity.report import FileCheck
 from tttlrm_jax.parity.tttlrm_files import holds_checkpoint_shapes, load_json
@@ -22,6 +22,7 @@ TTT3R_KINDS: dict[str, None] = dict.fromkeys((
 ))  # fmt: skip
 
 SUITES: dict[str, dict[str, FileCheck] | dict[str, None]] = {
+    "gsplat": gsplat.KINDS,
     "tttlrm": {**cameras.KINDS, **tttlrm.KINDS},
     "ttt3r": TTT3R_KINDS,
 }

@@ -1,0 +1,84 @@
+"""The recordings that travel with the repository, and the command that runs them."""
+
+import json
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from tttlrm_jax.parity import __main__ as command
+from tttlrm_jax.parity.suites import collect
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
+
+
+@pytest.fixture(autouse=True)
+def _x64():
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.mark.parametrize("name", ["newton_schulz", "fast_weight_update_fp64", "mlp"])
+def test_recorded(name):
+    (found,), _ = collect(GOLDEN, f"{name}.npz")
+    rows = list(found.check(found.path))
+    assert rows
+    assert not [row.line() for row in rows if not row.ok]
+
+
+def test_command_prints_a_line_per_quantity(capsys):
+    assert command.main([str(GOLDEN), "--only", "mlp.npz"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 9
+    assert lines[0].split()[:2] == ["mlp.npz", "fp32/output"]
+    assert "0 failed" in lines[-1]
+
+
+def test_command_json(capsys):
+    assert command.main([str(GOLDEN), "--only", "mlp.npz", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["quantities"] == len(report["rows"]) == 8
+    assert all(row["error"] <= row["tolerance"] and row["ok"] for row in report["rows"])
+
+
+def test_changed_number_fails(tmp_path, capsys):
+    with np.load(GOLDEN / "mlp.npz") as stored:
+        arrays = {key: stored[key] for key in stored.files}
+    arrays["fp64/output"] = arrays["fp64/output"].copy()
+    arrays["fp64/output"].flat[3] += 1e-5 * np.abs(arrays["fp64/output"]).max()
+    np.savez(tmp_path / "mlp.npz", **arrays)
+    assert command.main([str(tmp_path)]) == 1
+    failed = capsys.readouterr().out.split("failed:\n")[1].splitlines()
+    assert [line.split()[1] for line in failed[:-1]] == ["fp64/output"]
+
+
+def test_recognised_by_file_name_in_any_folder(tmp_path, capsys):
+    (tmp_path / "some_name").mkdir()
+    shutil.copy(GOLDEN / "mlp.npz", tmp_path / "some_name" / "mlp.npz")
+    (tmp_path / "some_name" / "notes.json").write_text("{}")
+    assert command.main([str(tmp_path)]) == 0
+    assert "notes.json: of no known kind" in capsys.readouterr().out
+
+
+def test_ttt3r_is_known_and_missing(tmp_path, capsys):
+    np.savez(tmp_path / "rope2d.npz", x=np.zeros(1))
+    assert command.main([str(tmp_path)]) == 1
+    assert "ttt3r/rope2d.npz" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["empty", "absent", "truncated", "lacking"])
+def test_unusable_folder_exits_2_with_one_sentence(tmp_path, capsys, kind):
+    folder = tmp_path / "recordings"
+    if kind != "absent":
+        folder.mkdir()
+    if kind == "truncated":
+        content = (GOLDEN / "mlp.npz").read_bytes()
+        (folder / "mlp.npz").write_bytes(content[: len(content) // 2])
+    if kind == "lacking":
+        np.savez(folder / "mlp.npz", x=np.zeros((1, 2)))
+    assert command.main([str(folder)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
