@@ -113,16 +113,16 @@ def test_renderer_drops_nothing_in_scenes_after_the_first():
     rng = np.random.default_rng(2)
     pose = look_at(np.array([[0.0, -4.0, 0.0]]), np.zeros(3), np.array([0.0, 0.0, 1.0]))
     cameras = Cameras(
-        jnp.asarray(pose, jnp.float32), jnp.asarray([[60.0, 60.0, 32.0, 32.0]]), 64, 64
+        jnp.asarray(pose, jnp.float32), jnp.asarray([[30.0, 30.0, 16.0, 16.0]]), 32, 32
     )
 
     def cloud(log_scale):
         return Gaussians(
-            mean=jnp.asarray(rng.normal(size=(400, 3)), jnp.float32),
-            sh=jnp.asarray(rng.normal(size=(400, 1, 3)), jnp.float32),
-            log_scale=jnp.full((400, 3), log_scale),
-            quaternion=jnp.asarray(rng.normal(size=(400, 4)), jnp.float32),
-            opacity_logit=jnp.full(400, -3.0),
+            mean=jnp.asarray(rng.normal(size=(150, 3)), jnp.float32),
+            sh=jnp.asarray(rng.normal(size=(150, 1, 3)), jnp.float32),
+            log_scale=jnp.full((150, 3), log_scale),
+            quaternion=jnp.asarray(rng.normal(size=(150, 4)), jnp.float32),
+            opacity_logit=jnp.full(150, -3.0),
         )
 
     small, large = cloud(-5.0), cloud(0.0)
