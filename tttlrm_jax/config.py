@@ -105,7 +105,8 @@ class ModelConfig:
     remat: Remat = "none"
     # Gaussian decoder
     sh_degree: int = 3
-    max_distance: float = 500.0  # world units along the unit ray
+    max_distance: float = 500.0  # range of distances along the unit ray, world units
+    distance_anchor: Literal["camera", "origin"] = "camera"  # start of the range, or its middle
     log_scale_offset: float = -2.3
     log_scale_max: float = -1.2
     opacity_offset: float = -2.0
@@ -217,6 +218,7 @@ class DataConfig:
     capture_height: int = 64  # captures are resized to this
     capture_width: int = 64
     capture_resize: Literal["tttlrm", "lact"] = "lact"  # x and y apart, or isotropic and cropped
+    holdout_every: int = 8  # captures' frames 0, 8, ... are drawn in evaluation only; 0: none kept
     num_input_views: int = 4
     num_target_views: int = 4
     targets_include_inputs: bool = False  # targets are drawn from all views, inputs among them
@@ -235,9 +237,13 @@ class DataConfig:
             "data", self, "capture_height", "capture_width", "num_input_views",
             "num_target_views", "render_workers", "min_frame_range",
         )  # fmt: skip
-        for field in ("num_threads", "prefetch"):
+        for field in ("holdout_every", "num_threads", "prefetch"):
             value = getattr(self, field)
             _require(value >= 0, f"data.{field}", value, "is negative", "use 0 or more")
+        _require(
+            self.holdout_every != 1, "data.holdout_every", 1, "holds every frame out",
+            "use 2 or more, or 0 to hold none out",
+        )  # fmt: skip
         _require(
             self.min_frame_range <= self.max_frame_range, "data.min_frame_range",
             self.min_frame_range, f"is above data.max_frame_range={self.max_frame_range}",

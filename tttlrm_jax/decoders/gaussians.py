@@ -40,15 +40,15 @@ def gaussians_from_channels(
 ) -> Gaussians:
     """The published activations; the result is stored, not activated.
 
-    `distance = max_distance * sigmoid(mean of 3)` in world units along the unit ray,
-    `log_scale = min(raw + log_scale_offset, log_scale_max)`,
+    `distance = max_distance * sigmoid(mean of 3)` in world units along the unit ray (see
+    `ray_distance` for `distance_anchor`), `log_scale = min(raw + log_scale_offset, log_scale_max)`,
     `opacity_logit = raw + opacity_offset`; SH and quaternion are raw.
     """
     num_sh = 3 * num_coefficients(config.sh_degree)
     bounds = [3, 3 + num_sh, 6 + num_sh, 10 + num_sh]
     position, sh, scale, quaternion, opacity = jnp.split(raw, bounds, axis=-1)
     position = jnp.mean(position, axis=-1, keepdims=True)
-    distance = config.max_distance * jax.nn.sigmoid(position)
+    distance = ray_distance(jax.nn.sigmoid(position), ray_origin, ray_direction, config)
     return Gaussians(
         mean=ray_origin + distance * ray_direction,
         sh=sh.reshape(*sh.shape[:-1], num_sh // 3, 3),
@@ -56,6 +56,24 @@ def gaussians_from_channels(
         quaternion=quaternion,
         opacity_logit=opacity[..., 0] + config.opacity_offset,
     )
+
+
+@typechecked
+def ray_distance(
+    share: Float[Array, "*batch gaussian 1"],
+    ray_origin: Float[Array, "*batch gaussian 3"],
+    ray_direction: Float[Array, "*batch gaussian 3"],
+    config: ModelConfig,
+) -> Float[Array, "*batch gaussian 1"]:
+    """Distance along the unit ray for a share in [0, 1] of the range `max_distance`.
+
+    The range starts at the camera, as published; or, for objects around the origin
+    (`distance_anchor="origin"`), its middle is the ray's nearest point to the origin.
+    """
+    if config.distance_anchor == "camera":
+        return config.max_distance * share
+    nearest = -jnp.sum(ray_origin * ray_direction, axis=-1, keepdims=True)
+    return jnp.maximum(nearest + config.max_distance * (share - 0.5), 0.0)
 
 
 def add_colour(gaussians: Gaussians, colour: Float[Array, "*batch gaussian 3"]) -> Gaussians:
