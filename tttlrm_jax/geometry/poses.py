@@ -16,6 +16,8 @@ PoseMethod = Literal["mean_cam", "first_cam", "focus"]
 
 RIGID_TOLERANCE = 1e-3  # largest entry of |R R^T - I| that still counts as a rotation
 DIRECTION_TOLERANCE = 1e-6  # below this length a mean of unit vectors has no direction
+ROUNDING = 1e-12  # extents below this part of the largest coordinate are rounding
+COINCIDENT = 1e-6  # reference centres this close, as a part of all cameras' extent, are one point
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -144,14 +146,11 @@ def focus_point(world_from_camera: np.ndarray) -> np.ndarray:
     centre, axis = poses[:, :3, 3], poses[:, :3, 2]
     across = np.eye(3) - axis[:, :, None] * axis[:, None, :]
     system = across.mean(axis=0)
-    middle, forward = centre.mean(axis=0), axis.mean(axis=0)
     if np.linalg.eigvalsh(system)[0] > 1e-4:
         point = np.linalg.solve(system, np.mean(across @ centre[:, :, None], axis=0)[:, 0])
         if np.mean(np.sum((point - centre) * axis, axis=1)) > 0:
             return point
-    spread = np.linalg.norm(centre - middle, axis=1).max()
-    length = np.linalg.norm(forward)
-    return middle + (spread if spread > 0 else 1.0) * forward / (length if length > 0 else 1.0)
+    return _ahead(poses, _spread(poses, poses) or 1.0)
 
 
 def normalise_poses(
@@ -165,7 +164,12 @@ def normalise_poses(
     largest absolute coordinate of a centre; where all centres coincide there is no scale to read
     and it stays 1. `focus` turns as `mean_cam`, puts the origin at the point that the cameras
     look at (`focus_point`), and makes their mean distance from it 1. Frame and scale come from
-    `reference` [view', 4, 4] when it is given, else from the poses. Returns the poses and the
+    `reference` [view', 4, 4] when it is given, else from the poses.
+
+    A reference whose centres coincide (a single camera, a panorama) has no scale. It then comes
+    from all poses: for `mean_cam` and `first_cam` their largest coordinate in the frame of the
+    reference, for `focus` the distance d of the farthest one, the origin lying d in front of the
+    reference. Where these coincide too, d and the scale are 1. Returns the poses and the
     similarity applied.
     """
     poses = np.asarray(world_from_camera, np.float64)
@@ -181,10 +185,9 @@ def normalise_poses(
     else:
         raise InputError.of("method", method, "is unknown", "use mean_cam, first_cam or focus")
     rotation = anchor[:3, :3].T
-    centres = (reference[:, :3, 3] - anchor[:3, 3]) @ rotation.T
-    extent = float(np.abs(centres).max())
-    spread = np.abs(reference[:, :3, 3]).max()
-    scale = 1.0 / extent if extent > 1e-12 * max(spread, 1e-300) else 1.0
+    measured = (poses if _coincide(reference, poses) else reference)[:, :3, 3]
+    extent = float(np.abs((measured - anchor[:3, 3]) @ rotation.T).max())
+    scale = 1.0 / extent if extent > ROUNDING * np.abs(measured).max() else 1.0
     similarity = PoseNormalisation(
         rotation=rotation, translation=-scale * rotation @ anchor[:3, 3], scale=scale
     )
@@ -192,7 +195,10 @@ def normalise_poses(
 
 
 def _focus_on(reference: np.ndarray, poses: np.ndarray) -> tuple[np.ndarray, PoseNormalisation]:
-    focus = focus_point(reference)
+    if _coincide(reference, poses):
+        focus = _ahead(reference, _spread(poses, reference) or 1.0)
+    else:
+        focus = focus_point(reference)
     rotation = mean_pose(reference)[:3, :3].T
     distance = np.linalg.norm(reference[:, :3, 3] - focus, axis=1).mean()
     scale = 1.0 / float(distance) if distance > 0 else 1.0
@@ -200,6 +206,25 @@ def _focus_on(reference: np.ndarray, poses: np.ndarray) -> tuple[np.ndarray, Pos
         rotation=rotation, translation=-scale * rotation @ focus, scale=scale
     )
     return similarity.apply_poses(poses), similarity
+
+
+def _coincide(reference: np.ndarray, poses: np.ndarray) -> bool:
+    """Whether the centres of `reference` are one point, up to rounding or as seen from `poses`."""
+    return _spread(reference, reference) <= COINCIDENT * _spread(poses, reference)
+
+
+def _spread(poses: np.ndarray, reference: np.ndarray) -> float:
+    """Largest distance of a centre of `poses` from the mean of `reference`; rounding is 0."""
+    centres = poses[:, :3, 3]
+    distance = np.linalg.norm(centres - reference[:, :3, 3].mean(axis=0), axis=1).max()
+    return float(distance) if distance > ROUNDING * np.abs(centres).max() else 0.0
+
+
+def _ahead(poses: np.ndarray, distance: float) -> np.ndarray:
+    """The point at this distance in front of the mean camera; its centre if directions cancel."""
+    forward = poses[:, :3, 2].mean(axis=0)
+    length = np.linalg.norm(forward)
+    return poses[:, :3, 3].mean(axis=0) + distance * forward / (length if length > 0 else 1.0)
 
 
 def _across(pose: np.ndarray, forward: np.ndarray) -> np.ndarray:

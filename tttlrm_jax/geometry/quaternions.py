@@ -1,4 +1,8 @@
-"""Unit quaternions (w, x, y, z) on the host: float64 NumPy, any leading axes."""
+"""Unit quaternions (w, x, y, z) on the host, any leading axes.
+
+float64 NumPy, whatever JAX's precision is: camera paths are built here. `rotations.py` has the
+differentiable conversion for compiled programs, which also normalises.
+"""
 
 import numpy as np
 

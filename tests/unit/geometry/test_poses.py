@@ -97,6 +97,27 @@ def test_coincident_centres_keep_their_scale():
         np.testing.assert_allclose(poses[:, :3, 3], 0, atol=EXACT)
 
 
+@pytest.mark.parametrize("method", ["mean_cam", "first_cam", "focus"])
+@pytest.mark.parametrize("num_inputs", [1, 3])
+@pytest.mark.parametrize("noise", [0.0, 1e-9])
+def test_coincident_reference_takes_its_scale_from_all_cameras(method, num_inputs, noise):
+    """Inputs at one point, also up to the decimals of a file; a target 50 units away."""
+    raw = cameras(num_inputs + 2)
+    raw[:num_inputs, :3, 3] = raw[0, :3, 3]
+    raw[:num_inputs, :3, 3] += noise * np.random.default_rng(0).normal(size=(num_inputs, 3))
+    raw[-1, :3, 3] = raw[0, :3, 3] + [0.0, 30.0, 40.0]
+    poses, similarity = normalise_poses(raw, method, raw[:num_inputs])
+    if method == "focus":
+        np.testing.assert_allclose(np.linalg.norm(poses[:num_inputs, :3, 3], axis=1), 1.0)
+        assert similarity.scale == pytest.approx(1 / 50)
+    else:
+        np.testing.assert_allclose(poses[:num_inputs, :3, 3], 0, atol=1e-8)
+        assert np.abs(poses[:, :3, 3]).max() == pytest.approx(1.0)
+        assert 1 / 50 <= similarity.scale < np.sqrt(3) / 50
+    again, _ = normalise_poses(raw, method, raw[:num_inputs])
+    np.testing.assert_array_equal(again, poses)
+
+
 @pytest.mark.parametrize("height", [0.0, 1.0, -2.0])
 @pytest.mark.parametrize("num_views", [2, 4, 16])
 def test_regular_rings_have_a_stable_frame(num_views, height):
