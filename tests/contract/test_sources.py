@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tttlrm_jax.config import DataConfig, SyntheticConfig
-from tttlrm_jax.data import SOURCES, make_loader, open_source
+from tttlrm_jax.data import SOURCES, evaluation_loader, make_loader, open_source
 from tttlrm_jax.data.capture_files import write_opencv_capture
 from tttlrm_jax.data.synthetic import render_object
 from tttlrm_jax.errors import InputError
@@ -45,8 +45,11 @@ def test_views_have_the_promised_shapes(config):
         views = scene.read(np.array([5, 0]))
         height, width = config.image_size
         assert views.image.shape == (2, height, width, 3)
-        assert views.mask.shape == views.depth.shape == (2, height, width)
-        assert views.image.dtype == views.mask.dtype == views.depth.dtype == np.float32
+        for known in (views.mask, views.depth):
+            assert known is None or known.shape == (2, height, width)
+            assert known is None or known.dtype == np.float32
+        assert views.image.dtype == np.float32
+        assert scene.held_out is None or scene.held_out.shape == (8,)
         assert views.intrinsics.shape == (2, 4)
         assert views.intrinsics.dtype == np.float64
         assert 0 <= views.image.min() <= views.image.max() <= 1
@@ -79,6 +82,25 @@ def test_same_seed_same_batch(config):
     for name in first:
         np.testing.assert_array_equal(first[name], second[name])
     assert any(not np.array_equal(first[name], other[name]) for name in first)
+
+
+def test_evaluation_shows_what_training_never_draws(config):
+    """Targets of evaluation differ from every picture that training can show."""
+    shown = {
+        image.tobytes()
+        for scene in open_source(config)
+        for image in scene.read(
+            np.arange(8) if scene.held_out is None else np.flatnonzero(~scene.held_out)
+        ).image
+    }
+    for batch, _ in zip(make_loader(config, 1, 2), range(20), strict=False):
+        for half in ("input", "target"):
+            assert {image.tobytes() for image in np.concatenate(batch[f"{half}_image"])} <= shown
+    batches = list(evaluation_loader(config, 2, 2))
+    assert np.concatenate([batch["scene_index"] for batch in batches]).tolist() == [0, 1]
+    for batch in batches:
+        targets = {image.tobytes() for image in np.concatenate(batch["target_image"])}
+        assert not targets & shown
 
 
 def test_a_bad_file_raises(config, tmp_path):

@@ -18,7 +18,7 @@ from PIL import Image
 from tttlrm_jax.data.distortion import IDEAL_LENS, Distortion
 from tttlrm_jax.data.images import image_size
 from tttlrm_jax.errors import InputError
-from tttlrm_jax.geometry.poses import pose_problem
+from tttlrm_jax.geometry.poses import pose_problem, rigid_inverse
 
 OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 FOLD_KEY = re.compile(r"fold_8_kmeans_(\d+)_input")
@@ -30,6 +30,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".JPG", ".PNG")
 class Frame:
     """One photograph and its camera; `size` is (height, width) where the file states it."""
 
+    number: int  # place in the camera file, from 0
     name: str
     image_path: Path
     intrinsics: np.ndarray  # float64 [4]
@@ -81,9 +82,11 @@ def _opencv_frame(path: Path, number: int, entry: dict) -> Frame:
     where = f"{path}: frame {number} ({entry['file_path']})"
     camera_from_world = _pose(where, entry, "w2c")
     return Frame(
+        number=number,
         name=entry["file_path"],
         image_path=path.parent / entry["file_path"],
         intrinsics=_intrinsics(where, [entry.get(key) for key in ("fx", "fy", "cx", "cy")]),
+        # the matrix inverse gives back the pose that a writer inverted, even if it was rounded
         world_from_camera=np.linalg.inv(camera_from_world),
         size=_stated_size(where, entry),
     )
@@ -109,6 +112,7 @@ def _transforms_frame(path: Path, number: int, entry: dict) -> Frame:
     image_path = _with_suffix(path.parent / entry["file_path"])
     size = _stated_size(where, entry)
     return Frame(
+        number=number,
         name=entry["file_path"],
         image_path=image_path,
         intrinsics=_transforms_intrinsics(where, entry, image_path, size),
@@ -212,9 +216,17 @@ def _read_folds(path: Path, document: dict, num_frames: int) -> dict[int, tuple[
 
 
 def write_opencv_capture(
-    directory: Path, images: np.ndarray, world_from_camera: np.ndarray, intrinsics: np.ndarray
+    directory: Path,
+    images: np.ndarray,
+    world_from_camera: np.ndarray,
+    intrinsics: np.ndarray,
+    scene_name: str | None = None,
 ) -> None:
-    """Writes uint8 images [view, h, w, 3 or 4] as PNG files and their `opencv_cameras.json`."""
+    """Writes uint8 images [view, h, w, 3 or 4] as PNG files and their `opencv_cameras.json`.
+
+    Poses are [view, 4, 4], intrinsics [view, 4] in pixels; the scene is named like the directory
+    unless `scene_name` says otherwise.
+    """
     (directory / "images").mkdir(parents=True, exist_ok=True)
     frames = []
     for number, (image, pose, lens) in enumerate(
@@ -225,10 +237,10 @@ def write_opencv_capture(
         frames.append(
             {"file_path": name, "w": image.shape[1], "h": image.shape[0]}
             | dict(zip(("fx", "fy", "cx", "cy"), map(float, lens), strict=True))
-            | {"w2c": np.linalg.inv(np.asarray(pose, np.float64)).tolist()}
+            | {"w2c": rigid_inverse(pose).tolist()}
         )
-    document = {"scene_name": directory.name, "frames": frames}
-    (directory / "opencv_cameras.json").write_text(json.dumps(document, indent=1))
+    document = {"scene_name": scene_name or directory.name, "frames": frames}
+    (directory / "opencv_cameras.json").write_text(json.dumps(document, indent=1) + "\n")
 
 
 READERS = {"opencv_cameras.json": _read_opencv, "transforms.json": _read_transforms}

@@ -18,13 +18,13 @@ from tttlrm_jax.data.images import (
     ResizeMode,
     composite,
     flatten,
+    has_alpha,
     image_size,
     read_image,
     resize,
-    round_to_patch,
 )
 from tttlrm_jax.data.scenes import SceneViews
-from tttlrm_jax.data.view_selection import evaluation_split
+from tttlrm_jax.data.view_selection import TARGET_STRIDE, evaluation_split
 from tttlrm_jax.errors import InputError
 from tttlrm_jax.types import Cameras
 
@@ -33,7 +33,11 @@ NAMED_IN_ERROR = 8  # missing files spelled out; the rest are counted
 
 @dataclasses.dataclass(frozen=True)
 class Capture:
-    """Frames in the order of the camera file; `folds` maps a number of inputs to a fixed list."""
+    """Frames in the order of the camera file; `folds` maps a number of inputs to a fixed list.
+
+    Frames are addressed by their position here; `frame_numbers` are those of the camera file,
+    which differ where frames without an image were left out.
+    """
 
     name: str
     directory: Path
@@ -48,21 +52,33 @@ class Capture:
         """Raw poses float64 [frame, 4, 4]."""
         return np.stack([frame.world_from_camera for frame in self.frames])
 
+    @property
+    def frame_numbers(self) -> np.ndarray:
+        """Places in the camera file, ascending [frame]."""
+        return np.array([frame.number for frame in self.frames])
+
+    def has_alpha(self) -> bool:
+        """Whether every image has transparency, hence a mask; reads headers only."""
+        return all(has_alpha(frame.image_path) for frame in self.frames)
+
     def image_size(self, index: int = 0) -> tuple[int, int]:
         """Height and width of a frame: as stated, else from the file's header."""
         frame = self.frames[index]
         return frame.size or image_size(frame.image_path)
 
     def split(self, num_input_views: int) -> tuple[np.ndarray, np.ndarray]:
-        """Input and target frame numbers of the every-8th protocol."""
-        return evaluation_split(self.world_from_camera, num_input_views, self.folds)
+        """Positions of the input and target frames of the every-8th protocol."""
+        return evaluation_split(
+            self.world_from_camera, num_input_views, self.folds, self.frame_numbers
+        )
 
 
 def read_capture(directory: str | Path, skip_missing: bool = False) -> Capture:
     """Reads the cameras of a capture directory (or of its camera file).
 
     Frames without their image raise one InputError that names them; `skip_missing` drops them
-    instead, renumbers the rest and drops prescribed input lists that used them.
+    instead, with the prescribed input lists that used them. The others keep their numbers, so
+    targets stay targets.
     """
     path = _find_camera_file(Path(directory))
     contents = read_camera_file(path)
@@ -75,26 +91,14 @@ def read_capture(directory: str | Path, skip_missing: bool = False) -> Capture:
         )
     if not kept:
         raise InputError(f"{path}: 0 of {len(contents.frames)} images exist; restore them")
-    renumbered = {old: new for new, old in enumerate(kept)}
+    position = {number: place for place, number in enumerate(kept)}
     folds = {
-        count: tuple(renumbered[number] for number in numbers)
+        count: tuple(position[number] for number in numbers)
         for count, numbers in contents.folds.items()
-        if all(number in renumbered for number in numbers)
+        if all(number in position for number in numbers)
     }
     frames = tuple(contents.frames[number] for number in kept)
     return Capture(contents.scene_name, path.parent, frames, folds)
-
-
-def fitted_size(
-    capture: Capture, patch_size: int, longest_side: int | None = None
-) -> tuple[int, int]:
-    """Height and width for the model: the first frame's shape in multiples of the patch.
-
-    `longest_side` shrinks larger images to about that many pixels; smaller ones keep their size.
-    """
-    height, width = capture.image_size()
-    scale = 1.0 if longest_side is None else min(1.0, longest_side / max(height, width))
-    return round_to_patch(height * scale, width * scale, patch_size)
 
 
 def load_views(
@@ -124,22 +128,31 @@ def load_scene_views(
     resize_mode: ResizeMode,
     background: tuple[float, float, float],
 ) -> SceneViews:
-    """Decodes, undistorts, composites and resizes the frames; depth is unknown (0)."""
+    """Decodes, undistorts, composites and resizes the frames.
+
+    There is a mask where all these frames have transparency; there never is depth.
+    """
     loaded = [
         _load_frame(capture.frames[index], size, resize_mode, background) for index in frame_indices
     ]
-    images, masks, intrinsics = (np.stack(part) for part in zip(*loaded, strict=True))
-    return SceneViews(images, masks, np.zeros_like(masks), intrinsics)
+    images, masks, intrinsics = zip(*loaded, strict=True)
+    return SceneViews(
+        image=np.stack(images),
+        intrinsics=np.stack(intrinsics),
+        mask=None if any(mask is None for mask in masks) else np.stack(masks),
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class CaptureScene:
-    """A capture as a `Scene` of the training pipeline."""
+    """A capture as a `Scene` of the training pipeline; `use_mask=False` leaves masks out."""
 
     capture: Capture
     size: tuple[int, int]
     resize_mode: ResizeMode
     background: tuple[float, float, float]
+    use_mask: bool = True
+    holdout_every: int = TARGET_STRIDE  # frames so numbered are held out; 0: none
 
     @property
     def name(self) -> str:
@@ -149,14 +162,21 @@ class CaptureScene:
     def world_from_camera(self) -> np.ndarray:
         return self.capture.world_from_camera
 
+    @property
+    def held_out(self) -> np.ndarray | None:
+        if not self.holdout_every:
+            return None
+        return self.capture.frame_numbers % self.holdout_every == 0
+
     def read(self, view_indices: np.ndarray) -> SceneViews:
-        return load_scene_views(
+        views = load_scene_views(
             self.capture, view_indices, self.size, self.resize_mode, self.background
         )
+        return views if self.use_mask else dataclasses.replace(views, mask=None)
 
 
 def _load_frame(frame: Frame, size, resize_mode, background):
-    """Image float32 [h, w, 3], coverage float32 [h, w] and intrinsics of one frame."""
+    """Image float32 [h, w, 3], coverage float32 [h, w] or None, intrinsics of one frame."""
     pixels = read_image(frame.image_path)
     actual = pixels.shape[:2]
     if frame.size is not None and actual != frame.size:
@@ -167,7 +187,7 @@ def _load_frame(frame: Frame, size, resize_mode, background):
     if frame.distortion:
         pixels = undistort(pixels, frame.intrinsics, frame.distortion)
     colour, intrinsics = resize(flatten(pixels, background), frame.intrinsics, size, resize_mode)
-    image, mask = composite(colour)
+    image, mask = composite(colour)[0], None
     if pixels.shape[-1] == 4:
         alpha, _ = resize(pixels[..., 3], frame.intrinsics, size, resize_mode)
         mask = alpha.astype(np.float32) / np.float32(255)

@@ -27,8 +27,8 @@ def read_image(path: str | Path) -> np.ndarray:
     """Decodes a file to uint8 [height, width, 3] or, where it has transparency, [.., 4]."""
 
     def decode(image: Image.Image) -> np.ndarray:
-        transparent = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
-        return np.asarray(_to_8_bit(image).convert("RGBA" if transparent else "RGB"))
+        mode = "RGBA" if _is_transparent(image) else "RGB"
+        return np.asarray(_to_8_bit(image).convert(mode))
 
     return _open(path, decode)
 
@@ -36,6 +36,15 @@ def read_image(path: str | Path) -> np.ndarray:
 def image_size(path: str | Path) -> tuple[int, int]:
     """Height and width from a file's header, without decoding its pixels."""
     return _open(path, lambda image: (image.height, image.width))
+
+
+def has_alpha(path: str | Path) -> bool:
+    """Whether `read_image` gives four channels, from a file's header."""
+    return _open(path, _is_transparent)
+
+
+def _is_transparent(image: Image.Image) -> bool:
+    return image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
 
 
 def _open(path: str | Path, use: Callable[[Image.Image], _Result]) -> _Result:

@@ -3,13 +3,19 @@
 An item is one scene: input views, target views, both in a frame normalised on the inputs (or on
 all drawn views), drawn with a generator that depends on nothing but the loader's seed and the
 item's running number. The iterator's `get_state()` is JSON-like, small, and continues exactly.
+
+What training never sees is another set of scenes (synthetic) or some views of every scene
+(captures, `Scene.held_out`).
 """
+
+import dataclasses
 
 import grain
 import numpy as np
 
 from tttlrm_jax.config import DataConfig
 from tttlrm_jax.data.scenes import Scene, SceneSource, SceneViews
+from tttlrm_jax.data.sources import Split, open_source
 from tttlrm_jax.data.view_selection import frame_window, select_kmeans
 from tttlrm_jax.errors import InputError
 from tttlrm_jax.geometry.poses import normalise_poses
@@ -21,6 +27,7 @@ def make_loader(
     batch_size: int,
     *,
     source: SceneSource | None = None,
+    split: Split = "train",
     shuffle: bool = True,
     num_epochs: int | None = None,
     drop_remainder: bool = True,
@@ -29,20 +36,24 @@ def make_loader(
 ) -> grain.DatasetIterator:
     """Iterator over batches (see `draw_item` for the keys, here with a leading batch axis).
 
-    `source` defaults to what the configuration names. `num_epochs=None` repeats for ever;
-    `shuffle=False, num_epochs=1, drop_remainder=False` visits every scene once, for evaluation.
+    `source` defaults to the scenes that the configuration names for `split`. Where scenes have
+    held-out views, `train` never draws them, and `eval` draws targets from them and inputs from
+    the others: `data.num_target_views` targets or, in every item, as many as the scene with the
+    fewest offers. `num_epochs=None` repeats for ever, also for batches larger than the source.
     Process `shard_index` of `shard_count` gets every shard_count-th item.
     """
     if source is None:
-        from tttlrm_jax.data import open_source
-
-        source = open_source(config)
+        source = open_source(config, split)
+    if split == "eval":
+        config = _with_available_targets(config, source)
     _check_counts(len(source), batch_size, num_epochs, shard_index, shard_count, drop_remainder)
     dataset = grain.MapDataset.range(len(source)).seed(seed)
     if shuffle:
         dataset = dataset.shuffle()
     dataset = dataset.repeat(num_epochs)
-    dataset = dataset.random_map(lambda index, rng: draw_item(source[index], rng, config, index))
+    dataset = dataset.random_map(
+        lambda index, rng: draw_item(source[index], rng, config, index, split)
+    )
     dataset = dataset[shard_index::shard_count].batch(batch_size, drop_remainder=drop_remainder)
     options = grain.ReadOptions(
         num_threads=config.num_threads,
@@ -51,18 +62,42 @@ def make_loader(
     return iter(dataset.to_iter_dataset(options))
 
 
+def evaluation_loader(
+    config: DataConfig, num_scenes: int, batch_size: int = 1
+) -> grain.DatasetIterator:
+    """Iterator over batches of the first `num_scenes` held-out scenes, each once and in order.
+
+    Captures number as many scenes as there are directories, should these be fewer. The last batch
+    holds what remains. Views are drawn with a fixed seed: the same batches at every call.
+    """
+    if num_scenes < 1:
+        raise InputError.of("num_scenes", num_scenes, "is below 1", "use 1 or more")
+    synthetic = dataclasses.replace(config.synthetic, num_scenes=num_scenes)
+    config = dataclasses.replace(config, synthetic=synthetic)
+    source = open_source(config, "eval")
+    scenes = [source[index] for index in range(min(num_scenes, len(source)))]
+    return make_loader(
+        config, 0, batch_size, source=scenes, split="eval", shuffle=False, num_epochs=1,
+        drop_remainder=False,
+    )  # fmt: skip
+
+
 def draw_item(
-    scene: Scene, rng: np.random.Generator, config: DataConfig, scene_index: int = 0
+    scene: Scene,
+    rng: np.random.Generator,
+    config: DataConfig,
+    scene_index: int = 0,
+    split: Split = "train",
 ) -> dict[str, np.ndarray]:
-    """One training item.
+    """One item of training or, for `eval`, with held-out views as targets.
 
     For both `input_` and `target_` (v views of h x w pixels): `image` float32 [v, h, w, 3] in
     [0, 1], `mask` float32 [v, h, w] coverage, `depth` float32 [v, h, w] z depth in normalised
-    units (0 where unknown), `world_from_camera` float32 [v, 4, 4] normalised,
+    units (0 where rays miss), `world_from_camera` float32 [v, 4, 4] normalised,
     `intrinsics` float32 [v, 4]. Further `scene_scale` (normalised units per scene unit),
-    `scene_index`.
+    `scene_index`. Sources that know no mask or depth leave these keys out.
     """
-    inputs, targets = draw_views(scene.world_from_camera, rng, config)
+    inputs, targets = draw_views(scene.world_from_camera, rng, config, scene.held_out, split)
     chosen = np.concatenate([inputs, targets])
     poses = scene.world_from_camera[chosen]
     reference = poses if config.normalise_over == "all" else poses[: len(inputs)]
@@ -76,42 +111,98 @@ def draw_item(
 
 
 def draw_views(
-    world_from_camera: np.ndarray, rng: np.random.Generator, config: DataConfig
+    world_from_camera: np.ndarray,
+    rng: np.random.Generator,
+    config: DataConfig,
+    held_out: np.ndarray | None = None,
+    split: Split = "train",
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of the input views (ascending for `kmeans` and `range`) and of the target views."""
+    """Numbers of the input views (ascending for `kmeans` and `range`) and of the target views.
+
+    Views marked in `held_out` [view] are never inputs, and targets of `eval` only, which then has
+    no others.
+    """
     num_frames, num_inputs = len(world_from_camera), config.num_input_views
-    pool = np.arange(num_frames)
+    num_targets = config.num_target_views
+    pool = reserved = np.arange(num_frames)
     if config.view_selection == "range":
         pool = frame_window(rng, num_frames, config.min_frame_range, config.max_frame_range)
-    num_targets = config.num_target_views
-    needed = max(num_inputs, num_targets)
-    if not config.targets_include_inputs:
-        needed = num_inputs + num_targets
-    if needed > len(pool):
-        raise InputError.of(
-            "data.num_input_views + data.num_target_views", needed,
-            f"exceeds the {len(pool)} frames of a scene", "draw fewer views",
-        )  # fmt: skip
+    if held_out is not None:
+        pool, reserved = pool[~held_out[pool]], pool[held_out[pool]]
+    apart = held_out is not None and split == "eval"  # targets come from `reserved`
+    _check_views(config, len(pool), len(reserved) if apart else None)
     if config.view_selection == "kmeans":
-        inputs = np.unique(select_kmeans(world_from_camera, num_inputs))
+        inputs = pool[np.unique(select_kmeans(world_from_camera[pool], num_inputs))]
         spare = rng.permutation(np.setdiff1d(pool, inputs))
         inputs = np.sort(np.concatenate([inputs, spare[: num_inputs - len(inputs)]]))
     else:
         inputs = rng.permutation(pool)[:num_inputs]
         inputs = np.sort(inputs) if config.view_selection == "range" else inputs
-    if not config.targets_include_inputs:
+    if apart:
+        pool = reserved
+    elif not config.targets_include_inputs:
         pool = np.setdiff1d(pool, inputs)
     return inputs, rng.permutation(pool)[:num_targets]
 
 
 def _half(prefix: str, views: SceneViews, poses: np.ndarray, scale: float, part: slice):
-    return {
+    half = {
         f"{prefix}_image": views.image[part],
-        f"{prefix}_mask": views.mask[part],
-        f"{prefix}_depth": views.depth[part] * np.float32(scale),
         f"{prefix}_world_from_camera": poses[part].astype(np.float32),
         f"{prefix}_intrinsics": views.intrinsics[part].astype(np.float32),
     }
+    if views.mask is not None:
+        half[f"{prefix}_mask"] = views.mask[part]
+    if views.depth is not None:
+        half[f"{prefix}_depth"] = views.depth[part] * np.float32(scale)
+    return half
+
+
+def _with_available_targets(config: DataConfig, source: SceneSource) -> DataConfig:
+    """The configuration with no more targets than every draw from every scene has held out."""
+    if source[0].held_out is None:
+        return config
+    fewest = min(_fewest_held_out(source[index], config) for index in range(len(source)))
+    if not fewest:
+        raise InputError.of(
+            "data.holdout_every", config.holdout_every,
+            "leaves some scene or window of frames without a frame to evaluate on",
+            "lower it, raise data.min_frame_range or use longer captures",
+        )  # fmt: skip
+    return dataclasses.replace(config, num_target_views=min(config.num_target_views, fewest))
+
+
+def _fewest_held_out(scene: Scene, config: DataConfig) -> int:
+    """The smallest number of held-out views in anything that a draw can choose from."""
+    held_out = np.asarray(scene.held_out, np.int64)
+    width = len(held_out)
+    if config.view_selection == "range":
+        width = min(width, config.min_frame_range)
+    return int(np.convolve(held_out, np.ones(width, np.int64), "valid").min())
+
+
+def _check_views(config: DataConfig, available: int, reserved: int | None) -> None:
+    """Raises InputError where a draw needs more frames than are `available`.
+
+    `reserved` counts the frames that targets alone are drawn from, if there are any.
+    """
+    field, needed = "data.num_input_views + data.num_target_views", config.num_input_views
+    if reserved is not None:
+        field = "data.num_input_views"
+        if config.num_target_views > reserved:
+            raise InputError.of(
+                "data.num_target_views", config.num_target_views,
+                f"exceeds the {reserved} held-out frames of a scene", "draw fewer targets",
+            )  # fmt: skip
+    elif config.targets_include_inputs:
+        needed = max(needed, config.num_target_views)
+    else:
+        needed += config.num_target_views
+    if needed > available:
+        raise InputError.of(
+            field, needed, f"exceeds the {available} frames of a scene that are not held out",
+            "draw fewer views",
+        )  # fmt: skip
 
 
 def _check_counts(

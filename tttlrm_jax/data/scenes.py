@@ -8,12 +8,12 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class SceneViews:
-    """Some views of a scene, in the scene's own units."""
+    """Some views of a scene, in the scene's own units; None for what its source does not know."""
 
     image: np.ndarray  # float32 [view, height, width, 3] in [0, 1], on the background
-    mask: np.ndarray  # float32 [view, height, width] coverage in [0, 1]
-    depth: np.ndarray  # float32 [view, height, width] z depth, 0 where unknown
     intrinsics: np.ndarray  # float64 [view, 4] in pixels of this image size
+    mask: np.ndarray | None = None  # float32 [view, height, width] coverage in [0, 1]
+    depth: np.ndarray | None = None  # float32 [view, height, width] z depth, 0 where rays miss
 
 
 class Scene(Protocol):
@@ -27,13 +27,18 @@ class Scene(Protocol):
         """Poses float64 [view, 4, 4]."""
         ...
 
+    @property
+    def held_out(self) -> np.ndarray | None:
+        """Marks views [view] kept for evaluation; None where the scene as a whole is or is not."""
+        ...
+
     def read(self, view_indices: np.ndarray) -> SceneViews:
         """Loads the views with these numbers, in this order."""
         ...
 
 
 class SceneSource(Protocol):
-    """Random access to scenes; thread-safe."""
+    """Random access to scenes; thread-safe. All have masks or none, all have depth or none."""
 
     def __len__(self) -> int: ...
 

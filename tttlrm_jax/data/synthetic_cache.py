@@ -107,6 +107,8 @@ class SyntheticScenes:
 class SyntheticScene:
     """One rendered object; a `Scene`. Holds no file open."""
 
+    held_out = None  # evaluation has scenes of its own
+
     def __init__(self, scenes: SyntheticScenes, index: int):
         self.name = f"{scenes.config.split}-{index:06d}"
         self.world_from_camera = np.array(scenes.arrays(index)["world_from_camera"])

@@ -77,25 +77,44 @@ def select_virtual(world_from_camera: np.ndarray, num_views: int) -> np.ndarray:
     return nearest_members(features, kmeans(features, num_views).centres)
 
 
-def split_every(num_frames: int, stride: int = TARGET_STRIDE) -> tuple[np.ndarray, np.ndarray]:
-    """Frame numbers that may be inputs, and targets: those divisible by `stride`."""
-    frames = np.arange(num_frames)
-    return frames[frames % stride != 0], frames[frames % stride == 0]
+def split_every(
+    num_frames: int, stride: int = TARGET_STRIDE, frame_numbers: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of frames that may be inputs, and of targets: those numbered 0, stride, ...
+
+    `frame_numbers` [num_frames] are the frames' numbers in their file where some are left out.
+    """
+    numbers = np.arange(num_frames) if frame_numbers is None else np.asarray(frame_numbers)
+    return np.flatnonzero(numbers % stride != 0), np.flatnonzero(numbers % stride == 0)
 
 
 def evaluation_split(
     world_from_camera: np.ndarray,
     num_input_views: int,
     folds: Mapping[int, Sequence[int]] | None = None,
+    frame_numbers: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Input and target frame numbers of a scene with raw poses [frame, 4, 4].
+    """Positions of input and target frames of a scene with raw poses [frame, 4, 4].
 
     Every 8th frame is a target; inputs are chosen by k-means among the rest. `folds` maps a
-    number of inputs to the list a scene file prescribes for it, which wins.
+    number of inputs to the positions a scene file prescribes for it, which win. `frame_numbers`
+    [frame] say which frames count as every 8th where some of the file's are left out.
+
+    Raises InputError for a prescribed list that repeats a frame or names a target: scores would
+    be taken on input views.
     """
-    candidates, targets = split_every(len(world_from_camera))
+    count = len(world_from_camera)
+    numbers = np.arange(count) if frame_numbers is None else np.asarray(frame_numbers)
+    candidates, targets = split_every(count, frame_numbers=numbers)
+    if not len(targets):
+        raise InputError(
+            f"capture has none of its frames 0, {TARGET_STRIDE}, {2 * TARGET_STRIDE}, ..., which "
+            "are the targets; restore their images"
+        )
     if folds and num_input_views in folds:
-        return np.asarray(folds[num_input_views], np.int64), targets
+        prescribed = np.asarray(folds[num_input_views], np.int64)
+        _check_prescribed(numbers[prescribed])
+        return prescribed, targets
     if num_input_views > len(candidates):
         raise InputError.of(
             "num_input_views", num_input_views,
@@ -104,6 +123,21 @@ def evaluation_split(
         )  # fmt: skip
     chosen = select_kmeans(np.asarray(world_from_camera)[candidates], num_input_views)
     return candidates[chosen], targets
+
+
+def _check_prescribed(numbers: np.ndarray) -> None:
+    """Raises InputError unless the frame numbers differ and none is that of a target."""
+    field = f"fold_8_kmeans_{len(numbers)}_input"
+    different, counts = np.unique(numbers, return_counts=True)
+    for wrong, limit in (
+        (different[counts > 1], "more than once"),
+        (different[different % TARGET_STRIDE == 0], f"which are targets (every {TARGET_STRIDE}th)"),
+    ):
+        if wrong.size:
+            raise InputError.of(
+                field, numbers.tolist(), f"lists the frames {wrong.tolist()} {limit}",
+                "correct or remove the list, or use another number of input views",
+            )  # fmt: skip
 
 
 def frame_window(

@@ -143,14 +143,14 @@ def pose_scene(
         return Views(jnp.asarray(views.image[where])[None], cameras)
 
     first, last = slice(0, len(input_frames)), slice(len(input_frames), None)
-    mask = views.mask[last]
+    mask = None if views.mask is None else views.mask[last]
     return PosedScene(
         name=capture.name,
         input_names=[capture.frames[index].name for index in input_frames],
         target_names=[capture.frames[index].name for index in target_frames],
         inputs=part(first),
         targets=part(last),
-        target_mask=None if mask.min() == 1.0 else mask,
+        target_mask=None if mask is None or mask.min() == 1.0 else mask,
         similarity=similarity,
     )
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from tttlrm_jax.data import captures
-from tttlrm_jax.data.captures import CaptureScene, fitted_size, load_views, read_capture
+from tttlrm_jax.data.captures import CaptureScene, load_views, read_capture
 from tttlrm_jax.errors import InputError
 
 CAMERAS = "opencv_cameras.json"
@@ -89,12 +89,17 @@ def test_only_the_frames_asked_for_are_decoded(capture_directory, monkeypatch):
 
 
 def test_prescribed_inputs_win(capture_directory):
-    edit(capture_directory, lambda d: d.update({"fold_8_kmeans_3_input": [1, 5, 7]}))
+    edit(
+        capture_directory,
+        lambda d: d.update({"fold_8_kmeans_3_input": [1, 5, 7], "fold_8_kmeans_2_input": [1, 8]}),
+    )
     capture = read_capture(capture_directory)
     inputs, targets = capture.split(3)
     np.testing.assert_array_equal(inputs, [1, 5, 7])
     np.testing.assert_array_equal(targets, [0, 8])
     assert len(capture.split(4)[0]) == 4
+    with pytest.raises(InputError, match=r"fold_8_kmeans_2_input.*\[8\].*targets"):
+        capture.split(2)
 
 
 @pytest.mark.parametrize("shared_intrinsics", [True, False])
@@ -259,18 +264,35 @@ def test_frames_that_are_not_there(capture_directory):
         capture.split(11)
 
 
-def test_fitted_size_keeps_the_shape(capture_directory):
-    capture = read_capture(capture_directory)
-    assert fitted_size(capture, 8) == (32, 48)
-    assert fitted_size(capture, 8, 22) == (16, 24)
-    assert fitted_size(capture, 8, 1000) == (32, 48)
-
-
 def test_scene_gives_coverage_and_no_depth(capture_directory, rendered):
     scene = CaptureScene(read_capture(capture_directory), (30, 44), "lact", (1.0, 1.0, 1.0))
     views = scene.read(np.array([3, 8]))
     np.testing.assert_allclose(views.mask, rendered["image"][[3, 8], ..., 3] / 255, atol=1e-6)
-    assert not views.depth.any()
+    assert views.depth is None
+
+
+def test_photographs_have_no_mask(capture_directory):
+    """Also a scene in which one frame of those read is a photograph."""
+    path = capture_directory / "images" / "000003.png"
+    capture = read_capture(capture_directory)
+    assert capture.has_alpha()
+    Image.open(path).convert("RGB").save(path)
+    assert not capture.has_alpha()
+    scene = CaptureScene(capture, (30, 44), "lact", (1.0, 1.0, 1.0))
+    assert scene.read(np.array([3, 8])).mask is None
+    assert scene.read(np.array([8])).mask is not None
+
+
+def test_held_out_frames_are_those_of_the_file(capture_directory):
+    for number in (0, 3):
+        (capture_directory / "images" / f"{number:06d}.png").unlink()
+    capture = read_capture(capture_directory, skip_missing=True)
+    inputs, targets = capture.split(2)
+    assert [capture.frames[target].name for target in targets] == ["images/000008.png"]
+    assert not set(inputs) & set(targets)
+    scene = CaptureScene(capture, (30, 44), "lact", (1.0, 1.0, 1.0), holdout_every=4)
+    np.testing.assert_array_equal(capture.frame_numbers[scene.held_out], [4, 8])
+    assert CaptureScene(capture, (8, 8), "lact", (1, 1, 1), holdout_every=0).held_out is None
 
 
 def test_real_captures(shared):

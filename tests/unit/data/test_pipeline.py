@@ -2,9 +2,19 @@ import dataclasses
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tttlrm_jax.config import DataConfig, SyntheticConfig
-from tttlrm_jax.data import SyntheticScenes, build_cache, draw_item, make_loader
+from tttlrm_jax.data import (
+    SyntheticScenes,
+    build_cache,
+    draw_item,
+    evaluation_loader,
+    make_loader,
+    open_source,
+    read_capture,
+)
+from tttlrm_jax.data.capture_files import write_opencv_capture
 from tttlrm_jax.data.pipeline import draw_views
 from tttlrm_jax.errors import ConfigError, InputError
 
@@ -205,6 +215,8 @@ def test_too_few_frames_are_named():
         ({"min_frame_range": 600}, "max_frame_range"),
         ({"background": (1.0, 2.0, 0.0)}, "background"),
         ({"num_threads": -1}, "num_threads"),
+        ({"holdout_every": -1}, "holdout_every"),
+        ({"holdout_every": 1}, "holds every frame out"),
     ],
 )
 def test_impossible_configurations_are_refused(changes, words):
@@ -223,3 +235,105 @@ def test_impossible_configurations_are_refused(changes, words):
 def test_impossible_loaders_are_refused(source, arguments, words):
     with pytest.raises(InputError, match=words):
         make_loader(BASE, 0, source=source, **arguments)
+
+
+def captures_config(*directories, **changes):
+    return DataConfig(
+        source="captures", capture_directories=tuple(map(str, directories)), capture_height=16,
+        capture_width=24, num_input_views=3, num_target_views=2, **changes,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_one_capture_fills_any_batch_without_end(capture_directory, threads):
+    loader = make_loader(captures_config(capture_directory, num_threads=threads), 0, 5)
+    for _ in range(3):
+        batch = next(loader)
+        assert batch["input_image"].shape == (5, 3, 16, 24, 3)
+        assert not batch["scene_index"].any()
+    assert not np.array_equal(batch["input_image"][0], batch["input_image"][1])
+    assert not any("depth" in name for name in batch)
+    assert batch["target_mask"].shape == (5, 2, 16, 24)
+
+
+@pytest.mark.parametrize("photographs", [(0,), tuple(range(12))])
+def test_masks_are_left_out_of_all_items_if_one_image_has_none(
+    tmp_path, capture_directory, rendered, photographs
+):
+    other = tmp_path / "photographs"
+    write_opencv_capture(
+        other, rendered["image"], rendered["world_from_camera"], rendered["intrinsics"]
+    )
+    for number in photographs:
+        path = other / "images" / f"{number:06d}.png"
+        Image.open(path).convert("RGB").save(path)
+    loader = make_loader(captures_config(capture_directory, other), 0, 4)
+    for _ in range(3):
+        assert not {"input_mask", "target_mask", "input_depth", "target_depth"} & set(next(loader))
+
+
+@pytest.mark.parametrize("selection", ["random", "kmeans", "range"])
+@pytest.mark.parametrize("include", [False, True])
+def test_held_out_views_are_targets_of_evaluation_only(selection, include):
+    poses = np.tile(np.eye(4), (40, 1, 1))
+    poses[:, 0, 3] = np.arange(40)
+    held_out = np.arange(40) % 8 == 0
+    settings = config(
+        view_selection=selection, targets_include_inputs=include, min_frame_range=18,
+        max_frame_range=25,
+    )  # fmt: skip
+    seen = {"train": [], "eval": []}
+    for seed in range(40):
+        for split, targets_seen in seen.items():
+            rng = np.random.default_rng(seed)
+            inputs, targets = draw_views(poses, rng, settings, held_out, split)
+            assert not held_out[inputs].any()
+            assert len(set(inputs)) == 3
+            assert len(set(targets)) == 2
+            targets_seen += list(targets)
+    assert not held_out[seen["train"]].any()
+    assert set(seen["eval"]) == {0, 8, 16, 24, 32}
+
+
+def test_captures_without_holdout_draw_from_all_frames(capture_directory):
+    settings = captures_config(capture_directory, holdout_every=0, num_threads=0)
+    batch = next(make_loader(settings, 0, 40))
+    held_out = open_source(settings)[0].read(np.array([0, 8])).image
+    for half in ("input", "target"):
+        drawn = {image.tobytes() for image in np.concatenate(batch[f"{half}_image"])}
+        assert {image.tobytes() for image in held_out} <= drawn
+
+
+def _between_views(poses):
+    return np.linalg.norm(poses[:, 0, :3, 3] - poses[:, 1, :3, 3], axis=-1)
+
+
+def test_evaluation_of_captures_takes_the_targets_there_are(capture_directory):
+    """Twelve frames: 0 and 8 are held out."""
+    settings = dataclasses.replace(captures_config(capture_directory), num_target_views=7)
+    (batch,) = evaluation_loader(settings, 16, 4)
+    assert batch["target_image"].shape == (1, 2, 16, 24, 3)
+    raw = read_capture(capture_directory).world_from_camera[[0, 8], :3, 3]
+    apart = _between_views(batch["target_world_from_camera"])[0] / batch["scene_scale"][0]
+    assert apart == pytest.approx(np.linalg.norm(raw[0] - raw[1]), rel=1e-5)
+    narrow = dataclasses.replace(settings, view_selection="range", min_frame_range=5)
+    with pytest.raises(InputError, match=r"data.holdout_every=8 leaves .* without a frame"):
+        evaluation_loader(narrow, 1)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3])
+def test_evaluation_visits_each_held_out_scene_once(tmp_path, batch_size):
+    settings = config(cache_directory=str(tmp_path), synthetic=dataclasses.replace(
+        SYNTHETIC, num_scenes=10))  # fmt: skip
+    batches = list(evaluation_loader(settings, 3, batch_size))
+    assert np.concatenate([batch["scene_index"] for batch in batches]).tolist() == [0, 1, 2]
+    held_out = dataclasses.replace(SYNTHETIC, split="eval", num_scenes=3)
+    first = SyntheticScenes(held_out, tmp_path)[0]
+    pictures = {image.tobytes() for image in first.read(np.arange(9)).image}
+    for half in ("input", "target"):
+        assert {image.tobytes() for image in batches[0][f"{half}_image"][0]} <= pictures
+    again = evaluation_loader(settings, 3, batch_size)
+    for one, two in zip(batches, again, strict=True):
+        assert_same(one, two)
+    with pytest.raises(InputError, match="num_scenes=0"):
+        evaluation_loader(settings, 0)

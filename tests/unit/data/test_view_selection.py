@@ -121,6 +121,30 @@ def test_evaluation_split_prefers_the_prescribed_list():
         evaluation_split(poses, 27)
 
 
+@pytest.mark.parametrize(
+    ("fold", "words"), [((1, 2, 2), r"\[2\] more than once"), ((1, 8, 16), r"\[8, 16\].*targets")]
+)
+def test_prescribed_lists_that_score_inputs_are_refused(fold, words):
+    poses = poses_on_sphere(30)
+    with pytest.raises(InputError, match=rf"fold_8_kmeans_3_input=.*{words}"):
+        evaluation_split(poses, 3, {3: fold})
+    evaluation_split(poses, 4, {3: fold})
+
+
+def test_frames_left_out_do_not_move_the_targets():
+    numbers = np.setdiff1d(np.arange(30), [3, 16])
+    poses = poses_on_sphere(30)[numbers]
+    inputs, targets = evaluation_split(poses, 5, frame_numbers=numbers)
+    np.testing.assert_array_equal(numbers[targets], [0, 8, 24])
+    assert not (numbers[inputs] % 8 == 0).any()
+    prescribed, _ = evaluation_split(poses, 2, {2: (3, 8)}, numbers)  # frames 4 and 9
+    np.testing.assert_array_equal(prescribed, [3, 8])
+    with pytest.raises(InputError, match=r"_input=\[4, 8\] lists the frames \[8\]"):
+        evaluation_split(poses, 2, {2: (3, 7)}, numbers)
+    with pytest.raises(InputError, match="none of its frames 0, 8"):
+        evaluation_split(poses[:3], 2, frame_numbers=np.array([1, 2, 3]))
+
+
 def test_frame_windows_reach_all_widths_and_places():
     rng = np.random.default_rng(0)
     windows = [frame_window(rng, 20, 3, 6) for _ in range(300)]
