@@ -19,7 +19,7 @@ import numpy as np
 
 from tttlrm_jax.commands.evaluate import packaged
 from tttlrm_jax.config import RunConfig
-from tttlrm_jax.data import make_loader
+from tttlrm_jax.data import evaluation_loader
 from tttlrm_jax.evaluation.baselines import mean_colour, nearest_input
 from tttlrm_jax.evaluation.metrics import psnr, ssim
 from tttlrm_jax.models import build_model, split_model
@@ -60,6 +60,13 @@ def pictures(batch: dict, predictors: dict) -> dict[str, np.ndarray]:
     return answers
 
 
+def standard_error(scores: np.ndarray) -> float | None:
+    """Of the mean of scores [scene]; None for one scene."""
+    if len(scores) < 2:
+        return None
+    return float(scores.std(ddof=1) / math.sqrt(len(scores)))
+
+
 def measure(checkpoint: str, num_scenes: int) -> dict:
     """Mean scores of the checkpoint and the baselines."""
     config, model = load_model(checkpoint)
@@ -73,10 +80,7 @@ def measure(checkpoint: str, num_scenes: int) -> dict:
             "untrained model": functools.partial(run, untrained),
         }
         scores: dict[str, list] = {}
-        loader = make_loader(
-            config.data, seed=0, batch_size=BATCH_SIZE, shuffle=False, num_epochs=1
-        )
-        for batch in loader:
+        for batch in evaluation_loader(config.data, num_scenes, BATCH_SIZE):
             for name, answer in pictures(batch, predictors).items():
                 target = batch["target_image"]
                 pair = np.stack([psnr(answer, target), ssim(answer, target)], axis=-1)
@@ -93,7 +97,7 @@ def measure(checkpoint: str, num_scenes: int) -> dict:
         "methods": {
             name: {
                 "psnr": float(values[:, 0].mean()),
-                "psnr_standard_error": float(values[:, 0].std(ddof=1) / math.sqrt(len(values))),
+                "psnr_standard_error": standard_error(values[:, 0]),
                 "ssim": float(values[:, 1].mean()),
             }
             for name, values in rows.items()
@@ -117,10 +121,9 @@ def main() -> None:
         f"{result['target_views']} target views, {width}x{height} pixels, {result['device']}\n"
     )
     for name, row in result["methods"].items():
-        print(
-            f"{name:<22}{row['psnr']:7.2f} +- {row['psnr_standard_error']:.2f} dB"
-            f"   SSIM {row['ssim']:.3f}"
-        )
+        error = row["psnr_standard_error"]
+        spread = "" if error is None else f" +- {error:.2f}"
+        print(f"{name:<22}{row['psnr']:7.2f}{spread} dB   SSIM {row['ssim']:.3f}")
 
 
 if __name__ == "__main__":
