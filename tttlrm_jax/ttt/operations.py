@@ -119,8 +119,9 @@ def run_operations(
     """Runs the operations in order; outputs of applying ones are concatenated in that order.
 
     Runs of persistent updates over adjacent chunks of one length are scanned, so that compile
-    time does not grow with their number.
+    time does not grow with their number. Raises InputError for an operation outside the sequence.
     """
+    _check_ranges(operations, query.shape[2])
     outputs = []
     for group in _scannable_groups(operations):
         if len(group) > 1:
@@ -138,6 +139,15 @@ def run_operations(
     if not outputs:
         return query[:, :, :0], state
     return jnp.concatenate(outputs, axis=2), state
+
+
+def _check_ranges(operations: tuple[Operation, ...], num_token: int) -> None:
+    for op in operations:
+        if not 0 <= op.start < op.end <= num_token:
+            raise InputError.of(
+                "operation tokens", f"[{op.start}, {op.end})",
+                f"is empty or leaves the sequence of {num_token}", "give a range inside it",
+            )  # fmt: skip
 
 
 def _scannable_groups(operations: tuple[Operation, ...]) -> list[list[Operation]]:

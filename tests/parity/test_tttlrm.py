@@ -1,0 +1,40 @@
+"""tttLRM and LVSM against their recordings: one file of every kind, in every precision.
+
+The command `python -m tttlrm_jax.parity` runs all files.
+"""
+
+import jax
+import pytest
+
+from tttlrm_jax.parity.suites import collect
+
+FILES = (
+    "newton_schulz.npz",
+    "fast_weight_update_fp64.npz",
+    "fast_weight_update_bf16.npz",
+    "lact_ttt_layer.npz",
+    "window_attention.npz",
+    "block.npz",
+    "model_sh3.npz",
+    "model_sh3_ar_fp32.npz",
+    "model_sh0_full_fp64.npz",
+    "model_virt_ar_fp64.npz",
+    "model_virt_full_bf16.npz",
+    "model_virt_ar_grads_fp64.npz",
+    "model_sh0_cotangents.npz",
+    "lvsm_forward.npz",
+    "lvsm_forward_grads.npz",
+    "losses.npz",
+    "perceptual_loss.npz",
+    "checkpoint_keys.json",
+    "manifest.json",
+)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_recorded(shared, name):
+    with jax.enable_x64(True):
+        (found,), _ = collect(shared / "goldens" / "tttlrm", name)
+        rows = list(found.check(found.path))
+    assert rows
+    assert not [row.line() for row in rows if not row.ok]
