@@ -2,7 +2,7 @@
 
 Protocol: scenes of the `eval` split (their seeds never occur in training), rendered at the
 model's own resolution; per scene the input and target views are drawn once with a fixed seed,
-as many as in training, targets never among the inputs. PSNR and SSIM are per image, clipped to
+as in training. PSNR and SSIM are per image, clipped to
 [0, 1], averaged over views and scenes; `+-` is the standard error over scenes. All rows come
 from one run on the same images.
 """
@@ -29,11 +29,10 @@ from tttlrm_jax.training.step import StaticParts, batch_from_arrays, predict
 BATCH_SIZE = 4
 
 
-def held_out(config: RunConfig, num_scenes: int, cache_directory: str) -> RunConfig:
-    """The run's configuration with held-out scenes in place of its own."""
-    synthetic = dataclasses.replace(config.data.synthetic, split="eval", num_scenes=num_scenes)
+def on_procedural_objects(config: RunConfig, cache_directory: str) -> RunConfig:
+    """The run's configuration with procedural objects in place of its own source."""
     data = dataclasses.replace(
-        config.data, source="synthetic", synthetic=synthetic, cache_directory=cache_directory
+        config.data, source="synthetic", cache_directory=cache_directory, render_workers=1
     )
     return dataclasses.replace(config, data=data)
 
@@ -73,7 +72,7 @@ def measure(checkpoint: str, num_scenes: int) -> dict:
     graph, params = split_model(model)
     _, untrained = split_model(build_model(config.model, seed=0))
     with tempfile.TemporaryDirectory() as cache:
-        config = held_out(config, num_scenes, cache)
+        config = on_procedural_objects(config, cache)
         run = jax.jit(functools.partial(predict, static=StaticParts(graph, config)))
         predictors = {
             "this model": functools.partial(run, params),

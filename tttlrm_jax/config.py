@@ -388,6 +388,11 @@ class RunConfig:
             f"does not divide data.num_input_views={self.data.num_input_views}", "use a divisor",
         )  # fmt: skip
         _require(
+            self.data.synthetic.split == "train", "data.synthetic.split",
+            self.data.synthetic.split, "is not what a run trains on",
+            "use train; evaluation draws from eval by itself",
+        )  # fmt: skip
+        _require(
             self.data.source != "captures" or self.loss.depth == 0, "loss.depth", self.loss.depth,
             "needs depth, which data.source=captures does not have", "set loss.depth to 0",
         )  # fmt: skip

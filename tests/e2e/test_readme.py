@@ -26,6 +26,7 @@ def test_every_named_file_exists():
 
 def test_commands_between_markers_are_complete():
     for marker, last in (("main", "eval.py"), ("tests", "pytest")):
-        (block,) = re.findall(rf"<!-- {marker} -->\n```bash\n(.*?)\n```\n<!-- end -->", README, re.S)
+        pattern = rf"<!-- {marker} -->\n```bash\n(.*?)\n```\n<!-- end -->"
+        (block,) = re.findall(pattern, README, re.DOTALL)
         assert block.startswith("python3 -m venv")
         assert block.endswith(last)

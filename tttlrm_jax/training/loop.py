@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from tttlrm_jax.config import RunConfig, config_to_dict
-from tttlrm_jax.data import make_loader
+from tttlrm_jax.data import evaluation_loader, make_loader
 from tttlrm_jax.errors import ConfigError, InputError
 from tttlrm_jax.models import build_model, split_model
 from tttlrm_jax.training.checkpoint import CONFIG_FILE, RunCheckpoints, read_config, write_config
@@ -91,7 +91,7 @@ def train(config: RunConfig, *, stop_at: int | None = None) -> RunResult:
     static, state = _fresh(config)
     vgg19 = load_vgg19(config.loss.vgg19_weights) if config.loss.perceptual else None
     loader = make_loader(config.data, config.train.seed, config.train.batch_size)
-    eval_batches = evaluation_batches(config)
+    eval_batches = list(evaluation_loader(config.data, config.train.eval_scenes))
     _write_directory(directory, config)
     with contextlib.ExitStack() as resources:
         checkpoints = RunCheckpoints(directory, config.train.keep_checkpoints)
@@ -237,19 +237,3 @@ def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
             yield from _flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
-
-
-def evaluation_batches(config: RunConfig) -> list[dict[str, np.ndarray]]:
-    """The same held-out scenes every time: other scene seeds where the source has a split."""
-    data = dataclasses.replace(
-        config.data,
-        synthetic=dataclasses.replace(
-            config.data.synthetic, split="eval", num_scenes=config.train.eval_scenes
-        ),
-    )
-    batch_size = min(config.train.batch_size, config.train.eval_scenes)
-    loader: grain.DatasetIterator = make_loader(
-        data, seed=0, batch_size=batch_size, shuffle=False, num_epochs=1
-    )
-    wanted = max(config.train.eval_scenes // batch_size, 1)
-    return [batch for batch, _ in zip(loader, range(wanted), strict=False)]
