@@ -15,6 +15,7 @@ import math
 import tempfile
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from tttlrm_jax.commands.evaluate import packaged
@@ -81,8 +82,8 @@ def measure(checkpoint: str, num_scenes: int) -> dict:
         scores: dict[str, list] = {}
         for batch in evaluation_loader(config.data, num_scenes, BATCH_SIZE):
             for name, answer in pictures(batch, predictors).items():
-                target = batch["target_image"]
-                pair = np.stack([psnr(answer, target), ssim(answer, target)], axis=-1)
+                images = jnp.asarray(answer), jnp.asarray(batch["target_image"])
+                pair = np.stack([psnr(*images), ssim(*images)], axis=-1)
                 scores.setdefault(name, []).append(pair.mean(axis=1))
     rows = {name: np.concatenate(parts) for name, parts in scores.items()}
     height, width = config.data.image_size
@@ -105,7 +106,7 @@ def measure(checkpoint: str, num_scenes: int) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Quality on held-out procedural objects.")
     parser.add_argument("--checkpoint", default=None, help="default: the weights in the package")
     parser.add_argument("--scenes", type=int, default=64)
     parser.add_argument("--json", action="store_true")

@@ -10,6 +10,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -52,11 +53,11 @@ def scene(height: int, width: int, count: int, views: int, opacity: float):
     direction = rng.normal(size=(count, 3))
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
     splats = Splats(
-        mean=direction * rng.uniform(size=(count, 1)) ** (1 / 3),
-        quaternion=rng.normal(size=(count, 4)),
-        scale=rng.uniform(0.01, 0.03, (count, 3)),
-        opacity=np.full(count, opacity),
-        features=rng.normal(size=(count, 4, 3), scale=0.3),
+        mean=jnp.asarray(direction * rng.uniform(size=(count, 1)) ** (1 / 3)),
+        quaternion=jnp.asarray(rng.normal(size=(count, 4))),
+        scale=jnp.asarray(rng.uniform(0.01, 0.03, (count, 3))),
+        opacity=jnp.full(count, opacity),
+        features=jnp.asarray(rng.normal(size=(count, 4, 3), scale=0.3)),
     )
     angle = 2 * np.pi * np.arange(views) / views
     zero, one = np.zeros(views), np.ones(views)
@@ -104,7 +105,7 @@ def _time(function: Callable, splats: Splats, repeats: int, views: int) -> dict[
         start = time.perf_counter()
         jax.block_until_ready(compiled(splats))
         seconds.append(time.perf_counter() - start)
-    memory = compiled.memory_analysis()
+    memory: Any = compiled.memory_analysis()
     return {
         "seconds_per_view": statistics.median(seconds) / views,
         "seconds_compile": compile_seconds,

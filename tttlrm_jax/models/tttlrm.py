@@ -71,8 +71,8 @@ class TTTLRM(nnx.Module):
             return self.decoder(tokens[:, num_input:], virtual)
         if virtual_indices is None:
             return self.decoder(tokens, inputs)
-        virtual = jax.tree.map(lambda x: _select(x, virtual_indices), inputs)
-        return self.decoder(_select(tokens, virtual_indices), virtual)
+        chosen: Views = jax.tree.map(lambda x: _select(x, virtual_indices), inputs)
+        return self.decoder(_select(tokens, virtual_indices), chosen)
 
 
 def _select(x, indices):

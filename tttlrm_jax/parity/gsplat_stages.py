@@ -6,6 +6,7 @@ float64, where only the storage and the summation order separate two correct pro
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -225,7 +226,7 @@ def _row_norms(array) -> np.ndarray:
     return np.sqrt(np.sum(flat * flat, axis=1))
 
 
-def per_row(path, quantity, actual, expected, tolerance, floor=0.0, row_axes=1) -> Row:
+def per_row(path, quantity, actual, expected, tolerance, floor: Any = 0.0, row_axes=1) -> Row:
     """Largest error of a row (over all but `row_axes` axes) relative to the row's own norm.
 
     `floor` [row] adds to the norm, as does a fraction of the largest norm: both for rows that are

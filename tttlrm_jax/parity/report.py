@@ -1,9 +1,9 @@
 """Rows of the parity report: one quantity of one recording against our value."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import SupportsFloat
 
 import numpy as np
 
@@ -31,13 +31,11 @@ class Row:
         )
 
 
-class FileCheck(Protocol):
-    """Runs one recording and yields a row for each recorded quantity."""
-
-    def __call__(self, path: Path) -> Iterator[Row]: ...
+# Runs one recording and yields a row for each recorded quantity.
+FileCheck = Callable[[Path], Iterator[Row]]
 
 
-def row(file: Path, quantity: str, error: float, tolerance: float, measure: str) -> Row:
+def row(file: Path, quantity: str, error: SupportsFloat, tolerance: float, measure: str) -> Row:
     """Judges one number; a NaN error fails."""
     error = float(error)
     ok = bool(error <= tolerance)

@@ -1,7 +1,7 @@
 """Which check a recording belongs to, by its file name and, where names collide, its content."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -21,7 +21,7 @@ TTT3R_KINDS: dict[str, None] = dict.fromkeys((
     "preprocess.npz", "published_config_procedural.npz", "rope2d.npz", "state_update.npz",
 ))  # fmt: skip
 
-SUITES: dict[str, dict[str, FileCheck] | dict[str, None]] = {
+SUITES: Mapping[str, Mapping[str, FileCheck | None]] = {
     "gsplat": gsplat.KINDS,
     "tttlrm": {**cameras.KINDS, **tttlrm.KINDS},
     "ttt3r": TTT3R_KINDS,

@@ -71,8 +71,10 @@ def _case(source: Recording, variant: Variant) -> tuple[LVSM, Views, Views]:
     tensors = source.under("param/")
     model = published_module(tensors, LVSM, model_config(tensors, source.meta, variant))
     inputs, targets = (
-        views_from(*(source[f"in/{kind}_{key}"] for key in ("image", "c2w", "fxfycxcy")),
-                   variant.dtype)
+        views_from(
+            source[f"in/{kind}_image"], source[f"in/{kind}_c2w"], source[f"in/{kind}_fxfycxcy"],
+            variant.dtype,
+        )
         for kind in ("input", "target")
     )  # fmt: skip
     return model, inputs, targets

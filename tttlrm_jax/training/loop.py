@@ -89,7 +89,7 @@ def train(config: RunConfig, *, stop_at: int | None = None) -> RunResult:
     directory = Path(config.train.directory) / config.name
     changes = _changes_since(directory, config)
     static, state = _fresh(config)
-    vgg19 = load_vgg19(config.loss.vgg19_weights) if config.loss.perceptual else None
+    vgg19 = load_vgg19(config.loss.vgg19_weights) if config.loss.vgg19_weights else None
     loader = make_loader(config.data, config.train.seed, config.train.batch_size)
     eval_batches = list(evaluation_loader(config.data, config.train.eval_scenes))
     _write_directory(directory, config)
@@ -168,7 +168,7 @@ class _Run:
         step, metrics = pending
         values = {name: float(value) for name, value in metrics.items()}
         schedule = lr_schedule(self.config.optimizer, self.config.train.num_steps)
-        values["lr"] = float(schedule(step - 1 - int(values["num_skipped"])))
+        values["lr"] = float(np.asarray(schedule(step - 1 - int(values["num_skipped"]))))
         self.log.write("train", step, values)
 
     def _evaluate(self, step: int, params, eval_function) -> float:

@@ -122,8 +122,9 @@ def vgg19_from_tensors(tensors: dict[str, np.ndarray]) -> tuple[Convolution, ...
         ]
         wrong += bad
         if not bad:
-            kernel = np.transpose(found["weight"], (2, 3, 1, 0))
-            convolutions.append(Convolution(jnp.asarray(kernel), jnp.asarray(found["bias"])))
+            kernel = np.transpose(tensors[f"conv{number}.weight"], (2, 3, 1, 0))
+            bias = tensors[f"conv{number}.bias"]
+            convolutions.append(Convolution(jnp.asarray(kernel), jnp.asarray(bias)))
     if wrong:
         raise InputError(f"VGG-19 weights missing or misshapen: {', '.join(wrong)}")
     return tuple(convolutions)

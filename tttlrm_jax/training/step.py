@@ -130,8 +130,9 @@ def batch_loss(
         target_mask = _required(batch.target_mask, "mask", "foreground masks")
         terms["mask"] = mean_squared_error(rendering.alpha, target_mask)
     if weights.perceptual:
+        assert vgg19 is not None, "the loop loads the weights the configuration names"
         terms["perceptual"] = perceptual_loss(vgg19, rendering.rgb, batch.targets.image)
-    loss = sum(getattr(weights, name) * value for name, value in terms.items())
+    loss = jnp.sum(jnp.stack([getattr(weights, name) * term for name, term in terms.items()]))
     metrics = dict(
         terms,
         loss=loss,

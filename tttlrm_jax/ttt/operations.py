@@ -131,8 +131,8 @@ def run_operations(
         tokens = slice(op.start, op.end)
         current = state
         if op.update:
-            chunk = jax.tree.map(lambda x, t=tokens: x[:, :, t], (key, value, rates))
-            current = update_state(state, *chunk, rule, dtype, persist=op.persist)
+            k, v, r = jax.tree.map(lambda x, t=tokens: x[:, :, t], (key, value, rates))
+            current = update_state(state, k, v, r, rule, dtype, persist=op.persist)
             state = current if op.persist else state.replace(rule_state=current.rule_state)
         if op.apply:
             outputs.append(apply_fast_mlp(current.weights, query[:, :, tokens], dtype))
@@ -176,7 +176,8 @@ def _scan_updates(state, key, value, rates, group, rule, dtype) -> LayerState:
         return jnp.moveaxis(x, 2, 0)
 
     def body(state, chunk):
-        return update_state(state, *chunk, rule, dtype), None
+        k, v, r = chunk
+        return update_state(state, k, v, r, rule, dtype), None
 
     state, _ = jax.lax.scan(body, state, jax.tree.map(by_chunk, (key, value, rates)))
     return state
