@@ -11,7 +11,8 @@ from jaxtyping import Array, Float, Int, UInt
 
 def argsort_float32(key: Float[Array, " element"]) -> Int[Array, " element"]:
     """Stable ascending order of float32 keys (no NaN); equal keys, and 0 and -0, keep theirs."""
-    bits = lax.bitcast_convert_type(key + jnp.float32(0), jnp.uint32)
+    unsigned_zero = jnp.where(key == 0, jnp.float32(0), key)
+    bits = lax.bitcast_convert_type(unsigned_zero, jnp.uint32)
     negative = bits >> 31 == 1
     return argsort_uint32(jnp.where(negative, ~bits, bits | jnp.uint32(2**31)), num_bits=32)
 

@@ -1,0 +1,131 @@
+"""`render` at its edge: one Gaussian by hand, views, capacities, errors."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tttlrm_jax.errors import InputError
+from tttlrm_jax.rasterize import (
+    default_capacity,
+    expected_depth,
+    fit_capacity,
+    render,
+    render_eager,
+    render_views,
+)
+from tttlrm_jax.types import Cameras, Splats
+
+
+def one_gaussian(features) -> Splats:
+    return Splats(
+        mean=jnp.asarray([[0.0, 0.0, 2.0]]),
+        quaternion=jnp.asarray([[1.0, 0, 0, 0]]),
+        scale=jnp.full((1, 3), 0.2),
+        opacity=jnp.asarray([0.8]),
+        features=jnp.asarray(features, jnp.float32),
+    )
+
+
+def camera(height=11, width=20) -> Cameras:
+    intrinsics = jnp.asarray([20.0, 20.0, width / 2, height / 2])
+    return Cameras(jnp.eye(4), intrinsics, height, width)
+
+
+def test_one_gaussian():
+    """Deviation 20 * 0.2 / 2 = 2 px; alpha = 0.8 exp(-d^2 / 2 / 4.3), cut at 1/255."""
+    image = render(one_gaussian([[1.0, -3.0]]), camera(), background=jnp.asarray([0.5, 0.25]))
+    y, x = np.mgrid[:11, :20] + 0.5
+    alpha = 0.8 * np.exp(-((x - 10) ** 2 + (y - 5.5) ** 2) / (2 * 4.3))
+    alpha[alpha < 1 / 255] = 0
+    assert 0 < np.sum(alpha == 0) < alpha.size
+    np.testing.assert_allclose(image.alpha, alpha, atol=1e-6)
+    np.testing.assert_allclose(image.rgb[..., 0], alpha + (1 - alpha) * 0.5, atol=1e-6)
+    np.testing.assert_allclose(image.rgb[..., 1], -3 * alpha + (1 - alpha) * 0.25, atol=1e-6)
+    np.testing.assert_allclose(image.depth, 2 * alpha, atol=1e-6)
+    np.testing.assert_allclose(expected_depth(image), np.where(alpha > 0, 2, 0), atol=1e-5)
+
+
+def test_harmonics_are_offset_and_clamped():
+    image = render(one_gaussian([[[1.0, 0.0, -9.0]]]), camera())
+    colour = np.asarray([0.28209479 + 0.5, 0.5, 0.0])
+    np.testing.assert_allclose(image.rgb[5, 9], colour * image.alpha[5, 9], rtol=1e-5)
+
+
+def test_harmonics_look_from_the_camera():
+    """The third coefficient grows with z of the direction: seen from behind it changes sign."""
+    splats = one_gaussian([[[0.0] * 3, [0.0] * 3, [0.5] * 3, [0.0] * 3]])
+    turned = camera()
+    turned = turned.__class__(
+        jnp.diag(jnp.asarray([-1.0, 1.0, -1.0, 1.0])).at[2, 3].set(4.0), turned.intrinsics, 11, 20
+    )
+    front, back = render(splats, camera()), render(splats, turned)
+    np.testing.assert_allclose(front.alpha, back.alpha, atol=1e-6)
+    shift = 0.5 * np.sqrt(3 / (4 * np.pi))
+    alpha = front.alpha[5, 9]
+    np.testing.assert_allclose(front.rgb[5, 9], alpha * (0.5 + shift), rtol=1e-4)
+    np.testing.assert_allclose(back.rgb[5, 9], alpha * (0.5 - shift), rtol=1e-4)
+
+
+def cloud(count: int) -> Splats:
+    rng = np.random.default_rng(0)
+    arrays = (
+        rng.normal(size=(count, 3), loc=[0, 0, 3], scale=0.5),
+        rng.normal(size=(count, 4)),
+        rng.uniform(0.05, 0.3, (count, 3)),
+        rng.uniform(size=count),
+        rng.uniform(size=(count, 3)),
+    )
+    return Splats(*(jnp.asarray(x, jnp.float32) for x in arrays))
+
+
+def test_views_equal_single_renderings():
+    poses = np.tile(np.eye(4, dtype=np.float32), (3, 1, 1))
+    poses[:, 0, 3] = [-0.3, 0.0, 0.4]
+    one = camera(13, 18)
+    views = Cameras(jnp.asarray(poses), jnp.tile(one.intrinsics, (3, 1)), 13, 18)
+    together = jax.jit(lambda s, c: render_views(s, c, background=jnp.ones(3)))(cloud(30), views)
+    assert together.rgb.shape == (3, 13, 18, 3)
+    for i in range(3):
+        alone = render(cloud(30), views[i], background=jnp.ones(3))
+        np.testing.assert_allclose(together.rgb[i], alone.rgb, atol=1e-6)
+        np.testing.assert_allclose(together.depth[i], alone.depth, atol=1e-5)
+    eager = render_eager(cloud(30), views, background=jnp.ones(3))
+    np.testing.assert_allclose(eager.rgb, together.rgb, atol=1e-6)
+
+
+def test_eager_rendering_outgrows_the_default():
+    """Gaussians that cover a large image need more slots than the default has."""
+    splats = cloud(300).replace(scale=jnp.full((300, 3), 3.0), opacity=jnp.full(300, 0.05))
+    wide = camera(96, 80)
+    short = render(splats, wide)
+    assert short.num_dropped > 0
+    complete = render_eager(splats, wide)
+    assert complete.num_dropped == 0
+    capacity = fit_capacity(splats, wide)
+    assert capacity == 2 ** int(np.log2(capacity))
+    needed = int(short.num_dropped) + default_capacity(300, 96, 80)
+    assert needed <= capacity < 2 * needed
+
+
+def test_default_capacity_never_exceeds_everything_everywhere():
+    assert default_capacity(5, 8, 16) == 10
+    assert default_capacity(0, 8, 8) == 1
+    assert default_capacity(16384, 64, 64) == 8 * 16384
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"splats": cloud(3).replace(features=jnp.zeros((3, 5, 3)))}, "coefficients=5"),
+        ({"splats": cloud(3).replace(features=jnp.zeros((3, 4, 2)))}, "splats.features.shape"),
+        ({"background": jnp.zeros(4)}, "background.shape"),
+        ({"capacity": 0}, "capacity=0 is below 1"),
+        ({"cameras": Cameras(jnp.eye(4), jnp.ones(4), 0, 5)}, "height=0 is below 1"),
+        ({"cameras": Cameras(jnp.eye(4)[None], jnp.ones((1, 4)), 4, 5)}, "use render_views"),
+    ],
+)
+def test_bad_input_says_what_to_do(change, message):
+    arguments = {"splats": cloud(3), "cameras": camera(), **change}
+    with pytest.raises(InputError, match=message):
+        render(**arguments)
