@@ -39,16 +39,19 @@ CONFIG = RunConfig(
         synthetic=SyntheticConfig(num_scenes=8192, num_views=12, height=64, width=64),
         num_input_views=4,
         num_target_views=2,
+        view_selection="kmeans",  # as in evaluation
         pose_normalisation="focus",
     ),
-    loss=LossConfig(mse=1.0, opacity=0.002, depth=0.5, mask=0.2, depth_alignment="metric"),
-    optimizer=OptimizerConfig(peak_lr=8e-4, warmup_steps=300, guard_from_step=200),
+    loss=LossConfig(mse=1.0, opacity=0.002, depth=5.0, mask=0.2, depth_alignment="metric"),
+    optimizer=OptimizerConfig(
+        peak_lr=8e-4, warmup_steps=150, clip_norm=4.0, skip_norm=20.0, guard_from_step=100
+    ),
     train=TrainConfig(
-        num_steps=6000,
+        num_steps=2600,
         batch_size=4,
         log_every=20,
-        eval_every=500,
+        eval_every=200,
         eval_scenes=16,
-        checkpoint_every=250,
+        checkpoint_every=200,
     ),
 )

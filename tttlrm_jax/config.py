@@ -334,6 +334,7 @@ class TrainConfig:
     num_steps: int = 80_000
     batch_size: int = 8
     seed: int = 0
+    init_from: str | None = None  # run or model directory whose parameters the run starts from
     plan: Plan = "full"
     chunk_views: int = 1  # views per update of the sequential plan
     keep_ratio: float = 1.0  # of Gaussians kept by opacity before rendering; 1 switches pruning off

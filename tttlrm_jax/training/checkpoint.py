@@ -151,10 +151,18 @@ def load_model(path: Path | str) -> tuple[RunConfig, nnx.Module]:
     Parameters come out in the dtype the configuration names. Raises InputError if there is no
     checkpoint, if it does not fit the configuration beside it, or if it is damaged.
     """
-    path = Path(path)
-    config = read_config(path)
-    params_path = _params_path(path)
+    config = read_config(Path(path))
     graph, expected = split_model(abstract_model(config.model))
+    return config, merge_model(graph, load_parameters(path, expected))
+
+
+def load_parameters(path: Path | str, expected: Any) -> Any:
+    """Parameters of a run's newest checkpoint or of a model directory, like `expected`.
+
+    Shapes and dtypes follow `expected` (arrays or their descriptions); raises InputError as
+    `load_model` does.
+    """
+    params_path = _params_path(Path(path))
     logging.getLogger("absl").setLevel(logging.ERROR)
     with ocp.StandardCheckpointer() as checkpointer:
         with _reading(params_path):
@@ -166,8 +174,7 @@ def load_model(path: Path | str) -> tuple[RunConfig, nnx.Module]:
             lambda e: jax.ShapeDtypeStruct(e.shape, e.dtype, sharding=_one_device()), expected
         )
         with _reading(params_path):
-            params = checkpointer.restore(params_path.absolute(), target)
-    return config, merge_model(graph, params)
+            return checkpointer.restore(params_path.absolute(), target)
 
 
 def _one_device():

@@ -18,7 +18,13 @@ from tttlrm_jax.config import RunConfig, config_to_dict
 from tttlrm_jax.data import evaluation_loader, make_loader
 from tttlrm_jax.errors import ConfigError, InputError
 from tttlrm_jax.models import build_model, split_model
-from tttlrm_jax.training.checkpoint import CONFIG_FILE, RunCheckpoints, read_config, write_config
+from tttlrm_jax.training.checkpoint import (
+    CONFIG_FILE,
+    RunCheckpoints,
+    load_parameters,
+    read_config,
+    write_config,
+)
 from tttlrm_jax.training.logs import RunLog
 from tttlrm_jax.training.optimizer import lr_schedule
 from tttlrm_jax.training.perceptual import load_vgg19
@@ -191,6 +197,8 @@ def _fresh(config: RunConfig) -> tuple[StaticParts, TrainState]:
             f"model.kind={config.model.kind} cannot be trained by train.py yet; use tttlrm"
         )
     graph, params = split_model(build_model(config.model, config.train.seed))
+    if config.train.init_from is not None:
+        params = load_parameters(config.train.init_from, params)
     return StaticParts(graph, config), init_train_state(params, config)
 
 
