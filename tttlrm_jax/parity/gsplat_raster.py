@@ -1,7 +1,7 @@
 """Recordings of whole renderings: images, counts and every gradient, for every backend."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,22 +51,25 @@ class _Case:
     normalised_depth: bool = False
 
 
-def check_raster(path: Path) -> Iterator[Row]:
-    """Every quantity of a `raster_*.npz` or of `garden.npz`."""
+ALL = tuple((name, backend) for name in DTYPES for backend in BACKENDS)
+
+
+def check_raster(path: Path, combinations: Sequence[tuple[str, str]] = ALL) -> Iterator[Row]:
+    """Every quantity of a `raster_*.npz` or of `garden.npz`, in (precision, backend) pairs."""
     recording = dict(np.load(path))
     single = "render" in recording  # one background, results stored in float32
     stored = FLOAT32_STORED if single else 0.0
-    for name, dtype in DTYPES.items():
-        for backend in BACKENDS:
-            renderers = {}
-            for case in _cases(recording):
-                if case.max_alpha not in renderers:
-                    config = raster_config(recording, case.max_alpha, backend)
-                    renderers[case.max_alpha] = _Renderer(recording, dtype, config)
-                label = f"{name}/{backend}/"
-                renderer = renderers[case.max_alpha]
-                yield from _case_rows(path, label, name, recording, case, renderer, stored)
-        yield from _stage_rows(path, name, recording, dtype)
+    for name, backend in combinations:
+        renderers = {}
+        for case in _cases(recording):
+            if case.max_alpha not in renderers:
+                config = raster_config(recording, case.max_alpha, backend)
+                renderers[case.max_alpha] = _Renderer(recording, DTYPES[name], config)
+            label = f"{name}/{backend}/"
+            renderer = renderers[case.max_alpha]
+            yield from _case_rows(path, label, name, recording, case, renderer, stored)
+        if backend == "reference":
+            yield from _stage_rows(path, name, recording, DTYPES[name])
 
 
 def _cases(recording) -> Iterator[_Case]:

@@ -1,0 +1,246 @@
+"""Every raster backend keeps the promises of `render`, and agrees with the reference."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tttlrm_jax.config import RasterConfig
+from tttlrm_jax.rasterize import BACKENDS, fit_capacity, render, render_views
+from tttlrm_jax.types import Cameras, Splats
+
+FLOAT64 = 1e-9  # relative; only the order of sums differs
+FLOAT32 = 2e-4  # as the recordings' page suggests for gradients
+GSPLAT = RasterConfig()
+FAST_BACKENDS = sorted(set(BACKENDS) - {"reference"})
+SMALL = 512  # slots: more than any scene below needs
+
+
+@dataclasses.dataclass(frozen=True)
+class Scene:
+    """A seeded cloud in front of, beside and behind a slightly turned camera."""
+
+    height: int
+    width: int
+    count: int
+    features: tuple[int, ...]
+    scale: tuple[float, float] = (0.02, 0.2)
+    opacity: tuple[float, float] = (0.0, 1.0)
+    config: RasterConfig = GSPLAT
+    capacity: int = 4096
+
+    def build(self, dtype, seed: int = 0) -> tuple[Splats, Cameras, jax.Array]:
+        rng = np.random.default_rng(seed)
+        splats = Splats(
+            mean=rng.normal(size=(self.count, 3), loc=[0, 0, 2.5]),
+            quaternion=rng.normal(size=(self.count, 4)),
+            scale=np.exp(rng.uniform(*np.log(self.scale), (self.count, 3))),
+            opacity=rng.uniform(*self.opacity, self.count),
+            features=rng.normal(size=(self.count, *self.features)),
+        )
+        pose = np.eye(4)
+        pose[:3, :3] = np.linalg.qr(np.eye(3) + 0.1 * rng.normal(size=(3, 3)))[0]
+        pose[:3, :3] *= np.sign(np.diag(pose[:3, :3]))
+        pose[:3, 3] = rng.normal(size=3) * 0.1
+        focal = 0.9 * max(self.height, self.width)
+        intrinsics = np.array([focal, 1.1 * focal, 0.45 * self.width, 0.6 * self.height])
+        cast = functools.partial(jnp.asarray, dtype=dtype)
+        cameras = Cameras(cast(pose), cast(intrinsics), self.height, self.width)
+        return jax.tree.map(cast, splats), cameras, cast(rng.uniform(size=self.features[-1:]))
+
+
+SCENES = {
+    "harmonics": Scene(37, 29, 70, (9, 3)),
+    "features, one row": Scene(1, 43, 50, (5,)),
+    "opaque stack": Scene(18, 21, 160, (1, 3), (0.5, 2.0), (0.9, 1.0)),
+    "long lists": Scene(11, 9, 300, (1,), (0.3, 1.0), (0.01, 0.05)),
+    "antialiased": Scene(24, 33, 60, (4, 3), (0.001, 0.1), config=RasterConfig(antialiased=True)),
+}
+
+
+def value_and_gradients(scene: Scene, backend: str, dtype):
+    """(rendering, gradients of a random projection of it, by argument)."""
+    splats, cameras, background = scene.build(dtype)
+    config = dataclasses.replace(scene.config, backend=backend)
+
+    @jax.jit
+    def run(splats, pose, intrinsics, background, bars):
+        def loss(*arguments):
+            splats, pose, intrinsics, background = arguments
+            one = Cameras(pose, intrinsics, scene.height, scene.width)
+            image = render(
+                splats, one, background=background, config=config, capacity=scene.capacity
+            )
+            parts = (image.rgb, image.depth, image.alpha)
+            return sum(jnp.sum(p * b) for p, b in zip(parts, bars, strict=True)), image
+
+        return jax.grad(loss, argnums=(0, 1, 2, 3), has_aux=True)(
+            splats, pose, intrinsics, background
+        )
+
+    rng = np.random.default_rng(1)
+    size = (scene.height, scene.width)
+    shapes = ((*size, scene.features[-1]), size, size)
+    bars = tuple(jnp.asarray(rng.normal(size=shape), dtype) for shape in shapes)
+    grads, image = run(splats, cameras.world_from_camera, cameras.intrinsics, background, bars)
+    return image, grads
+
+
+def assert_close(actual, expected, tolerance):
+    for path, wanted in jax.tree_util.tree_leaves_with_path(expected):
+        got = dict(jax.tree_util.tree_leaves_with_path(actual))[path]
+        scale = np.abs(wanted).max(initial=0)
+        np.testing.assert_allclose(
+            got, wanted, rtol=0, atol=tolerance * max(scale, 1e-3), err_msg=str(path)
+        )
+
+
+@pytest.mark.parametrize("name", SCENES)
+@pytest.mark.parametrize("backend", FAST_BACKENDS)
+def test_equals_reference(backend, name):
+    with jax.enable_x64(True):
+        expected = value_and_gradients(SCENES[name], "reference", jnp.float64)
+        actual = value_and_gradients(SCENES[name], backend, jnp.float64)
+    assert actual[0].rgb.dtype == np.float64
+    assert actual[0].num_dropped == 0
+    for leaf in jax.tree.leaves(expected[1]):
+        assert np.abs(leaf).max() > 0
+    assert_close(actual, expected, FLOAT64)
+
+
+@pytest.mark.parametrize("backend", FAST_BACKENDS)
+def test_equals_reference_in_float32(backend):
+    scene = SCENES["harmonics"]
+    expected = value_and_gradients(scene, "reference", jnp.float32)
+    actual = value_and_gradients(scene, backend, jnp.float32)
+    assert_close(actual, expected, FLOAT32)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_scenes_and_views_are_independent(backend):
+    """vmap over scenes of render_views equals one scene and one view at a time."""
+    scene = Scene(13, 18, 20, (1, 3), config=RasterConfig(backend=backend), capacity=SMALL)
+    parts = [scene.build(jnp.float32, seed) for seed in range(4)]
+    splats = jax.tree.map(lambda *x: jnp.stack(x), *(part[0] for part in parts[:2]))
+    stacked = jax.tree.map(lambda *x: jnp.stack(x), *(part[1] for part in parts))
+    cameras = jax.tree.map(lambda x: x.reshape(2, 2, *x.shape[1:]), stacked)
+    white = jnp.ones(3)
+
+    def loss(splats, cameras, renderer):
+        image = renderer(splats, cameras, background=white, config=scene.config, capacity=SMALL)
+        return jnp.sum(image.rgb**2) + jnp.sum(image.depth * image.alpha)
+
+    batched = jax.jit(jax.vmap(jax.value_and_grad(functools.partial(loss, renderer=render_views))))
+    values, grads = batched(splats, cameras)
+    single = jax.jit(jax.value_and_grad(functools.partial(loss, renderer=render)))
+    for i in range(2):
+        scene_splats = take(splats, i)
+        results = [single(scene_splats, cameras[i, j]) for j in range(2)]
+        expected = jax.tree.map(lambda a, b: a + b, *results)
+        assert_close((values[i], take(grads, i)), expected, 1e-5)
+
+
+def take(tree, index):
+    return jax.tree.map(lambda x: x[index], tree)
+
+
+@pytest.mark.parametrize("backend", FAST_BACKENDS)
+def test_overflow_is_counted_and_spares_the_near(backend):
+    """Of one Gaussian per tile and depth, the capacity keeps the nearest and counts the rest."""
+    count = 40
+    splats = Splats(
+        mean=jnp.stack([jnp.zeros(count), jnp.zeros(count), jnp.linspace(9.0, 1.0, count)], axis=1),
+        quaternion=jnp.ones((count, 4)),
+        scale=jnp.full((count, 3), 1e-3),
+        opacity=jnp.full(count, 0.1),
+        features=jnp.arange(count, dtype=jnp.float32)[:, None],
+    )
+    cameras = Cameras(jnp.eye(4), jnp.asarray([8.0, 8.0, 4.0, 4.0]), 8, 8)
+    config = RasterConfig(backend=backend)
+    complete = render(splats, cameras, config=config, capacity=count)
+    partial = render(splats, cameras, config=config, capacity=25)
+    near = render(jax.tree.map(lambda x: x[-25:], splats), cameras, config=config, capacity=25)
+    assert complete.num_dropped == 0
+    assert partial.num_dropped == count - 25
+    np.testing.assert_allclose(partial.rgb, near.rgb, rtol=1e-6)
+    assert np.abs(partial.rgb - complete.rgb).max() > 0.01
+    assert fit_capacity(splats, cameras, config=config) >= count
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_non_finite_gaussians_are_absent(backend):
+    scene = Scene(14, 17, 12, (1, 3), config=RasterConfig(backend=backend), capacity=SMALL)
+    splats, cameras, background = scene.build(jnp.float32)
+    broken = Splats(
+        mean=splats.mean.at[0, 1].set(jnp.nan),
+        quaternion=splats.quaternion.at[1, 0].set(jnp.inf),
+        scale=splats.scale.at[2, 2].set(jnp.nan),
+        opacity=splats.opacity.at[3].set(jnp.nan),
+        features=splats.features.at[4, 0, 0].set(-jnp.inf),
+    )
+
+    @jax.jit
+    def loss(splats, pose, intrinsics):
+        one = Cameras(pose, intrinsics, scene.height, scene.width)
+        image = render(splats, one, background=background, config=scene.config, capacity=SMALL)
+        return jnp.sum(image.rgb**2) + jnp.sum(image.depth)
+
+    differentiate = jax.value_and_grad(loss, argnums=(0, 1, 2))
+    pose, intrinsics = cameras.world_from_camera, cameras.intrinsics
+    value, grads = differentiate(broken, pose, intrinsics)
+    wanted, wanted_grads = differentiate(jax.tree.map(lambda x: x[5:], splats), pose, intrinsics)
+    np.testing.assert_allclose(value, wanted, rtol=1e-6)
+    for leaf, wanted_leaf in zip(
+        jax.tree.leaves(grads[0]), jax.tree.leaves(wanted_grads[0]), strict=True
+    ):
+        assert np.all(leaf[:5] == 0)
+        np.testing.assert_allclose(leaf[5:], wanted_leaf, rtol=1e-4, atol=1e-5)
+    assert_close(grads[1:], wanted_grads[1:], 1e-5)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("count", [0, 3])
+def test_nothing_to_see_is_background(backend, count):
+    """No Gaussian at all, or all of them behind the camera, at or on its plane."""
+    splats = Splats(
+        mean=jnp.asarray([[0.0, 0, 0], [0, 0, -1], [1, 0, 0]])[:count],
+        quaternion=jnp.ones((count, 4)),
+        scale=jnp.ones((count, 3)),
+        opacity=jnp.ones(count),
+        features=jnp.ones((count, 4, 3)),
+    )
+    cameras = Cameras(jnp.eye(4), jnp.asarray([5.0, 5.0, 2.0, 1.0]), 1, 1)
+    background = jnp.asarray([0.1, 0.2, 0.3])
+    config = RasterConfig(backend=backend)
+
+    def loss(splats, background):
+        image = render(splats, cameras, background=background, config=config)
+        return jnp.sum(image.rgb), image
+
+    (_, image), grads = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(splats, background)
+    np.testing.assert_array_equal(image.rgb[0, 0], background)
+    np.testing.assert_array_equal(image.alpha, 0)
+    assert all(np.all(leaf == 0) for leaf in jax.tree.leaves(grads[0]))
+    np.testing.assert_array_equal(grads[1], 1)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_second_opaque_layer_stops_the_pixel(backend):
+    """(1 - max_alpha)^2 lies below min_transmittance in float32 and must do so in float64."""
+    for dtype in (np.float32, np.float64):
+        with jax.enable_x64(dtype == np.float64):
+            cast = functools.partial(jnp.asarray, dtype=dtype)
+            splats = Splats(
+                mean=cast([[0.0, 0, 1], [0, 0, 2]]),
+                quaternion=cast(np.ones((2, 4))),
+                scale=cast(np.full((2, 3), 10.0)),
+                opacity=cast(np.ones(2)),
+                features=cast([[1.0], [100.0]]),
+            )
+            cameras = Cameras(cast(np.eye(4)), cast([9.0, 9, 4, 4]), 8, 8)
+            image = render(splats, cameras, config=RasterConfig(backend=backend))
+        np.testing.assert_allclose(image.alpha, np.float64(np.float32(0.99)), rtol=1e-7)
+        np.testing.assert_allclose(image.rgb[..., 0], image.alpha, rtol=1e-7)
