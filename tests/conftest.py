@@ -7,6 +7,8 @@ import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TTTLRM_TYPECHECK", "1")
+if "XLA_FLAGS" not in os.environ:  # the suite spends its time compiling, not computing
+    os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # commands started by tests compile once
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="tttlrm-jax-compiled-")
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
