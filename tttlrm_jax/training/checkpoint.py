@@ -37,7 +37,11 @@ class RunCheckpoints:
         self._manager = ocp.CheckpointManager(
             (run_directory / CHECKPOINTS).absolute(),
             options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True),
-            item_names=(PARAMS, "train", "data"),
+            item_handlers={
+                PARAMS: ocp.StandardCheckpointHandler(),
+                "train": ocp.StandardCheckpointHandler(),
+                "data": ocp.JsonCheckpointHandler(),
+            },
         )
 
     def latest_step(self) -> int | None:
@@ -63,9 +67,9 @@ class RunCheckpoints:
 
         Raises InputError if the checkpoint holds another model or is damaged.
         """
-        with _reading(Path(self._manager.directory) / str(step)):
-            saved = self._manager.item_metadata(step)[PARAMS]
-            _check_same_shapes(saved.tree if hasattr(saved, "tree") else saved, like.params)
+        directory = Path(self._manager.directory) / str(step)
+        _check_same_shapes(_saved_shapes(directory / PARAMS), like.params)
+        with _reading(directory):
             restored = self._manager.restore(
                 step,
                 args=ocp.args.Composite(
@@ -164,17 +168,20 @@ def load_parameters(path: Path | str, expected: Any) -> Any:
     """
     params_path = _params_path(Path(path))
     logging.getLogger("absl").setLevel(logging.ERROR)
-    with ocp.StandardCheckpointer() as checkpointer:
-        with _reading(params_path):
-            metadata = checkpointer.metadata(params_path.absolute())
-            saved = metadata.item_metadata if hasattr(metadata, "item_metadata") else metadata
-            saved = saved.tree if hasattr(saved, "tree") else saved
-        _check_same_shapes(saved, expected)
-        target = jax.tree.map(
-            lambda e: jax.ShapeDtypeStruct(e.shape, e.dtype, sharding=_one_device()), expected
-        )
-        with _reading(params_path):
-            return checkpointer.restore(params_path.absolute(), target)
+    _check_same_shapes(_saved_shapes(params_path), expected)
+    target = jax.tree.map(
+        lambda e: jax.ShapeDtypeStruct(e.shape, e.dtype, sharding=_one_device()), expected
+    )
+    with _reading(params_path), ocp.StandardCheckpointer() as checkpointer:
+        return checkpointer.restore(params_path.absolute(), target)
+
+
+def _saved_shapes(params_path: Path) -> Any:
+    """The tree of a saved item, with metadata of shape and dtype for leaves."""
+    with _reading(params_path), ocp.StandardCheckpointer() as checkpointer:
+        metadata = checkpointer.metadata(params_path.absolute())
+        saved = metadata.item_metadata if hasattr(metadata, "item_metadata") else metadata
+        return saved.tree if hasattr(saved, "tree") else saved
 
 
 def _one_device():
