@@ -1,5 +1,6 @@
 """Splats and cameras in, images out: projection, colours, compositing, background."""
 
+import functools
 from collections.abc import Callable
 
 import flax.struct
@@ -10,6 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from tttlrm_jax.config import RasterConfig
 from tttlrm_jax.errors import InputError
+from tttlrm_jax.geometry.cameras import rigid_inverse
 from tttlrm_jax.geometry.spherical_harmonics import basis_components, sh_degree
 from tttlrm_jax.rasterize import reference, tiled
 from tttlrm_jax.rasterize.columns import split_columns
@@ -81,7 +83,7 @@ def render(
             "cameras.world_from_camera.shape", cameras.world_from_camera.shape,
             "is not one camera (4, 4)", "use render_views for a view axis, vmap for scenes",
         )  # fmt: skip
-    camera_from_world = _rigid_inverse(cameras.world_from_camera)
+    camera_from_world = rigid_inverse(cameras.world_from_camera)
     return render_from_matrix(
         splats, camera_from_world, cameras.intrinsics, cameras.height, cameras.width,
         background=background, config=config, capacity=capacity,
@@ -99,7 +101,8 @@ def render_views(
     """Renders cameras with one leading axis, one after another: one view's workspace is live."""
 
     def one_view(camera):
-        one = Cameras(*camera, cameras.height, cameras.width)
+        pose, intrinsics = camera
+        one = Cameras(pose, intrinsics, cameras.height, cameras.width)
         return render(splats, one, background=background, config=config, capacity=capacity)
 
     return lax.map(one_view, (cameras.world_from_camera, cameras.intrinsics))
@@ -140,20 +143,22 @@ def fit_capacity(splats: Splats, cameras: Cameras, *, config: RasterConfig = GSP
 
     Eager: it reads a number back from the device, so it cannot be called under `jit`.
     """
+    return _power_of_two(max(int(_most_intersections(splats, cameras, config)), _MIN_CAPACITY))
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def _most_intersections(splats: Splats, cameras: Cameras, config: RasterConfig) -> Int[Array, ""]:
+    """Largest number of intersections among the cameras."""
+    height, width = cameras.height, cameras.width
+
+    def one(camera):
+        pose, intrinsics = camera
+        matrix = rigid_inverse(pose)
+        screen = project_and_colour(splats, matrix, intrinsics, height, width, config)
+        return count_intersections(screen, height, width)
+
     poses = cameras.world_from_camera.reshape(-1, 4, 4)
-    intrinsics = cameras.intrinsics.reshape(-1, 4)
-
-    @jax.jit
-    def needed(splats, poses, intrinsics):
-        def one(camera):
-            pose, k = camera
-            matrix = _rigid_inverse(pose)
-            screen = project_and_colour(splats, matrix, k, cameras.height, cameras.width, config)
-            return count_intersections(screen, cameras.height, cameras.width)
-
-        return jnp.max(lax.map(one, (poses, intrinsics)), initial=0)
-
-    return _power_of_two(max(int(needed(splats, poses, intrinsics)), _MIN_CAPACITY))
+    return jnp.max(lax.map(one, (poses, cameras.intrinsics.reshape(-1, 4))), initial=0)
 
 
 def render_eager(
@@ -205,14 +210,6 @@ def _colour(splats: Splats, visible, camera_from_world) -> Float[Array, "gaussia
     basis = basis_components(offset, sh_degree(len(coefficients)))
     shifted = sum(b[None] * c for b, c in zip(basis, coefficients, strict=True)) + 0.5
     return jnp.where(visible[None] & (shifted > 0), shifted, 0).T
-
-
-def _rigid_inverse(pose: Float[Array, "4 4"]) -> Float[Array, "4 4"]:
-    """Inverse of a rotation and translation."""
-    rotation, translation = pose[:3, :3], pose[:3, 3]
-    moved = -jnp.sum(rotation * translation[:, None], axis=0)
-    top = jnp.concatenate([rotation.T, moved[:, None]], axis=1)
-    return jnp.concatenate([top, pose[3:]], axis=0)
 
 
 def _nothing(screen: ScreenSplats, height: int, width: int) -> Composite:

@@ -13,7 +13,7 @@ mapped one after another.
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -85,9 +85,10 @@ def composite(
 ) -> Composite:
     """Front-to-back compositing with at most `capacity` Gaussian-tile intersections."""
     static = _Static(height, width, capacity, config)
-    lists = custom_batching.sequential_vmap(lambda s: build_tile_lists(s, height, width, capacity))(
-        lax.stop_gradient(splats)
+    build: Any = custom_batching.sequential_vmap(
+        functools.partial(build_tile_lists, height=height, width=width, capacity=capacity)
     )
+    lists = build(lax.stop_gradient(splats))
     table = _parameter_table(splats)
     feature, transmittance = _composite_table(static, table, lists)
     return Composite(feature, transmittance, lists.num_dropped)
