@@ -49,9 +49,9 @@ def test_metrics_hold_what_is_promised(result, tiny_checkpoint):
     metrics = json.loads((result / "metrics.json").read_text())
     assert metrics["scene"] == "sample"
     assert (metrics["input_views"], metrics["target_views"]) == (3, 2)
-    assert metrics["targets"][0]["name"] == "images/000.png"
-    assert metrics["targets"][1]["name"] == "images/008.png"
-    assert not {"images/000.png", "images/008.png"} & set(metrics["inputs"])
+    assert metrics["targets"][0]["name"] == "images/000000.png"
+    assert metrics["targets"][1]["name"] == "images/000008.png"
+    assert not {"images/000000.png", "images/000008.png"} & set(metrics["inputs"])
     assert metrics["resolution"] == [24, 40]  # 32x48 at the pixels of 32x32, multiples of 8
     assert metrics["plan"] == "full"
     assert metrics["num_gaussians"] == 3 * 24 * 40

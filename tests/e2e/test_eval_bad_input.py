@@ -60,8 +60,8 @@ def edit(capture, change):
 
 
 def test_missing_image(run, capture):
-    (capture / "images" / "003.png").unlink()
-    assert "images/003.png" in run()
+    (capture / "images" / "000003.png").unlink()
+    assert "images/000003.png" in run()
 
 
 def test_truncated_image(run, capture):
@@ -71,8 +71,8 @@ def test_truncated_image(run, capture):
 
 
 def test_not_an_image(run, capture):
-    (capture / "images" / "000.png").write_text("hello")
-    assert "000.png" in run()
+    (capture / "images" / "000000.png").write_text("hello")
+    assert "000000.png" in run()
 
 
 def test_json_that_is_not_json(run, capture):
@@ -124,7 +124,7 @@ def test_fewer_frames_than_views(run, views):
 
 
 def test_image_size_that_does_not_match(run, capture):
-    Image.new("RGB", (20, 20)).save(capture / "images" / "000.png")
+    Image.new("RGB", (20, 20)).save(capture / "images" / "000000.png")
     sentence = run()
     assert "20x20" in sentence
     assert "48x32" in sentence
