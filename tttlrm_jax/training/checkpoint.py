@@ -6,6 +6,7 @@ A run directory holds `config.json` and `checkpoints/<step>/` with three parts: 
 """
 
 import contextlib
+import dataclasses
 import json
 import logging
 import shutil
@@ -224,7 +225,8 @@ def export_model(
 ) -> Path:
     """Writes a model directory; an older one there is replaced once the new one is complete.
 
-    Raises InputError for an unknown dtype, or if `directory` holds anything but a model.
+    Directories of the machine that trained it are left out of the configuration. Raises
+    InputError for an unknown dtype, or if `directory` holds anything but a model.
     """
     if dtype not in DTYPES:
         raise InputError.of("dtype", dtype, "cannot be exported", f"use one of {DTYPES}")
@@ -239,8 +241,18 @@ def export_model(
     with ocp.StandardCheckpointer() as checkpointer:
         narrow = jax.tree.map(lambda p: jnp.asarray(np.asarray(p)).astype(dtype), params)
         checkpointer.save(draft / PARAMS, narrow)
-    write_config(draft, config)
+    (draft / PARAMS / "commit_success.txt").unlink(missing_ok=True)  # names this machine's path
+    write_config(draft, _without_directories(config))
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(directory)
     draft.rename(directory)
     return directory
+
+
+def _without_directories(config: RunConfig) -> RunConfig:
+    default = RunConfig(name=config.name)
+    return dataclasses.replace(
+        config,
+        data=dataclasses.replace(config.data, cache_directory=default.data.cache_directory),
+        train=dataclasses.replace(config.train, directory=default.train.directory, init_from=None),
+    )
