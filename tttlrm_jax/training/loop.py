@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -93,6 +94,7 @@ def train(config: RunConfig, *, stop_at: int | None = None) -> RunResult:
     differ), InputError if data, weights or directory cannot be used; nothing is written then.
     """
     directory = Path(config.train.directory) / config.name
+    _check_writable(directory)
     changes = _changes_since(directory, config)
     static, state = _fresh(config)
     vgg19 = load_vgg19(config.loss.vgg19_weights) if config.loss.vgg19_weights else None
@@ -200,6 +202,16 @@ def _fresh(config: RunConfig) -> tuple[StaticParts, TrainState]:
     if config.train.init_from is not None:
         params = load_parameters(config.train.init_from, params)
     return StaticParts(graph, config), init_train_state(params, config)
+
+
+def _check_writable(directory: Path) -> None:
+    """Raises InputError unless `directory` is one we can write to, or can be made."""
+    nearest = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise InputError.of(
+            "train.directory", directory, f"cannot be written ({nearest} is no writable directory)",
+            "choose another directory",
+        )  # fmt: skip
 
 
 def _write_directory(directory: Path, config: RunConfig) -> None:
