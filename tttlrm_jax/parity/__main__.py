@@ -15,11 +15,9 @@ from pathlib import Path
 
 import jax
 
-jax.config.update("jax_enable_x64", True)  # before any array exists
-
-from tttlrm_jax.errors import InputError  # noqa: E402
-from tttlrm_jax.parity.report import Row  # noqa: E402
-from tttlrm_jax.parity.suites import Found, collect  # noqa: E402
+from tttlrm_jax.errors import InputError
+from tttlrm_jax.parity.report import Row
+from tttlrm_jax.parity.suites import Found, collect
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -30,7 +28,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
     options = parser.parse_args(arguments)
     try:
-        return _run(options)
+        with jax.enable_x64(True):  # recordings come in both precisions
+            return _run(options)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
