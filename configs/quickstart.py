@@ -1,8 +1,8 @@
 """The model the package ships: procedural objects at 64x64 from 4 views, for 2 CPU cores.
 
 Command   python train.py configs/quickstart.py
-Time      see docs/results.md
-Result    see docs/results.md
+Time      about 45 minutes for 2600 steps on 2 cores (1.0 s a step), data rendered first
+Result    held-out PSNR above 18 dB, see docs/results.md
 """
 
 from tttlrm_jax.config import (
