@@ -90,7 +90,8 @@ def composite(
     )
     lists = build(lax.stop_gradient(splats))
     table = _parameter_table(splats)
-    feature, transmittance = _composite_table(static, table, lists)
+    image: Any = _composite_table(static, table, lists)
+    feature, transmittance = image
     return Composite(feature, transmittance, lists.num_dropped)
 
 
