@@ -55,7 +55,7 @@ def _round_jvp(exponent_bits, mantissa_bits, primals, tangents):
     return _round(primals[0], exponent_bits, mantissa_bits), tangents[0]
 
 
-def safe_norm(x: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
+def safe_norm(x: Float[Array, "..."], axis: int | tuple[int, ...]) -> Float[Array, "..."]:
     """L2 norm along `axis` (kept as an axis of length 1) with derivative 0, not NaN, at zero."""
     square = jnp.sum(x * x, axis=axis, keepdims=True)
     is_zero = square == 0

@@ -17,12 +17,10 @@ from tttlrm_jax.models.trunk import (
 )
 from tttlrm_jax.nn.block import initial_states, run_blocks, stack_blocks
 from tttlrm_jax.nn.layers import LayerNorm, linear
-from tttlrm_jax.nn.tokens import patchify, pose_only_image, posed_image, unpatchify
+from tttlrm_jax.nn.tokens import INPUT_CHANNELS, patchify, pose_only_image, posed_image, unpatchify
 from tttlrm_jax.precision import accumulation_dtype
 from tttlrm_jax.ttt import LayerState, Operation
 from tttlrm_jax.types import Cameras, Views
-
-INPUT_CHANNELS = 12
 
 
 class LVSM(nnx.Module):

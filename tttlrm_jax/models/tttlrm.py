@@ -16,10 +16,9 @@ from tttlrm_jax.errors import InputError
 from tttlrm_jax.models.trunk import check_same_frame, check_views, plan_operations
 from tttlrm_jax.nn.block import run_blocks, stack_blocks
 from tttlrm_jax.nn.layers import LayerNorm, linear
-from tttlrm_jax.nn.tokens import patchify, posed_image
+from tttlrm_jax.nn.tokens import INPUT_CHANNELS, patchify, posed_image
 from tttlrm_jax.types import Gaussians, Views
 
-INPUT_CHANNELS = 12
 MANY_VIEWS = 64  # from here on the published pruning keeps fewer
 
 

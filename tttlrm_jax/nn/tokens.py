@@ -6,6 +6,8 @@ from jaxtyping import Array, Float
 from tttlrm_jax.geometry.rays import camera_rays, plucker
 from tttlrm_jax.types import Cameras, typechecked
 
+INPUT_CHANNELS = 12  # of a view: Plücker rays and RGB
+
 
 @typechecked
 def patchify(

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from tttlrm_jax.precision import einsum, round_to
+from tttlrm_jax.precision import einsum, round_to, safe_norm
 from tttlrm_jax.types import typechecked
 
 QUINTIC = (3.4445, -4.7750, 2.0315)  # the published coefficients
@@ -34,7 +34,7 @@ def newton_schulz(
     def product(spec, left, right):
         return einsum(spec, left, right, dtype=product_dtype).astype(x.dtype)
 
-    norm = rounded(_frobenius_norm(x))
+    norm = rounded(safe_norm(x, axis=(-1, -2)))
     x = rounded(x / rounded(norm + NORM_EPS))
     for _ in range(steps):
         gram = product("...ik,...jk->...ij", x, x)
@@ -42,9 +42,3 @@ def newton_schulz(
         polynomial = rounded(rounded(b * gram) + quartic)
         x = rounded(rounded(a * x) + product("...ij,...jk->...ik", polynomial, x))
     return jnp.swapaxes(x, -1, -2) if transposed else x
-
-
-def _frobenius_norm(x):
-    square = jnp.sum(x * x, axis=(-1, -2), keepdims=True)
-    is_zero = square == 0
-    return jnp.where(is_zero, 0.0, jnp.sqrt(jnp.where(is_zero, 1.0, square)))
