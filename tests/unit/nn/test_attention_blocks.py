@@ -49,5 +49,10 @@ def _sizes(jaxpr):
     for equation in jaxpr.eqns:
         for variable in equation.outvars:
             yield variable.aval.shape
-        for sub in jax.core.jaxprs_in_params(equation.params):
-            yield from _sizes(sub)
+        for parameter in jax.tree.leaves(equation.params, is_leaf=_is_jaxpr):
+            if _is_jaxpr(parameter):
+                yield from _sizes(getattr(parameter, "jaxpr", parameter))
+
+
+def _is_jaxpr(value):
+    return hasattr(value, "jaxpr") or hasattr(value, "eqns")
