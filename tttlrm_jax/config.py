@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from tttlrm_jax.errors import ConfigError
 
-Plan = Literal["full", "sequential"]
+Plan = Literal["full", "sequential", "causal"]
 Remat = Literal["none", "block", "dots"]
 Dtype = Literal["float32", "bfloat16", "float64"]
 

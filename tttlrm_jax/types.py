@@ -18,7 +18,7 @@ from typing import TypeVar
 import flax.struct
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, jaxtyped
+from jaxtyping import Array, Bool, Float, jaxtyped
 
 _Function = TypeVar("_Function", bound=Callable)
 
@@ -54,6 +54,21 @@ class Views:
 
     image: Float[Array, "batch view height width 3"]
     cameras: Cameras  # leading axes batch, view
+
+
+@flax.struct.dataclass
+class Chunk:
+    """Consecutive views of a stream; stacked chunks have a leading chunk axis on every array.
+
+    Views outside `mask` do not exist: whatever their pixels and cameras hold changes nothing.
+    Where `virtual` is given its views are read after the chunk in place of the chunk's own;
+    `Cameras` are views without image. Those outside `virtual_mask` show nothing.
+    """
+
+    views: Views
+    mask: Bool[Array, "batch view"] | None = None
+    virtual: Views | Cameras | None = None
+    virtual_mask: Bool[Array, "batch virtual"] | None = None
 
 
 @flax.struct.dataclass

@@ -8,6 +8,16 @@ from flax import nnx
 from tttlrm_jax.config import ModelConfig, Plan
 from tttlrm_jax.errors import ConfigError
 from tttlrm_jax.models.lvsm import LVSM
+from tttlrm_jax.models.streaming import (
+    StreamState,
+    init_stream,
+    live_query,
+    live_step,
+    query,
+    scan_stream,
+    split_into_chunks,
+    step,
+)
 from tttlrm_jax.models.tttlrm import TTTLRM, gaussian_usage, prune, published_ratios
 from tttlrm_jax.types import Gaussians, Views
 
@@ -55,6 +65,7 @@ def reconstruct(
 
 
 __all__ = [
-    "LVSM", "MODELS", "TTTLRM", "abstract_model", "build_model", "gaussian_usage",
-    "merge_model", "prune", "published_ratios", "reconstruct", "split_model",
+    "LVSM", "MODELS", "TTTLRM", "StreamState", "abstract_model", "build_model", "gaussian_usage",
+    "init_stream", "live_query", "live_step", "merge_model", "prune", "published_ratios", "query",
+    "reconstruct", "scan_stream", "split_into_chunks", "split_model", "step",
 ]  # fmt: skip

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from tttlrm_jax.config import ModelConfig
+from tttlrm_jax.config import ModelConfig, Plan
+from tttlrm_jax.models.streaming import run_stream
 from tttlrm_jax.models.trunk import (
     check_cameras,
     check_same_frame,
@@ -25,6 +26,8 @@ from tttlrm_jax.types import Cameras, Views
 
 class LVSM(nnx.Module):
     """Tokenizer, blocks (stacked on a leading layer axis) and RGB decoder."""
+
+    inputs_are_queries = False  # a query has no image
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
         patch_area = config.patch_size**2
@@ -45,14 +48,29 @@ class LVSM(nnx.Module):
         check_cameras(cameras, self.config.patch_size)
         return self._embed(pose_only_image(cameras))
 
+    def tokenize_queries(
+        self, queries: Views | Cameras
+    ) -> Float[Array, "batch view token d_model"]:
+        """As `tokenize_targets`; images of the queries are not looked at."""
+        return self.tokenize_targets(_cameras(queries))
+
+    def decode_queries(self, tokens: Array, queries: Views | Cameras) -> Array:
+        return self.decode(tokens, _cameras(queries))
+
     def __call__(
-        self, inputs: Views, targets: Cameras
+        self, inputs: Views, targets: Cameras, *, plan: Plan = "full", chunk_views: int = 1
     ) -> Float[Array, "batch view height width 3"]:
-        """Images in [0, 1] of the target cameras, in one pass over all tokens."""
+        """Images in [0, 1] of the target cameras.
+
+        The full plan takes one pass over all tokens; the causal one streams the inputs in chunks
+        of `chunk_views`, and reads the targets once all are written.
+        """
         check_same_frame(inputs.cameras, targets, "target")
+        if plan == "causal":
+            return run_stream(self, inputs, targets, chunk_views)
         tokens = jnp.concatenate([self.tokenize(inputs), self.tokenize_targets(targets)], axis=1)
         num_input = inputs.image.shape[1]
-        operations = plan_operations("full", num_input, tokens.shape, num_input)
+        operations = plan_operations(plan, num_input, tokens.shape, chunk_views)
         tokens, _ = run_blocks(self.blocks, tokens, operations, remat=self.config.remat)
         return self.decode(tokens[:, num_input:], targets)
 
@@ -86,3 +104,7 @@ class LVSM(nnx.Module):
 
     def _embed(self, image: Array) -> Array:
         return self.input_norm(self.tokenizer(patchify(image, self.config.patch_size)))
+
+
+def _cameras(queries: Views | Cameras) -> Cameras:
+    return queries.cameras if isinstance(queries, Views) else queries

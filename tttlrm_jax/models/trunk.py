@@ -48,13 +48,15 @@ def check_same_frame(inputs: Cameras, others: Cameras, name: str) -> None:
 def plan_operations(
     plan: Plan, num_input_views: int, token_shape: tuple[int, ...], chunk_views: int
 ) -> tuple[Operation, ...]:
-    """Operations of a named plan over tokens `[batch, view, token, d_model]`."""
+    """Operations of the full or sequential plan over tokens `[batch, view, token, d_model]`."""
     _, num_views, tokens_per_view, _ = token_shape
     num_input, num_token = num_input_views * tokens_per_view, num_views * tokens_per_view
     if plan == "full":
         return full_plan(num_input, num_token)
     if plan != "sequential":
-        raise InputError.of("plan", plan, "is not a known plan", "use full or sequential")
+        raise InputError.of(
+            "plan", plan, "is not one pass over the tokens", "use full or sequential"
+        )
     if chunk_views <= 0 or num_input_views % chunk_views:
         raise InputError.of(
             "chunk_views", chunk_views, f"does not divide the {num_input_views} input views",

@@ -13,17 +13,20 @@ from jaxtyping import Array, Float, Int
 from tttlrm_jax.config import ModelConfig, Plan
 from tttlrm_jax.decoders import GaussianDecoder
 from tttlrm_jax.errors import InputError
+from tttlrm_jax.models.streaming import NO_CONTENT, run_stream
 from tttlrm_jax.models.trunk import check_same_frame, check_views, plan_operations
 from tttlrm_jax.nn.block import run_blocks, stack_blocks
 from tttlrm_jax.nn.layers import LayerNorm, linear
 from tttlrm_jax.nn.tokens import INPUT_CHANNELS, patchify, posed_image
-from tttlrm_jax.types import Gaussians, Views
+from tttlrm_jax.types import Cameras, Gaussians, Views
 
 MANY_VIEWS = 64  # from here on the published pruning keeps fewer
 
 
 class TTTLRM(nnx.Module):
     """Tokenizer, blocks (stacked on a leading layer axis) and Gaussian decoder."""
+
+    inputs_are_queries = True  # a query is tokenised as the same view would be as an input
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
         patch_features = INPUT_CHANNELS * config.patch_size**2
@@ -39,6 +42,18 @@ class TTTLRM(nnx.Module):
         patches = patchify(posed_image(views.image, views.cameras), self.config.patch_size)
         return self.input_norm(self.tokenizer(patches))
 
+    def tokenize_queries(
+        self, queries: Views | Cameras
+    ) -> Float[Array, "batch view token d_model"]:
+        """Tokens of views that are read; cameras alone carry zeros for the image."""
+        return self.tokenize(_with_image(queries))
+
+    def decode_queries(
+        self, tokens: Float[Array, "batch view token d_model"], queries: Views | Cameras
+    ) -> Gaussians:
+        """Gaussians of the queries' pixels."""
+        return self.decoder(tokens, _with_image(queries))
+
     def __call__(
         self,
         inputs: Views,
@@ -52,17 +67,24 @@ class TTTLRM(nnx.Module):
 
         Virtual views are the inputs by default, the inputs that `virtual_indices` selects, or
         any posed images of the input size given as `virtual`. `chunk_views` is the number of
-        views per update of the sequential plan.
+        views per update of the sequential and causal plans. The causal plan streams the inputs
+        (see `streaming`), and reads the virtual views once all chunks are written.
 
-        Raises InputError for sizes that are not a multiple of the patch, or a chunk that does
-        not divide the input views.
+        Raises InputError for sizes that are not a multiple of the patch, a chunk larger than the
+        stream, or, in the sequential plan, one that does not divide the input views.
         """
         if virtual is not None and virtual_indices is not None:
             raise InputError("virtual and virtual_indices are both given; give one of them")
+        if virtual is not None:
+            check_same_frame(inputs.cameras, virtual.cameras, "virtual")
+        if plan == "causal":
+            queries = inputs if virtual is None else virtual
+            if virtual_indices is not None:
+                queries = _select_views(inputs, virtual_indices)
+            return run_stream(self, inputs, queries, chunk_views)
         tokens = self.tokenize(inputs)
         num_input = tokens.shape[1]
         if virtual is not None:
-            check_same_frame(inputs.cameras, virtual.cameras, "virtual")
             tokens = jnp.concatenate([tokens, self.tokenize(virtual)], axis=1)
         operations = plan_operations(plan, num_input, tokens.shape, chunk_views)
         tokens, _ = run_blocks(self.blocks, tokens, operations, remat=self.config.remat)
@@ -70,8 +92,20 @@ class TTTLRM(nnx.Module):
             return self.decoder(tokens[:, num_input:], virtual)
         if virtual_indices is None:
             return self.decoder(tokens, inputs)
-        chosen: Views = jax.tree.map(lambda x: _select(x, virtual_indices), inputs)
+        chosen = _select_views(inputs, virtual_indices)
         return self.decoder(_select(tokens, virtual_indices), chosen)
+
+
+def _with_image(queries: Views | Cameras) -> Views:
+    """The queries with an image; that of cameras alone has zeros for input channels."""
+    if isinstance(queries, Views):
+        return queries
+    shape = (*queries.intrinsics.shape[:-1], queries.height, queries.width, 3)
+    return Views(jnp.full(shape, NO_CONTENT, queries.intrinsics.dtype), queries)
+
+
+def _select_views(views: Views, indices: Int[Array, "batch chosen"]) -> Views:
+    return jax.tree.map(lambda x: _select(x, indices), views)
 
 
 def _select(x, indices):

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from tttlrm_jax.config import ModelConfig
 from tttlrm_jax.nn.attention import WindowAttention
@@ -36,10 +37,10 @@ class Block(nnx.Module):
     def attention_branch(self, x: Array) -> Array:
         return self.attention(self.attention_norm(x)).astype(x.dtype)
 
-    def ttt_branch(self, x, operations, state) -> tuple[Array, LayerState]:
+    def ttt_branch(self, x, operations, state, mask=None) -> tuple[Array, LayerState]:
         batch, view, token, d_model = x.shape
         flat = self.ttt_norm(x).reshape(batch, view * token, d_model)
-        out, state = self.ttt(flat, operations, state)
+        out, state = self.ttt(flat, operations, state, mask)
         return out.reshape(x.shape).astype(x.dtype), state
 
     def mlp_branch(self, x: Array) -> Array:
@@ -50,9 +51,10 @@ class Block(nnx.Module):
         x: Float[Array, "batch view token d_model"],
         operations: tuple[Operation, ...],
         state: LayerState,
+        mask: Bool[Array, "batch all_tokens"] | None = None,
     ) -> tuple[Float[Array, "batch view token d_model"], LayerState]:
         x = x + self.attention_branch(x)
-        branch, state = self.ttt_branch(x, operations, state)
+        branch, state = self.ttt_branch(x, operations, state, mask)
         x = x + branch
         return x + self.mlp_branch(x), state
 
@@ -96,12 +98,15 @@ def run_blocks(
     operations: tuple[Operation, ...],
     state: Any | None = None,
     remat: str = "none",
+    view_mask: Bool[Array, "batch view"] | None = None,
 ) -> tuple[Float[Array, "batch view token d_model"], Any]:
     """Scans all layers over the tokens; `state` has a leading layer axis.
 
     Without `state` every layer starts from its learned initial weights. The returned state is
-    that after the operations: with it the function is one step of a stream.
+    that after the operations: with it the function is one step of a stream. Views outside
+    `view_mask` change no weights.
     """
+    mask = None if view_mask is None else jnp.repeat(view_mask, x.shape[2], axis=1)
     graph, params = nnx.split(blocks)
 
     def body(x, layer):
@@ -109,6 +114,6 @@ def run_blocks(
         block = nnx.merge(graph, layer_params)
         if layer_state is None:
             layer_state = block.ttt.initial_state(x.shape[0])
-        return block(x, operations, layer_state)
+        return block(x, operations, layer_state, mask)
 
     return jax.lax.scan(rematerialised(body, remat), x, (params, state))

@@ -5,7 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from tttlrm_jax.config import ModelConfig
 from tttlrm_jax.nn.layers import linear, rms_norm
@@ -77,8 +77,12 @@ class TTTLayer(nnx.Module):
         x: Float[Array, "batch token d_model"],
         operations: tuple[Operation, ...],
         state: LayerState,
+        mask: Bool[Array, "batch token"] | None = None,
     ) -> tuple[Float[Array, "batch out d_model"], LayerState]:
-        """Runs `operations` on the tokens; returns what they read and the new state."""
+        """Runs `operations` on the tokens; returns what they read and the new state.
+
+        Tokens outside `mask` change no weights.
+        """
         wide = accumulation_dtype(self.config.compute_dtype)
         qkv = jax.nn.silu(self.to_qkv(x).astype(wide))
         query, key, value = (self._split_heads(part) for part in jnp.split(qkv, 3, axis=-1))
@@ -91,6 +95,7 @@ class TTTLayer(nnx.Module):
             operations,
             self.rule(),
             jnp.dtype(self.config.compute_dtype),
+            mask,
         )
         return self.c_proj(self._merge_heads(out)), state
 

@@ -10,7 +10,7 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from tttlrm_jax.errors import InputError
 from tttlrm_jax.ttt.fast_weights import (
@@ -94,15 +94,36 @@ def update_state(
     dtype,
     *,
     persist: bool = True,
+    mask: Bool[Array, "batch token"] | None = None,
 ) -> LayerState:
-    """One chunk's update. Without `persist`, only `rule_state` of the result is to be kept."""
+    """One chunk's update. Without `persist`, only `rule_state` of the result is to be kept.
+
+    Tokens outside `mask` have rate 0; a scene without any token in it keeps its state.
+    """
+    if mask is not None:
+        rates = jax.tree.map(lambda rate: jnp.where(mask[:, None], rate, 0), rates)
     grad = ascent_direction(state.weights, key, value, rates, dtype)
     delta, rule_state = rule.update(grad, state.rule_state, state.weights)
     weights = jax.tree.map(jnp.add, state.weights, delta)
     weights = renormalise(weights, state.target_norm)
     if persist:
         rule_state = rule.commit(rule_state, weights)
-    return state.replace(weights=weights, rule_state=rule_state)
+    updated = state.replace(weights=weights, rule_state=rule_state)
+    return updated if mask is None else select_scenes(jnp.any(mask, axis=1), updated, state)
+
+
+def select_scenes(chosen: Bool[Array, " batch"], new: LayerState, old: LayerState) -> LayerState:
+    """`new` for the chosen scenes, `old` for the others.
+
+    Entries carry the batch axis first; those without axes (a rule's counter) belong to all scenes
+    and are new once any scene is chosen.
+    """
+
+    def pick(new, old):
+        where = chosen.reshape(-1, *(1,) * (new.ndim - 1)) if new.ndim else jnp.any(chosen)
+        return jnp.where(where, new, old)
+
+    return jax.tree.map(pick, new, old)
 
 
 @typechecked
@@ -115,24 +136,27 @@ def run_operations(
     operations: tuple[Operation, ...],
     rule: UpdateRule,
     dtype,
+    mask: Bool[Array, "batch token"] | None = None,
 ) -> tuple[Float[Array, "batch head out d_head"], LayerState]:
     """Runs the operations in order; outputs of applying ones are concatenated in that order.
 
-    Runs of persistent updates over adjacent chunks of one length are scanned, so that compile
-    time does not grow with their number. Raises InputError for an operation outside the sequence.
+    Updates leave out tokens outside `mask`; reading ignores it. Runs of persistent updates over
+    adjacent chunks of one length are scanned, so that compile time does not grow with their
+    number. Raises InputError for an operation outside the sequence.
     """
     _check_ranges(operations, query.shape[2])
     outputs = []
     for group in _scannable_groups(operations):
         if len(group) > 1:
-            state = _scan_updates(state, key, value, rates, group, rule, dtype)
+            state = _scan_updates(state, key, value, rates, group, rule, dtype, mask)
             continue
         (op,) = group
         tokens = slice(op.start, op.end)
         current = state
         if op.update:
             k, v, r = jax.tree.map(lambda x, t=tokens: x[:, :, t], (key, value, rates))
-            current = update_state(state, k, v, r, rule, dtype, persist=op.persist)
+            m = None if mask is None else mask[:, tokens]
+            current = update_state(state, k, v, r, rule, dtype, persist=op.persist, mask=m)
             state = current if op.persist else state.replace(rule_state=current.rule_state)
         if op.apply:
             outputs.append(apply_fast_mlp(current.weights, query[:, :, tokens], dtype))
@@ -167,17 +191,19 @@ def _scannable_groups(operations: tuple[Operation, ...]) -> list[list[Operation]
     return groups
 
 
-def _scan_updates(state, key, value, rates, group, rule, dtype) -> LayerState:
+def _scan_updates(state, key, value, rates, group, rule, dtype, mask) -> LayerState:
     start, end, count = group[0].start, group[-1].end, len(group)
 
-    def by_chunk(x):
-        x = x[:, :, start:end]
-        x = x.reshape(*x.shape[:2], count, -1, *x.shape[3:])
-        return jnp.moveaxis(x, 2, 0)
+    def by_chunk(x, axis):
+        x = jax.lax.slice_in_dim(x, start, end, axis=axis)
+        x = x.reshape(*x.shape[:axis], count, -1, *x.shape[axis + 1 :])
+        return jnp.moveaxis(x, axis, 0)
 
     def body(state, chunk):
-        k, v, r = chunk
-        return update_state(state, k, v, r, rule, dtype), None
+        (k, v, r), m = chunk
+        return update_state(state, k, v, r, rule, dtype, mask=m), None
 
-    state, _ = jax.lax.scan(body, state, jax.tree.map(by_chunk, (key, value, rates)))
+    chunks = jax.tree.map(lambda x: by_chunk(x, 2), (key, value, rates))
+    masks = None if mask is None else by_chunk(mask, 1)
+    state, _ = jax.lax.scan(body, state, (chunks, masks))
     return state

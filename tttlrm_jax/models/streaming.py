@@ -1,0 +1,366 @@
+"""A stream: views arrive in chunks, and every chunk is written, then read (tttLRM Algorithm 1).
+
+`graph, params = split_model(model)` outside of `jit`; everything here is then a pure function of
+arrays, for both models. Chunk t updates the fast weights of every layer and is read with them;
+what comes later changes nothing that was read before (the causal plan).
+
+    state = init_stream(params, batch, graph=graph)
+    state, gaussians = live_step(params, state, Chunk(views), graph=graph)  # one call a chunk
+    gaussians = live_query(params, state, other_views, graph=graph)         # changes no state
+
+    chunks = split_into_chunks(views, chunk_views=4)                # the last one is padded
+    state, outs = scan_stream(params, state, chunks, graph=graph)   # training, evaluation
+
+Views are `[batch, view, ...]`; the arrays of stacked chunks have a further leading chunk axis. What
+is read comes out as Gaussians `[batch, virtual view x height x width]` (tttLRM) or images
+`[batch, virtual view, height, width, 3]` (LVSM): of the chunk's own views, or of `chunk.virtual`.
+Gaussians of masked views have opacity logit `HIDDEN_OPACITY_LOGIT` and finite values; images of
+masked views are black. `StreamState` is a scene: its size does not depend on the number of views.
+
+`step` and `query` are to be compiled by the caller; `live_step` and `live_query` are compiled and
+look at values first (finite images and cameras). Neither changes the state it is given.
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Bool, Int
+
+from tttlrm_jax.errors import InputError
+from tttlrm_jax.models.trunk import check_cameras, check_same_frame, check_views
+from tttlrm_jax.nn.block import initial_states, run_blocks
+from tttlrm_jax.ttt import LayerState, Operation
+from tttlrm_jax.types import Cameras, Chunk, Gaussians, Views
+
+Accumulate = Literal["chunk", "all"]
+
+HIDDEN_OPACITY_LOGIT = -100.0  # an opacity of 4e-44: far below what is rendered or kept
+NO_CONTENT = 0.5  # pixel value whose input channel is 0
+
+
+@flax.struct.dataclass
+class StreamState:
+    """All that one chunk hands to the next."""
+
+    layers: LayerState  # of all layers, with a leading layer axis
+    num_views: Int[Array, " batch"]  # written so far, without masked ones
+
+
+def init_stream(params: Any, batch: int, *, graph: Any) -> StreamState:
+    """The state of `batch` scenes before any view: the learned initial weights."""
+    return StreamState(
+        layers=initial_states(nnx.merge(graph, params).blocks, batch),
+        num_views=jnp.zeros(batch, jnp.int32),
+    )
+
+
+def step(params: Any, state: StreamState, chunk: Chunk, *, graph: Any) -> tuple[StreamState, Any]:
+    """Writes one chunk into every layer, then reads it (or its virtual views).
+
+    Scenes of which every view is masked keep their state. Raises InputError for a chunk without
+    views, sizes that do not fit each other or the patch, or a state of another model, rule or
+    batch.
+    """
+    model = nnx.merge(graph, params)
+    _check_chunk(chunk, model.config.patch_size)
+    check_state(state, params, chunk.views.image.shape[0], graph=graph)
+    views = _without_masked(chunk.views, chunk.mask)
+    tokens = model.tokenize(views)
+    num_input, per_view = tokens.shape[1:3]
+    writes = Operation(0, num_input * per_view, update=True, persist=True, apply=True)
+    queries, shown = _queries(chunk, views)
+    mask = chunk.mask
+    if chunk.virtual is None and model.inputs_are_queries:
+        tokens, layers = run_blocks(
+            model.blocks, tokens, (writes,), state.layers, model.config.remat, mask
+        )
+    else:
+        read = model.tokenize_queries(queries)
+        tokens = jnp.concatenate([tokens, read], axis=1)
+        reads = Operation(writes.end, tokens.shape[1] * per_view, apply=True)
+        if mask is not None:
+            mask = jnp.concatenate([mask, jnp.ones(read.shape[:2], bool)], axis=1)
+        tokens, layers = run_blocks(
+            model.blocks, tokens, (writes, reads), state.layers, model.config.remat, mask
+        )
+        tokens = tokens[:, num_input:]
+    seen = num_input if chunk.mask is None else jnp.sum(chunk.mask, axis=1, dtype=jnp.int32)
+    state = StreamState(layers=layers, num_views=state.num_views + seen)
+    return state, _hidden(model.decode_queries(tokens, queries), shown)
+
+
+def query(
+    params: Any,
+    state: StreamState,
+    views: Views | Cameras,
+    *,
+    graph: Any,
+    mask: Bool[Array, "batch view"] | None = None,
+) -> Any:
+    """Reads any views without writing them; `Cameras` are views without image.
+
+    tttLRM is trained on queries with an image: without one its Gaussians lack detail and colour.
+    Raises InputError as `step` does.
+    """
+    model = nnx.merge(graph, params)
+    _check_queries(views, mask, model.config.patch_size)
+    cameras = views.cameras if isinstance(views, Views) else views
+    check_state(state, params, cameras.intrinsics.shape[0], graph=graph)
+    views = _without_masked(views, mask)
+    tokens = model.tokenize_queries(views)
+    reads = (Operation(0, tokens.shape[1] * tokens.shape[2], apply=True),)
+    tokens, _ = run_blocks(model.blocks, tokens, reads, state.layers, model.config.remat)
+    return _hidden(model.decode_queries(tokens, views), mask)
+
+
+def scan_stream(
+    params: Any,
+    state: StreamState,
+    chunks: Chunk,
+    *,
+    graph: Any,
+    remat: bool = True,
+    truncate: int | None = None,
+    accumulate: Accumulate = "chunk",
+    emit: Callable[[Int[Array, ""], Any], Any] | None = None,
+) -> tuple[StreamState, Any]:
+    """`step` over stacked chunks; returns the last state and what was read, stacked by chunk.
+
+    What is read after chunk t are chunk t's virtual views, or with `accumulate="all"` those of
+    chunks 0..t, again, with the weights after chunk t (the views of all chunks on one axis, later
+    ones hidden). `emit(t, read)` replaces it inside the scan, e.g. by what is rendered from it.
+
+    With `remat` the backward pass keeps the states between chunks and computes each step again.
+    `truncate=k` stops gradients of the state before chunks k, 2k, ...; values do not change, and
+    for k of at least the number of chunks neither do gradients. None or 0: never.
+    """
+    num_chunks = chunks.views.image.shape[0]
+    if num_chunks == 0:
+        raise InputError("chunks=0 hold no views; give at least one chunk")
+    if truncate is not None and truncate < 0:
+        raise InputError.of("truncate", truncate, "is negative", "use 0 or None for full gradients")
+    if accumulate not in ("chunk", "all"):
+        raise InputError.of("accumulate", accumulate, "is unknown", "use chunk or all")
+
+    def body(state, indexed):
+        index, chunk = indexed
+        if truncate and truncate < num_chunks:
+            state = _stop_gradient((index > 0) & (index % truncate == 0), state)
+        state, out = step(params, state, chunk, graph=graph)
+        if accumulate == "all":
+            out = _read_so_far(params, state, chunks, index, graph)
+        return state, out if emit is None else emit(index, out)
+
+    body = jax.checkpoint(body, prevent_cse=False) if remat else body
+    return jax.lax.scan(body, state, (jnp.arange(num_chunks, dtype=jnp.int32), chunks))
+
+
+def split_into_chunks(
+    views: Views, chunk_views: int, mask: Bool[Array, "batch view"] | None = None
+) -> Chunk:
+    """Stacked chunks `[chunk, batch, chunk_views, ...]` of `[batch, view, ...]`, in order.
+
+    The last one is padded with masked views where `chunk_views` does not divide the number of
+    views; `mask` marks the views that exist. Raises InputError for a stream without views, or a
+    chunk larger than the stream.
+    """
+    batch, num_views = views.cameras.intrinsics.shape[:2]
+    if num_views == 0:
+        raise InputError("views=0 make no stream; give at least one view")
+    if not 0 < chunk_views <= num_views:
+        raise InputError.of(
+            "chunk_views", chunk_views, f"is not in 1..{num_views}, the number of views",
+            "use smaller chunks or more views",
+        )  # fmt: skip
+    num_chunks = -(-num_views // chunk_views)
+    padding = num_chunks * chunk_views - num_views
+    mask = jnp.ones((batch, num_views), bool) if mask is None else jnp.asarray(mask)
+
+    def split(x):
+        x = jnp.pad(x, [(0, 0), (0, padding)] + [(0, 0)] * (x.ndim - 2))
+        x = x.reshape(batch, num_chunks, chunk_views, *x.shape[2:])
+        return jnp.moveaxis(x, 1, 0)
+
+    return Chunk(views=jax.tree.map(split, views), mask=split(mask))
+
+
+def live_step(
+    params: Any, state: StreamState, chunk: Chunk, *, graph: Any
+) -> tuple[StreamState, Any]:
+    """`step`, compiled once per shape, after `check_finite`."""
+    _check_chunk(chunk, nnx.merge(graph, params).config.patch_size)
+    check_finite(chunk.views, chunk.mask, "chunk.views")
+    if chunk.virtual is not None:
+        check_finite(chunk.virtual, chunk.virtual_mask, "chunk.virtual")
+    return _compiled_step(params, state, chunk, graph=graph)
+
+
+def live_query(
+    params: Any,
+    state: StreamState,
+    views: Views | Cameras,
+    *,
+    graph: Any,
+    mask: Bool[Array, "batch view"] | None = None,
+) -> Any:
+    """`query`, compiled once per shape, after `check_finite`."""
+    check_finite(views, mask, "views")
+    return _compiled_query(params, state, views, graph=graph, mask=mask)
+
+
+def check_finite(views: Views | Cameras, mask: Any, name: str) -> None:
+    """Raises InputError naming the first view (outside no mask) with a value that is not finite.
+
+    Reads the values back from the device: not for use under `jit`.
+    """
+    cameras = views.cameras if isinstance(views, Views) else views
+    parts = {"world_from_camera": cameras.world_from_camera, "intrinsics": cameras.intrinsics}
+    if isinstance(views, Views):
+        parts["image"] = views.image
+    for part, values in parts.items():
+        values = np.asarray(values)
+        broken = ~np.isfinite(values).all(axis=tuple(range(2, values.ndim)))
+        if mask is not None:
+            broken &= np.asarray(mask)
+        if broken.any():
+            scene, view = np.argwhere(broken)[0]
+            raise InputError.of(
+                f"{name} {part} of scene {scene}, view {view}", "non-finite",
+                "would spoil the state for good", "leave the view out or mask it",
+            )  # fmt: skip
+
+
+def check_state(state: StreamState, params: Any, batch: int, *, graph: Any) -> None:
+    """Raises InputError unless `state` is one of `batch` scenes of this model and update rule."""
+    expected = jax.eval_shape(lambda p: init_stream(p, batch, graph=graph), params)
+    wanted, given = _leaves(expected), _leaves(state)
+    if wanted.keys() != given.keys():
+        names = ", ".join(sorted(wanted.keys() ^ given.keys())[:3])
+        raise InputError.of(
+            "state", "a stream", f"is of another update rule (entries that differ: {names})",
+            "use the rule it was started with, or start a new stream",
+        )  # fmt: skip
+    for name, leaf in wanted.items():
+        if given[name] != leaf:
+            raise InputError.of(
+                f"state {name}", f"{given[name][1]}{list(given[name][0])}",
+                f"is not the {leaf[1]}{list(leaf[0])} of {batch} scenes of this model",
+                "use the model and number of scenes it was started with, or start a new stream",
+            )  # fmt: skip
+
+
+def run_stream(model: Any, inputs: Views, queries: Views | Cameras, chunk_views: int) -> Any:
+    """Writes all `inputs` chunk by chunk, then reads `queries`; `model` is a module."""
+    graph, params = nnx.split(model)
+    state = init_stream(params, inputs.image.shape[0], graph=graph)
+    chunks = split_into_chunks(inputs, chunk_views)
+    state, _ = scan_stream(params, state, chunks, graph=graph, emit=lambda index, read: None)
+    return query(params, state, queries, graph=graph)
+
+
+_compiled_step = jax.jit(step, static_argnames="graph")
+_compiled_query = jax.jit(query, static_argnames="graph")
+
+
+def _queries(chunk: Chunk, views: Views) -> tuple[Views | Cameras, Array | None]:
+    """What is read after a chunk, and which of it is shown."""
+    if chunk.virtual is None:
+        return views, chunk.mask
+    return _without_masked(chunk.virtual, chunk.virtual_mask), chunk.virtual_mask
+
+
+def _read_so_far(params, state: StreamState, chunks: Chunk, index: Array, graph) -> Any:
+    """Reads the virtual views of chunks 0..index."""
+    views = chunks.views if chunks.virtual is None else chunks.virtual
+    mask = chunks.mask if chunks.virtual is None else chunks.virtual_mask
+    cameras = views.cameras if isinstance(views, Views) else views
+    num_chunks, batch, num_views = cameras.intrinsics.shape[:3]
+    arrived = (jnp.arange(num_chunks, dtype=jnp.int32) <= index)[:, None, None]
+    arrived = jnp.broadcast_to(arrived, (num_chunks, batch, num_views))
+    mask = arrived if mask is None else arrived & mask
+
+    def on_one_axis(x):
+        x = jnp.moveaxis(x, 0, 1)
+        return x.reshape(batch, num_chunks * num_views, *x.shape[3:])
+
+    views, mask = jax.tree.map(on_one_axis, (views, mask))
+    return query(params, state, views, graph=graph, mask=mask)
+
+
+def _stop_gradient(stop: Bool[Array, ""], state: StreamState) -> StreamState:
+    """`state`, constant of differentiation where `stop` holds."""
+    return jax.tree.map(lambda x: jnp.where(stop, jax.lax.stop_gradient(x), x), state)
+
+
+def _without_masked(views: Any, mask: Any) -> Any:
+    """Views with a blank image and camera in place of masked ones, so that these cannot matter."""
+    if mask is None:
+        return views
+    if isinstance(views, Views):
+        image = jnp.where(mask[..., None, None, None], views.image, NO_CONTENT)
+        return Views(image, _without_masked(views.cameras, mask))
+    height, width = views.height, views.width
+    poses, lens = views.world_from_camera, views.intrinsics
+    focal = max(height, width)
+    blank = jnp.asarray([focal, focal, width / 2, height / 2], lens.dtype)
+    eye = jnp.eye(4, dtype=poses.dtype)
+    return Cameras(
+        jnp.where(mask[..., None, None], poses, eye[None, None]),
+        jnp.where(mask[..., None], lens, blank[None, None]),
+        height,
+        width,
+    )
+
+
+def _hidden(out: Any, mask: Bool[Array, "batch view"] | None) -> Any:
+    """What was read, without that of masked views."""
+    if mask is None:
+        return out
+    if not isinstance(out, Gaussians):
+        return jnp.where(mask[..., None, None, None], out, 0)
+    shown = jnp.repeat(mask, out.opacity_logit.shape[1] // mask.shape[1], axis=1)
+    return out.replace(opacity_logit=jnp.where(shown, out.opacity_logit, HIDDEN_OPACITY_LOGIT))
+
+
+def _check_chunk(chunk: Chunk, patch_size: int) -> None:
+    check_views(chunk.views, patch_size)
+    _check_mask(chunk.views.cameras, chunk.mask, "chunk")
+    if chunk.virtual is not None:
+        _check_queries(chunk.virtual, chunk.virtual_mask, patch_size)
+        virtual = chunk.virtual
+        cameras = virtual.cameras if isinstance(virtual, Views) else virtual
+        check_same_frame(chunk.views.cameras, cameras, "virtual")
+
+
+def _check_queries(views: Views | Cameras, mask, patch_size: int) -> None:
+    if isinstance(views, Views):
+        check_views(views, patch_size)
+        _check_mask(views.cameras, mask, "query")
+    else:
+        check_cameras(views, patch_size)
+        _check_mask(views, mask, "query")
+
+
+def _check_mask(cameras: Cameras, mask, name: str) -> None:
+    shape = cameras.intrinsics.shape[:2]
+    if shape[1] == 0:
+        raise InputError.of(f"{name} views", 0, "are none", "give at least one view")
+    if mask is not None and tuple(mask.shape) != shape:
+        raise InputError.of(
+            f"{name} mask shape", tuple(mask.shape), f"is not (batch, view) = {shape}",
+            "give one entry per view",
+        )  # fmt: skip
+
+
+def _leaves(tree: Any) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Shape and dtype of every array by its path."""
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {
+        jax.tree_util.keystr(path): (tuple(leaf.shape), str(jnp.dtype(leaf.dtype)))
+        for path, leaf in leaves
+    }
