@@ -5,10 +5,11 @@ costs the vector instructions and repeats shared work. Writing one column after 
 a projection and its derivative several times faster, and compilation short.
 """
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
+
+from tttlrm_jax.rasterize.forward_mode import linear_with_transpose
 
 
 def join_columns(*columns: Float[Array, " gaussian"]) -> Float[Array, "gaussian column"]:
@@ -19,12 +20,8 @@ def join_columns(*columns: Float[Array, " gaussian"]) -> Float[Array, "gaussian 
     return rows.T
 
 
-@jax.custom_vjp
 def split_columns(array: Float[Array, "gaussian column"]) -> tuple[Float[Array, " gaussian"], ...]:
-    """`tuple(array.T)`, with a derivative that is joined by `join_columns`."""
-    return tuple(array.T)
-
-
-split_columns.defvjp(
-    lambda array: (tuple(array.T), None), lambda _, columns_bar: (join_columns(*columns_bar),)
-)
+    """`tuple(array.T)`, whose transpose is `join_columns`."""
+    return linear_with_transpose(
+        lambda _, columns: tuple(columns.T), lambda _, bars: join_columns(*bars), (), array
+    )

@@ -7,9 +7,9 @@ rounding), and a dynamic trip count, so that unused capacity and saturated tiles
 
 The forward pass keeps its inputs, the tile lists and the transmittance at which each chunk starts
 (capacity x pixels / CHUNK numbers). The backward pass recomputes a chunk's alphas from these and
-walks back to front, so that memory never grows as pixels x Gaussians. Not differentiable twice,
-nor in forward mode; the order, skipping and stopping are constants. Under `vmap` scenes are
-mapped one after another.
+walks back to front, so that memory never grows as pixels x Gaussians. Forward mode walks once more,
+too. Not differentiable twice; the order, skipping and stopping are constants. Under `vmap` scenes
+are mapped one after another.
 """
 
 import functools
@@ -27,6 +27,7 @@ from tttlrm_jax.rasterize.compositing import (
     negative_log_falloff,
     thresholds,
 )
+from tttlrm_jax.rasterize.forward_mode import both_modes
 from tttlrm_jax.rasterize.tile_lists import TILE, TileLists, build_tile_lists, tile_grid
 
 CHUNK = 32  # slots of a tile's list taken at once
@@ -107,22 +108,21 @@ def _parameter_table(splats: ScreenSplats) -> Float[Array, "gaussian_plus_one pa
     return jnp.concatenate([table, nothing])
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _composite_table(static: _Static, table, lists: TileLists):
-    return _forward_rule(static, table, lists)[0]
-
-
 def _forward_rule(static: _Static, table, lists: TileLists):
     return custom_batching.sequential_vmap(functools.partial(_forward, static))(table, lists)
 
 
+def _tangent_rule(static: _Static, saved: _Saved, table_dot):
+    tangent = custom_batching.sequential_vmap(functools.partial(_tangent, static))
+    return tangent(saved.table, saved.lists, table_dot)
+
+
 def _backward_rule(static: _Static, saved: _Saved, cotangents):
-    feature_bar, transmittance_bar = cotangents
     backward = custom_batching.sequential_vmap(functools.partial(_backward, static))
-    return backward(saved, feature_bar, transmittance_bar), None
+    return backward(saved, *cotangents)
 
 
-_composite_table.defvjp(_forward_rule, _backward_rule)
+_composite_table = both_modes(_forward_rule, _tangent_rule, _backward_rule)
 
 
 # ---- walking the lists ------------------------------------------------------------------------
@@ -262,6 +262,11 @@ def _forward(static: _Static, table, lists: TileLists):
     feature = _image_from_tiles(static, schedule, feature)
     transmittance = _image_from_tiles(static, schedule, left[:, :, None])[..., 0]
     return (feature, transmittance), saved
+
+
+def _tangent(static: _Static, table, lists: TileLists, table_dot):
+    """Derivative of the images of `_forward` along `table_dot`: a second walk, nothing kept."""
+    return jax.jvp(lambda table: _forward(static, table, lists)[0], (table,), (table_dot,))[1]
 
 
 def _backward(static: _Static, saved: _Saved, feature_bar, transmittance_bar):

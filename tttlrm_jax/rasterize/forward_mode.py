@@ -1,0 +1,137 @@
+"""Derivative rules that serve forward and reverse mode alike.
+
+`jax.custom_vjp` forbids `jax.jvp`, and under `jax.custom_jvp` JAX transposes the tangent program,
+which it cannot do with loops of dynamic length. A linear function with its transpose given by hand
+is what both modes need: `jax.jvp` and `jax.linearize` run the function, `jax.vjp`, `jax.grad` and
+`jax.linear_transpose` its transpose, and Gauss-Newton methods may mix them. JAX's `linear_call` is
+the same without `vmap`.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
+from jax.interpreters import ad, batching, mlir
+
+Linear = Callable[[Any, Any], Any]  # (residuals, vector) -> vector, linear in its second argument
+
+
+def both_modes(forward: Callable, tangent: Callable, cotangent: Callable) -> Callable:
+    """`f(static, x, fixed)` with the value `forward(static, x, fixed)[0]`, differentiable in x.
+
+    `forward` also returns residuals, from which `tangent(static, residuals, x_dot)` computes the
+    derivative along `x_dot` and `cotangent(static, residuals, result_bar)` its transpose. `static`
+    is hashable; `fixed` has no derivative. First derivatives only: a second one raises.
+    """
+
+    @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+    def function(static, x, fixed):
+        return forward(static, x, fixed)[0]
+
+    @function.defjvp
+    def _(static, primals, tangents):
+        result, residuals = forward(static, *primals)
+        along, back = (functools.partial(rule, static) for rule in (tangent, cotangent))
+        return result, linear_with_transpose(along, back, residuals, tangents[0])
+
+    return function
+
+
+def linear_with_transpose(function: Linear, transpose: Linear, residuals, vector):
+    """`function(residuals, vector)`, whose transpose in `vector` is `transpose(residuals, .)`.
+
+    Under `vmap` both are mapped. `residuals` are constants: a derivative in them raises.
+    """
+    residual_leaves, residual_tree = jax.tree.flatten(residuals)
+    vector_leaves, vector_tree = jax.tree.flatten(vector)
+    pair = _Pair(function, transpose, residual_tree, vector_tree)
+    out, out_tree = pair.bind(residual_leaves, vector_leaves)
+    return jax.tree.unflatten(out_tree, out)
+
+
+class _Pair(NamedTuple):
+    """A linear function and its transpose, and how the arguments of the first are flattened."""
+
+    function: Linear
+    transpose: Linear
+    residual_tree: Any
+    vector_tree: Any
+
+    def bind(self, residual_leaves: Sequence, vector_leaves: Sequence):
+        """(leaves, structure) of the result."""
+        residuals = jax.tree.unflatten(self.residual_tree, residual_leaves)
+        vector = jax.tree.unflatten(self.vector_tree, vector_leaves)
+        program, shape = jax.make_jaxpr(self.function, return_shape=True)(residuals, vector)
+        tree = jax.tree.structure(shape)
+        leaves = [*residual_leaves, *vector_leaves]
+        return _linear_p.bind(*leaves, pair=self, program=program, out_tree=tree), tree
+
+    def split(self, leaves):
+        """(of the residuals, of the vector)."""
+        count = self.residual_tree.num_leaves
+        return list(leaves[:count]), list(leaves[count:])
+
+
+_linear_p = Primitive("linear_with_transpose")
+_linear_p.multiple_results = True
+
+
+def _run(*leaves, pair: _Pair, program: ClosedJaxpr, out_tree):
+    del pair, out_tree
+    return jaxpr_as_fun(program)(*leaves)
+
+
+def _avals(*_, pair: _Pair, program: ClosedJaxpr, out_tree):
+    del pair, out_tree
+    return program.out_avals
+
+
+def _jvp(leaves, tangents, *, pair: _Pair, program: ClosedJaxpr, out_tree):
+    residuals, vector = pair.split(leaves)
+    residual_tangents, vector_tangents = pair.split(tangents)
+    if not all(isinstance(tangent, ad.Zero) for tangent in residual_tangents):
+        raise NotImplementedError(
+            "the tiled rasterizer has first derivatives only; use the reference backend for second"
+        )
+    vector_tangents = [ad.instantiate_zeros(tangent) for tangent in vector_tangents]
+    bind = functools.partial(_linear_p.bind, pair=pair, program=program, out_tree=out_tree)
+    return bind(*residuals, *vector), bind(*residuals, *vector_tangents)
+
+
+def _transpose(cotangents, *leaves, pair: _Pair, program: ClosedJaxpr, out_tree):
+    del program
+    residuals, vector = pair.split(leaves)
+    transposed = _Pair(pair.transpose, pair.function, pair.residual_tree, out_tree)
+    bars, _ = transposed.bind(residuals, [ad.instantiate_zeros(c) for c in cotangents])
+    wanted = [
+        bar if ad.is_undefined_primal(leaf) else None
+        for bar, leaf in zip(bars, vector, strict=True)
+    ]
+    return [None] * len(residuals) + wanted
+
+
+def _batch(leaves, axes, *, pair: _Pair, program: ClosedJaxpr, out_tree):
+    del program, out_tree
+    size = next(x.shape[axis] for x, axis in zip(leaves, axes, strict=True) if axis is not None)
+    residuals, vector = pair.split(leaves)
+    residual_axes, vector_axes = pair.split(axes)
+    vector = [
+        batching.bdim_at_front(x, axis, size) for x, axis in zip(vector, vector_axes, strict=True)
+    ]
+    in_axes = (jax.tree.unflatten(pair.residual_tree, residual_axes), 0)
+    function, transpose = (
+        jax.vmap(f, in_axes, axis_size=size) for f in (pair.function, pair.transpose)
+    )
+    mapped = _Pair(function, transpose, pair.residual_tree, pair.vector_tree)
+    out, _ = mapped.bind(residuals, vector)
+    return out, [0] * len(out)
+
+
+_linear_p.def_impl(_run)
+_linear_p.def_abstract_eval(_avals)
+ad.primitive_jvps[_linear_p] = _jvp
+ad.primitive_transposes[_linear_p] = _transpose
+batching.primitive_batchers[_linear_p] = _batch
+mlir.register_lowering(_linear_p, mlir.lower_fun(_run, multiple_results=True))
