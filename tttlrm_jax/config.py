@@ -5,7 +5,9 @@ fields by their dotted names.
 """
 
 import dataclasses
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+import tyro
 
 from tttlrm_jax.errors import ConfigError
 
@@ -81,6 +83,40 @@ class RasterConfig:
 # ---- model ------------------------------------------------------------------------------------
 
 
+@dataclasses.dataclass(frozen=True)
+class RuleConfig:
+    """An update rule by name, with options by name; `ttt.rules` knows both and checks them.
+
+    Options are plain values or, for what a rule wraps, another `RuleConfig`. Left out ones take
+    the rule's defaults. Command lines set it with `--rule NAME --rule.option value`.
+    """
+
+    name: str
+    options: tuple[tuple[str, Any], ...] = ()  # sorted by name: equal rules are equal and hash
+
+    @classmethod
+    def of(cls, name: str, **options: Any) -> "RuleConfig":
+        return cls(name, tuple(sorted(options.items())))
+
+    def to_dict(self) -> dict[str, Any]:
+        """`{"name": ..., option: value, ...}`, for JSON."""
+        plain = {k: v.to_dict() if isinstance(v, RuleConfig) else v for k, v in self.options}
+        return {"name": self.name, **plain}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "RuleConfig":
+        """Inverse of `to_dict`. Raises ConfigError without a name."""
+        options = {k: cls.from_dict(v) if isinstance(v, dict) else v for k, v in values.items()}
+        name = options.pop("name", None)
+        if not isinstance(name, str):
+            raise ConfigError(f"rule={values} has no name; give one, such as muon")
+        return cls.of(name, **options)
+
+
+# No argument of its own: `commands.rule_arguments` reads `--rule`.
+RuleField = Annotated[RuleConfig | None, tyro.conf.Fixed, tyro.conf.Suppress]
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """tttLRM and LaCT-LVSM trunk. Defaults are the published tttLRM configuration."""
@@ -94,6 +130,7 @@ class ModelConfig:
     ttt_inner_factor: float = 4.0
     mlp_factor: float = 4.0
     base_lr: float = 0.01  # of the inner loop; rates are softplus(lr_fc(x) + softplus^-1(base_lr))
+    rule: RuleField = None  # None: Muon with muon_steps, elastic where its strength is not 0
     muon_steps: int = 5
     newton_schulz_dtype: Dtype = "bfloat16"
     compute_dtype: Dtype = "float32"
@@ -138,6 +175,11 @@ class ModelConfig:
             "is negative",
             "use 0 or more",
         )
+        _require(
+            self.rule is None or self.elastic_strength == 0, "model.elastic_strength",
+            self.elastic_strength, "is set beside model.rule",
+            "use the rule elastic with the other as its inner rule",
+        )  # fmt: skip
 
     @property
     def merges_output_norm(self) -> bool:
@@ -410,6 +452,7 @@ class EvalConfig:
     checkpoint: str | None = None  # run or model directory; None: the weights in the package
     views: int | None = None  # number of input views
     plan: Plan | None = None
+    rule: RuleField = None  # takes the place of the checkpoint's update rule
     chunk_views: int | None = None  # views per update of the sequential plan
     resolution: tuple[int, int] | None = None  # height width; None: trained pixels, own aspect
     background: tuple[float, float, float] | None = None  # RGB in [0, 1] under transparent pixels
@@ -452,7 +495,13 @@ Config = TypeVar("Config")
 
 def config_to_dict(config: Any) -> dict[str, Any]:
     """A configuration as nested dictionaries of plain values, for JSON."""
-    return dataclasses.asdict(config)
+    if isinstance(config, RuleConfig):
+        return config.to_dict()
+    fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    return {
+        name: config_to_dict(value) if dataclasses.is_dataclass(value) else value
+        for name, value in fields.items()
+    }
 
 
 def config_from_dict(kind: type[Config], values: dict[str, Any], prefix: str = "") -> Config:
@@ -469,7 +518,9 @@ def config_from_dict(kind: type[Config], values: dict[str, Any], prefix: str = "
         )
     arguments = {}
     for name, value in values.items():
-        if dataclasses.is_dataclass(hints[name]) and isinstance(value, dict):
+        if hints[name] == RuleConfig | None and isinstance(value, dict):
+            value = RuleConfig.from_dict(value)
+        elif dataclasses.is_dataclass(hints[name]) and isinstance(value, dict):
             value = config_from_dict(hints[name], value, f"{prefix}{name}.")
         arguments[name] = tuple(value) if isinstance(value, list) else value
     try:

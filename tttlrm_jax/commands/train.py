@@ -5,7 +5,8 @@ import signal
 import sys
 from pathlib import Path
 
-from tttlrm_jax.command_line import EXIT_BAD_INPUT, EXIT_INTERRUPTED, parse_arguments
+from tttlrm_jax.command_line import EXIT_BAD_INPUT, EXIT_INTERRUPTED
+from tttlrm_jax.commands.rule_arguments import parse_with_rule
 from tttlrm_jax.config import RunConfig
 from tttlrm_jax.errors import ConfigError, InputError
 from tttlrm_jax.training.loop import train
@@ -40,11 +41,11 @@ def parse(arguments: list[str]) -> RunConfig:
     """
     if arguments and arguments[0] in ("-h", "--help"):
         print(USAGE)
-        return parse_arguments(RunConfig, ["--help"], PROG)
+        return parse_with_rule(RunConfig, ["--help"], PROG)
     if not arguments or arguments[0].startswith("-"):
         raise ConfigError(f"no configuration file is given; {USAGE}")
     config = load_config_file(Path(arguments[0]))
-    return parse_arguments(RunConfig, arguments[1:], f"train.py {arguments[0]}", config)
+    return parse_with_rule(RunConfig, arguments[1:], f"train.py {arguments[0]}", config)
 
 
 def load_config_file(path: Path) -> RunConfig:

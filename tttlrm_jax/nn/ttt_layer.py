@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float
 
 from tttlrm_jax.config import ModelConfig
 from tttlrm_jax.nn.layers import linear, rms_norm
-from tttlrm_jax.precision import accumulation_dtype, safe_norm
+from tttlrm_jax.precision import accumulation_dtype, einsum, safe_norm
 from tttlrm_jax.ttt import (
     FastWeights,
     LayerState,
@@ -20,7 +20,7 @@ from tttlrm_jax.ttt import (
     run_operations,
 )
 from tttlrm_jax.ttt.fast_weights import tile_over_batch
-from tttlrm_jax.ttt.rules import UpdateRule
+from tttlrm_jax.ttt.rules import Gate, UpdateRule
 
 UNIT_EPS = 1e-5
 OUTPUT_NORM_EPS = 1e-5
@@ -29,6 +29,39 @@ OUTPUT_NORM_EPS = 1e-5
 def unit_vectors(x: Float[Array, "... channel"]) -> Float[Array, "... channel"]:
     """`x / (|x| + 1e-5)` along the last axis."""
     return x / (safe_norm(x, axis=-1) + UNIT_EPS)
+
+
+class RuleGates(nnx.Module):
+    """Logits of the gates an update rule learns: a bias per head, a kernel for gates of tokens.
+
+    Kernels start at zero, so every gate starts at the rule's initial value.
+    """
+
+    def __init__(self, gates: tuple[Gate, ...], config: ModelConfig):
+        heads, dtype = config.num_ttt_heads, jnp.dtype(config.param_dtype)
+        initial = jnp.asarray([math.log(g.initial / (1 - g.initial)) for g in gates], dtype)
+        self.bias = nnx.Param(jnp.broadcast_to(initial, (heads, len(gates))).reshape(-1))
+        self.from_tokens = tuple(gate.from_tokens for gate in gates)
+        if any(self.from_tokens):
+            shape = (config.d_model, heads, sum(self.from_tokens))
+            self.kernel = nnx.Param(jnp.zeros(shape, dtype))
+        self.num_heads = heads
+
+    def __call__(
+        self, x: Float[Array, "batch token d_model"]
+    ) -> tuple[Float[Array, "batch head token"], ...]:
+        wide = accumulation_dtype(x.dtype)
+        bias = self.bias[...].astype(wide).reshape(self.num_heads, -1)
+        logits = [
+            jnp.broadcast_to(b[None, :, None], (x.shape[0], self.num_heads, x.shape[1]))
+            for b in bias.T
+        ]
+        if any(self.from_tokens):
+            projected = einsum("btd,dhg->gbht", x.astype(wide), self.kernel[...], dtype=wide)
+            own = iter(projected)
+            learned = zip(logits, self.from_tokens, strict=True)
+            logits = [b + next(own) if from_tokens else b for b, from_tokens in learned]
+        return tuple(logits)
 
 
 class TTTLayer(nnx.Module):
@@ -62,6 +95,9 @@ class TTTLayer(nnx.Module):
         norm_width = config.d_model if config.merges_output_norm else d_head
         self.o_norm = nnx.Param(jnp.ones(norm_width, dtype))
         self.config = config
+        gates = self.rule().gates
+        if gates:  # no other rule adds parameters, so published names fit
+            self.rule_gates = RuleGates(gates, config)
 
     def rule(self) -> UpdateRule:
         return rule_from_config(self.config)
@@ -116,4 +152,5 @@ class TTTLayer(nnx.Module):
         raw = self.lr_fc(x) + (base + math.log(-math.expm1(-base)))
         rates = jnp.moveaxis(jax.nn.softplus(raw), -1, 1)
         gate, down, up = jnp.split(rates, 3, axis=1)
-        return TokenRates(gate=gate, down=down, up=up)
+        gates = self.rule_gates(x) if self.rule().gates else ()
+        return TokenRates(gate=gate, down=down, up=up, gates=gates)

@@ -11,10 +11,11 @@ from tttlrm_jax.ttt.operations import (
     sequential_plan,
     update_state,
 )
-from tttlrm_jax.ttt.rules import RULES, UpdateRule, rule_from_config
+from tttlrm_jax.ttt.rules import RULES, UpdateRule, build_rule, register_rule, rule_from_config
 
 __all__ = [
     "RULES", "FastWeights", "LayerState", "Operation", "TokenRates", "UpdateRule",
-    "apply_fast_mlp", "ascent_direction", "full_plan", "initial_state", "newton_schulz",
-    "rule_from_config", "run_operations", "sequential_plan", "update_state",
+    "apply_fast_mlp", "ascent_direction", "build_rule", "full_plan", "initial_state",
+    "newton_schulz", "register_rule", "rule_from_config", "run_operations", "sequential_plan",
+    "update_state",
 ]  # fmt: skip

@@ -3,8 +3,11 @@
 Per head, `f(x) = (silu(x W0) * (x W2)) W1` with `gate = W0`, `up = W2` of shape
 `[d_head, d_hid]` and `down = W1` of shape `[d_hid, d_head]`. The inner objective of a chunk is
 `-sum_t eta_t <f(k_t), v_t>`; its negative gradient, with one rate per token and per matrix, is
-closed-form.
+closed-form. Another objective `-sum_t eta_t L(f(k_t), v_t)` differs only in the cotangent that
+takes the place of `v_t`.
 """
+
+from collections.abc import Callable
 
 import flax.struct
 import jax
@@ -33,6 +36,22 @@ class TokenRates:
     gate: Float[Array, "batch head token"]
     down: Float[Array, "batch head token"]
     up: Float[Array, "batch head token"]
+    gates: tuple[Float[Array, "batch head token"], ...] = ()  # logits, if the rule learns gates
+
+
+# (f(k), v) -> gradient of the objective's terms with respect to f(k)
+Objective = Callable[[Array, Array], Array]
+
+
+def inner_product(prediction: Array, value: Array) -> Array:
+    """Cotangent of `<f(k), v>`, the published objective."""
+    del prediction
+    return value
+
+
+def least_squares(prediction: Array, value: Array) -> Array:
+    """Cotangent of `-1/2 |f(k) - v|^2`."""
+    return value - prediction
 
 
 @typechecked
@@ -52,13 +71,17 @@ def ascent_direction(
     value: Float[Array, "batch head token d_head"],
     rates: TokenRates,
     dtype,
+    objective: Objective = inner_product,
 ) -> FastWeights:
-    """Gradient of `sum_t eta_t <f(k_t), v_t>` w.r.t. each matrix, with that matrix's rates."""
+    """Gradient of the objective w.r.t. each matrix, with that matrix's rates."""
     gate = einsum("bhti,bhif->bhtf", key, weights.gate, dtype=dtype)
     up = einsum("bhti,bhif->bhtf", key, weights.up, dtype=dtype)
-    pulled = einsum("bhto,bhfo->bhtf", value, weights.down, dtype=dtype)
     sigmoid = jax.nn.sigmoid(gate)
     activated = gate * sigmoid
+    if objective is not inner_product:
+        recalled = einsum("bhtf,bhfo->bhto", activated * up, weights.down, dtype=dtype)
+        value = objective(recalled, value)
+    pulled = einsum("bhto,bhfo->bhtf", value, weights.down, dtype=dtype)
     d_gate = pulled * up * sigmoid * (1 + gate * (1 - sigmoid))
 
     def outer(left, right, rate):

@@ -102,8 +102,9 @@ def update_state(
     """
     if mask is not None:
         rates = jax.tree.map(lambda rate: jnp.where(mask[:, None], rate, 0), rates)
-    grad = ascent_direction(state.weights, key, value, rates, dtype)
-    delta, rule_state = rule.update(grad, state.rule_state, state.weights)
+    grad = ascent_direction(state.weights, key, value, rates, dtype, rule.objective)
+    rule_state = rule.observe(state.rule_state, gate_values(rates))
+    delta, rule_state = rule.update(grad, rule_state, state.weights)
     weights = jax.tree.map(jnp.add, state.weights, delta)
     weights = renormalise(weights, state.target_norm)
     if persist:
@@ -124,6 +125,14 @@ def select_scenes(chosen: Bool[Array, " batch"], new: LayerState, old: LayerStat
         return jnp.where(where, new, old)
 
     return jax.tree.map(pick, new, old)
+
+
+def gate_values(rates: TokenRates) -> tuple[Float[Array, "batch head"], ...]:
+    """Each gate of a chunk: sigmoid of its mean logit over the tokens that write; 1 without any."""
+    writes = (rates.gate > 0).astype(rates.gate.dtype)
+    count = jnp.sum(writes, axis=-1)
+    means = (jnp.sum(writes * x, axis=-1) / jnp.maximum(count, 1) for x in rates.gates)
+    return tuple(jnp.where(count > 0, jax.nn.sigmoid(mean), 1) for mean in means)
 
 
 @typechecked

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from tttlrm_jax.ttt import newton_schulz
-from tttlrm_jax.ttt.newton_schulz import QUINTIC
+from tttlrm_jax.ttt.newton_schulz import POLAR_EXPRESS, QUINTIC, gram_newton_schulz
 
 
 def scalar_iteration(value: float, steps: int) -> float:
     """What one singular value becomes."""
-    a, b, c = QUINTIC
+    ((a, b, c),) = QUINTIC
     for _ in range(steps):
         value = a * value + b * value**3 + c * value**5
     return value

@@ -1,29 +1,40 @@
 """Update rules: how a gradient of the inner objective changes the fast weights.
 
-A rule is a triple of pure functions in the manner of optax. It sees all matrices of a layer at
-once and owns `rule_state`, a pytree it alone understands.
+A rule is a tuple of pure functions in the manner of optax. It sees all matrices of a layer at
+once and owns `rule_state`, a pytree it alone understands. Every file of this folder is imported,
+so that a rule dropped in here is registered; docs/update_rules.md tells how to write one.
 """
 
-from tttlrm_jax.config import ModelConfig
-from tttlrm_jax.ttt.rules.base import UpdateRule
+import importlib
+import pkgutil
+
+from tttlrm_jax.ttt.rules.base import Gate, UpdateRule
+from tttlrm_jax.ttt.rules.delta import delta
 from tttlrm_jax.ttt.rules.elastic import elastic
+from tttlrm_jax.ttt.rules.forget import forget
+from tttlrm_jax.ttt.rules.gram import gram
+from tttlrm_jax.ttt.rules.momentum import momentum
 from tttlrm_jax.ttt.rules.muon import muon
+from tttlrm_jax.ttt.rules.polar_express import polar_express
+from tttlrm_jax.ttt.rules.registry import (
+    RULES,
+    RegisteredRule,
+    RuleOption,
+    build_rule,
+    complete_rule,
+    configured_rule,
+    find_rule,
+    override_rule,
+    register_rule,
+    rule_from_config,
+)
+from tttlrm_jax.ttt.rules.sgd import sgd
 
-RULES = {"muon": muon, "elastic": elastic}
+__all__ = [
+    "RULES", "Gate", "RegisteredRule", "RuleOption", "UpdateRule", "build_rule", "complete_rule",
+    "configured_rule", "delta", "elastic", "find_rule", "forget", "gram", "momentum", "muon",
+    "override_rule", "polar_express", "register_rule", "rule_from_config", "sgd",
+]  # fmt: skip
 
-
-def rule_from_config(config: ModelConfig) -> UpdateRule:
-    """The published rule: Muon, under the elastic wrapper where its strength is not 0."""
-    rule = muon(steps=config.muon_steps, dtype=config.newton_schulz_dtype)
-    if config.elastic_strength == 0:
-        return rule
-    return elastic(
-        rule,
-        strength=config.elastic_strength,
-        fisher_decay=config.elastic_fisher_decay,
-        anchor_decay=config.elastic_anchor_decay,
-        fisher_dtype=config.newton_schulz_dtype,
-    )
-
-
-__all__ = ["RULES", "UpdateRule", "elastic", "muon", "rule_from_config"]
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")

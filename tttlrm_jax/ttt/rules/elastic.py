@@ -16,9 +16,11 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from tttlrm_jax.config import Dtype
 from tttlrm_jax.precision import round_to
 from tttlrm_jax.ttt.fast_weights import FastWeights
-from tttlrm_jax.ttt.rules.base import UpdateRule
+from tttlrm_jax.ttt.rules.base import UpdateRule, require_option
+from tttlrm_jax.ttt.rules.registry import register_rule
 
 FISHER_EPS = 1e-8
 
@@ -30,19 +32,26 @@ class ElasticState:
     inner: object  # rule state of the wrapped rule
 
 
+@register_rule
 def elastic(
-    rule: UpdateRule,
-    *,
+    inner: UpdateRule,
     strength: float = 0.05,
     fisher_decay: float = 0.5,
     anchor_decay: float = 0.8,
-    fisher_dtype="float32",
+    fisher_dtype: Dtype = "float32",
 ) -> UpdateRule:
-    """Wraps any rule. `fisher_dtype` is the precision in which `(1 - a) D^2` is evaluated."""
+    """Elastic pull to a moving anchor, weaker where a weight has moved (tttLRM supplement).
+
+    `fisher_dtype` is the precision in which `(1 - a) D^2` is evaluated.
+    """
+
+    require_option("strength", strength, 0)
+    require_option("fisher_decay", fisher_decay, 0, 1)
+    require_option("anchor_decay", anchor_decay, 0, 1)
 
     def init(weights: FastWeights) -> ElasticState:
         fisher = jax.tree.map(jnp.zeros_like, weights)
-        return ElasticState(anchor=weights, fisher=fisher, inner=rule.init(weights))
+        return ElasticState(anchor=weights, fisher=fisher, inner=inner.init(weights))
 
     def accumulate(fisher, step):
         step = jax.lax.stop_gradient(step)
@@ -54,10 +63,10 @@ def elastic(
         return step - strength * importance * (weight + step - anchor)
 
     def update(grad: FastWeights, state: ElasticState, weights: FastWeights):
-        step, inner = rule.update(grad, state.inner, weights)
+        step, inner_state = inner.update(grad, state.inner, weights)
         fisher = jax.tree.map(accumulate, state.fisher, step)
         delta = jax.tree.map(pull, step, fisher, weights, state.anchor)
-        return delta, state.replace(fisher=fisher, inner=inner)
+        return delta, state.replace(fisher=fisher, inner=inner_state)
 
     def commit(state: ElasticState, weights: FastWeights) -> ElasticState:
         anchor = jax.tree.map(
@@ -65,6 +74,6 @@ def elastic(
             state.anchor,
             weights,
         )
-        return state.replace(anchor=anchor, inner=rule.commit(state.inner, weights))
+        return state.replace(anchor=anchor, inner=inner.commit(state.inner, weights))
 
-    return UpdateRule(init, update, commit)
+    return inner.wrapped(init, update)._replace(commit=commit)

@@ -1,19 +1,32 @@
 """Muon: the gradient's orthogonal factor, without momentum (the published tttLRM rule)."""
 
-import jax.numpy as jnp
+from collections.abc import Callable
 
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from tttlrm_jax.config import Dtype
 from tttlrm_jax.ttt.fast_weights import FastWeights
 from tttlrm_jax.ttt.newton_schulz import newton_schulz
-from tttlrm_jax.ttt.rules.base import UpdateRule
+from tttlrm_jax.ttt.rules.base import UpdateRule, require_option
+from tttlrm_jax.ttt.rules.registry import register_rule
 
 
-def muon(steps: int = 5, dtype="bfloat16") -> UpdateRule:
-    """`delta = NewtonSchulz(grad, steps)` for each matrix.
+@register_rule
+def muon(steps: int = 5, dtype: Dtype = "bfloat16") -> UpdateRule:
+    """Muon, the published rule: `delta = NewtonSchulz(grad)` for each matrix.
 
-    The three matrices of a layer are orthogonalised as one batch: `down` is turned to the shape
-    of the other two, which Newton-Schulz commutes with.
+    `steps=0` still divides by the Frobenius norm.
     """
-    dtype = jnp.dtype(dtype)
+    require_option("steps", steps, 0)
+    return orthogonalised(lambda matrix: newton_schulz(matrix, steps, jnp.dtype(dtype)))
+
+
+def orthogonalised(factor: Callable[[Array], Array]) -> UpdateRule:
+    """`delta = factor(grad)`, for the three matrices of a layer as one batch.
+
+    `down` is turned to the shape of the other two, which orthogonalising commutes with.
+    """
 
     def init(weights: FastWeights):
         del weights
@@ -23,7 +36,7 @@ def muon(steps: int = 5, dtype="bfloat16") -> UpdateRule:
         del weights
         square = grad.down.shape == grad.gate.shape
         down = grad.down if square else jnp.swapaxes(grad.down, -1, -2)
-        gate, down, up = newton_schulz(jnp.stack([grad.gate, down, grad.up]), steps, dtype)
+        gate, down, up = factor(jnp.stack([grad.gate, down, grad.up]))
         down = down if square else jnp.swapaxes(down, -1, -2)
         return FastWeights(gate=gate, down=down, up=up), rule_state
 
