@@ -123,20 +123,31 @@ def test_kill_and_terminate_lose_nothing(workspace, straight):
 
 
 def test_learns_one_scene(workspace):
-    """On a single scene the error falls by a fifth and more: the whole chain carries gradients."""
+    """On a single scene PSNR rises by 3 dB, past 15.5: the whole chain carries gradients.
+
+    Measured: from 13.0 to 16.6 dB in 150 steps.
+    """
     config = smoke(workspace, "overfit", num_steps=150, batch_size=1, eval_every=150, eval_scenes=1)
     config = dataclasses.replace(
         config,
+        model=dataclasses.replace(
+            config.model, colour_residual=True, distance_anchor="origin", max_distance=1.6,
+            opacity_offset=-1.0, log_scale_offset=-3.2,
+        ),
         data=dataclasses.replace(
-            config.data, synthetic=dataclasses.replace(config.data.synthetic, num_scenes=1)
+            config.data,
+            synthetic=dataclasses.replace(config.data.synthetic, num_scenes=1),
+            pose_normalisation="focus",
         ),
         optimizer=dataclasses.replace(config.optimizer, peak_lr=4e-3, warmup_steps=10),
         train=dataclasses.replace(config.train, log_every=1),
-    )
+    )  # fmt: skip
     train(config)
     lines = (run_directory(config) / "metrics.jsonl").read_text().splitlines()
-    losses = [r["mse"] for r in map(json.loads, lines) if r["kind"] == "train"]
-    assert np.mean(losses[-30:]) < 0.8 * np.mean(losses[:10])
+    errors = [r["mse"] for r in map(json.loads, lines) if r["kind"] == "train"]
+    before, after = (-10 * np.log10(np.mean(part)) for part in (errors[:10], errors[-30:]))
+    assert after > 15.5
+    assert after > before + 3
 
 
 def test_export_and_load(workspace, straight):
