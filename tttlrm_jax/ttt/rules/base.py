@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 from jaxtyping import Array, Float
 
 from tttlrm_jax.errors import ConfigError
@@ -21,9 +22,9 @@ class Gate(NamedTuple):
     from_tokens: bool
 
 
-def require_option(option: str, value: float, low: float, high: float = math.inf) -> None:
-    """Raises ConfigError unless `low <= value <= high`."""
-    if not low <= value <= high:
+def require_option(option: str, value: Any, low: float, high: float = math.inf) -> None:
+    """Raises ConfigError unless `low <= value <= high`; arrays, as in a sweep, pass unchecked."""
+    if not isinstance(value, jax.Array) and not low <= value <= high:
         limits = f"in [{low}, {high}]" if high < math.inf else f"{low} or more"
         raise ConfigError(f"rule.{option}={value} is not {limits}; give such a value")
 

@@ -13,6 +13,7 @@ def gram(
     steps: int = 5,
     restart: int = 2,
     coefficients: Literal["quintic", "polar_express"] = "quintic",
+    rate: float = 1.0,
 ) -> UpdateRule:
     """Muon iterated on the small Gram matrix; CHANGES THE NUMBERS of published weights.
 
@@ -23,4 +24,4 @@ def gram(
     require_option("steps", steps, 0)
     require_option("restart", restart, 0)
     chosen = POLAR_EXPRESS if coefficients == "polar_express" else QUINTIC
-    return orthogonalised(lambda m: gram_newton_schulz(m, steps, chosen, restart))
+    return orthogonalised(lambda m: gram_newton_schulz(m, steps, chosen, restart), rate)

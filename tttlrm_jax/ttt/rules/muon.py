@@ -13,20 +13,23 @@ from tttlrm_jax.ttt.rules.registry import register_rule
 
 
 @register_rule
-def muon(steps: int = 5, dtype: Dtype = "bfloat16") -> UpdateRule:
-    """Muon, the published rule: `delta = NewtonSchulz(grad)` for each matrix.
+def muon(steps: int = 5, dtype: Dtype = "bfloat16", rate: float = 1.0) -> UpdateRule:
+    """Muon, the published rule: `delta = rate * NewtonSchulz(grad)` for each matrix.
 
-    `steps=0` still divides by the Frobenius norm.
+    The length of the gradient, and with it a common factor on the rates of all tokens, does not
+    matter. `steps=0` still divides by the Frobenius norm. Published: `rate=1`.
     """
     require_option("steps", steps, 0)
-    return orthogonalised(lambda matrix: newton_schulz(matrix, steps, jnp.dtype(dtype)))
+    return orthogonalised(lambda matrix: newton_schulz(matrix, steps, jnp.dtype(dtype)), rate)
 
 
-def orthogonalised(factor: Callable[[Array], Array]) -> UpdateRule:
-    """`delta = factor(grad)`, for the three matrices of a layer as one batch.
+def orthogonalised(factor: Callable[[Array], Array], rate: float) -> UpdateRule:
+    """`delta = rate * factor(grad)`, for the three matrices of a layer as one batch.
 
     `down` is turned to the shape of the other two, which orthogonalising commutes with.
     """
+
+    require_option("rate", rate, 0)
 
     def init(weights: FastWeights):
         del weights
@@ -36,7 +39,7 @@ def orthogonalised(factor: Callable[[Array], Array]) -> UpdateRule:
         del weights
         square = grad.down.shape == grad.gate.shape
         down = grad.down if square else jnp.swapaxes(grad.down, -1, -2)
-        gate, down, up = factor(jnp.stack([grad.gate, down, grad.up]))
+        gate, down, up = rate * factor(jnp.stack([grad.gate, down, grad.up]))
         down = down if square else jnp.swapaxes(down, -1, -2)
         return FastWeights(gate=gate, down=down, up=up), rule_state
 

@@ -10,7 +10,7 @@ from tttlrm_jax.ttt.rules.registry import register_rule
 
 
 @register_rule
-def polar_express(steps: int = 5, dtype: Dtype = "bfloat16") -> UpdateRule:
+def polar_express(steps: int = 5, dtype: Dtype = "bfloat16", rate: float = 1.0) -> UpdateRule:
     """Muon with one polynomial per step; CHANGES THE NUMBERS of published weights.
 
     The composition is the best of its degree for singular values in [1e-3, 1] of the Frobenius
@@ -22,4 +22,4 @@ def polar_express(steps: int = 5, dtype: Dtype = "bfloat16") -> UpdateRule:
     def factor(matrix):
         return newton_schulz(matrix, steps, jnp.dtype(dtype), coefficients=POLAR_EXPRESS)
 
-    return orthogonalised(factor)
+    return orthogonalised(factor, rate)
