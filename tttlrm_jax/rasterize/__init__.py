@@ -1,28 +1,37 @@
 """Gaussian splatting: `render` and `render_views` with interchangeable backends."""
 
+from tttlrm_jax.rasterize.compositing import ScreenSplats, screen_splats
 from tttlrm_jax.rasterize.projection import ProjectedGaussians, project
 from tttlrm_jax.rasterize.render import (
     BACKENDS,
     Rendering,
+    composite,
     default_capacity,
     expected_depth,
     fit_capacity,
+    project_and_colour,
     render,
     render_eager,
     render_from_matrix,
     render_views,
 )
+from tttlrm_jax.rasterize.reporting import warn_if_incomplete
 
 __all__ = [
     "BACKENDS",
     "ProjectedGaussians",
     "Rendering",
+    "ScreenSplats",
+    "composite",
     "default_capacity",
     "expected_depth",
     "fit_capacity",
     "project",
+    "project_and_colour",
     "render",
     "render_eager",
     "render_from_matrix",
     "render_views",
+    "screen_splats",
+    "warn_if_incomplete",
 ]

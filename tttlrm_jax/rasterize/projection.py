@@ -4,8 +4,8 @@ Conventions: OpenCV camera (x right, y down, z forward), `point_camera = camera_
 point_world`, pixel centres at +0.5, intrinsics (fx, fy, cx, cy) in pixels. Constants of the
 configuration act as their float32 rounding, in float64 too.
 
-Not differentiable: culling, radii, order. Culled Gaussians, and those with a value that is not
-finite, read zero in every output and receive exactly zero gradient.
+Not differentiable: culling, radii, order. Culled Gaussians, and those marked `invalid`, read zero
+in every output and receive exactly zero gradient.
 """
 
 import flax.struct
@@ -29,10 +29,15 @@ MIN_COMPENSATION = 0.005
 class ProjectedGaussians:
     """Gaussians as one camera sees them; zero wherever `visible` is false.
 
+    What compositing needs of a Gaussian beside its opacity and features: devices that hold a part
+    of the cloud each can project their own and exchange these (see `screen_splats`).
+
     `covariance` is (A, B, C) of [[A, B], [B, C]] in px^2 including `eps2d`, `conic` its inverse
     in the same layout. `compensation` is the antialiasing factor of the opacity. `radius` is the
     half size of the box of 3.33 standard deviations; `radius_opacity_aware` that of the box
-    outside of which alpha stays below `min_alpha`, (0, 0) where it never reaches it.
+    outside of which alpha stays below `min_alpha`, (0, 0) where it never reaches it. `invalid`
+    marks Gaussians with NaN or infinity in any field, or in the projection of one that is neither
+    behind the near plane nor beyond the far plane.
     """
 
     mean: Float[Array, "gaussian 2"]  # px
@@ -43,6 +48,7 @@ class ProjectedGaussians:
     radius: Int[Array, "gaussian 2"]  # px
     radius_opacity_aware: Int[Array, "gaussian 2"]  # px
     visible: Bool[Array, " gaussian"]
+    invalid: Bool[Array, " gaussian"]
 
 
 def float32_constant(value: float, dtype) -> Array:
@@ -69,12 +75,13 @@ def project(
     everyone = jnp.ones(splats.mean.shape[0], dtype=bool)
     draft = _screen_values(fixed[0], everyone, fixed[1], fixed[2], height, width, config)
     radius = _radius(draft, jnp.asarray(np.float32(EXTENT), splats.mean.dtype))
-    visible = _is_usable(fixed[0], draft, config) & _meets_image(draft, radius, height, width)
+    invalid, in_range = _judge(fixed[0], draft, config)
+    visible = in_range & ~invalid & _meets_image(draft, radius, height, width)
 
     opacity = fixed[0].opacity * (draft["compensation"] if config.antialiased else 1)
     min_alpha = float32_constant(config.min_alpha, opacity.dtype)
-    reach = jnp.minimum(EXTENT, jnp.sqrt(2 * jnp.log(jnp.maximum(opacity / min_alpha, 1))))
-    aware = _radius(draft, reach.astype(opacity.dtype)[:, None])
+    reach = jnp.sqrt(2 * jnp.log(jnp.maximum(opacity / min_alpha, 1)))
+    aware = _radius(draft, reach[:, None])
     drawn = visible & (opacity >= min_alpha) & _meets_image(draft, aware, height, width)
 
     values = _screen_values(splats, visible, camera_from_world, intrinsics, height, width, config)
@@ -86,6 +93,7 @@ def project(
         radius=_pixels(radius, visible),
         radius_opacity_aware=_pixels(aware, drawn),
         visible=visible,
+        invalid=invalid,
     )
 
 
@@ -145,16 +153,20 @@ def _clamp_ratio(ratio, centre, focal, size):
     return jnp.where(ratio < low, low, jnp.where(ratio > high, high, ratio))
 
 
-def _is_usable(splats: Splats, draft, config: RasterConfig) -> Bool[Array, " gaussian"]:
-    """Finite in every input and result, and strictly between the near and far planes."""
-    values = [splats.mean, splats.quaternion, splats.scale, splats.opacity, splats.features]
-    finite = jnp.isfinite(draft["depth"])
-    for value in [*values, *draft.values()]:
-        axes = tuple(range(1, value.ndim))
-        finite &= jnp.sum(value * 0, axis=axes) == 0  # NaN or infinity times 0 is NaN
-    near = float32_constant(config.near, splats.mean.dtype)
-    far = float32_constant(config.far, splats.mean.dtype)
-    return finite & (draft["depth"] > near) & (draft["depth"] < far)
+def _judge(splats: Splats, draft, config: RasterConfig) -> tuple[Array, Array]:
+    """(invalid, strictly between the near and far planes), each [gaussian]."""
+
+    def finite(*values):
+        """NaN or infinity times 0 is NaN."""
+        sums = [jnp.sum(x * 0, axis=tuple(range(1, x.ndim))) for x in values]
+        return sum(sums[1:], start=sums[0]) == 0
+
+    depth = draft["depth"]
+    near = float32_constant(config.near, depth.dtype)
+    far = float32_constant(config.far, depth.dtype)
+    out_of_range = (depth <= near) | (depth >= far)
+    given = (splats.mean, splats.quaternion, splats.scale, splats.opacity, splats.features)
+    return ~finite(*given) | ~(finite(*draft.values()) | out_of_range), ~out_of_range
 
 
 def _radius(draft, extent: Float[Array, "..."]) -> Float[Array, "gaussian 2"]:

@@ -1,5 +1,6 @@
 """Splats and cameras in, images out: projection, colours, compositing, background."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 
@@ -28,6 +29,7 @@ BACKENDS: dict[str, Callable[[ScreenSplats, int, int, RasterConfig, int], Compos
 
 GSPLAT = RasterConfig()  # the constants of gsplat 1.6
 DEFAULT_SLOTS_PER_GAUSSIAN = 8
+MAX_CAPACITY = 2**30  # slots that int32 counts to, and its double
 _MIN_CAPACITY = 1024
 
 
@@ -35,15 +37,18 @@ _MIN_CAPACITY = 1024
 class Rendering:
     """An image and its by-products; `render_views` puts a view axis in front of each.
 
-    `depth` is accumulated, sum of T alpha z, and gets no background: see `expected_depth`.
-    `num_dropped` counts Gaussian-tile intersections beyond the capacity: above 0 the picture is
-    incomplete (far Gaussians are missing first).
+    `rgb` holds three colours or as many channels as the features have. `depth` is accumulated,
+    sum of T alpha z, and gets no background: see `expected_depth`. `num_dropped` counts
+    Gaussian-tile intersections beyond the capacity: above 0 the picture is incomplete (far
+    Gaussians are missing first). `num_invalid` counts Gaussians left out because a value of theirs
+    is NaN or infinite, in the input or once projected.
     """
 
     rgb: Float[Array, "*view height width channel"]
     depth: Float[Array, "*view height width"]
     alpha: Float[Array, "*view height width"]
     num_dropped: Int[Array, "*view"]
+    num_invalid: Int[Array, "*view"]
 
 
 def expected_depth(rendering: Rendering) -> Float[Array, "*view height width"]:
@@ -76,7 +81,8 @@ def render(
     Features `[gaussian, coefficient, 3]` are spherical harmonics, seen as max(0, SH + 0.5) from
     the camera; `[gaussian, channel]` are used as they are. `background` defaults to zero.
     `capacity` is the static number of Gaussian-tile intersections (see `default_capacity`).
-    Differentiable in reverse mode with respect to every float input.
+    Differentiable in forward and reverse mode with respect to every float input; the pose counts
+    as 12 free entries, inverted as a rotation with a translation.
     """
     if cameras.world_from_camera.shape != (4, 4):
         raise InputError.of(
@@ -97,15 +103,30 @@ def render_views(
     background: Float[Array, " channel"] | None = None,
     config: RasterConfig = GSPLAT,
     capacity: int | None = None,
+    views_at_once: int = 1,
 ) -> Rendering:
-    """Renders cameras with one leading axis, one after another: one view's workspace is live."""
+    """Renders cameras with one leading axis; other arguments as in `render`.
+
+    One view after another by default, so that one view's workspace is live. `views_at_once` maps
+    over so many together: less overhead per view for as many times the memory. (The tiled backend
+    composites mapped views one by one in any case.)
+    """
+    if cameras.world_from_camera.ndim != 3:
+        raise InputError.of(
+            "cameras.world_from_camera.shape", cameras.world_from_camera.shape,
+            "is not (view, 4, 4)", "use render for one camera, vmap for scenes",
+        )  # fmt: skip
+    if views_at_once < 1:
+        raise InputError.of("views_at_once", views_at_once, "is below 1", "use 1 or more")
 
     def one_view(camera):
         pose, intrinsics = camera
         one = Cameras(pose, intrinsics, cameras.height, cameras.width)
         return render(splats, one, background=background, config=config, capacity=capacity)
 
-    return lax.map(one_view, (cameras.world_from_camera, cameras.intrinsics))
+    views = (cameras.world_from_camera, cameras.intrinsics)
+    together = min(views_at_once, cameras.world_from_camera.shape[0])
+    return lax.map(one_view, views, batch_size=together if together > 1 else None)
 
 
 @typechecked
@@ -121,29 +142,62 @@ def render_from_matrix(
     capacity: int | None = None,
 ) -> Rendering:
     """`render` with the world-to-camera matrix, whose 12 upper entries are free variables."""
-    _check(splats, background, height, width, capacity)
+    _check_splats(splats)
+    _check_image(height, width, background, splats.features.shape[-1], capacity)
     # Recomputed by the backward pass: projecting is cheaper than keeping its many intermediates.
-    screen = jax.checkpoint(project_and_colour, static_argnums=(3, 4, 5))(
+    screen, invalid = jax.checkpoint(_project_and_colour, static_argnums=(3, 4, 5))(
         splats, camera_from_world, intrinsics, height, width, config
     )
+    rendering = composite(
+        screen, height, width, background=background, config=config, capacity=capacity
+    )
+    return dataclasses.replace(rendering, num_invalid=jnp.sum(invalid, dtype=jnp.int32))
+
+
+@typechecked
+def composite(
+    screen: ScreenSplats,
+    height: int,
+    width: int,
+    *,
+    background: Float[Array, " channel"] | None = None,
+    config: RasterConfig = GSPLAT,
+    capacity: int | None = None,
+) -> Rendering:
+    """Composites what `project_and_colour` made, of one camera, from one or from many parts.
+
+    Equal depths keep the order of `screen`. `num_invalid` of the result is 0: who projects counts.
+    """
+    count, channels = screen.feature.shape
+    _check_image(height, width, background, channels - 1, capacity)
     if capacity is None:
-        capacity = default_capacity(splats.mean.shape[0], height, width)
-    if splats.mean.shape[0] == 0:
+        capacity = default_capacity(count, height, width)
+    if count == 0:
         result = _nothing(screen, height, width)
     else:
         result = BACKENDS[config.backend](screen, height, width, config, capacity)
     rgb, depth = result.feature[..., :-1], result.feature[..., -1]
     if background is not None:
         rgb = rgb + result.transmittance[..., None] * background[None, None]
-    return Rendering(rgb, depth, 1 - result.transmittance, result.num_dropped)
+    nothing = jnp.zeros_like(result.num_dropped)
+    return Rendering(rgb, depth, 1 - result.transmittance, result.num_dropped, nothing)
 
 
 def fit_capacity(splats: Splats, cameras: Cameras, *, config: RasterConfig = GSPLAT) -> int:
     """Smallest power of two that holds every intersection of every camera (any leading axes).
 
-    Eager: it reads a number back from the device, so it cannot be called under `jit`.
+    Eager: it reads a number back from the device, so it cannot be called under `jit`. Raises
+    InputError where the lists would need more than 2^30 slots.
     """
-    return _power_of_two(max(int(_most_intersections(splats, cameras, config)), _MIN_CAPACITY))
+    if splats.mean.shape[0] == 0:
+        return _MIN_CAPACITY
+    needed = int(_most_intersections(splats, cameras, config))
+    if needed > MAX_CAPACITY:
+        raise InputError.of(
+            "intersections", needed, f"is above {MAX_CAPACITY}",
+            "render a smaller image, or fewer or smaller Gaussians",
+        )  # fmt: skip
+    return _power_of_two(max(needed, _MIN_CAPACITY))
 
 
 @functools.partial(jax.jit, static_argnames="config")
@@ -168,7 +222,10 @@ def render_eager(
     background: Float[Array, " channel"] | None = None,
     config: RasterConfig = GSPLAT,
 ) -> Rendering:
-    """`render` (or `render_views`, given a view axis) with a capacity that drops nothing."""
+    """`render` (or `render_views`, given a view axis) with a capacity that drops nothing.
+
+    Counts first, so that nothing is rendered twice; compiles anew when the power of two grows.
+    """
     capacity = fit_capacity(splats, cameras, config=config)
     one_camera = cameras.world_from_camera.ndim == 2
     renderer = _render_jit if one_camera else _render_views_jit
@@ -185,14 +242,30 @@ _render_jit = jax.jit(_keywords(render), static_argnums=(3, 4))
 _render_views_jit = jax.jit(_keywords(render_views), static_argnums=(3, 4))
 
 
+@typechecked
 def project_and_colour(
-    splats, camera_from_world, intrinsics, height, width, config
+    splats: Splats,
+    camera_from_world: Float[Array, "4 4"],
+    intrinsics: Float[Array, "4"],
+    height: int,
+    width: int,
+    config: RasterConfig = GSPLAT,
 ) -> ScreenSplats:
-    """Projects and colours; the last feature channel is depth."""
+    """Projects and colours for one camera; the last feature channel is depth.
+
+    Gaussians do not depend on each other: parts of a cloud may be projected apart, concatenated
+    (in the order of the cloud, which decides between equal depths) and given to `composite`.
+    """
+    _check_splats(splats)
+    return _project_and_colour(splats, camera_from_world, intrinsics, height, width, config)[0]
+
+
+def _project_and_colour(splats, camera_from_world, intrinsics, height, width, config):
+    """(screen splats, which Gaussians are invalid)."""
     projected = project(splats, camera_from_world, intrinsics, height, width, config)
     colour = _colour(splats, projected.visible, camera_from_world)
     feature = jnp.concatenate([colour, projected.depth[:, None]], axis=1)
-    return screen_splats(projected, splats.opacity, feature, config)
+    return screen_splats(projected, splats.opacity, feature, config), projected.invalid
 
 
 def _colour(splats: Splats, visible, camera_from_world) -> Float[Array, "gaussian channel"]:
@@ -222,7 +295,7 @@ def _nothing(screen: ScreenSplats, height: int, width: int) -> Composite:
     )
 
 
-def _check(splats: Splats, background, height: int, width: int, capacity: int | None) -> None:
+def _check_splats(splats: Splats) -> None:
     if splats.features.ndim not in (2, 3) or (
         splats.features.ndim == 3 and splats.features.shape[2] != 3
     ):
@@ -231,15 +304,17 @@ def _check(splats: Splats, background, height: int, width: int, capacity: int | 
             "is neither [gaussian, channel] nor [gaussian, coefficient, 3]",
             "map scenes with vmap and give one of the two",
         )  # fmt: skip
-    channels = splats.features.shape[-1]
+
+
+def _check_image(height: int, width: int, background, channels: int, capacity: int | None) -> None:
+    for field, value in (("height", height), ("width", width), ("capacity", capacity)):
+        if value is not None and value < 1:
+            raise InputError.of(field, value, "is below 1", "use a positive number")
     if background is not None and background.shape != (channels,):
         raise InputError.of(
             "background.shape", background.shape, f"does not fit {channels} channels",
             f"give {channels} values",
         )  # fmt: skip
-    for field, value in (("height", height), ("width", width), ("capacity", capacity)):
-        if value is not None and value < 1:
-            raise InputError.of(field, value, "is below 1", "use a positive number")
 
 
 def _power_of_two(number: int) -> int:
