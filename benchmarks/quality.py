@@ -25,7 +25,8 @@ from tttlrm_jax.evaluation.baselines import mean_colour, nearest_input
 from tttlrm_jax.evaluation.metrics import psnr, ssim
 from tttlrm_jax.models import build_model, split_model
 from tttlrm_jax.training.checkpoint import load_model
-from tttlrm_jax.training.step import StaticParts, batch_from_arrays, predict
+from tttlrm_jax.training.objective import StaticParts, batch_from_arrays
+from tttlrm_jax.training.step import predict
 
 BATCH_SIZE = 4
 

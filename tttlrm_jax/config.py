@@ -12,6 +12,7 @@ import tyro
 from tttlrm_jax.errors import ConfigError
 
 Plan = Literal["full", "sequential", "causal"]
+ChunkWeights = Literal["uniform", "linear", "last"]
 Remat = Literal["none", "block", "dots"]
 Dtype = Literal["float32", "bfloat16", "float64"]
 
@@ -378,7 +379,13 @@ class TrainConfig:
     seed: int = 0
     init_from: str | None = None  # run or model directory whose parameters the run starts from
     plan: Plan = "full"
-    chunk_views: int = 1  # views per update of the sequential plan
+    chunk_views: int = 1  # views per update of the sequential and causal plans
+    # of the causal plan
+    chunk_counts: tuple[int, ...] = ()  # chunks per scene, drawn per step; none: by chunk_views
+    chunk_weights: ChunkWeights = "uniform"  # of the loss after each chunk
+    truncate_chunks: int = 0  # gradients do not cross the borders of as many chunks; 0: they do
+    accumulate: Literal["chunk", "all"] = "all"  # Gaussians of earlier views: as read, or read anew
+    # rendering
     keep_ratio: float = 1.0  # of Gaussians kept by opacity before rendering; 1 switches pruning off
     random_ratio: float = 0.0  # share of the others kept at random
     log_every: int = 50
@@ -393,6 +400,10 @@ class TrainConfig:
         _require_positive(
             "train", self, "num_steps", "batch_size", "chunk_views", "log_every", "eval_every",
             "eval_scenes", "checkpoint_every", "keep_checkpoints",
+        )  # fmt: skip
+        _require(
+            self.truncate_chunks >= 0, "train.truncate_chunks", self.truncate_chunks,
+            "is negative", "use 0 for full gradients",
         )  # fmt: skip
         _require(
             0 < self.keep_ratio <= 1, "train.keep_ratio", self.keep_ratio, "is not in (0, 1]",
@@ -425,11 +436,7 @@ class RunConfig:
                 f"is not a multiple of model.patch_size={self.model.patch_size}",
                 "change one of them",
             )  # fmt: skip
-        _require(
-            self.train.plan == "full" or self.data.num_input_views % self.train.chunk_views == 0,
-            "train.chunk_views", self.train.chunk_views,
-            f"does not divide data.num_input_views={self.data.num_input_views}", "use a divisor",
-        )  # fmt: skip
+        self._check_chunks()
         _require(
             self.data.synthetic.split == "train", "data.synthetic.split",
             self.data.synthetic.split, "is not what a run trains on",
@@ -439,6 +446,28 @@ class RunConfig:
             self.data.source != "captures" or self.loss.depth == 0, "loss.depth", self.loss.depth,
             "needs depth, which data.source=captures does not have", "set loss.depth to 0",
         )  # fmt: skip
+
+    def _check_chunks(self) -> None:
+        views, train = self.data.num_input_views, self.train
+        _require(
+            train.plan != "sequential" or views % train.chunk_views == 0, "train.chunk_views",
+            train.chunk_views, f"does not divide data.num_input_views={views}", "use a divisor",
+        )  # fmt: skip
+        _require(
+            train.plan != "causal" or train.chunk_views <= views, "train.chunk_views",
+            train.chunk_views, f"exceeds data.num_input_views={views}", "use fewer",
+        )  # fmt: skip
+        _require(
+            train.plan == "causal" or not train.chunk_counts, "train.chunk_counts",
+            train.chunk_counts, f"is not read by train.plan={train.plan}", "use the causal plan",
+        )  # fmt: skip
+        possible = sorted({-(-views // size) for size in range(1, views + 1)})
+        for count in train.chunk_counts:
+            _require(
+                count in possible, "train.chunk_counts", count,
+                f"is no number of equal chunks (but the last) of data.num_input_views={views}",
+                f"use some of {possible}",
+            )  # fmt: skip
 
 
 # ---- evaluation -------------------------------------------------------------------------------
@@ -453,7 +482,7 @@ class EvalConfig:
     views: int | None = None  # number of input views
     plan: Plan | None = None
     rule: RuleField = None  # takes the place of the checkpoint's update rule
-    chunk_views: int | None = None  # views per update of the sequential plan
+    chunk_views: int | None = None  # views per update of the sequential and causal plans
     resolution: tuple[int, int] | None = None  # height width; None: trained pixels, own aspect
     background: tuple[float, float, float] | None = None  # RGB in [0, 1] under transparent pixels
     keep_ratio: float | None = None  # of Gaussians kept by opacity; 1 switches pruning off

@@ -91,7 +91,7 @@ def step(params: Any, state: StreamState, chunk: Chunk, *, graph: Any) -> tuple[
         tokens = tokens[:, num_input:]
     seen = num_input if chunk.mask is None else jnp.sum(chunk.mask, axis=1, dtype=jnp.int32)
     state = StreamState(layers=layers, num_views=state.num_views + seen)
-    return state, _hidden(model.decode_queries(tokens, queries), shown)
+    return state, hide_masked(model.decode_queries(tokens, queries), shown)
 
 
 def query(
@@ -115,7 +115,7 @@ def query(
     tokens = model.tokenize_queries(views)
     reads = (Operation(0, tokens.shape[1] * tokens.shape[2], apply=True),)
     tokens, _ = run_blocks(model.blocks, tokens, reads, state.layers, model.config.remat)
-    return _hidden(model.decode_queries(tokens, views), mask)
+    return hide_masked(model.decode_queries(tokens, views), mask)
 
 
 def scan_stream(
@@ -317,8 +317,8 @@ def _without_masked(views: Any, mask: Any) -> Any:
     )
 
 
-def _hidden(out: Any, mask: Bool[Array, "batch view"] | None) -> Any:
-    """What was read, without that of masked views."""
+def hide_masked(out: Any, mask: Bool[Array, "batch view"] | None) -> Any:
+    """What was read, with Gaussians or images of masked views hidden."""
     if mask is None:
         return out
     if not isinstance(out, Gaussians):

@@ -19,6 +19,7 @@ from tttlrm_jax.config import RunConfig, config_to_dict
 from tttlrm_jax.data import evaluation_loader, make_loader
 from tttlrm_jax.errors import ConfigError, InputError
 from tttlrm_jax.models import build_model, split_model
+from tttlrm_jax.training.causal import chunk_views_at
 from tttlrm_jax.training.checkpoint import (
     CONFIG_FILE,
     RunCheckpoints,
@@ -27,16 +28,10 @@ from tttlrm_jax.training.checkpoint import (
     write_config,
 )
 from tttlrm_jax.training.logs import RunLog
+from tttlrm_jax.training.objective import StaticParts, batch_from_arrays
 from tttlrm_jax.training.optimizer import lr_schedule
 from tttlrm_jax.training.perceptual import load_vgg19
-from tttlrm_jax.training.step import (
-    StaticParts,
-    TrainState,
-    batch_from_arrays,
-    init_train_state,
-    predict,
-    train_step,
-)
+from tttlrm_jax.training.step import TrainState, init_train_state, predict, train_step
 
 PREVIEW_SCENES = 6
 # settings that a resumed run may change; the length changes the learning rates still to come
@@ -136,7 +131,9 @@ class _Run:
         device does not wait for the log.
         """
         settings = self.config.train
-        step_function = jax.jit(functools.partial(train_step, static=self.static))
+        step_function = jax.jit(
+            functools.partial(train_step, static=self.static), static_argnames="chunk_views"
+        )
         eval_function = jax.jit(functools.partial(predict, static=self.static))
         last = min(settings.num_steps, last)
         step, saved_step = int(state.step), -1
@@ -144,7 +141,8 @@ class _Run:
         eval_psnr = None
         while step < last and stop.signal is None:
             batch = batch_from_arrays(next(self.loader))
-            state, metrics = step_function(state, batch, vgg19=self.vgg19)
+            chunk_views = chunk_views_at(settings, batch.inputs.image.shape[1], step)
+            state, metrics = step_function(state, batch, vgg19=self.vgg19, chunk_views=chunk_views)
             step += 1
             pending = self._log_step(pending)
             if step % settings.log_every == 0:
@@ -180,17 +178,19 @@ class _Run:
         self.log.write("train", step, values)
 
     def _evaluate(self, step: int, params, eval_function) -> float:
-        scores, dropped, pictures = [], 0, []
+        scores: dict[str, list[np.ndarray]] = {}
+        dropped, pictures = 0, []
         for arrays in self.eval_batches:
             rendering, metrics = eval_function(params, batch=batch_from_arrays(arrays))
-            scores.append(np.asarray(metrics["psnr"]))
-            dropped += int(metrics["num_dropped"])
+            dropped += int(metrics.pop("num_dropped"))
+            for name, values in metrics.items():
+                scores.setdefault(name, []).append(np.asarray(values))
             pictures.append((arrays["input_image"], arrays["target_image"], rendering.rgb))
-        psnr = float(np.mean(np.concatenate(scores)))
-        self.log.write("eval", step, {"psnr": psnr, "num_dropped": dropped})
+        means = {name: float(np.mean(np.concatenate(parts))) for name, parts in scores.items()}
+        self.log.write("eval", step, means | {"num_dropped": dropped})
         columns = zip(*pictures, strict=True)
         self.log.preview(step, *(np.concatenate(column)[:PREVIEW_SCENES] for column in columns))
-        return psnr
+        return means["psnr"]
 
 
 def _fresh(config: RunConfig) -> tuple[StaticParts, TrainState]:

@@ -11,14 +11,8 @@ import pytest
 from tttlrm_jax.config import LossConfig, ModelConfig, OptimizerConfig, RunConfig, TrainConfig
 from tttlrm_jax.errors import ConfigError
 from tttlrm_jax.models import build_model, split_model
-from tttlrm_jax.training.step import (
-    Batch,
-    StaticParts,
-    batch_from_arrays,
-    batch_loss,
-    init_train_state,
-    train_step,
-)
+from tttlrm_jax.training.objective import Batch, StaticParts, batch_from_arrays
+from tttlrm_jax.training.step import batch_loss, init_train_state, train_step
 
 MODEL = ModelConfig(
     d_model=16, num_layers=1, patch_size=4, attention_head_dim=8, num_ttt_heads=2,

@@ -1,0 +1,37 @@
+"""The shipped model trained further as a stream: 8 views in chunks of 1, 2 or 4.
+
+Command   python train.py configs/quickstart_causal.py
+Time      about 40 minutes for 800 steps on 2 cores, data rendered first
+Result    PSNR after every chunk, beside the shipped weights used causally and sequentially:
+          python -m benchmarks.causal_quality --checkpoint runs/quickstart_causal
+"""
+
+import dataclasses
+
+from tttlrm_jax.commands.evaluate import packaged
+from tttlrm_jax.config import OptimizerConfig, TrainConfig
+from tttlrm_jax.training.checkpoint import read_config
+
+SHIPPED = packaged("quickstart")
+BASE = read_config(SHIPPED)
+
+CONFIG = dataclasses.replace(
+    BASE,
+    name="quickstart_causal",
+    data=dataclasses.replace(BASE.data, num_input_views=8, num_target_views=2),
+    optimizer=OptimizerConfig(
+        peak_lr=3e-4, warmup_steps=40, clip_norm=4.0, skip_norm=20.0, guard_from_step=20
+    ),
+    train=TrainConfig(
+        num_steps=800,
+        batch_size=2,
+        init_from=str(SHIPPED),
+        plan="causal",
+        chunk_views=2,  # in evaluation
+        chunk_counts=(2, 4, 8),
+        log_every=20,
+        eval_every=200,
+        eval_scenes=16,
+        checkpoint_every=100,
+    ),
+)

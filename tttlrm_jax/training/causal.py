@@ -1,0 +1,143 @@
+"""Autoregressive training: the stream of a scene, supervised after every chunk.
+
+The inputs arrive in chunks; after each one the targets are rendered from the Gaussians of all
+views that have arrived (`train.accumulate`: as read once, after their own chunk, or all of them
+read again with the weights of now). The gradient runs through the scan of steps, each of which
+is computed again in the backward pass.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from tttlrm_jax.config import ChunkWeights, TrainConfig
+from tttlrm_jax.models import init_stream, scan_stream, split_into_chunks
+from tttlrm_jax.models.streaming import hide_masked
+from tttlrm_jax.rasterize import Rendering
+from tttlrm_jax.training.losses import psnr_of_mse
+from tttlrm_jax.training.objective import (
+    VGG19,
+    Batch,
+    StaticParts,
+    loss_terms,
+    pruned_for_rendering,
+    render_scenes,
+    weighted_sum,
+)
+from tttlrm_jax.types import Gaussians, Views
+
+
+def chunk_views_at(config: TrainConfig, num_views: int, step: int) -> int:
+    """Views per chunk in a step: one of `chunk_counts` by lot, or `chunk_views` without them.
+
+    It depends on the seed and the number of the step alone.
+    """
+    if config.plan != "causal" or not config.chunk_counts:
+        return config.chunk_views
+    count = np.random.default_rng((config.seed, step)).choice(config.chunk_counts)
+    return -(-num_views // int(count))
+
+
+def loss_weights(kind: ChunkWeights, num_chunks: int) -> np.ndarray:
+    """What the loss after each chunk counts, [chunk], of sum 1.
+
+    `uniform`; `linear`, in proportion to the chunks that have arrived; `last` alone.
+    """
+    weights = {
+        "uniform": np.ones(num_chunks),
+        "linear": np.arange(1.0, num_chunks + 1),
+        "last": np.eye(num_chunks)[-1],
+    }[kind]
+    return weights / weights.sum()
+
+
+def metric_after(name: str, chunk: int, chunk_views: int, num_views: int) -> str:
+    """Name of a metric after a chunk, e.g. `psnr_after_04_views`."""
+    return f"{name}_after_{min((chunk + 1) * chunk_views, num_views):02d}_views"
+
+
+def causal_loss(
+    params: Any,
+    static: StaticParts,
+    batch: Batch,
+    key: Array,
+    vgg19: VGG19 | None,
+    chunk_views: int,
+) -> tuple[Float[Array, ""], dict[str, Array]]:
+    """Weighted mean over chunks of the loss after each; terms likewise, `psnr` after the last."""
+    config = static.config
+
+    def evaluate(chunk, gaussians, arrived):
+        key_chunk = jax.random.fold_in(key, chunk)
+        terms, rendering = loss_terms(gaussians, batch, config, key_chunk, vgg19, arrived)
+        return terms, jnp.sum(rendering.num_dropped)
+
+    terms, num_dropped = after_every_chunk(params, static, batch.inputs, chunk_views, evaluate)
+    losses = weighted_sum(terms, config.loss)
+    weights = jnp.asarray(loss_weights(config.train.chunk_weights, len(losses)), losses.dtype)
+    psnr = psnr_of_mse(terms["mse"])
+    num_views = batch.inputs.image.shape[1]
+    metrics = {name: jnp.sum(weights * term) for name, term in terms.items()}
+    metrics |= {
+        metric_after("psnr", chunk, chunk_views, num_views): psnr[chunk]
+        for chunk in range(len(losses))
+    }
+    loss = jnp.sum(weights * losses)
+    return loss, dict(metrics, loss=loss, psnr=psnr[-1], num_dropped=jnp.sum(num_dropped))
+
+
+def causal_renderings(
+    params: Any, static: StaticParts, batch: Batch, key: Array, chunk_views: int
+) -> Rendering:
+    """Renderings of the targets after every chunk, with a leading chunk axis."""
+
+    def evaluate(chunk, gaussians, arrived):
+        del arrived
+        shown = pruned_for_rendering(gaussians, static.config, jax.random.fold_in(key, chunk))
+        return render_scenes(shown, batch.targets.cameras, static.config)
+
+    return after_every_chunk(params, static, batch.inputs, chunk_views, evaluate)
+
+
+def after_every_chunk(
+    params: Any,
+    static: StaticParts,
+    inputs: Views,
+    chunk_views: int,
+    evaluate: Callable[[Array, Gaussians, Bool[Array, " view"]], Any],
+) -> Any:
+    """`evaluate(chunk, gaussians, arrived)` after every chunk, stacked by chunk.
+
+    `gaussians` are those of all inputs, in their order; the ones of views that have not
+    `arrived` are hidden.
+    """
+    settings = static.config.train
+    batch, num_views = inputs.image.shape[:2]
+    chunks = split_into_chunks(inputs, chunk_views)
+    state = init_stream(params, batch, graph=static.graph)
+    per_view = inputs.cameras.height * inputs.cameras.width
+
+    def call(chunk, gaussians):
+        arrived = jnp.arange(num_views) < (chunk + 1) * chunk_views
+        gaussians = jax.tree.map(lambda x: x[:, : num_views * per_view], gaussians)
+        mask = jnp.broadcast_to(arrived[None], (batch, num_views))
+        return evaluate(chunk, hide_masked(gaussians, mask), arrived)
+
+    def scan(emit=None):
+        return scan_stream(
+            params, state, chunks, graph=static.graph, truncate=settings.truncate_chunks,
+            accumulate=settings.accumulate, emit=emit,
+        )[1]  # fmt: skip
+
+    if settings.accumulate == "all":
+        return scan(emit=call)
+    by_chunk = scan()
+    gaussians = jax.tree.map(
+        lambda x: jnp.moveaxis(x, 0, 1).reshape(batch, -1, *x.shape[3:]), by_chunk
+    )
+    each = jnp.arange(chunks.views.image.shape[0])
+    return jax.lax.map(jax.checkpoint(lambda chunk: call(chunk, gaussians)), each)

@@ -1,0 +1,141 @@
+"""What a run minimises: a batch, what its Gaussians render to, and the terms of the loss."""
+
+from typing import Any, NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from tttlrm_jax.config import LossConfig, RunConfig
+from tttlrm_jax.decoders import pixel_grid_of_gaussians
+from tttlrm_jax.errors import ConfigError
+from tttlrm_jax.geometry.cameras import rigid_inverse
+from tttlrm_jax.models import prune
+from tttlrm_jax.rasterize import Rendering, render_views
+from tttlrm_jax.training.losses import depth_loss, mean_squared_error, opacity_loss
+from tttlrm_jax.training.perceptual import Convolution, perceptual_loss
+from tttlrm_jax.types import Cameras, Gaussians, Views
+
+
+@flax.struct.dataclass
+class Batch:
+    """Scenes with posed inputs and supervision; depth and mask where the source has them."""
+
+    inputs: Views
+    targets: Views
+    target_mask: Float[Array, "batch view height width"] | None = None  # foreground coverage
+    input_depth: Float[Array, "batch view height width"] | None = None  # z; 0 where none
+
+
+VGG19 = tuple[Convolution, ...]
+
+
+class StaticParts(NamedTuple):
+    """What a step needs beside arrays: hashable, fixed for a run."""
+
+    graph: Any  # structure of the model
+    config: RunConfig
+
+
+def batch_from_arrays(arrays: dict[str, Any]) -> Batch:
+    """The loader's dictionary as records."""
+
+    def views(prefix: str) -> Views:
+        image = jnp.asarray(arrays[f"{prefix}_image"])
+        cameras = Cameras(
+            world_from_camera=jnp.asarray(arrays[f"{prefix}_world_from_camera"]),
+            intrinsics=jnp.asarray(arrays[f"{prefix}_intrinsics"]),
+            height=image.shape[2],
+            width=image.shape[3],
+        )
+        return Views(image=image, cameras=cameras)
+
+    def optional(name: str):
+        return jnp.asarray(arrays[name]) if name in arrays else None
+
+    return Batch(
+        inputs=views("input"),
+        targets=views("target"),
+        target_mask=optional("target_mask"),
+        input_depth=optional("input_depth"),
+    )
+
+
+def render_scenes(gaussians: Gaussians, cameras: Cameras, config: RunConfig) -> Rendering:
+    """Renders each scene of a batch from its own cameras `[batch, view]`, one at a time."""
+    background = jnp.asarray(config.data.background, gaussians.mean.dtype)
+
+    def one_scene(scene):
+        gaussians, cameras = scene
+        return render_views(
+            gaussians.activate(), cameras, background=background, config=config.raster
+        )
+
+    return jax.lax.map(one_scene, (gaussians, cameras))
+
+
+def pruned_for_rendering(gaussians: Gaussians, config: RunConfig, key: Array) -> Gaussians:
+    """The Gaussians a run renders: all of them, or those its pruning keeps."""
+    if config.train.keep_ratio == 1:
+        return gaussians
+    return prune(gaussians, config.train.keep_ratio, config.train.random_ratio, key)
+
+
+def loss_terms(
+    gaussians: Gaussians,
+    batch: Batch,
+    config: RunConfig,
+    key: Array,
+    vgg19: VGG19 | None = None,
+    arrived: Bool[Array, " view"] | None = None,
+) -> tuple[dict[str, Float[Array, ""]], Rendering]:
+    """Every term of the loss by name, unweighted, and the rendering of the targets.
+
+    `gaussians` are those of all input views. Views that have not `arrived` are to be hidden in
+    them, and do not count in the terms of opacity and depth.
+    """
+    weights = config.loss
+    rendering = render_scenes(
+        pruned_for_rendering(gaussians, config, key), batch.targets.cameras, config
+    )
+    terms = {"mse": mean_squared_error(rendering.rgb, batch.targets.image)}
+    if weights.opacity:
+        terms["opacity"] = opacity_loss(gaussians.opacity_logit)
+        if arrived is not None:
+            terms["opacity"] /= jnp.mean(arrived.astype(terms["opacity"].dtype))
+    if weights.depth:
+        terms["depth"] = _input_depth_loss(gaussians, batch, config, arrived)
+    if weights.mask:
+        target_mask = _required(batch.target_mask, "mask", "foreground masks")
+        terms["mask"] = mean_squared_error(rendering.alpha, target_mask)
+    if weights.perceptual:
+        assert vgg19 is not None, "the loop loads the weights the configuration names"
+        terms["perceptual"] = perceptual_loss(vgg19, rendering.rgb, batch.targets.image)
+    return terms, rendering
+
+
+def weighted_sum(terms: dict[str, Array], weights: LossConfig) -> Array:
+    """The loss of terms by name, of any one shape."""
+    return jnp.sum(jnp.stack([getattr(weights, n) * term for n, term in terms.items()]), axis=0)
+
+
+def _required(value, term: str, what: str):
+    if value is None:
+        raise ConfigError(
+            f"loss.{term} is not 0 but the data source has no {what}; set loss.{term} to 0"
+        )
+    return value
+
+
+def _input_depth_loss(gaussians: Gaussians, batch: Batch, config: RunConfig, arrived):
+    depth = _required(batch.input_depth, "depth", "depth")
+    _, _, height, width = depth.shape
+    points = pixel_grid_of_gaussians(gaussians.mean, height, width, config.model.patch_size)
+    camera_from_world = rigid_inverse(batch.inputs.cameras.world_from_camera)
+    valid = depth > 0
+    if arrived is not None:
+        valid &= arrived[None, :, None, None]
+    disparity = jnp.where(valid, 1 / jnp.where(valid, depth, 1.0), 0.0)
+    metric = config.loss.depth_alignment == "metric"
+    return depth_loss(points, camera_from_world, disparity, valid, metric=metric)
