@@ -16,6 +16,7 @@ from tttlrm_jax.parity.gsplat_stages import (
     FLOAT32_STORED,
     FLOAT64,
     GRADIENT,
+    SH,
     camera_arrays,
     raster_config,
     screen_rows,
@@ -218,10 +219,9 @@ def _stage_rows(path, name, recording, dtype) -> Iterator[Row]:
             expected = recording[key][clear]
             yield compare(path, f"{name}/{key}", value[clear], expected, 0.0, "exact")
     if "mid_means2d" in recording:
-        thin = np.full(len(recording["means"]), True)  # any may be a needle: the wider tolerance
-        yield from screen_rows(path, name, "mid_", projected, recording, thin)
+        yield from screen_rows(path, name, "mid_", projected, recording)
     if "mid_colors" in recording:
-        tolerance = COLOUR[name] + FLOAT32_STORED * np.abs(recording["mid_colors"]).max(initial=0)
+        tolerance = SH[name] + FLOAT32_STORED * np.abs(recording["mid_colors"]).max(initial=0)
         yield compare(path, f"{name}/mid_colors", colour, recording["mid_colors"], tolerance, "abs")
 
 

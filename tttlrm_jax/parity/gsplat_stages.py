@@ -21,18 +21,19 @@ from tttlrm_jax.rasterize import project
 from tttlrm_jax.types import Splats
 
 DTYPES = {"fp32": np.float32, "fp64": np.float64}
-FLOAT64 = 1e-9
+FLOAT64 = 1e-11  # the recordings' page: about 1e-12
 FLOAT32_STORED = 2e-7  # rounding a float64 result to float32
 SH = {"fp32": 5e-6, "fp64": FLOAT64}
 COVARIANCE = {"fp32": 5e-6, "fp64": FLOAT64}
 CENTRE = {"fp32": (1e-5, 1e-4), "fp64": (FLOAT64, FLOAT64)}  # relative, px
 DEPTH = {"fp32": 1e-5, "fp64": FLOAT64}
 CONIC = {"fp32": 5e-5, "fp64": FLOAT64}
-CONIC_NEEDLE = {"fp32": 1e-2, "fp64": FLOAT64}
-COMPENSATION = {"fp32": 1e-2, "fp64": 1e-8}  # det(S) of the reference cancels in float64 too
-GRADIENT = {"fp32": 2e-4, "fp64": FLOAT64}
+SCREEN_COVARIANCE = {"fp32": 5e-6, "fp64": FLOAT64}
+# The page allows 1e-2 for float32 compensations and conics of needles, whose determinant cancels
+# in the reference (in float64 to 1e-10); ours is a sum of squares.
+COMPENSATION = {"fp32": 1e-5, "fp64": 1e-9}
+GRADIENT = {"fp32": 2e-4, "fp64": 1e-10}  # needles lose a digit more
 GRADIENT_FLOOR = 1e-6  # of the largest row norm: where a row's gradient is zero up to rounding
-NEEDLE_NAMES = ("needle", "tiny")
 REFERENCE_TILE = 16
 
 
@@ -66,11 +67,11 @@ def check_covariance(path: Path) -> Iterator[Row]:
         for key, power in (("covars", 2), ("precis", -2)):
             function = _spread(power)
             matrix, pullback = jax.vjp(function, quaternion, scale)
-            yield per_row(path, f"{name}/{key}", matrix, recording[key], COVARIANCE[name])
+            yield per_entry(path, f"{name}/{key}", matrix, recording[key], COVARIANCE[name])
             if key == "covars":
                 triu = np.asarray(matrix)[:, upper[0], upper[1]]
                 expected = recording["covars_triu"]
-                yield per_row(path, f"{name}/covars_triu", triu, expected, COVARIANCE[name])
+                yield per_entry(path, f"{name}/covars_triu", triu, expected, COVARIANCE[name])
             grads = pullback(jnp.asarray(recording[f"v_{key}"], dtype))
             for field, value in zip(("quats", "scales"), grads, strict=True):
                 quantity = f"grad_{field}_from_{key}"
@@ -85,8 +86,6 @@ def check_covariance(path: Path) -> Iterator[Row]:
 def check_projection(path: Path) -> Iterator[Row]:
     """Culling, radii, screen values and gradients, camera by camera."""
     recording = dict(np.load(path))
-    names = [str(name) for name in recording["category_names"]]
-    needle = np.isin(np.asarray(names)[recording["category"]], NEEDLE_NAMES)
     for name, dtype in DTYPES.items():
         projected, grads = _project_all(recording, dtype)
         exact = {
@@ -97,9 +96,11 @@ def check_projection(path: Path) -> Iterator[Row]:
         }
         for key, value in exact.items():
             yield compare(path, f"{name}/{key}", value, recording[key], 0.0, "exact")
-        yield from screen_rows(path, name, "", projected, recording, needle)
+        yield from screen_rows(path, name, "", projected, recording)
         cov2d = recording["cov2d"]
-        yield per_row(path, f"{name}/cov2d", projected.covariance, cov2d, CONIC[name], row_axes=2)
+        yield per_entry(
+            path, f"{name}/cov2d", projected.covariance, cov2d, SCREEN_COVARIANCE[name], row_axes=2
+        )
         for key, value in grads.items():
             expected = recording[f"grad_{key}"]
             if key in ("viewmats", "intrinsics"):
@@ -159,7 +160,7 @@ def _project_all(recording, dtype):
     return projected, grads
 
 
-def screen_rows(path, name, prefix, projected, recording, needle) -> Iterator[Row]:
+def screen_rows(path, name, prefix, projected, recording) -> Iterator[Row]:
     """Rows of the values that `mid_*` and the projection's recording share."""
     mean = recording[f"{prefix}means2d"].astype(np.float64)
     stored = FLOAT32_STORED if prefix and name == "fp64" else 0.0
@@ -169,13 +170,8 @@ def screen_rows(path, name, prefix, projected, recording, needle) -> Iterator[Ro
     tolerance = DEPTH[name] + stored * np.abs(recording[f"{prefix}depths"]).max(initial=0)
     depth = recording[f"{prefix}depths"]
     yield compare(path, f"{name}/{prefix}depths", projected.depth, depth, tolerance, "abs")
-    for kind, chosen, limit in (
-        ("", ~needle, CONIC[name]),
-        (" (needles)", needle, CONIC_NEEDLE[name]),
-    ):
-        actual, expected = (x[:, chosen] for x in (projected.conic, recording[f"{prefix}conics"]))
-        quantity = f"{name}/{prefix}conics{kind}"
-        yield per_row(path, quantity, actual, expected, limit + stored, row_axes=2)
+    conic, tolerance = recording[f"{prefix}conics"], CONIC[name] + stored
+    yield per_entry(path, f"{name}/{prefix}conics", projected.conic, conic, tolerance, row_axes=2)
     key = f"{prefix}compensations"
     if key in recording:
         tolerance = COMPENSATION[name] + stored
@@ -226,22 +222,30 @@ def _row_norms(array) -> np.ndarray:
     return np.sqrt(np.sum(flat * flat, axis=1))
 
 
-def per_row(path, quantity, actual, expected, tolerance, floor: Any = 0.0, row_axes=1) -> Row:
-    """Largest error of a row (over all but `row_axes` axes) relative to the row's own norm.
+def per_row(path, quantity, actual, expected, tolerance, floor: Any = 0.0) -> Row:
+    """Largest error of a row (along the first axis) relative to the row's own norm.
 
     `floor` [row] adds to the norm, as does a fraction of the largest norm: both for rows that are
     zero up to rounding.
     """
-    actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
-    if actual.shape != expected.shape:
-        name = f"{quantity} shape {actual.shape} != {expected.shape}"
-        return row(path, name, float("inf"), tolerance, "row")
-    if actual.size == 0:
-        return row(path, quantity, 0.0, tolerance, "row")
-    actual, expected = (x.reshape(-1, *x.shape[row_axes:]) for x in (actual, expected))
+    if np.size(expected) == 0 or np.shape(actual) != np.shape(expected):
+        return compare(path, quantity, actual, expected, tolerance, "row")
     norm = _row_norms(expected)
     scale = norm + floor + GRADIENT_FLOOR * norm.max()
-    error = _row_norms(actual - expected) / np.where(scale > 0, scale, 1)
-    return row(
-        path, quantity, error.max() if np.isfinite(error).all() else np.nan, tolerance, "row"
-    )
+    error = _row_norms(np.asarray(actual, np.float64) - expected) / np.where(scale > 0, scale, 1)
+    return row(path, quantity, _worst(error), tolerance, "row")
+
+
+def per_entry(path, quantity, actual, expected, tolerance, row_axes=1) -> Row:
+    """Largest error of an entry relative to the largest entry of its row (over `row_axes` axes)."""
+    if np.size(expected) == 0 or np.shape(actual) != np.shape(expected):
+        return compare(path, quantity, actual, expected, tolerance, "entry")
+    axes = tuple(range(row_axes, np.ndim(expected)))
+    error = np.abs(np.asarray(actual, np.float64) - expected).max(axis=axes)
+    scale = np.abs(np.asarray(expected, np.float64)).max(axis=axes)
+    return row(path, quantity, _worst(error / np.where(scale > 0, scale, 1)), tolerance, "entry")
+
+
+def _worst(error: np.ndarray) -> float:
+    """The largest, or NaN if any is not finite."""
+    return float(error.max()) if np.isfinite(error).all() else float("nan")
