@@ -472,6 +472,8 @@ class RunConfig:
 
 # ---- evaluation -------------------------------------------------------------------------------
 
+Accumulate = Literal["chunk", "append", "all"]
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvalConfig:
@@ -482,7 +484,15 @@ class EvalConfig:
     views: int | None = None  # number of input views
     plan: Plan | None = None
     rule: RuleField = None  # takes the place of the checkpoint's update rule
-    chunk_views: int | None = None  # views per update of the sequential and causal plans
+    frames: str | None = None  # input frames by number, in order: 1-7,9; None: chosen by k-means
+    chunk_views: int | None = None  # views per update; None: trained, for causal trained inputs
+    accumulate: Accumulate | None = None  # Gaussians shown after each chunk; None: append
+    first_distance: float | None = None  # of the scene from the cameras of a stream's first chunk,
+    # in the capture's units, where these stand in one place and give no scale; None: 1
+    save_state: str | None = None  # directory for the state after the stream's last chunk
+    load_state: str | None = None  # saved state that the stream goes on from; it is not changed
+    overwrite_state: bool = False  # replace a state that is already at save_state
+    query: str | None = None  # camera file to render load_state from; needs no images
     resolution: tuple[int, int] | None = None  # height width; None: trained pixels, own aspect
     background: tuple[float, float, float] | None = None  # RGB in [0, 1] under transparent pixels
     keep_ratio: float | None = None  # of Gaussians kept by opacity; 1 switches pruning off
@@ -504,6 +514,11 @@ class EvalConfig:
             _require(inside, field, value, "is not in [0, 1]", "use a share")
         _require(self.keep_ratio != 0, "keep_ratio", 0, "keeps nothing", "use a share above 0")
         _require(
+            self.first_distance is None or 0 < self.first_distance < float("inf"),
+            "first_distance", self.first_distance, "is not a positive number", "use e.g. 2.5",
+        )  # fmt: skip
+        self._check_stream()
+        _require(
             0 <= self.min_opacity < 1, "min_opacity", self.min_opacity, "is not in [0, 1)",
             "use e.g. 0.01",
         )  # fmt: skip
@@ -514,6 +529,27 @@ class EvalConfig:
         _require(
             self.background is None or all(0 <= value <= 1 for value in self.background),
             "background", self.background, "is not RGB in [0, 1]", "use three numbers in it",
+        )  # fmt: skip
+
+    def _check_stream(self) -> None:
+        """Options that need or exclude each other."""
+        _require(
+            self.query is None or self.load_state is not None, "query", self.query,
+            "needs a saved state", "name it with --load-state",
+        )  # fmt: skip
+        for field in ("capture", "frames", "views", "save_state"):
+            value = getattr(self, field)
+            _require(
+                self.query is None or value is None, field, value,
+                "is not used when a saved state is queried", "leave it out",
+            )  # fmt: skip
+        _require(
+            not self.overwrite_state or self.save_state is not None, "overwrite_state", True,
+            "needs a state to write", "name it with --save-state",
+        )  # fmt: skip
+        _require(
+            self.frames is None or self.views is None, "views", self.views,
+            "is given beside frames, which say how many there are", "leave one of them out",
         )  # fmt: skip
 
 

@@ -5,18 +5,28 @@ import datetime
 import signal
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
-from tttlrm_jax.command_line import EXIT_BAD_INPUT, EXIT_INTERRUPTED, parse_arguments
-from tttlrm_jax.commands.evaluation_files import OUTPUT_FILES, Job, write_files
+from tttlrm_jax.command_line import EXIT_BAD_INPUT, EXIT_INTERRUPTED
+from tttlrm_jax.commands.evaluation_files import ALL_FILES, Job, write_files
+from tttlrm_jax.commands.input_frames import choose_frames
 from tttlrm_jax.commands.output_directory import atomic_directory
+from tttlrm_jax.commands.progress import step
+from tttlrm_jax.commands.rule_arguments import parse_with_rule
+from tttlrm_jax.commands.state_query import query_state
+from tttlrm_jax.commands.stream import (
+    check_stream_options,
+    measure_stream,
+    save_stream,
+    state_directory,
+    stream_frame,
+    with_rule,
+)
 from tttlrm_jax.config import EvalConfig, RunConfig
 from tttlrm_jax.data import Capture, read_capture
 from tttlrm_jax.errors import InputError
@@ -32,8 +42,9 @@ from tttlrm_jax.evaluation.scene import (
     pose_scene,
     score,
 )
-from tttlrm_jax.models import build_model, split_model
-from tttlrm_jax.training.checkpoint import load_model, read_config
+from tttlrm_jax.models import abstract_model, build_model, merge_model, split_model
+from tttlrm_jax.training.checkpoint import load_parameters, read_config
+from tttlrm_jax.training.stream_checkpoint import read_record, read_stream
 
 PROG = "eval.py"
 ROWS = {
@@ -46,8 +57,11 @@ ROWS = {
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns its exit code (0 done, 2 bad input, 130 interrupted)."""
     try:
-        config = parse_arguments(EvalConfig, sys.argv[1:] if arguments is None else arguments, PROG)
+        config = parse_with_rule(EvalConfig, sys.argv[1:] if arguments is None else arguments, PROG)
         with _interruptible():
+            if config.query is not None:
+                print(query_state(config, _checkpoint(config)))
+                return 0
             directory, metrics = evaluate(config)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -65,30 +79,56 @@ def evaluate(config: EvalConfig) -> tuple[Path, dict[str, Any]]:
 
     Raises InputError for input that cannot be used; then no directory is left behind.
     """
-    checkpoint = Path(config.checkpoint) if config.checkpoint else packaged("quickstart")
-    run = read_config(checkpoint)
-    settings = Settings.resolve(config, run)
+    checkpoint = _checkpoint(config)
+    record = read_record(Path(config.load_state)) if config.load_state else None
+    run = with_rule(read_config(checkpoint), config, record)
+    settings = Settings.resolve(config, run, None if record is None else record.settings())
+    check_stream_options(config, settings, record)
     path = Path(config.capture) if config.capture else packaged("sample_capture")
     capture = read_capture(path, skip_missing=config.skip_missing)
-    inputs, targets = _split(capture, settings.views)
-    size = _resolution(config.resolution, run, capture)
+    inputs, targets, settings = choose_frames(capture, config, settings, record)
+    similarity, has_scale = None, True
+    if record is not None:
+        size, similarity, has_scale = record.resolution, record.similarity, record.has_scale
+    else:
+        size = _resolution(config.resolution, run, capture)
+        if settings.plan == "causal":
+            first = inputs[: settings.chunk_views]
+            similarity, has_scale = stream_frame(capture, first, config, run)
     output = _output(config, capture)
-    with atomic_directory(output, OUTPUT_FILES) as directory:
+    with (
+        atomic_directory(output, ALL_FILES) as directory,
+        state_directory(config, output) as state,
+    ):
         with step(f"reading {len(inputs)} + {len(targets)} views of {capture.name}"):
-            scene = pose_scene(capture, inputs, targets, size, settings.background, run.data)
+            scene = pose_scene(
+                capture, inputs, targets, size, settings.background, run.data, similarity
+            )
         with step(f"loading {checkpoint}"):
-            _, model = load_model(checkpoint)
+            graph, expected = split_model(abstract_model(run.model))
+            params = load_parameters(checkpoint, expected)
             lpips, lpips_note = _lpips(size)
+        saved = None
+        if config.load_state is not None:
+            with step(f"loading {config.load_state}"):
+                saved = read_stream(Path(config.load_state), run.model, params, graph)
         job = Job(
             config=config, run=run, settings=settings, capture=capture, scene=scene,
             checkpoint=checkpoint, frames=(inputs, targets), lpips_note=lpips_note,
+            saved=saved, has_scale=has_scale,
         )  # fmt: skip
-        metrics = write_files(directory, job, measure(model, job, lpips), step)
+        evaluated = measure(merge_model(graph, params), job, lpips)
+        metrics = write_files(directory, job, evaluated)
+        if state is not None and evaluated.stream is not None:
+            with step(f"saving the state to {config.save_state}"):
+                save_stream(state, job, params, evaluated.stream)
     return output, metrics
 
 
 def measure(model, job: Job, lpips: LPIPS | None) -> Evaluated:
     """Reconstructs, renders and scores; the untrained model goes through the same program."""
+    if job.settings.plan == "causal":
+        return measure_stream(model, job, lpips)
     scene, run = job.scene, job.run
     with step("compiling the model"):
         reconstruct = compiled_reconstruct(model, scene.inputs, job.settings)
@@ -119,6 +159,10 @@ def measure(model, job: Job, lpips: LPIPS | None) -> Evaluated:
     return Evaluated(gaussians=made.value, ours=ours, baselines=baselines, seconds=seconds)
 
 
+def _checkpoint(config: EvalConfig) -> Path:
+    return Path(config.checkpoint) if config.checkpoint else packaged("quickstart")
+
+
 def packaged(name: str) -> Path:
     """A folder among the files the package ships. Raises InputError if it is not there."""
     path = Path(str(resources.files("tttlrm_jax") / "assets" / name))
@@ -126,19 +170,6 @@ def packaged(name: str) -> Path:
         option = "--checkpoint" if name == "quickstart" else "--capture"
         raise InputError(f"{path} is not in this installation; reinstall or give {option}")
     return path
-
-
-@contextlib.contextmanager
-def step(text: str) -> Iterator[None]:
-    """Says on stderr what is being done and how long it took."""
-    print(f"  {text} ...", end="", file=sys.stderr, flush=True)
-    start = time.perf_counter()
-    try:
-        yield
-    except BaseException:
-        print(file=sys.stderr)
-        raise
-    print(f" {time.perf_counter() - start:.1f} s", file=sys.stderr)
 
 
 def summary(metrics: dict[str, Any]) -> str:
@@ -160,6 +191,13 @@ def summary(metrics: dict[str, Any]) -> str:
         )
         for name in ROWS
     ]  # fmt: skip
+    if "stream" in metrics:
+        lines += ["", f"{'views seen':<12}{'PSNR dB':>9}{'SSIM':>8}{'seconds':>9}"]
+        lines += [
+            f"{entry['views_seen']:<12}{entry['psnr']:>9.2f}{entry['ssim']:>8.3f}"
+            f"{entry['seconds']:>9.2f}"
+            for entry in metrics["stream"]
+        ]
     lines += [
         "",
         f"{metrics['num_gaussians']} Gaussians; reconstructed in {seconds['reconstruct']:.2f} s "
@@ -171,16 +209,6 @@ def summary(metrics: dict[str, Any]) -> str:
 
 def _row(name: str, psnr: float, ssim: float, lpips: float | None) -> str:
     return f"{name:<28}{psnr:>9.2f}{ssim:>8.3f}" + ("" if lpips is None else f"{lpips:>8.3f}")
-
-
-def _split(capture: Capture, num_inputs: int) -> tuple[np.ndarray, np.ndarray]:
-    """Input and target frames of the every-8th protocol."""
-    if num_inputs >= len(capture):
-        raise InputError.of(
-            "views", num_inputs, f"needs more than the {len(capture)} frames of {capture.name}, "
-            "of which every 8th is a target", "use fewer input views or a longer capture",
-        )  # fmt: skip
-    return capture.split(num_inputs)
 
 
 def _resolution(

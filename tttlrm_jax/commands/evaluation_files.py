@@ -1,13 +1,13 @@
 """The files of one evaluation: scene.ply, orbit.mp4, comparison.png, report.html, metrics.json.
 
-Gaussians and cameras in files are in the frame and scale of the capture.
+A stream adds stream.png and growth.mp4. Gaussians and cameras in files are in the frame and scale
+of the capture.
 """
 
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tttlrm_jax.config import EvalConfig, RunConfig
+from tttlrm_jax.commands.progress import step
+from tttlrm_jax.commands.stream_files import (
+    STREAM_FILES,
+    stream_metrics,
+    write_growth,
+    write_stream_plot,
+)
+from tttlrm_jax.config import EvalConfig, RasterConfig, RunConfig
 from tttlrm_jax.data import Capture
 from tttlrm_jax.evaluation.scene import Evaluated, PosedScene, Scores, Settings, render_frames
 from tttlrm_jax.export import (
@@ -23,6 +30,7 @@ from tttlrm_jax.export import (
     ExportCount,
     NamedCamera,
     Report,
+    StreamExhibit,
     write_comparison,
     write_ply,
     write_report,
@@ -30,12 +38,19 @@ from tttlrm_jax.export import (
 )
 from tttlrm_jax.geometry.paths import orbit_path
 from tttlrm_jax.geometry.similarity import transform_gaussians
+from tttlrm_jax.training.stream_checkpoint import SavedStream
 from tttlrm_jax.types import Cameras, Gaussians
 
 OUTPUT_FILES = ("scene.ply", "orbit.mp4", "comparison.png", "report.html", "metrics.json")
+ALL_FILES = (*OUTPUT_FILES, *STREAM_FILES)  # that an earlier run may have left
+ORBIT_FPS, GROWTH_FPS = 24, 12  # frames per second
 ORBIT_SIDE = 256  # pixels the film's longer side shall at least have
+SHOWN_TEXT = {
+    "chunk": "Gaussians of the newest chunk's views",
+    "append": "Gaussians of every chunk as read when it came",
+    "all": "Gaussians of all views so far, read again after every chunk",
+}
 ORBIT_CHUNK = 12  # frames rendered at a time
-Step = Callable[[str], AbstractContextManager[None]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,17 +65,33 @@ class Job:
     checkpoint: Path
     frames: tuple[np.ndarray, np.ndarray]  # numbers of input and target frames
     lpips_note: str
+    saved: SavedStream | None = None  # what a stream goes on from
+    has_scale: bool = True  # of a stream's first chunk; else its scale was given or is 1
+
+    @property
+    def cameras_seen(self) -> Cameras:
+        """Of all input views [view, ...], those of a saved stream first."""
+        new = jax.tree.map(lambda x: np.asarray(x[0]), self.scene.inputs.cameras)
+        if self.saved is None:
+            return new
+        earlier = self.saved.scene.cameras
+        return jax.tree.map(lambda a, b: np.concatenate([a, b]), earlier, new)
 
 
-def write_files(directory: Path, job: Job, evaluated: Evaluated, step: Step) -> dict[str, Any]:
-    """Writes every file of `OUTPUT_FILES` and returns what is in metrics.json."""
+def write_files(directory: Path, job: Job, evaluated: Evaluated) -> dict[str, Any]:
+    """Writes every file of `OUTPUT_FILES`, and of `STREAM_FILES` for a stream.
+
+    Returns what is in metrics.json.
+    """
     gaussians = transform_gaussians(evaluated.gaussians, job.scene.similarity.inverse())
     with step("writing scene.ply"):
         count = write_ply(directory / "scene.ply", gaussians, min_opacity=job.config.min_opacity)
     metrics = collect_metrics(job, evaluated, count)
     with step(f"rendering {job.config.orbit_frames} frames of orbit.mp4"):
         film = directory / "orbit.mp4"
-        write_video(film, orbit_frames(evaluated.gaussians, job), min_side=ORBIT_SIDE)
+        frames = orbit_frames(evaluated.gaussians, job)
+        write_video(film, frames, frames_per_second=ORBIT_FPS, min_side=ORBIT_SIDE)
+    stream = write_stream_files(directory, job, evaluated)
     with step("drawing comparison.png and report.html"):
         views = compared_views(job.scene, evaluated)
         inputs = np.asarray(job.scene.inputs.image[0])
@@ -78,11 +109,30 @@ def write_files(directory: Path, job: Job, evaluated: Evaluated, step: Step) -> 
             eps2d=job.run.raster.eps2d,
             settings=settings_table(job, metrics),
             caveats=caveats(job, evaluated, metrics),
+            stream=stream,
         )
         write_report(directory / "report.html", report)
     text = json.dumps(metrics, indent=2, allow_nan=False)
     (directory / "metrics.json").write_text(text + "\n", encoding="utf-8")
     return metrics
+
+
+def write_stream_files(directory: Path, job: Job, evaluated: Evaluated) -> StreamExhibit | None:
+    """The plot and the film of a stream; None where there was none."""
+    history = evaluated.stream
+    if history is None:
+        return None
+    plot, film = (directory / name for name in STREAM_FILES)
+    with step("drawing stream.png and growth.mp4"):
+        views, chunk = history.scene.num_views, job.settings.chunk_views
+        text = (
+            f"{views} views in chunks of {chunk}; {SHOWN_TEXT[job.settings.accumulate]}; "
+            f"{job.run.name}, {jax.devices()[0].device_kind}"
+        )
+        write_stream_plot(plot, history, f"{job.scene.name}, streamed", text)
+        title = f"{job.scene.name}: plan causal, {chunk} views per chunk"
+        write_growth(film, history, job.scene, title, GROWTH_FPS)
+    return StreamExhibit(plot=plot.read_bytes(), film=film.read_bytes())
 
 
 def collect_metrics(job: Job, evaluated: Evaluated, count: ExportCount) -> dict[str, Any]:
@@ -108,6 +158,7 @@ def collect_metrics(job: Job, evaluated: Evaluated, count: ExportCount) -> dict[
         "baselines_ssim": {k: _mean(v.scores.ssim) for k, v in evaluated.baselines.items()},
         "baselines_lpips": {k: _mean(v.scores.lpips) for k, v in evaluated.baselines.items()},
         "inputs": job.scene.input_names,
+        **_stream_part(job, evaluated),
         "targets": [
             {"name": name, **_view_scores(scores, index)}
             for index, name in enumerate(job.scene.target_names)
@@ -116,21 +167,25 @@ def collect_metrics(job: Job, evaluated: Evaluated, count: ExportCount) -> dict[
 
 
 def orbit_frames(gaussians: Gaussians, job: Job) -> Iterator[np.ndarray]:
-    """Pictures of a path around what the input cameras look at, in the normalised frame.
+    """Pictures of `orbit_cameras`."""
+    cameras, raster = orbit_cameras(job, job.config.orbit_frames)
+    return render_frames(gaussians, cameras, job.settings.background, raster, ORBIT_CHUNK)
+
+
+def orbit_cameras(job: Job, num_frames: int) -> tuple[Cameras, RasterConfig]:
+    """A path around what the input cameras look at, in the normalised frame.
 
     Small pictures are rendered larger by a whole factor, with the screen-space blur grown
     likewise: the same Gaussians with the same softness, in more pixels.
     """
-    inputs = job.scene.inputs.cameras
-    height, width = inputs.height, inputs.width
-    factor = orbit_factor(height, width)
-    poses = np.asarray(inputs.world_from_camera[0], np.float64)
-    path = jnp.asarray(orbit_path(poses, job.config.orbit_frames), jnp.float32)
-    lens = jnp.median(inputs.intrinsics[0], axis=0) * factor
+    inputs = job.cameras_seen
+    factor = orbit_factor(inputs.height, inputs.width)
+    poses = np.asarray(inputs.world_from_camera, np.float64)
+    path = jnp.asarray(orbit_path(poses, num_frames), jnp.float32)
+    lens = jnp.asarray(np.median(inputs.intrinsics, axis=0) * factor, jnp.float32)
     raster = dataclasses.replace(job.run.raster, eps2d=job.run.raster.eps2d * factor**2)
     lenses = jnp.tile(lens, (len(path), 1))
-    cameras = Cameras(path, lenses, height * factor, width * factor)
-    return render_frames(gaussians, cameras, job.settings.background, raster, ORBIT_CHUNK)
+    return Cameras(path, lenses, inputs.height * factor, inputs.width * factor), raster
 
 
 def orbit_factor(height: int, width: int) -> int:
@@ -188,11 +243,12 @@ def settings_table(job: Job, metrics: dict[str, Any]) -> dict[str, str]:
         "checkpoint": str(job.config.checkpoint or "the weights in the package"),
         "configuration": f"{run.name}: {model.num_layers} layers, width {model.d_model}, patch "
         f"{model.patch_size}, spherical harmonics of degree {model.sh_degree}",
-        "plan": f"{settings.plan}, {settings.chunk_views} views per update"
-        if settings.plan == "sequential"
-        else settings.plan,
+        "plan": settings.plan
+        if settings.plan == "full"
+        else f"{settings.plan}, {settings.chunk_views} views per update",
         "views": f"{metrics['input_views']} of {len(job.capture)} frames in, every 8th frame a "
-        "target; inputs by k-means over camera positions and directions, or as the file lists",
+        "target; " + _choice_of_inputs(job),
+        **_stream_settings(job),
         "size": f"{metrics['resolution'][1]}x{metrics['resolution'][0]} pixels",
         "pruning": f"{settings.keep_ratio:g} kept by opacity, {settings.random_ratio:g} of the "
         "others at random"
@@ -235,6 +291,8 @@ def caveats(job: Job, evaluated: Evaluated, metrics: dict[str, Any]) -> list[str
         f"Means hide the worst view: {job.scene.target_names[worst]} has "
         f"{evaluated.ours.scores.psnr[worst]:.2f} dB."
     )
+    if job.settings.plan == "causal":
+        texts += _stream_caveats(job)
     factor = orbit_factor(*metrics["resolution"])
     if factor > 1:
         texts.append(
@@ -247,6 +305,63 @@ def caveats(job: Job, evaluated: Evaluated, metrics: dict[str, Any]) -> list[str
             "were left out of scene.ply."
         )
     return texts
+
+
+def _stream_caveats(job: Job) -> list[str]:
+    texts = []
+    if job.run.train.plan != "causal":
+        texts.append(
+            f"The weights were trained with the {job.run.train.plan} plan, not on streams: later "
+            "chunks need not improve what the first one gave."
+        )
+    if job.saved is not None:
+        texts.append(
+            f"The stream went on from a state that had seen {len(job.saved.record.frames)} views; "
+            "the baselines know the new views only."
+        )
+    if not job.has_scale:
+        texts.append(
+            "The cameras of the first chunk stand in one place and give no scale: the scene was "
+            "taken to lie at the distance that --first-distance says, else 1 unit of the capture."
+        )
+    return texts
+
+
+def _choice_of_inputs(job: Job) -> str:
+    if job.config.frames is not None:
+        return f"inputs as asked for: {job.config.frames}"
+    if job.saved is not None:
+        return "inputs by k-means over camera positions and directions of frames not seen before"
+    return "inputs by k-means over camera positions and directions, or as the file lists"
+
+
+def _stream_settings(job: Job) -> dict[str, str]:
+    if job.settings.plan != "causal":
+        return {}
+    similarity, shown = job.scene.similarity, SHOWN_TEXT[job.settings.accumulate]
+    rows = {
+        "shown after a chunk": f"{shown} (--accumulate {job.settings.accumulate})",
+        "frame of coordinates": "fixed by the views of the first chunk; one unit inside is "
+        f"{1 / similarity.scale:.4g} units of the capture",
+    }
+    if job.saved is not None:
+        rows["went on from"] = str(job.config.load_state)
+    if job.config.save_state is not None:
+        rows["state saved to"] = str(job.config.save_state)
+    return rows
+
+
+def _stream_part(job: Job, evaluated: Evaluated) -> dict[str, Any]:
+    """What a stream adds to metrics.json."""
+    history = evaluated.stream
+    if history is None:
+        return {}
+    return {
+        "chunk_views": job.settings.chunk_views,
+        "accumulate": job.settings.accumulate,
+        "views_seen": history.scene.num_views,
+        "stream": stream_metrics(history, job.scene.input_names),
+    }
 
 
 def _subtitle(metrics: dict[str, Any]) -> str:

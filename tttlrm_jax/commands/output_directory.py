@@ -10,25 +10,27 @@ from tttlrm_jax.errors import InputError
 
 
 @contextlib.contextmanager
-def atomic_directory(target: Path, own_files: Collection[str]) -> Iterator[Path]:
+def atomic_directory(
+    target: Path, own_files: Collection[str], field: str = "output"
+) -> Iterator[Path]:
     """Gives a hidden directory beside `target` to write into, and renames it at the end.
 
     On any exception, interrupts included, it is removed with the parents made for it. An existing
-    `target` is replaced as a whole if it holds nothing but `own_files`. Raises InputError where it
-    holds anything else or cannot be written.
+    `target` is replaced as a whole if it holds nothing but `own_files`. Raises InputError, which
+    calls it `field`, where it holds anything else or cannot be written.
     """
     target = target.absolute()
     created: list[Path] = []
     draft = target.parent / f".{target.name}.{os.getpid()}.partial"
     try:
-        _check_replaceable(target, own_files)
+        _check_replaceable(target, own_files, field)
         _make_directories(target.parent, created)
         draft.mkdir()
         created.append(draft)
     except OSError as error:
         _remove(created)
         raise InputError.of(
-            "output", target, f"cannot be written ({error.strerror})", "choose another directory"
+            field, target, f"cannot be written ({error.strerror})", "choose another directory"
         ) from None
     except InputError:
         _remove(created)
@@ -42,15 +44,15 @@ def atomic_directory(target: Path, own_files: Collection[str]) -> Iterator[Path]
         raise
 
 
-def _check_replaceable(target: Path, own_files: Collection[str]) -> None:
+def _check_replaceable(target: Path, own_files: Collection[str], field: str) -> None:
     if not os.path.lexists(target):
         return
     if not target.is_dir():
-        raise InputError.of("output", target, "exists and is a file", "choose another directory")
+        raise InputError.of(field, target, "exists and is a file", "choose another directory")
     foreign = sorted({entry.name for entry in target.iterdir()} - set(own_files))
     if foreign:
         raise InputError.of(
-            "output", target, f"holds {foreign[0]}, which no evaluation writes",
+            field, target, f"holds {foreign[0]}, which this command does not write",
             "choose a new directory or empty it",
         )  # fmt: skip
 

@@ -101,6 +101,11 @@ def read_capture(directory: str | Path, skip_missing: bool = False) -> Capture:
     return Capture(contents.scene_name, path.parent, frames, folds)
 
 
+def read_cameras(path: str | Path) -> tuple[Frame, ...]:
+    """The cameras of a capture directory or of its camera file; images need not exist."""
+    return read_camera_file(_find_camera_file(Path(path), "query")).frames
+
+
 def load_views(
     capture: Capture,
     frame_indices: Sequence[int] | np.ndarray,
@@ -194,15 +199,15 @@ def _load_frame(frame: Frame, size, resize_mode, background):
     return image, mask, intrinsics
 
 
-def _find_camera_file(path: Path) -> Path:
+def _find_camera_file(path: Path, field: str = "capture") -> Path:
     if path.is_file() and path.name in READERS:
         return path
     known = " or ".join(READERS)
     if not path.is_dir():
-        raise InputError(f"capture={path} is not a directory; name the one that holds {known}")
+        raise InputError(f"{field}={path} is not a directory; name the one that holds {known}")
     found = [path / name for name in READERS if (path / name).is_file()]
     if not found:
-        raise InputError(f"capture={path} holds no {known}; export the cameras to one of them")
+        raise InputError(f"{field}={path} holds no {known}; export the cameras to one of them")
     return found[0]
 
 

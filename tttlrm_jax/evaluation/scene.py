@@ -7,26 +7,28 @@ configuration says. `PosedScene.similarity` leads there from the frame of the ca
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tttlrm_jax.config import DataConfig, EvalConfig, Plan, RasterConfig, RunConfig
+from tttlrm_jax.config import Accumulate, DataConfig, EvalConfig, Plan, RasterConfig, RunConfig
 from tttlrm_jax.data import Capture, CaptureScene
 from tttlrm_jax.data.images import round_to_patch
 from tttlrm_jax.errors import InputError
 from tttlrm_jax.evaluation.baselines import mean_colour, nearest_input
 from tttlrm_jax.evaluation.lpips import LPIPS
 from tttlrm_jax.evaluation.metrics import psnr, ssim
+from tttlrm_jax.evaluation.stream import StreamHistory
 from tttlrm_jax.geometry.poses import PoseNormalisation, normalise_poses
 from tttlrm_jax.models import merge_model, prune, reconstruct, split_model
 from tttlrm_jax.rasterize import fit_capacity, render_views
 from tttlrm_jax.types import Cameras, Gaussians, Splats, Views
 
 MAX_PSNR = 100.0  # dB; what equal pictures count as
+DEFAULT_ACCUMULATE: Accumulate = "append"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,11 +54,19 @@ class Settings:
     chunk_views: int
     keep_ratio: float
     random_ratio: float
+    accumulate: Accumulate
     seed: int
 
     @classmethod
-    def resolve(cls, config: EvalConfig, run: RunConfig) -> "Settings":
-        """Fields that are None in `config` come from the configuration of the checkpoint."""
+    def resolve(
+        cls, config: EvalConfig, run: RunConfig, saved: Mapping[str, Any] | None = None
+    ) -> "Settings":
+        """Fields that are None in `config` come from `saved`, what a saved stream was made with,
+        else from the configuration of the checkpoint.
+
+        A model that was not trained in chunks is streamed in chunks of as many views as it was
+        trained with: what it learned to take in by one update.
+        """
         trained = {
             "views": run.data.num_input_views,
             "background": run.data.background,
@@ -64,10 +74,14 @@ class Settings:
             "chunk_views": run.train.chunk_views,
             "keep_ratio": run.train.keep_ratio,
             "random_ratio": run.train.random_ratio,
+            "accumulate": DEFAULT_ACCUMULATE,
         }
         wanted = {name: getattr(config, name) for name in trained}
         given = {name: value for name, value in wanted.items() if value is not None}
-        return cls(seed=config.seed, **(trained | given))
+        chosen = trained | dict(saved or {}) | given
+        if chosen["plan"] == "causal" and run.train.plan == "full":
+            chosen["chunk_views"] = (given | dict(saved or {})).get("chunk_views", trained["views"])
+        return cls(seed=config.seed, **chosen)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -96,6 +110,7 @@ class Evaluated:
     ours: Answer
     baselines: dict[str, Answer]
     seconds: dict[str, float]
+    stream: StreamHistory | None = None  # of the causal plan
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -126,8 +141,9 @@ def pose_scene(
     size: tuple[int, int],
     background: tuple[float, float, float],
     config: DataConfig,
+    similarity: PoseNormalisation | None = None,
 ) -> PosedScene:
-    """Loads the frames and normalises their poses as in training.
+    """Loads the frames and normalises their poses as in training, or by `similarity`.
 
     Raises InputError for images that cannot be read or do not fit their cameras.
     """
@@ -135,7 +151,9 @@ def pose_scene(
     views = CaptureScene(capture, size, config.capture_resize, background).read(frames)
     raw = capture.world_from_camera[frames]
     reference = raw if config.normalise_over == "all" else raw[: len(input_frames)]
-    poses, similarity = normalise_poses(raw, config.pose_normalisation, reference)
+    if similarity is None:
+        similarity = normalise_poses(raw, config.pose_normalisation, reference)[1]
+    poses = similarity.apply_poses(raw)
 
     def part(where: slice) -> Views:
         intrinsics = jnp.asarray(views.intrinsics[where], jnp.float32)
@@ -188,7 +206,7 @@ def compiled_reconstruct(model, inputs: Views, config: Settings) -> Callable[[An
 
 
 class Renderer:
-    """Renders scenes from fixed cameras (one leading axis); drops nothing.
+    """Renders scenes of one size from cameras (one leading axis) of one shape; drops nothing.
 
     The program is compiled for the intersections of the first scene and used for all scenes that
     have no more of them.
@@ -200,15 +218,16 @@ class Renderer:
         self._capacity, self._compile_seconds = 0, 0.0
         self._compiled: Callable | None = None
 
-    def __call__(self, gaussians: Gaussians) -> Timed:
-        """Pictures [view, height, width, 3] as a NumPy array."""
+    def __call__(self, gaussians: Gaussians, cameras: Cameras | None = None) -> Timed:
+        """Pictures [view, height, width, 3] as a NumPy array; other cameras may be given."""
+        cameras = self._cameras if cameras is None else cameras
         splats = gaussians.activate()
-        capacity = fit_capacity(splats, self._cameras, config=self._config)
+        capacity = fit_capacity(splats, cameras, config=self._config)
         compiled = self._compiled
         if compiled is None or capacity > self._capacity:
             compiled = self._compile(splats, capacity)
         start = time.perf_counter()
-        pictures = np.asarray(compiled(splats, self._cameras))
+        pictures = np.asarray(compiled(splats, cameras))
         seconds = time.perf_counter() - start
         return Timed(value=pictures, compile_seconds=self._compile_seconds, seconds=seconds)
 

@@ -7,7 +7,9 @@ from PIL import Image
 
 
 def to_uint8(image) -> np.ndarray:
-    """[0, 1] to 0..255, rounded and clipped; NaN becomes 0. Any shape."""
+    """[0, 1] to 0..255, rounded and clipped; NaN becomes 0. Any shape. Bytes stay as they are."""
+    if np.asarray(image).dtype == np.uint8:
+        return np.asarray(image)
     scaled = np.nan_to_num(np.asarray(image, np.float32), nan=0.0) * 255
     return np.rint(scaled.clip(0, 255)).astype(np.uint8)
 

@@ -36,6 +36,14 @@ BASELINE_NAMES = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class StreamExhibit:
+    """What a page about a stream shows besides."""
+
+    plot: bytes  # PNG
+    film: bytes  # MP4
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Report:
     """What the page shows. Cameras and Gaussians are in the frame of the input."""
 
@@ -50,6 +58,7 @@ class Report:
     eps2d: float  # px^2 at the size of the targets
     settings: dict[str, str]
     caveats: list[str]
+    stream: StreamExhibit | None = None
 
 
 def write_report(path: Path | str, report: Report) -> None:
@@ -68,6 +77,7 @@ def report_html(report: Report) -> str:
         tiles=_tiles(metrics),
         viewer_note=_viewer_note(count.num_written, metrics["num_gaussians"]),
         bars=_bars(metrics),
+        stream="" if report.stream is None else _stream(report.stream, metrics),
         inputs=_input_strip(report),
         compare=_comparisons(report.views),
         video=_uri(report.video, "video/mp4"),
@@ -90,11 +100,12 @@ def _lead(metrics: dict[str, Any]) -> str:
         f"<b>{gain:.1f} dB above</b>" if gain >= 0 else f'<b class="below">{-gain:.1f} dB below</b>'
     )
     views, targets = metrics["input_views"], metrics["target_views"]
+    came = f" came in {_count(len(metrics['stream']), 'chunk')} and" if "stream" in metrics else ""
     return (
-        f"{_count(views, 'input view')} became {_grouped(metrics['num_gaussians'])} Gaussians in "
-        f"{_seconds(metrics['seconds']['reconstruct'])}. On {_count(targets, 'view')} the model "
-        f"was not given, the rendering reaches {metrics['psnr']:.2f} dB PSNR: {verdict} the "
-        "nearest input view."
+        f"{_count(views, 'input view')}{came} became {_grouped(metrics['num_gaussians'])} "
+        f"Gaussians in {_seconds(metrics['seconds']['reconstruct'])}. On "
+        f"{_count(targets, 'view')} the model was not given, the rendering reaches "
+        f"{metrics['psnr']:.2f} dB PSNR: {verdict} the nearest input view."
     )
 
 
@@ -130,6 +141,22 @@ def _bars(metrics: dict[str, Any]) -> str:
         f'<div class="bar-fill" style="width:{78 * max(value, 0) / top:.1f}%"></div>'
         f"<span>{value:.2f} dB</span></div>"
         for name, value, kind in rows
+    )
+
+
+def _stream(exhibit: StreamExhibit, metrics: dict[str, Any]) -> str:
+    entries = metrics["stream"]
+    first, last = entries[0], entries[-1]
+    text = (
+        f"After {_count(first['views_seen'], 'view')} the targets are met with "
+        f"{first['psnr']:.2f} dB, after {last['views_seen']} with {last['psnr']:.2f} dB. Each "
+        "chunk is written into the fast weights once; the state does not grow."
+    )
+    return (
+        f'<h2>As the views came in</h2><p class="note">{text}</p><div class="wide-media">'
+        f'<video src="{_uri(exhibit.film, "video/mp4")}" autoplay loop muted playsinline controls>'
+        f'</video><img src="{_uri(exhibit.plot, "image/png")}" alt="PSNR, time per chunk and '
+        'memory against views seen"></div>'
     )
 
 
@@ -329,6 +356,7 @@ _PAGE = """<!doctype html>
 <h2>Against simple answers</h2>
 <p class="note">PSNR on the same target views, same pixels, computed in the same run.</p>
 <div class="bars">$bars</div>
+$stream
 <h2>What went in</h2>
 <div class="strip">$inputs</div>
 <h2>What came out</h2>

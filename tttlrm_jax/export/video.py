@@ -18,7 +18,7 @@ MIN_SIDE = 384  # pixels; smaller renderings are enlarged by a whole factor, pix
 def write_video(
     path: Path | str, frames: Iterable, *, frames_per_second: float = 24, min_side: int = MIN_SIDE
 ) -> int:
-    """Writes frames [height, width, 3] in [0, 1], one size, and returns how many there were.
+    """Writes frames [height, width, 3] in [0, 1] or uint8, one size, and returns how many.
 
     Frames are taken one by one, so a generator needs no memory for the whole film. A last odd row
     or column is doubled, since yuv420p halves the colour resolution. Raises InputError if there

@@ -194,6 +194,27 @@ def normalise_poses(
     return similarity.apply_poses(poses), similarity
 
 
+def first_chunk_normalisation(
+    world_from_camera: np.ndarray, method: PoseMethod = "mean_cam", distance: float = 1.0
+) -> PoseNormalisation:
+    """The similarity that a stream keeps, from the poses [view, 4, 4] of its first chunk alone.
+
+    It is that of `normalise_poses`. Where the centres coincide (one view, a camera that only
+    turns) there is no scale to read: then `distance`, in input units, becomes 1.
+    """
+    poses = np.array(world_from_camera, np.float64)
+    if len(poses) and not has_extent(poses):
+        poses[:, :3, 3] /= distance
+        similarity = normalise_poses(poses, method)[1]
+        return dataclasses.replace(similarity, scale=similarity.scale / distance)
+    return normalise_poses(poses, method)[1]
+
+
+def has_extent(world_from_camera: np.ndarray) -> bool:
+    """Whether the centres of poses [view, 4, 4] are more than one point: there is a scale."""
+    return _spread(world_from_camera, world_from_camera) > 0
+
+
 def _focus_on(reference: np.ndarray, poses: np.ndarray) -> tuple[np.ndarray, PoseNormalisation]:
     if _coincide(reference, poses):
         focus = _ahead(reference, _spread(poses, reference) or 1.0)

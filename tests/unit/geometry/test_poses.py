@@ -4,6 +4,7 @@ import pytest
 from tttlrm_jax.errors import InputError
 from tttlrm_jax.geometry.poses import (
     check_poses,
+    first_chunk_normalisation,
     look_at,
     mean_pose,
     normalise_poses,
@@ -184,3 +185,26 @@ def test_focus_of_one_camera_is_finite():
     pose = look_at(np.array([50.0, 0, 0]), np.zeros(3), np.array([0.0, 0, 1]))[None]
     moved, _ = normalise_poses(pose, "focus")
     np.testing.assert_allclose(np.linalg.norm(moved[0, :3, 3]), 1.0)
+
+
+@pytest.mark.parametrize("method", ["mean_cam", "first_cam", "focus"])
+def test_a_stream_keeps_the_frame_of_its_first_chunk(method):
+    raw = cameras()
+    similarity = first_chunk_normalisation(raw[:3], method, distance=7.0)
+    expected = normalise_poses(raw[:3], method)[1]
+    np.testing.assert_allclose(similarity.apply_poses(raw), expected.apply_poses(raw), atol=EXACT)
+
+
+@pytest.mark.parametrize("method", ["mean_cam", "first_cam", "focus"])
+def test_one_view_takes_its_scale_from_the_distance(method):
+    """The point that far ahead of the camera lies at distance 1, whatever the capture's unit."""
+    raw = cameras(1)
+    for unit in (1.0, 1000.0):
+        scaled = raw.copy()
+        scaled[:, :3, 3] *= unit
+        similarity = first_chunk_normalisation(scaled, method, distance=2.5 * unit)
+        assert similarity.scale == pytest.approx(1 / (2.5 * unit))
+        ahead = scaled[0, :3, 3] + 2.5 * unit * scaled[0, :3, 2]
+        centre, point = similarity.apply_points(np.stack([scaled[0, :3, 3], ahead]))
+        assert np.linalg.norm(point - centre) == pytest.approx(1.0)
+        np.testing.assert_allclose(point if method == "focus" else centre, 0, atol=1e-9)

@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+
+from tttlrm_jax.errors import InputError
+from tttlrm_jax.export.line_chart import Panel, Series, label, line_charts, nice_ticks, x_positions
+
+TEAL = np.array([0x0F, 0x76, 0x6E])
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0.0, 1.0, [0, 0.5, 1]),
+        (0.0, 640.0, [0, 200, 400, 600, 800]),
+        (17.92, 18.08, [17.9, 17.95, 18, 18.05, 18.1]),
+        (-3.0, 4.0, [-4, -2, 0, 2, 4]),
+        (5.0, 5.0, [4, 6, 8, 10]),
+        (0.0, 0.0, [0, 0.5, 1]),
+    ],
+)
+def test_ticks_are_round_and_enclose(low, high, expected):
+    ticks = nice_ticks(low, high)
+    if low != high:
+        np.testing.assert_allclose(ticks, expected)
+    assert ticks[0] <= low
+    assert ticks[-1] >= high
+    assert len(ticks) >= 2
+    np.testing.assert_allclose(np.diff(ticks), ticks[1] - ticks[0])
+
+
+def test_labels_of_an_axis_have_the_same_decimals():
+    assert [label(value, 0.05) for value in (17.9, 18.0)] == ["17.90", "18.00"]
+    assert label(400.0, 200.0) == "400"
+    assert label(0.5, 0.5) == "0.5"
+
+
+def test_long_streams_get_few_numbers_with_both_ends():
+    assert x_positions([4, 8, 12]) == [4, 8, 12]
+    chosen = x_positions(list(range(1, 513)))
+    assert len(chosen) <= 20
+    assert (chosen[0], chosen[-1]) == (1, 512)
+
+
+def chart(values, **options):
+    panel = Panel(title="PSNR", unit="dB", series=[Series(name="mean", values=values)], **options)
+    return line_charts("scene", "text", list(range(1, len(values) + 1)), "views seen", [panel])
+
+
+def heights(picture):
+    """Rows of the line's pixels."""
+    distance = np.abs(picture.astype(int) - TEAL).max(axis=-1)
+    return np.argwhere(distance < 30)
+
+
+def test_larger_values_lie_higher():
+    rows, columns = heights(chart([1.0, 3.0])).T
+    left, right = rows[columns < columns.min() + 8], rows[columns > columns.max() - 8]
+    assert right.mean() < left.mean() - 50
+
+
+def test_values_that_are_not_finite_are_gaps():
+    points = heights(chart([1.0, 1.0, np.nan, 1.0, 1.0]))
+    columns = np.unique(points[:, 1])
+    assert np.diff(columns).max() > 300
+
+
+@pytest.mark.parametrize("values", [[2.0], [0.0, 0.0], [np.nan, np.nan], [1e-9, 2e9]])
+def test_odd_values_draw(values):
+    picture = chart(values)
+    assert picture.dtype == np.uint8
+    assert picture.shape[1:] == (2000, 3)
+
+
+def test_series_of_another_length_is_refused():
+    panel = Panel(title="t", unit="s", series=[Series(name="mean", values=[1.0])])
+    with pytest.raises(InputError, match="mean"):
+        line_charts("scene", "text", [1, 2], "views seen", [panel])

@@ -1,0 +1,19 @@
+"""What a command says on stderr while it works."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def step(text: str) -> Iterator[None]:
+    """Says what is being done and how long it took."""
+    print(f"  {text} ...", end="", file=sys.stderr, flush=True)
+    start = time.perf_counter()
+    try:
+        yield
+    except BaseException:
+        print(file=sys.stderr)
+        raise
+    print(f" {time.perf_counter() - start:.1f} s", file=sys.stderr)

@@ -1,0 +1,196 @@
+"""Line charts that share one horizontal axis, drawn with Pillow: no plotting library needed."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from tttlrm_jax.errors import InputError
+
+PAPER, CARD, INK, FAINT, GRID = "#f7f6f2", "#ffffff", "#1b1c20", "#6b6c74", "#e6e4dd"
+COLOURS = ("#0f766e", "#c2410c", "#4f46a5", "#8a8880")
+SHARP = 2  # pixels of the picture per unit of length below
+SMOOTH = 2  # times more while drawing: Pillow's lines have hard edges
+WIDTH, PLOT_HEIGHT = 1000, 190
+MARGIN, LEFT, RIGHT, HEAD, PANEL_HEAD, FOOT = 28, 96, 40, 76, 40, 54
+MAX_LABELS = 17  # numbers along the horizontal axis
+TICKS = 4  # intervals wanted on a vertical axis
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Series:
+    """One line; values that are not finite are gaps."""
+
+    name: str
+    values: Sequence[float]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Panel:
+    """One chart: a title, the unit of its vertical axis and its lines."""
+
+    title: str
+    unit: str
+    series: Sequence[Series]
+    from_zero: bool = True  # the axis begins at 0, so that heights compare
+
+
+def line_charts(
+    title: str, subtitle: str, x: Sequence[float], x_label: str, panels: Sequence[Panel]
+) -> np.ndarray:
+    """The charts one below the other, uint8 [height, width, 3]; `x` ascends.
+
+    Raises InputError where a series is not as long as `x`.
+    """
+    for series in (series for panel in panels for series in panel.series):
+        if len(series.values) != len(x) or not len(x):
+            raise InputError.of(
+                f"series {series.name}: length", len(series.values),
+                f"is not that of the {len(x)} positions", "give one value per position",
+            )  # fmt: skip
+    height = HEAD + len(panels) * (PANEL_HEAD + PLOT_HEIGHT) + FOOT
+    canvas = _Canvas(WIDTH, height)
+    canvas.text((MARGIN, 22), title, INK, 24)
+    canvas.text((MARGIN, 52), subtitle, FAINT, 14)
+    along = _Axis.over(x, (LEFT, WIDTH - RIGHT))
+    for number, panel in enumerate(panels):
+        top = HEAD + number * (PANEL_HEAD + PLOT_HEIGHT)
+        _draw_panel(canvas, panel, x, along, top)
+    bottom = height - FOOT
+    for value in x_positions(x):
+        canvas.text((along(value), bottom + 8), f"{value:g}", FAINT, 13, "ma")
+    canvas.text(((LEFT + WIDTH - RIGHT) / 2, bottom + 28), x_label, INK, 14, "ma")
+    return canvas.picture()
+
+
+def nice_ticks(low: float, high: float, wanted: int = TICKS) -> list[float]:
+    """Multiples of 1, 2 or 5 times a power of ten that enclose [low, high]."""
+    if high <= low:
+        high = low + max(abs(low), 1.0)
+    raw = (high - low) / wanted
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(factor * power for factor in (1, 2, 5, 10) if raw <= factor * power * (1 + 1e-9))
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(index * step, 12) for index in range(first, max(last, first + 1) + 1)]
+
+
+def label(value: float, step: float) -> str:
+    """A tick with as many decimals as its axis needs."""
+    return f"{value:.{max(0, -math.floor(math.log10(step) + 1e-9))}f}"
+
+
+def x_positions(x: Sequence[float]) -> list[float]:
+    """Which positions get a number: all, or evenly chosen ones with both ends."""
+    if len(x) <= MAX_LABELS:
+        return list(x)
+    chosen = np.linspace(0, len(x) - 1, MAX_LABELS).round().astype(int)
+    return [x[index] for index in chosen]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Axis:
+    """Maps values to places in the picture."""
+
+    low: float
+    high: float
+    places: tuple[float, float]
+
+    @classmethod
+    def over(cls, values: Sequence[float], places: tuple[float, float]) -> "_Axis":
+        low, high = min(values), max(values)
+        return cls(low, high, places) if high > low else cls(low - 1, high + 1, places)
+
+    def __call__(self, value: float) -> float:
+        share = (value - self.low) / (self.high - self.low)
+        return self.places[0] + share * (self.places[1] - self.places[0])
+
+
+@functools.cache
+def _font(size: int):
+    return ImageFont.load_default(size)
+
+
+class _Canvas:
+    """A picture that is drawn large and reduced at the end."""
+
+    def __init__(self, width: float, height: float):
+        self._size = (round(width * SHARP), round(height * SHARP))
+        self._scale = SHARP * SMOOTH
+        large = (self._size[0] * SMOOTH, self._size[1] * SMOOTH)
+        self._image = Image.new("RGB", large, PAPER)
+        self._draw = ImageDraw.Draw(self._image)
+
+    def _at(self, points) -> list[tuple[float, float]]:
+        return [(x * self._scale, y * self._scale) for x, y in points]
+
+    def text(self, place, text: str, colour: str, size: int, anchor: str = "la") -> None:
+        font = _font(size * self._scale)
+        self._draw.text(self._at([place])[0], text, colour, font, anchor=anchor)
+
+    def text_width(self, text: str, size: int) -> float:
+        return _font(size * self._scale).getlength(text) / self._scale
+
+    def line(self, points, colour: str, width: float) -> None:
+        thick = round(width * self._scale)
+        self._draw.line(self._at(points), colour, thick, joint="curve")
+
+    def dot(self, place, radius: float, colour: str) -> None:
+        x, y = place
+        box = self._at([(x - radius, y - radius), (x + radius, y + radius)])
+        self._draw.ellipse([*box[0], *box[1]], fill=colour)
+
+    def card(self, left: float, top: float, right: float, bottom: float) -> None:
+        box = self._at([(left, top), (right, bottom)])
+        self._draw.rectangle([*box[0], *box[1]], fill=CARD)
+
+    def picture(self) -> np.ndarray:
+        return np.asarray(self._image.resize(self._size, Image.Resampling.BOX))
+
+
+def _draw_panel(canvas: _Canvas, panel: Panel, x: Sequence[float], along: _Axis, top: float):
+    """Title and legend, grid with numbers, lines with a dot per value."""
+    upper, lower = top + PANEL_HEAD, top + PANEL_HEAD + PLOT_HEIGHT - 14
+    values = [v for series in panel.series for v in series.values if math.isfinite(v)]
+    low, high = (min(values), max(values)) if values else (0.0, 1.0)
+    ticks = nice_ticks(0.0 if panel.from_zero else low, high)
+    upward = _Axis(ticks[0], ticks[-1], (lower, upper))
+    canvas.card(LEFT, upper, WIDTH - RIGHT, lower)
+    for tick in ticks:
+        canvas.line([(LEFT, upward(tick)), (WIDTH - RIGHT, upward(tick))], GRID, 1)
+        canvas.text((LEFT - 10, upward(tick)), label(tick, ticks[1] - ticks[0]), FAINT, 13, "rm")
+    heading = f"{panel.title}, {panel.unit}"
+    canvas.text((LEFT, top + 14), heading, INK, 15)
+    _draw_legend(canvas, panel, top + 23)
+    for series, colour in zip(panel.series, COLOURS, strict=False):
+        for run in _runs(x, series.values):
+            places = [(along(a), upward(b)) for a, b in run]
+            if len(places) > 1:
+                canvas.line(places, colour, 2.2)
+            for place in places if len(x) <= 64 else places[-1:]:
+                canvas.dot(place, 3.6, colour)
+
+
+def _draw_legend(canvas: _Canvas, panel: Panel, middle: float) -> None:
+    """Names of the lines, flush right; none where the title says it all."""
+    if len(panel.series) < 2:
+        return
+    right = WIDTH - RIGHT
+    for series, colour in reversed(list(zip(panel.series, COLOURS, strict=False))):
+        left = right - canvas.text_width(series.name, 13)
+        canvas.text((left, middle), series.name, FAINT, 13, "lm")
+        canvas.dot((left - 11, middle), 4.5, colour)
+        right = left - 34
+
+
+def _runs(x: Sequence[float], values: Sequence[float]) -> list[list[tuple[float, float]]]:
+    """Neighbouring finite values, as far as no gap parts them."""
+    runs: list[list[tuple[float, float]]] = [[]]
+    for place, value in zip(x, values, strict=True):
+        if math.isfinite(value):
+            runs[-1].append((place, value))
+        elif runs[-1]:
+            runs.append([])
+    return [run for run in runs if run]
