@@ -149,9 +149,17 @@ def _convert(argument: str, text: str, kind: Any) -> Any:
 
 def _rule_name(name: str) -> str:
     """The name itself, or that of the rule which the file of that name registers."""
-    if not name.endswith(".py"):
-        find_rule(name)
-        return name
+    if name.endswith(".py"):
+        return register_from_file(name)
+    find_rule(name)
+    return name
+
+
+def register_from_file(name: str) -> str:
+    """Runs a Python file that registers one rule; returns the rule's name.
+
+    Raises ConfigError if there is no such file, it fails, or registers none or several.
+    """
     path = Path(name)
     spec = importlib.util.spec_from_file_location(path.stem, path) if path.is_file() else None
     if spec is None or spec.loader is None:

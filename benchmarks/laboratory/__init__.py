@@ -1,0 +1,1 @@
+"""The experiments of `python -m benchmarks.update_rules`, one module each, and its page."""

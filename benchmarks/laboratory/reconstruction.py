@@ -1,0 +1,79 @@
+"""Reconstruction by chunk: a shipped or given model, its update rule replaced, not retrained.
+
+Held-out procedural objects stream in chunks of views; after each chunk all views so far are read
+with the current weights, and the targets rendered from those Gaussians. PSNR is per image, clipped
+to [0, 1]. The model was trained with one update over all its views (plan `full`, Muon).
+"""
+
+import dataclasses
+import functools
+import tempfile
+from typing import Any
+
+import jax
+import numpy as np
+
+from benchmarks.laboratory.recall import mean_and_error
+from tttlrm_jax.config import RuleConfig, RunConfig
+from tttlrm_jax.data import evaluation_loader
+from tttlrm_jax.evaluation.metrics import psnr
+from tttlrm_jax.models import abstract_model, split_model
+from tttlrm_jax.models.streaming import init_stream, scan_stream, split_into_chunks
+from tttlrm_jax.training.checkpoint import load_model
+from tttlrm_jax.training.objective import Batch, batch_from_arrays, render_scenes
+from tttlrm_jax.ttt.rules import override_rule
+
+
+@dataclasses.dataclass(frozen=True)
+class Streams:
+    """Scenes and how they arrive."""
+
+    scenes: int = 8
+    input_views: int = 8
+    target_views: int = 2
+    chunk_views: int = 2
+
+
+def load_batch(config: RunConfig, streams: Streams) -> Batch:
+    """All scenes as one batch, views chosen as the run's evaluation does."""
+    with tempfile.TemporaryDirectory() as cache:
+        data = dataclasses.replace(
+            config.data, source="synthetic", cache_directory=cache, render_workers=1,
+            num_input_views=streams.input_views, num_target_views=streams.target_views,
+        )  # fmt: skip
+        return batch_from_arrays(
+            next(iter(evaluation_loader(data, streams.scenes, streams.scenes)))
+        )
+
+
+class Reconstructions:
+    """A model, its scenes and the program that renders them, shared by all rules."""
+
+    def __init__(self, checkpoint: str, streams: Streams):
+        self.config, model = load_model(checkpoint)
+        self.params = split_model(model)[1]
+        self.streams, self.batch = streams, load_batch(self.config, streams)
+        self._render = jax.jit(functools.partial(render_scenes, config=self.config))
+
+    def measure(self, rule: RuleConfig) -> dict[str, Any]:
+        """PSNR after each chunk, mean and standard error over scenes."""
+        model_config = override_rule(self.config.model, rule)
+        graph = split_model(abstract_model(model_config))[0]
+
+        @jax.jit
+        def reconstruct(params, inputs):
+            state = init_stream(params, inputs.image.shape[0], graph=graph)
+            chunks = split_into_chunks(inputs, self.streams.chunk_views)
+            return scan_stream(params, state, chunks, graph=graph, remat=False, accumulate="all")[1]
+
+        gaussians = reconstruct(self.params, self.batch.inputs)
+        cameras, images = self.batch.targets.cameras, self.batch.targets.image
+        scores = []
+        for chunk in range(-(-self.streams.input_views // self.streams.chunk_views)):
+            shown = jax.tree.map(lambda x, c=chunk: x[c], gaussians)
+            scores.append(np.asarray(psnr(self._render(shown, cameras).rgb, images)).mean(axis=1))
+        views = [self.streams.chunk_views * (n + 1) for n in range(len(scores))]
+        return {
+            "views": [min(v, self.streams.input_views) for v in views],
+            "psnr": mean_and_error(np.stack(scores, axis=1)),
+        }

@@ -1,0 +1,100 @@
+"""The laboratory for update rules: `python -m benchmarks.update_rules [--output DIR] [--quick]`.
+
+Compares every registered rule, and some compositions, by associative recall, drift over long
+streams, cost, and reconstruction with a model that was trained with another rule. Writes
+`update_rules.html` (one file, no network) and `update_rules.json`. A rule of one's own takes part
+with `--rule-file FILE.py`. On two CPU cores it takes minutes; `--quick` is a smoke test.
+"""
+
+import argparse
+import dataclasses
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from benchmarks.laboratory.cost import Layer, measure_cost
+from benchmarks.laboratory.page import write_page
+from benchmarks.laboratory.recall import Memory, measure_drift, measure_recall, tuned_rate
+from benchmarks.laboratory.reconstruction import Reconstructions, Streams
+from benchmarks.laboratory.rules import compared_rules
+from tttlrm_jax.commands.evaluate import packaged
+from tttlrm_jax.commands.rule_arguments import register_from_file
+from tttlrm_jax.errors import InputError
+
+QUICK_MEMORY = Memory(
+    d_head=8, d_hid=16, chunk=4, num_chunks=4, seeds=3, tuning_seeds=2, rates=(0.3, 3.0),
+    long_stream=8,
+)  # fmt: skip
+QUICK_LAYER = Layer(d_head=16, d_hid=32, tokens_per_view=64, views=(1, 4))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the experiments; returns the exit code (2 for bad input)."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.update_rules", description=__doc__)
+    parser.add_argument("--output", type=Path, default=Path("outputs/update_rules"))
+    parser.add_argument("--rules", nargs="+", metavar="NAME", help="only these")
+    parser.add_argument("--rule-file", action="append", default=[], help="registers one more rule")
+    parser.add_argument("--checkpoint", help="for reconstruction; default: the shipped weights")
+    parser.add_argument("--no-reconstruction", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, no reconstruction")
+    options = parser.parse_args(arguments)
+    try:
+        results = run(options)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    options.output.mkdir(parents=True, exist_ok=True)
+    (options.output / "update_rules.json").write_text(json.dumps(results, indent=1) + "\n")
+    page = options.output / "update_rules.html"
+    page.write_text(write_page(results))
+    print(page)
+    return 0
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """All measurements, as the JSON file holds them."""
+    start = time.perf_counter()
+    for file in options.rule_file:
+        register_from_file(file)
+    rules = compared_rules()
+    unknown = sorted(set(options.rules or ()) - set(rules))
+    if unknown:
+        raise InputError.of("rules", ", ".join(unknown), "are unknown", f"use {', '.join(rules)}")
+    rules = {name: rule for name, rule in rules.items() if name in (options.rules or rules)}
+    memory, layer = (QUICK_MEMORY, QUICK_LAYER) if options.quick else (Memory(), Layer())
+    checkpoint = options.checkpoint or "quickstart"
+    scenes = None
+    if not (options.quick or options.no_reconstruction):
+        path = options.checkpoint or str(packaged("quickstart"))
+        scenes = Reconstructions(path, Streams())
+    rows = {}
+    for name, rule in rules.items():
+        begun = time.perf_counter()
+        rate = tuned_rate(rule, memory)
+        rows[name] = {
+            "config": rule.to_dict(),
+            "rate": rate,
+            "recall": measure_recall(rule, rate, memory),
+            "drift": measure_drift(rule, rate, memory),
+            "cost": measure_cost(rule, layer),
+            "reconstruction": None if scenes is None else scenes.measure(rule),
+        }
+        print(f"  {name}: {time.perf_counter() - begun:.1f} s", file=sys.stderr, flush=True)
+    device = jax.devices()[0]
+    return {
+        "machine": f"{device.platform} {device.device_kind}, JAX {jax.__version__}",
+        "seconds": time.perf_counter() - start,
+        "memory": dataclasses.asdict(memory),
+        "layer": dataclasses.asdict(layer),
+        "streams": None if scenes is None else dataclasses.asdict(scenes.streams),
+        "checkpoint": checkpoint,
+        "rules": rows,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
