@@ -32,11 +32,25 @@ def both_modes(forward: Callable, tangent: Callable, cotangent: Callable) -> Cal
 
     @function.defjvp
     def _(static, primals, tangents):
-        result, residuals = forward(static, *primals)
+        x, fixed = primals
+        result, residuals = forward(static, _differentiated_once(x), fixed)
         along, back = (functools.partial(rule, static) for rule in (tangent, cotangent))
         return result, linear_with_transpose(along, back, residuals, tangents[0])
 
     return function
+
+
+@jax.custom_jvp
+def _differentiated_once(x):
+    """x, without a derivative."""
+    return x
+
+
+@_differentiated_once.defjvp
+def _(primals, tangents):
+    raise NotImplementedError(
+        "the tiled rasterizer has first derivatives only; use the reference backend for second"
+    )
 
 
 def linear_with_transpose(function: Linear, transpose: Linear, residuals, vector):
@@ -92,9 +106,7 @@ def _jvp(leaves, tangents, *, pair: _Pair, program: ClosedJaxpr, out_tree):
     residuals, vector = pair.split(leaves)
     residual_tangents, vector_tangents = pair.split(tangents)
     if not all(isinstance(tangent, ad.Zero) for tangent in residual_tangents):
-        raise NotImplementedError(
-            "the tiled rasterizer has first derivatives only; use the reference backend for second"
-        )
+        raise NotImplementedError("linear_with_transpose has no derivative in its residuals")
     vector_tangents = [ad.instantiate_zeros(tangent) for tangent in vector_tangents]
     bind = functools.partial(_linear_p.bind, pair=pair, program=program, out_tree=out_tree)
     return bind(*residuals, *vector), bind(*residuals, *vector_tangents)
