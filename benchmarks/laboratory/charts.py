@@ -35,8 +35,13 @@ class Axis:
 
 def chart(lines: Sequence[Line], x: Axis, y: Axis) -> str:
     """The curves in one frame with ticks; values that are not finite are left out."""
-    points = [(a, b) for line in lines for a, b in zip(line.x, line.y, strict=True)]
-    points = [(a, b) for a, b in points if math.isfinite(a) and math.isfinite(b)]
+    points = [
+        (a, b + sign * s)
+        for line in lines
+        for a, b, s in zip(line.x, line.y, line.spread or [0.0] * len(line.y), strict=True)
+        for sign in (-1, 1)
+        if math.isfinite(a) and math.isfinite(b) and math.isfinite(s)
+    ]
     across = _scale(x, [a for a, _ in points], LEFT, WIDTH - RIGHT)
     up = _scale(y, [b for _, b in points], HEIGHT - BOTTOM, TOP)
     body = [_grid(x, across, y, up)]

@@ -25,7 +25,8 @@ svg .axis { font-size: 12.5px; fill: #1b1c20; } svg .grid { stroke: #e6e4dd; }
 .legend i { display: inline-block; width: 22px; margin-right: 6px; vertical-align: middle; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; background: #fff; width: 100%; }
 th, td { padding: 5px 10px; border-bottom: 1px solid #e6e4dd; text-align: right; }
-th:first-child, td:first-child { text-align: left; white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; } td { white-space: nowrap; }
+td small { color: #6b6c74; font-weight: 400; }
 th { font-weight: 600; vertical-align: bottom; } td.best { font-weight: 700; color: #0f766e; }
 """
 
@@ -96,8 +97,9 @@ def write_page(results: dict[str, Any]) -> str:
         _section(
             "Cost",
             f"FLOPs of one update as the compiler counts them, width {layer['d_head']}, inner "
-            f"width {layer['d_hid']}, {layer['tokens_per_view']} tokens a view (960x536). The "
-            f"rule's share is what is not the gradient: Newton-Schulz in the Muon family.",
+            f"width {layer['d_hid']}, {layer['tokens_per_view']} tokens a view. The rule's "
+            f"share is what is neither gradient nor renormalisation: Newton-Schulz in the Muon "
+            f"family. A published view of 960x536 pixels has 8040 tokens.",
             ("FLOPs per token",
              chart(lines("cost", "views_per_chunk", "mflop_per_token"),
                    Axis(label="views per update", log=True),
@@ -190,7 +192,7 @@ def _table(rules: dict[str, Any]) -> str:
         f"<tr><td>{html.escape(name)}</td>"
         + "".join(
             f"<td{' class=best' if value == best[i] else ''}>{value:.{columns[i][2]}f}"
-            + ("" if error is None else f" &plusmn; {error:.{columns[i][2]}f}")
+            + ("" if error is None else f" <small>&plusmn;&nbsp;{error:.{columns[i][2]}f}</small>")
             + "</td>"
             for i, (value, error) in enumerate(row)
         )
