@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tttlrm_jax.ttt import newton_schulz
-from tttlrm_jax.ttt.newton_schulz import POLAR_EXPRESS, QUINTIC, gram_newton_schulz
+from tttlrm_jax.ttt.newton_schulz import QUINTIC
 
 
 def scalar_iteration(value: float, steps: int) -> float:
