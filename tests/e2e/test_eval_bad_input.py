@@ -199,6 +199,24 @@ def test_checkpoint_with_an_unknown_field(run, tmp_path, tiny_checkpoint):
     assert "d_model" in sentence
 
 
+@pytest.mark.parametrize("damage", ["cut", "gone", "tree", "list"])
+def test_damaged_checkpoint(run, tmp_path, tiny_checkpoint, damage):
+    broken = Path(shutil.copytree(tiny_checkpoint, tmp_path / "broken"))
+    files = [path for path in (broken / "params").rglob("*") if path.is_file()]
+    largest = max(files, key=lambda path: path.stat().st_size)
+    if damage == "cut":
+        largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
+    elif damage == "gone":
+        largest.unlink()
+    elif damage == "tree":
+        (broken / "params" / "_METADATA").unlink()
+    else:
+        (broken / "config.json").write_text("[]")
+    sentence = run(checkpoint=broken)
+    assert "broken" in sentence
+    assert "another model" not in sentence
+
+
 def test_checkpoint_of_another_model_size(run, tmp_path, tiny_checkpoint):
     changed = Path(shutil.copytree(tiny_checkpoint, tmp_path / "changed"))
     config = json.loads((changed / "config.json").read_text())

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,11 +13,12 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from tttlrm_jax.commands.train import load_config_file, main
 from tttlrm_jax.config import RunConfig
 from tttlrm_jax.errors import ConfigError, InputError
-from tttlrm_jax.training.checkpoint import export_model, load_model, read_config
+from tttlrm_jax.training.checkpoint import export_model, load_model, read_config, write_config
 from tttlrm_jax.training.loop import train
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -210,6 +212,32 @@ def test_bad_input_is_one_sentence(arguments, message, capsys, tmp_path, monkeyp
     assert message in error
     assert "Traceback" not in error
     assert not os.listdir(tmp_path)
+
+
+def test_refused_run_leaves_nothing_and_binds_to_nothing(tmp_path, tiny_capture_source, capsys):
+    capture = tmp_path / "object"
+    shutil.copytree(tiny_capture_source, capture)
+    cameras = json.loads((capture / "opencv_cameras.json").read_text())
+    frames = cameras["frames"] if isinstance(cameras, dict) else cameras
+    for frame in frames:  # colours only: no mask to learn from
+        path = capture / frame["file_path"]
+        Image.open(path).convert("RGB").save(path)
+    arguments = [
+        str(SMOKE), "--data.source", "captures", "--data.capture-directories", str(capture),
+        "--data.capture-height", "24", "--data.capture-width", "32", "--loss.depth", "0",
+        "--train.directory", str(tmp_path / "runs"), "--train.num-steps", "1",
+    ]  # fmt: skip
+    assert main(arguments) == 2
+    assert "loss.mask" in capsys.readouterr().err
+    too_many = ["--loss.mask", "0", "--data.num-input-views", "8"]
+    assert main(arguments + too_many) == 2
+    assert "data.num_input_views" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+    (tmp_path / "runs" / "smoke").mkdir(parents=True)
+    abandoned = load_config_file(SMOKE)
+    write_config(tmp_path / "runs" / "smoke", abandoned)
+    assert main([*arguments, "--loss.mask", "0", "--train.batch-size", "1"]) == 0
 
 
 def test_config_file_without_config(tmp_path):

@@ -5,11 +5,15 @@ import shutil
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from tttlrm_jax.parity import __main__ as command
+from tttlrm_jax.parity.recording import load
 from tttlrm_jax.parity.suites import collect
+from tttlrm_jax.parity.tttlrm_ttt import check_newton_schulz
+from tttlrm_jax.ttt import newton_schulz
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 
@@ -68,7 +72,7 @@ def test_ttt3r_is_known_and_missing(tmp_path, capsys):
     assert "ttt3r/rope2d.npz" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("kind", ["empty", "absent", "truncated", "lacking"])
+@pytest.mark.parametrize("kind", ["empty", "absent", "truncated", "lacking", "unrelated", "meta"])
 def test_unusable_folder_exits_2_with_one_sentence(tmp_path, capsys, kind):
     folder = tmp_path / "recordings"
     if kind != "absent":
@@ -78,7 +82,44 @@ def test_unusable_folder_exits_2_with_one_sentence(tmp_path, capsys, kind):
         (folder / "mlp.npz").write_bytes(content[: len(content) // 2])
     if kind == "lacking":
         np.savez(folder / "mlp.npz", x=np.zeros((1, 2)))
+    if kind == "unrelated":
+        np.savez(folder / "newton_schulz.npz", notes=np.zeros(3))
+    if kind == "meta":
+        np.savez(folder / "mlp.npz", meta_json=np.array("{"))
     assert command.main([str(folder)]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert error.count("\n") == 1
+
+
+def test_arrays_that_do_not_fit_fail_and_the_rest_goes_on(tmp_path, capsys):
+    with np.load(GOLDEN / "mlp.npz") as stored:
+        arrays = {key: stored[key] for key in stored.files}
+    np.savez(tmp_path / "mlp.npz", **{**arrays, "x": arrays["x"][..., :-1]})
+    (tmp_path / "whole").mkdir()
+    shutil.copy(GOLDEN / "mlp.npz", tmp_path / "whole" / "mlp.npz")
+    assert command.main([str(tmp_path)]) == 1
+    out = capsys.readouterr().out
+    assert "cannot be run" in out
+    assert "9 quantities of 2 files: 1 failed" in out
+
+
+@pytest.mark.parametrize(("size", "exact"), [((40, 24), True), ((96, 384), False)])
+def test_newton_schulz_of_any_size_is_judged_fairly(tmp_path, size, exact):
+    """Another order of summation flips roundings in large matrices; a wrong result still fails."""
+    matrix = np.random.default_rng(0).normal(size=(3, *size)).astype(np.float32)
+    rows = np.random.default_rng(1).permutation(size[0])
+    result = np.asarray(newton_schulz(jnp.asarray(matrix[:, rows]), 5, jnp.bfloat16))
+    result = result[:, np.argsort(rows)]
+
+    def verdicts(recorded):
+        path = tmp_path / "newton_schulz.npz"
+        np.savez(path, **{"a/G": matrix, "a/cotangent": matrix, "a/steps5/bf16": recorded})
+        load.cache_clear()
+        return {row.measure: row.ok for row in check_newton_schulz(path)}
+
+    assert all(verdicts(result).values())
+    if exact:
+        in_float32 = np.asarray(newton_schulz(jnp.asarray(matrix), 5, jnp.float32))
+        assert not verdicts(in_float32)["share"]
+    assert not all(verdicts(np.roll(result, 1, axis=1)).values())

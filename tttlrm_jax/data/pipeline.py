@@ -46,6 +46,8 @@ def make_loader(
         source = open_source(config, split)
     if split == "eval":
         config = _with_available_targets(config, source)
+    else:
+        _check_every_scene(config, source)
     _check_counts(len(source), batch_size, num_epochs, shard_index, shard_count, drop_remainder)
     dataset = grain.MapDataset.range(len(source)).seed(seed)
     if shuffle:
@@ -174,11 +176,23 @@ def _with_available_targets(config: DataConfig, source: SceneSource) -> DataConf
 
 def _fewest_held_out(scene: Scene, config: DataConfig) -> int:
     """The smallest number of held-out views in anything that a draw can choose from."""
-    held_out = np.asarray(scene.held_out, np.int64)
-    width = len(held_out)
+    return _fewest_in_window(np.asarray(scene.held_out), config)
+
+
+def _fewest_in_window(marked: np.ndarray, config: DataConfig) -> int:
+    """The smallest number of marked frames in any window that a draw may be confined to."""
+    width = len(marked)
     if config.view_selection == "range":
         width = min(width, config.min_frame_range)
-    return int(np.convolve(held_out, np.ones(width, np.int64), "valid").min())
+    return int(np.convolve(marked.astype(np.int64), np.ones(width, np.int64), "valid").min())
+
+
+def _check_every_scene(config: DataConfig, source: SceneSource) -> None:
+    """Raises InputError before the first batch if some scene has too few frames to train on."""
+    if source[0].held_out is None:  # synthetic scenes are all alike: the configuration is checked
+        return
+    for index in range(len(source)):
+        _check_views(config, _fewest_in_window(~np.asarray(source[index].held_out), config), None)
 
 
 def _check_views(config: DataConfig, available: int, reserved: int | None) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import jax
 
 from tttlrm_jax.errors import InputError
-from tttlrm_jax.parity.report import Row
+from tttlrm_jax.parity.report import Row, row
 from tttlrm_jax.parity.suites import Found, collect
 
 
@@ -46,11 +46,11 @@ def _run(options) -> int:
                 name = f"{recording.suite}/{recording.path.name}"
                 print(f"{name:<36} not implemented yet", flush=True)
             continue
-        for row in _rows(recording):
-            rows.append(row)
+        for each in _rows(recording):
+            rows.append(each)
             if not options.json:
-                print(row.line(), flush=True)
-    failed = [row for row in rows if not row.ok]
+                print(each.line(), flush=True)
+    failed = [each for each in rows if not each.ok]
     summary = {
         "files": len(found),
         "quantities": len(rows),
@@ -60,25 +60,32 @@ def _run(options) -> int:
         "seconds": round(time.monotonic() - start, 1),
     }
     if options.json:
-        print(json.dumps({**summary, "rows": [_plain(row) for row in rows]}, indent=1))
+        print(json.dumps({**summary, "rows": [_plain(each) for each in rows]}, indent=1))
     else:
         _print_summary(summary, failed)
     return 1 if failed or missing else 0
 
 
 def _rows(recording: Found) -> list[Row]:
+    """Rows of one recording; one whose arrays do not fit together fails as a whole."""
     assert recording.check is not None
+    name = f"{recording.suite}/{recording.path.name}"
     try:
-        return list(recording.check(recording.path))
+        rows = list(recording.check(recording.path))
     except KeyError as error:
-        message = f"recording {recording.path.name} has no array {error}; fetch it again"
-        raise InputError(message) from error
+        raise InputError(f"recording {name} has no array {error}; fetch it again") from error
+    except (TypeError, ValueError, IndexError, AttributeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:100]
+        return [row(recording.path, f"cannot be run: {reason}", math.inf, 0.0, "exact")]
+    if not rows:
+        raise InputError(f"recording {name} holds nothing to check; fetch it again")
+    return rows
 
 
-def _plain(row: Row) -> dict:
+def _plain(judged: Row) -> dict:
     """JSON knows neither NaN nor infinity."""
-    fields = dataclasses.asdict(row)
-    return {**fields, "error": row.error if math.isfinite(row.error) else None}
+    error = judged.error if math.isfinite(judged.error) else None
+    return {**dataclasses.asdict(judged), "error": error}
 
 
 def _print_summary(summary: dict, failed: list[Row]) -> None:
@@ -86,8 +93,8 @@ def _print_summary(summary: dict, failed: list[Row]) -> None:
         print(f"{path}: of no known kind")
     if failed:
         print("failed:")
-    for row in failed:
-        print(row.line())
+    for each in failed:
+        print(each.line())
     print(
         f"{summary['quantities']} quantities of {summary['files']} files: "
         f"{summary['failed']} failed, {len(summary['not_implemented'])} files not implemented, "

@@ -92,8 +92,13 @@ def load(path: Path) -> Recording:
         raise InputError(
             f"recording {path} is truncated or no .npz file; fetch it again"
         ) from error
-    text = str(arrays.pop("meta_json", "{}"))
-    return Recording(path, arrays, json.loads(text))
+    try:
+        meta = json.loads(str(arrays.pop("meta_json", "{}")))
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"recording {path} has a meta_json that is not JSON; fetch it again"
+        ) from (error)
+    return Recording(path, arrays, meta)
 
 
 def judge(

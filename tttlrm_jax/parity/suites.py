@@ -44,7 +44,7 @@ def collect(folder: Path, only: str = "*") -> tuple[list[Found], list[Path]]:
     that was asked for cannot be read.
     """
     if not folder.is_dir():
-        raise InputError(f"recordings folder {folder} does not exist; give a folder of recordings")
+        raise InputError(f"recordings folder {folder} is not a folder; give a folder of recordings")
     found, unknown = [], []
     for path in _files(folder):
         if not fnmatchcase(path.name, only):

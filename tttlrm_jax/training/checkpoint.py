@@ -147,6 +147,10 @@ def read_config(directory: Path) -> RunConfig:
             "checkpoint", directory, f"has a {path.name} that is not JSON ({error})",
             "restore the file",
         ) from error  # fmt: skip
+    if not isinstance(values, dict):
+        raise InputError.of(
+            "checkpoint", directory, f"has a {path.name} that is no JSON object", "restore the file"
+        )
     return config_from_dict(RunConfig, values)
 
 
@@ -182,7 +186,13 @@ def _saved_shapes(params_path: Path) -> Any:
     with _reading(params_path), ocp.StandardCheckpointer() as checkpointer:
         metadata = checkpointer.metadata(params_path.absolute())
         saved = metadata.item_metadata if hasattr(metadata, "item_metadata") else metadata
-        return saved.tree if hasattr(saved, "tree") else saved
+        tree = saved.tree if hasattr(saved, "tree") else saved
+    if not jax.tree.leaves(tree):
+        raise InputError.of(
+            "checkpoint", params_path, "is damaged: it lists no arrays",
+            "remove it to fall back to the one before, or use another",
+        )  # fmt: skip
+    return tree
 
 
 def _one_device():
@@ -191,12 +201,15 @@ def _one_device():
 
 @contextlib.contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Turns what Orbax raises for a damaged checkpoint into one sentence."""
+    """Turns what Orbax raises for a damaged checkpoint into one sentence.
+
+    TensorStore's errors have no type of their own, so every exception of the reader counts.
+    """
     try:
         yield
     except InputError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except Exception as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise InputError.of(
             "checkpoint", path, f"cannot be read ({reason})",
@@ -204,14 +217,23 @@ def _reading(path: Path) -> Iterator[None]:
         ) from error  # fmt: skip
 
 
+def has_checkpoint(directory: Path) -> bool:
+    """Whether the run in `directory` has a complete checkpoint."""
+    return bool(_complete_steps(directory))
+
+
+def _complete_steps(directory: Path) -> list[int]:
+    return [
+        int(entry.name)
+        for entry in (directory / CHECKPOINTS).glob("*")
+        if entry.name.isdigit() and (entry / PARAMS).is_dir()
+    ]
+
+
 def _params_path(path: Path) -> Path:
     if (path / PARAMS).is_dir():
         return path / PARAMS
-    steps = [
-        int(entry.name)
-        for entry in (path / CHECKPOINTS).glob("*")
-        if entry.name.isdigit() and (entry / PARAMS).is_dir()
-    ]
+    steps = _complete_steps(path)
     if not steps:
         raise InputError.of(
             "checkpoint", path, "holds no complete checkpoint",

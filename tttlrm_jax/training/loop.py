@@ -23,12 +23,13 @@ from tttlrm_jax.training.causal import chunk_views_at
 from tttlrm_jax.training.checkpoint import (
     CONFIG_FILE,
     RunCheckpoints,
+    has_checkpoint,
     load_parameters,
     read_config,
     write_config,
 )
 from tttlrm_jax.training.logs import RunLog
-from tttlrm_jax.training.objective import StaticParts, batch_from_arrays
+from tttlrm_jax.training.objective import StaticParts, batch_from_arrays, check_supervision
 from tttlrm_jax.training.optimizer import lr_schedule
 from tttlrm_jax.training.perceptual import load_vgg19
 from tttlrm_jax.training.step import TrainState, init_train_state, predict, train_step
@@ -95,6 +96,7 @@ def train(config: RunConfig, *, stop_at: int | None = None) -> RunResult:
     vgg19 = load_vgg19(config.loss.vgg19_weights) if config.loss.vgg19_weights else None
     loader = make_loader(config.data, config.train.seed, config.train.batch_size)
     eval_batches = list(evaluation_loader(config.data, config.train.eval_scenes))
+    check_supervision(batch_from_arrays(eval_batches[0]), config)
     _write_directory(directory, config)
     with contextlib.ExitStack() as resources:
         checkpoints = RunCheckpoints(directory, config.train.keep_checkpoints)
@@ -228,9 +230,9 @@ def _write_directory(directory: Path, config: RunConfig) -> None:
 def _changes_since(directory: Path, config: RunConfig) -> list[str]:
     """Settings that differ from those the directory's run was started with, in words.
 
-    Raises ConfigError if one of them is not `RESUMABLE`.
+    Raises ConfigError if one of them is not `RESUMABLE`. A run that saved nothing binds to none.
     """
-    if not (directory / CONFIG_FILE).exists():
+    if not ((directory / CONFIG_FILE).exists() and has_checkpoint(directory)):
         return []
     earlier = dict(_flat(config_to_dict(read_config(directory))))
     changed = {

@@ -120,6 +120,14 @@ def weighted_sum(terms: dict[str, Array], weights: LossConfig) -> Array:
     return jnp.sum(jnp.stack([getattr(weights, n) * term for n, term in terms.items()]), axis=0)
 
 
+def check_supervision(batch: Batch, config: RunConfig) -> None:
+    """Raises ConfigError if a loss term is switched on that `batch` has no data for."""
+    if config.loss.depth:
+        _required(batch.input_depth, "depth", "depth")
+    if config.loss.mask:
+        _required(batch.target_mask, "mask", "foreground masks")
+
+
 def _required(value, term: str, what: str):
     if value is None:
         raise ConfigError(
