@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 
 from tttlrm_jax.config import RasterConfig
-from tttlrm_jax.rasterize import BACKENDS, fit_capacity, render, render_views
+from tttlrm_jax.rasterize import (
+    BACKENDS,
+    expected_depth,
+    fit_capacity,
+    render,
+    render_views,
+)
 from tttlrm_jax.types import Cameras, Splats
 
 FLOAT64 = 1e-9  # relative; only the order of sums differs
@@ -53,7 +59,7 @@ class Scene:
 
 
 SCENES = {
-    "harmonics": Scene(37, 29, 70, (9, 3)),
+    "harmonics": Scene(37, 29, 70, (16, 3)),
     "features, one row": Scene(1, 43, 50, (5,)),
     "opaque stack": Scene(18, 21, 160, (1, 3), (0.5, 2.0), (0.9, 1.0)),
     "long lists": Scene(11, 9, 300, (1,), (0.3, 1.0), (0.01, 0.05)),
@@ -133,7 +139,8 @@ def test_scenes_and_views_are_independent(backend):
         image = renderer(splats, cameras, background=white, config=scene.config, capacity=SMALL)
         return jnp.sum(image.rgb**2) + jnp.sum(image.depth * image.alpha)
 
-    batched = jax.jit(jax.vmap(jax.value_and_grad(functools.partial(loss, renderer=render_views))))
+    all_views = functools.partial(render_views, views_at_once=2)
+    batched = jax.jit(jax.vmap(jax.value_and_grad(functools.partial(loss, renderer=all_views))))
     values, grads = batched(splats, cameras)
     single = jax.jit(jax.value_and_grad(functools.partial(loss, renderer=render)))
     for i in range(2):
@@ -186,12 +193,15 @@ def test_non_finite_gaussians_are_absent(backend):
     def loss(splats, pose, intrinsics):
         one = Cameras(pose, intrinsics, scene.height, scene.width)
         image = render(splats, one, background=background, config=scene.config, capacity=SMALL)
-        return jnp.sum(image.rgb**2) + jnp.sum(image.depth)
+        return jnp.sum(image.rgb**2) + jnp.sum(image.depth), image.num_invalid
 
-    differentiate = jax.value_and_grad(loss, argnums=(0, 1, 2))
+    differentiate = jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True)
     pose, intrinsics = cameras.world_from_camera, cameras.intrinsics
-    value, grads = differentiate(broken, pose, intrinsics)
-    wanted, wanted_grads = differentiate(jax.tree.map(lambda x: x[5:], splats), pose, intrinsics)
+    (value, invalid), grads = differentiate(broken, pose, intrinsics)
+    present = jax.tree.map(lambda x: x[5:], splats)
+    (wanted, none_invalid), wanted_grads = differentiate(present, pose, intrinsics)
+    assert invalid == 5
+    assert none_invalid == 0
     np.testing.assert_allclose(value, wanted, rtol=1e-6)
     for leaf, wanted_leaf in zip(
         jax.tree.leaves(grads[0]), jax.tree.leaves(wanted_grads[0]), strict=True
@@ -202,29 +212,84 @@ def test_non_finite_gaussians_are_absent(backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("count", [0, 3])
-def test_nothing_to_see_is_background(backend, count):
-    """No Gaussian at all, or all of them behind the camera, at or on its plane."""
-    splats = Splats(
-        mean=jnp.asarray([[0.0, 0, 0], [0, 0, -1], [1, 0, 0]])[:count],
-        quaternion=jnp.ones((count, 4)),
-        scale=jnp.ones((count, 3)),
-        opacity=jnp.ones(count),
-        features=jnp.ones((count, 4, 3)),
-    )
+def test_no_gaussians_are_background(backend):
+    splats = Splats(*(jnp.zeros((0, *axes)) for axes in ((3,), (4,), (3,), (), (4, 3))))
     cameras = Cameras(jnp.eye(4), jnp.asarray([5.0, 5.0, 2.0, 1.0]), 1, 1)
     background = jnp.asarray([0.1, 0.2, 0.3])
     config = RasterConfig(backend=backend)
 
-    def loss(splats, background):
+    @functools.partial(jax.grad, argnums=(0, 1), has_aux=True)
+    def gradients(splats, background):
         image = render(splats, cameras, background=background, config=config)
         return jnp.sum(image.rgb), image
 
-    (_, image), grads = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(splats, background)
+    grads, image = gradients(splats, background)
     np.testing.assert_array_equal(image.rgb[0, 0], background)
     np.testing.assert_array_equal(image.alpha, 0)
-    assert all(np.all(leaf == 0) for leaf in jax.tree.leaves(grads[0]))
+    assert image.num_invalid == 0
+    assert grads[0].mean.shape == (0, 3)
     np.testing.assert_array_equal(grads[1], 1)
+
+
+def edge_clouds() -> dict[str, Splats]:
+    """Three Gaussians each; those that do not matter are transparent."""
+    base = Splats(
+        mean=jnp.asarray([[0.0, 0, 2], [0.3, 0.2, 2], [-0.4, 0.1, 3]]),
+        quaternion=jnp.tile(jnp.asarray([1.0, 0, 0, 0]), (3, 1)),
+        scale=jnp.tile(jnp.asarray([0.3, 0.1, 0.2]), (3, 1)),
+        opacity=jnp.asarray([0.7, 0.0, 0.0]),
+        features=jnp.asarray([[1.0, -2.0], [0.5, 0.5], [3.0, 1.0]]),
+    )
+    all_three = jnp.asarray([0.7, 1.0, 0.2])
+    return {
+        "regular": base,
+        "no scale": base.replace(scale=jnp.zeros((3, 3))),
+        "one flat": base.replace(scale=base.scale.at[:, 2].set(0), opacity=all_three),
+        "no quaternion": base.replace(quaternion=jnp.zeros((3, 4))),
+        "camera inside": base.replace(
+            mean=base.mean.at[0].set(jnp.asarray([0.01, 0.0, 0.05])), scale=jnp.ones((3, 3))
+        ),
+        "behind, on the plane": base.replace(
+            mean=base.mean * jnp.asarray([[1.0], [-1.0], [0.0]]) - jnp.asarray([[0.0, 0, 2]]),
+            opacity=all_three,
+        ),
+        "too large": base.replace(scale=base.scale.at[1].set(1e30), opacity=all_three),
+    }
+
+
+@pytest.mark.parametrize("size", [(1, 1), (9, 10)])
+def test_edge_cases_are_defined(size):
+    """Backends agree, every derivative is finite, and values are those worked out by hand."""
+    intrinsics, background = jnp.asarray([8.0, 8.0, 0.5, 0.5]), jnp.asarray([0.1, 0.2])
+
+    def run_with(backend):
+        @jax.jit
+        @functools.partial(jax.grad, argnums=(0, 1, 2, 3), has_aux=True)
+        def run(splats, pose, intrinsics, background):
+            one = Cameras(pose, intrinsics, *size)
+            config = RasterConfig(backend=backend)
+            image = render(splats, one, background=background, config=config, capacity=64)
+            return jnp.sum(image.rgb**2) + jnp.sum(expected_depth(image)), image
+
+        return lambda splats: run(splats, jnp.eye(4), intrinsics, background)
+
+    runs = {backend: run_with(backend) for backend in BACKENDS}
+    alpha = {}
+    for name, splats in edge_clouds().items():
+        results = {backend: run(splats) for backend, run in runs.items()}
+        for backend in FAST_BACKENDS:
+            assert_close(results[backend], results["reference"], FLOAT32)
+        grads, image = results["reference"]
+        assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves((grads, image))), name
+        assert image.num_invalid == (name == "too large")
+        alpha[name] = np.asarray(image.alpha)
+    np.testing.assert_allclose(alpha["regular"][0, 0], 0.7, rtol=1e-5)
+    distance = np.hypot(*np.mgrid[: size[0], : size[1]])  # px from the centre of the Gaussian
+    blob = 0.7 * np.exp(-(distance**2) / (2 * GSPLAT.eps2d))
+    np.testing.assert_allclose(alpha["no scale"], np.where(blob < 1 / 255, 0, blob), rtol=1e-5)
+    np.testing.assert_allclose(alpha["no quaternion"], alpha["regular"], rtol=1e-5)
+    np.testing.assert_allclose(alpha["camera inside"], 0.7, rtol=5e-3)
+    np.testing.assert_array_equal(alpha["behind, on the plane"], 0)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

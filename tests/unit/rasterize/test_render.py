@@ -1,5 +1,8 @@
 """`render` at its edge: one Gaussian by hand, views, capacities, errors."""
 
+import functools
+import importlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,12 +10,15 @@ import pytest
 
 from tttlrm_jax.errors import InputError
 from tttlrm_jax.rasterize import (
+    composite,
     default_capacity,
     expected_depth,
     fit_capacity,
+    project_and_colour,
     render,
     render_eager,
     render_views,
+    warn_if_incomplete,
 )
 from tttlrm_jax.types import Cameras, Splats
 
@@ -84,10 +90,17 @@ def test_views_equal_single_renderings():
     poses[:, 0, 3] = [-0.3, 0.0, 0.4]
     one = camera(13, 18)
     views = Cameras(jnp.asarray(poses), jnp.tile(one.intrinsics, (3, 1)), 13, 18)
-    together = jax.jit(lambda s, c: render_views(s, c, background=jnp.ones(3)))(cloud(30), views)
+    white = jnp.ones(3)
+    together = jax.jit(lambda s, c: render_views(s, c, background=white))(cloud(30), views)
+    pairs = jax.jit(functools.partial(render_views, background=white, views_at_once=2))
+    for paired, apart in zip(
+        *map(jax.tree.leaves, (pairs(cloud(30), views), together)), strict=True
+    ):
+        np.testing.assert_allclose(paired, apart, atol=1e-5)
+    single = jax.jit(functools.partial(render, background=white))
     assert together.rgb.shape == (3, 13, 18, 3)
     for i in range(3):
-        alone = render(cloud(30), views[i], background=jnp.ones(3))
+        alone = single(cloud(30), views[i])
         np.testing.assert_allclose(together.rgb[i], alone.rgb, atol=1e-6)
         np.testing.assert_allclose(together.depth[i], alone.depth, atol=1e-5)
     eager = render_eager(cloud(30), views, background=jnp.ones(3))
@@ -106,6 +119,65 @@ def test_eager_rendering_outgrows_the_default():
     assert capacity == 2 ** int(np.log2(capacity))
     needed = int(short.num_dropped) + default_capacity(300, 96, 80)
     assert needed <= capacity < 2 * needed
+
+
+def test_parts_of_a_cloud_are_projected_apart():
+    """Projecting halves, joining what they give, and compositing equals rendering the whole."""
+    whole, one, white = cloud(31), camera(13, 18), jnp.ones(3)
+
+    @jax.jit
+    def both(splats):
+        halves = jax.tree.map(lambda x: x[:15], splats), jax.tree.map(lambda x: x[15:], splats)
+        screens = [
+            project_and_colour(half, jnp.eye(4), one.intrinsics, one.height, one.width)
+            for half in halves
+        ]
+        screen = jax.tree.map(lambda *x: jnp.concatenate(x), *screens)
+        joined = composite(screen, one.height, one.width, background=white)
+        return joined, render(splats, one, background=white)
+
+    joined, rendered = both(whole)
+    assert rendered.alpha.max() > 0.5
+    for name in ("rgb", "depth", "alpha", "num_dropped"):
+        np.testing.assert_array_equal(getattr(joined, name), getattr(rendered, name))
+
+
+def test_no_channels_leave_depth_and_alpha():
+    bare = cloud(5).replace(features=jnp.zeros((5, 0)))
+    image, full = (jax.jit(render)(splats, camera()) for splats in (bare, cloud(5)))
+    assert image.rgb.shape == (11, 20, 0)
+    np.testing.assert_allclose(image.depth, full.depth, atol=1e-5)
+    np.testing.assert_allclose(image.alpha, full.alpha, atol=1e-6)
+
+
+def test_incomplete_renderings_warn_once(caplog):
+    splats = cloud(40).replace(scale=jnp.ones((40, 3)))
+    broken = splats.replace(opacity=splats.opacity.at[:2].set(jnp.nan))
+
+    @functools.partial(jax.jit, static_argnums=1)
+    def run(splats, capacity):
+        image = render(splats, camera(), capacity=capacity)
+        warn_if_incomplete(image, "test")
+        return image.num_dropped
+
+    assert run(splats, 240) == 0
+    jax.effects_barrier()
+    assert not caplog.messages
+    dropped = run(broken, 100)
+    run(broken, 100)
+    jax.effects_barrier()
+    assert caplog.messages == [
+        f"test: {dropped} intersections beyond capacity; pass what fit_capacity returns",
+        "test: 2 Gaussians with NaN or infinity are left out",
+    ]
+
+
+def test_capacity_has_a_limit(monkeypatch):
+    assert fit_capacity(jax.tree.map(lambda x: x[:0], cloud(1)), camera()) >= 1
+    module = importlib.import_module("tttlrm_jax.rasterize.render")
+    monkeypatch.setattr(module, "MAX_CAPACITY", 8)
+    with pytest.raises(InputError, match="is above 8; render a smaller image"):
+        fit_capacity(cloud(30), camera())
 
 
 def test_default_capacity_never_exceeds_everything_everywhere():
