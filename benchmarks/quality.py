@@ -1,9 +1,9 @@
 """Quality on held-out procedural objects: `python -m benchmarks.quality [--json]`.
 
 Protocol: scenes of the `eval` split (their seeds never occur in training), rendered at the
-model's own resolution; per scene the input and target views are drawn once with a fixed seed,
-as in training. PSNR and SSIM are per image, clipped to
-[0, 1], averaged over views and scenes; `+-` is the standard error over scenes. All rows come
+model's own resolution; per scene the input and target views are drawn once with a fixed seed, as
+in training. PSNR and SSIM are per image, clipped to [0, 1], averaged over views and scenes; `+-`
+is the standard error over scenes, of gains that of the difference scene by scene. All rows come
 from one run on the same images.
 """
 
@@ -100,6 +100,8 @@ def measure(checkpoint: str, num_scenes: int) -> dict:
                 "psnr": float(values[:, 0].mean()),
                 "psnr_standard_error": standard_error(values[:, 0]),
                 "ssim": float(values[:, 1].mean()),
+                "gain": float((rows["this model"] - values)[:, 0].mean()),
+                "gain_standard_error": standard_error((rows["this model"] - values)[:, 0]),
             }
             for name, values in rows.items()
         },
@@ -124,7 +126,10 @@ def main() -> None:
     for name, row in result["methods"].items():
         error = row["psnr_standard_error"]
         spread = "" if error is None else f" +- {error:.2f}"
-        print(f"{name:<22}{row['psnr']:7.2f}{spread} dB   SSIM {row['ssim']:.3f}")
+        gain = f"   we gain {row['gain']:.2f}" if name != "this model" else ""
+        if gain and row["gain_standard_error"] is not None:
+            gain += f" +- {row['gain_standard_error']:.2f} dB"
+        print(f"{name:<22}{row['psnr']:7.2f}{spread} dB   SSIM {row['ssim']:.3f}{gain}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """The model the package ships: procedural objects at 64x64 from 4 views, for 2 CPU cores.
 
-Command   python train.py configs/quickstart.py
-          python train.py configs/quickstart.py --name quickstart2 --train.init-from runs/quickstart \\
-              --optimizer.peak-lr 5e-4 --train.num-steps 2700
+Command   python train.py configs/quickstart.py --train.num-steps 2200   (stopped at 1881)
+          python train.py configs/quickstart.py --name quickstart2 --train.num-steps 2700 \\
+              --train.init-from runs/quickstart --optimizer.peak-lr 5e-4
 Time      about 70 minutes on 2 cores (1.0 s a step), data rendered first
-Result    17.7 dB on 64 held-out objects; the package holds the second run, see docs/results.md
+Result    17.6 dB on 256 held-out objects; the package holds the second run, see docs/results.md
 """
 
 from tttlrm_jax.config import (
