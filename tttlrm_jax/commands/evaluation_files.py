@@ -168,8 +168,10 @@ def collect_metrics(job: Job, evaluated: Evaluated, count: ExportCount) -> dict[
 
 def orbit_frames(gaussians: Gaussians, job: Job) -> Iterator[np.ndarray]:
     """Pictures of `orbit_cameras`."""
-    cameras, raster = orbit_cameras(job, job.config.orbit_frames)
-    return render_frames(gaussians, cameras, job.settings.background, raster, ORBIT_CHUNK)
+    count = job.config.orbit_frames
+    cameras, raster = orbit_cameras(job, count)
+    portion = min(ORBIT_CHUNK, count)
+    return render_frames(gaussians, cameras, job.settings.background, raster, portion)
 
 
 def orbit_cameras(job: Job, num_frames: int) -> tuple[Cameras, RasterConfig]:

@@ -1,8 +1,9 @@
 """The state of a stream on disk: resumed, forked and queried by later commands.
 
 A state directory holds `state.json` (what the stream is: model, rule, chunks, views seen, its frame
-of coordinates, names and shapes of the arrays, their SHA-256) and `arrays/` (Orbax): the fast
-weights and rule state of every layer, and the scene so far. It is only ever read or written whole.
+of coordinates, names and shapes of the arrays, SHA-256 of their values and of every file) and
+`arrays/` (Orbax): the fast weights and rule state of every layer, and the scene so far. It is only
+ever read or written whole.
 """
 
 import dataclasses
@@ -87,7 +88,13 @@ def write_stream(directory: Path, saved: SavedStream) -> None:
         checkpointer.save((directory / ARRAYS).absolute(), arrays)
     (directory / ARRAYS / "commit_success.txt").unlink(missing_ok=True)  # names this machine's path
     listing = {name: [list(x.shape), str(x.dtype)] for name, x in arrays.items()}
-    document = _document(saved.record) | {"arrays": listing, "sha256": fingerprint(arrays)}
+    files = {
+        str(path.relative_to(directory)): _file_sha256(path)
+        for path in sorted((directory / ARRAYS).rglob("*"))
+        if path.is_file()
+    }
+    parts = {"arrays": listing, "sha256": fingerprint(arrays), "files": files}
+    document = _document(saved.record) | parts
     text = json.dumps(document, indent=2, allow_nan=False)
     (directory / STATE_FILE).write_text(text + "\n", encoding="utf-8")
 
@@ -156,7 +163,7 @@ def _read_document(directory: Path) -> dict[str, Any]:
 
 def _record(directory: Path, document: dict[str, Any]) -> StreamRecord:
     names = [field.name for field in dataclasses.fields(StreamRecord)]
-    missing = [name for name in (*names, "arrays", "sha256") if name not in document]
+    missing = [name for name in (*names, "arrays", "sha256", "files") if name not in document]
     if missing:
         raise InputError.of(
             "load_state", directory, f"has a {STATE_FILE} without {', '.join(missing)}",
@@ -243,10 +250,14 @@ def _path_name(path: Any) -> str:
 
 
 def _read_arrays(directory: Path, document: dict[str, Any]) -> dict[str, np.ndarray]:
-    """The arrays that `state.json` lists; InputError where they are damaged."""
+    """The arrays that `state.json` lists; InputError where they are damaged.
+
+    Files are compared first: Orbax lets errors of its threads reach the terminal.
+    """
     logging.getLogger("absl").setLevel(logging.ERROR)
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     try:
+        _check_files(directory, document["files"])
         expected = {
             name: jax.ShapeDtypeStruct(tuple(shape), np.dtype(dtype), sharding=device)
             for name, (shape, dtype) in document["arrays"].items()
@@ -254,18 +265,36 @@ def _read_arrays(directory: Path, document: dict[str, Any]) -> dict[str, np.ndar
         with ocp.StandardCheckpointer() as checkpointer:
             restored = checkpointer.restore((directory / ARRAYS).absolute(), expected)
         arrays = {name: np.asarray(restored[name]) for name in document["arrays"]}
+    except InputError:
+        raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-        raise InputError.of(
-            "load_state", directory, f"is damaged or incomplete ({reason})",
-            "restore its files or save the state again",
-        ) from None  # fmt: skip
+        raise _damaged(directory, reason) from None
     if fingerprint(arrays) != document["sha256"]:
-        raise InputError.of(
-            "load_state", directory, "is damaged (its arrays do not have the recorded SHA-256)",
-            "restore its files or save the state again",
-        )  # fmt: skip
+        raise _damaged(directory, "its arrays do not have the recorded SHA-256")
     return arrays
+
+
+def _check_files(directory: Path, files: dict[str, str]) -> None:
+    """Raises InputError naming the first file that is not as it was written."""
+    for name, sha256 in files.items():
+        path = directory / name
+        if not path.is_file():
+            raise _damaged(directory, f"{name} is missing")
+        if _file_sha256(path) != sha256:
+            raise _damaged(directory, f"{name} is cut short or changed")
+
+
+def _damaged(directory: Path, reason: str) -> InputError:
+    return InputError.of(
+        "load_state", directory, f"is damaged or incomplete ({reason})",
+        "restore its files or save the state again",
+    )  # fmt: skip
+
+
+def _file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _scene(directory: Path, record: StreamRecord, arrays, params, graph) -> StreamScene:
