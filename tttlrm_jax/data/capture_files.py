@@ -4,11 +4,16 @@
 `fold_8_kmeans_N_input`; a frame has `file_path`, `w2c`, `fx`, `fy`, `cx`, `cy` and optionally
 `w`, `h`. `transforms.json` (nerfstudio, instant-ngp, Blender): camera-to-world matrices with
 OpenGL axes (y up, looking along -z), intrinsics for all frames or for each.
+
+Cameras belong to the pixels as stored in the image files: an EXIF orientation is not applied.
 """
 
 import dataclasses
 import json
+import math
+import os
 import re
+import reprlib
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +27,9 @@ from tttlrm_jax.geometry.poses import pose_problem, rigid_inverse
 
 OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 FOLD_KEY = re.compile(r"fold_8_kmeans_(\d+)_input")
-PINHOLE_MODELS = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "RADIAL", "SIMPLE_RADIAL", "FULL_OPENCV")
+PINHOLE_MODELS = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "RADIAL", "SIMPLE_RADIAL")
+OTHER_LENSES = ("is_fisheye", "latlong", "equirectangular")  # instant-ngp's names of such models
+RATIONAL_TERMS = ("k5", "k6")  # of FULL_OPENCV, whose k4 is another one
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".JPG", ".PNG")
 
 
@@ -60,6 +67,8 @@ def read_camera_file(path: Path) -> CameraFile:
     for number, entry in enumerate(document["frames"]):
         if not isinstance(entry, dict) or not isinstance(entry.get("file_path"), str):
             raise InputError(f"{path}: frame {number} has no file_path; name its image there")
+        if not entry["file_path"].strip():
+            raise InputError(f"{path}: frame {number} has an empty file_path; name its image there")
     frames = READERS[path.name](path, document)
     name = document.get("scene_name") or path.resolve().parent.name
     return CameraFile(str(name), tuple(frames), _read_folds(path, document, len(frames)))
@@ -68,7 +77,11 @@ def read_camera_file(path: Path) -> CameraFile:
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise InputError(
+            f"{path} nests its lists too deeply for a camera file; export the cameras again"
+        ) from None
+    except ValueError as error:  # of JSON, of UTF-8, or a number of thousands of digits
         raise InputError(f"{path} is not JSON ({error}); export the cameras again") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); check the path") from None
@@ -102,14 +115,9 @@ def _read_transforms(path: Path, document: dict) -> list[Frame]:
 
 def _transforms_frame(path: Path, number: int, entry: dict) -> Frame:
     where = f"{path}: frame {number} ({entry['file_path']})"
-    model = entry.get("camera_model", "OPENCV")
-    if model not in PINHOLE_MODELS:
-        raise InputError(
-            f"{where} has camera_model={model}, which is not a pinhole with radial distortion "
-            f"({', '.join(PINHOLE_MODELS)}); undistort the images first"
-        )
+    _check_model(where, entry)
     world_from_opengl = _pose(where, entry, "transform_matrix")
-    image_path = _with_suffix(path.parent / entry["file_path"])
+    image_path = _with_suffix(path.parent, entry["file_path"])
     size = _stated_size(where, entry)
     return Frame(
         number=number,
@@ -122,12 +130,35 @@ def _transforms_frame(path: Path, number: int, entry: dict) -> Frame:
     )
 
 
+def _check_model(where: str, entry: dict) -> None:
+    """Raises InputError for a lens that is not a pinhole with polynomial distortion."""
+    model = entry.get("camera_model", "OPENCV")
+    wrong = None
+    if model not in PINHOLE_MODELS:
+        wrong = f"camera_model={model}"
+    for key in OTHER_LENSES:
+        if entry.get(key):
+            wrong = f"{key}={entry[key]}"
+    for key in entry:
+        if key.startswith("ftheta_") or (key in RATIONAL_TERMS and entry[key] not in (0, None)):
+            wrong = f"{key}={reprlib.repr(entry[key])}"
+    if wrong is not None:
+        raise InputError(
+            f"{where} has {wrong}, which is not a pinhole with radial and tangential distortion "
+            f"({', '.join(PINHOLE_MODELS)}); undistort the images first"
+        )
+
+
 def _transforms_intrinsics(where, entry, image_path, size) -> np.ndarray:
-    """From fl_x, fl_y, cx, cy or, where they are absent, the fields of view and the centre."""
+    """From fl_x, fl_y, cx, cy or, where they are absent, the fields of view and the centre.
+
+    A focal length that neither gives equals the other one.
+    """
     focal_x, focal_y = entry.get("fl_x"), entry.get("fl_y")
     centre_x, centre_y = entry.get("cx"), entry.get("cy")
-    if None in (focal_x, centre_x, centre_y):
-        if size is None and not image_path.is_file():
+    from_angle = focal_y is None and entry.get("camera_angle_y") is not None
+    if from_angle or None in (focal_x, centre_x, centre_y):
+        if size is None and not os.path.isfile(image_path):
             return np.full(4, np.nan)  # reported, or skipped, with the missing images
         height, width = size or image_size(image_path)
         centre_x = 0.5 * width if centre_x is None else centre_x
@@ -135,13 +166,14 @@ def _transforms_intrinsics(where, entry, image_path, size) -> np.ndarray:
         focal_x = _focal(width, entry.get("camera_angle_x")) if focal_x is None else focal_x
         focal_y = _focal(height, entry.get("camera_angle_y")) if focal_y is None else focal_y
     focal_y = focal_x if focal_y is None else focal_y
+    focal_x = focal_y if focal_x is None else focal_x
     return _intrinsics(where, [focal_x, focal_y, centre_x, centre_y])
 
 
 def _focal(pixels: int, angle: Any) -> float | None:
-    if not isinstance(angle, int | float) or not 0 < angle < np.pi:
+    if not isinstance(angle, int | float) or isinstance(angle, bool) or not 0 < angle < np.pi:
         return None
-    return 0.5 * pixels / np.tan(0.5 * angle)
+    return 0.5 * pixels / math.tan(0.5 * angle)
 
 
 def _distortion(where: str, entry: dict) -> Distortion:
@@ -149,14 +181,10 @@ def _distortion(where: str, entry: dict) -> Distortion:
     return Distortion(*_numbers(where, "distortion", [entry.get(name, 0.0) for name in fields]))
 
 
-def _with_suffix(path: Path) -> Path:
-    """Blender's files name images without their suffix."""
-    if path.suffix or path.is_file():
-        return path
-    for suffix in IMAGE_SUFFIXES:
-        if path.with_name(path.name + suffix).is_file():
-            return path.with_name(path.name + suffix)
-    return path.with_name(path.name + IMAGE_SUFFIXES[0])
+def _with_suffix(directory: Path, name: str) -> Path:
+    """Blender's files name images without their suffix, though perhaps with a dot: r_0.5."""
+    candidates = [directory / (name + suffix) for suffix in ("", *IMAGE_SUFFIXES)]
+    return next((path for path in candidates if os.path.isfile(path)), candidates[0])
 
 
 def _pose(where: str, entry: dict, key: str) -> np.ndarray:
@@ -164,7 +192,7 @@ def _pose(where: str, entry: dict, key: str) -> np.ndarray:
         raise InputError(f"{where} has no {key}; add its 4x4 matrix or drop the frame")
     try:
         pose = np.asarray(entry[key], np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise InputError(f"{where}: {key} is not a 4x4 matrix of numbers; correct it") from None
     problem = pose_problem(pose)
     if problem is not None:
@@ -183,9 +211,14 @@ def _intrinsics(where: str, values: list) -> np.ndarray:
 
 def _numbers(where: str, field: str, values: list) -> list[float]:
     numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
-    if not numeric or not np.isfinite(values).all():
-        raise InputError(f"{where}: {field}={values} are not all finite numbers; correct the file")
-    return [float(value) for value in values]
+    try:
+        numbers = [float(value) for value in values] if numeric else [math.nan]
+    except OverflowError:  # a whole number beyond float64
+        numbers = [math.nan]
+    if not all(map(math.isfinite, numbers)):
+        shown = ", ".join(map(reprlib.repr, values))
+        raise InputError(f"{where}: {field}=[{shown}] are not all finite numbers; correct the file")
+    return numbers
 
 
 def _stated_size(where: str, entry: dict) -> tuple[int, int] | None:

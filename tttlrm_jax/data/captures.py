@@ -6,6 +6,7 @@ are used, and checked then.
 """
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from tttlrm_jax.data.images import (
     WHITE,
     ResizeMode,
     composite,
+    exif_orientation,
     flatten,
     has_alpha,
     image_size,
@@ -82,8 +84,15 @@ def read_capture(directory: str | Path, skip_missing: bool = False) -> Capture:
     """
     path = _find_camera_file(Path(directory))
     contents = read_camera_file(path)
-    kept = [n for n, frame in enumerate(contents.frames) if frame.image_path.is_file()]
-    missing = [frame.name for frame in contents.frames if not frame.image_path.is_file()]
+    for frame in contents.frames:
+        if os.path.isdir(frame.image_path):
+            raise InputError(
+                f"{path}: frame {frame.number} has file_path={frame.name}, a directory; "
+                "name an image file"
+            )
+    exists = [os.path.isfile(frame.image_path) for frame in contents.frames]
+    kept = [n for n, found in enumerate(exists) if found]
+    missing = [frame.name for frame in contents.frames if not exists[frame.number]]
     if missing and not skip_missing:
         raise InputError(
             f"{path}: {_listed(missing)} of {len(contents.frames)} images do not exist; restore "
@@ -187,7 +196,7 @@ def _load_frame(frame: Frame, size, resize_mode, background):
     if frame.size is not None and actual != frame.size:
         raise InputError(
             f"image={frame.image_path} is {actual[1]}x{actual[0]} pixels, its camera says "
-            f"{frame.size[1]}x{frame.size[0]}; resize the image or correct w, h and intrinsics"
+            f"{frame.size[1]}x{frame.size[0]}; {_size_remedy(frame, actual)}"
         )
     if frame.distortion:
         pixels = undistort(pixels, frame.intrinsics, frame.distortion)
@@ -197,6 +206,17 @@ def _load_frame(frame: Frame, size, resize_mode, background):
         alpha, _ = resize(pixels[..., 3], frame.intrinsics, size, resize_mode)
         mask = alpha.astype(np.float32) / np.float32(255)
     return image, mask, intrinsics
+
+
+def _size_remedy(frame: Frame, actual: tuple[int, int]) -> str:
+    if frame.size == actual[::-1]:
+        orientation = exif_orientation(frame.image_path)
+        if orientation != 1:
+            return (
+                f"its EXIF orientation={orientation} is not applied: save the image turned and "
+                "without it, or give the camera of the stored pixels"
+            )
+    return "resize the image or correct w, h and intrinsics"
 
 
 def _find_camera_file(path: Path, field: str = "capture") -> Path:

@@ -2,6 +2,9 @@
 
 uint8 images are RGB or RGBA with straight alpha, channels last; float images are in [0, 1].
 Intrinsics are (fx, fy, cx, cy) in pixels, pixel centres at +0.5, float64.
+
+Pixels are those that are stored: an EXIF orientation is not applied, so cameras belong to the
+unrotated picture, as in COLMAP.
 """
 
 import zlib
@@ -21,10 +24,16 @@ DECODING_ERRORS = (
     UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError,
     EOFError, zlib.error,
 )  # fmt: skip
+EXIF_ORIENTATION = 0x0112  # tag; 1: upright, 2 to 4: mirrored or upside down, 5 to 8: sideways
+FORMATS_OF_16_BITS = ("PNG", "PPM")  # that some versions of Pillow decode to 32-bit integers
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """Decodes a file to uint8 [height, width, 3] or, where it has transparency, [.., 4]."""
+    """Decodes a file to uint8 [height, width, 3] or, where it has transparency, [.., 4].
+
+    The stored pixels, whatever the EXIF orientation. 16-bit grey keeps its full range; raises
+    InputError for floats and 32-bit integers, whose range the file does not say.
+    """
 
     def decode(image: Image.Image) -> np.ndarray:
         mode = "RGBA" if _is_transparent(image) else "RGB"
@@ -36,6 +45,11 @@ def read_image(path: str | Path) -> np.ndarray:
 def image_size(path: str | Path) -> tuple[int, int]:
     """Height and width from a file's header, without decoding its pixels."""
     return _open(path, lambda image: (image.height, image.width))
+
+
+def exif_orientation(path: str | Path) -> int:
+    """The EXIF orientation, 1 to 8, that viewers apply and `read_image` does not; 1 if absent."""
+    return _open(path, lambda image: image.getexif().get(EXIF_ORIENTATION, 1))
 
 
 def has_alpha(path: str | Path) -> bool:
@@ -51,6 +65,8 @@ def _open(path: str | Path, use: Callable[[Image.Image], _Result]) -> _Result:
     try:
         with Image.open(path) as image:
             return use(image)
+    except InputError:
+        raise
     except FileNotFoundError:
         raise InputError(f"image={path} does not exist; restore it or drop its frame") from None
     except DECODING_ERRORS as error:
@@ -115,7 +131,14 @@ def _lanczos(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def _to_8_bit(image: Image.Image) -> Image.Image:
-    """16-bit greyscale to 8 bits; every other mode is converted by Pillow itself."""
+    """16-bit greyscale to 8 bits; other integers up to 8 bits are converted by Pillow itself."""
+    unbounded = image.mode == "F" or (image.mode == "I" and image.format not in FORMATS_OF_16_BITS)
+    if unbounded:
+        kind = "floats" if image.mode == "F" else "32-bit integers"
+        raise InputError(
+            f"image={getattr(image, 'filename', '')} holds {kind} of unknown range; "
+            "save it with 8 or 16 bits per channel"
+        )
     if not image.mode.startswith("I"):
         return image
     return Image.fromarray((np.asarray(image).astype(np.float64) / 257).astype(np.uint8))

@@ -61,7 +61,7 @@ def nearest_members(points: np.ndarray, centres: np.ndarray) -> np.ndarray:
 def select_kmeans(world_from_camera: np.ndarray, num_views: int) -> np.ndarray:
     """Positions [num_views] of well spread cameras among poses [view, 4, 4], ascending.
 
-    A camera can be chosen twice where two cluster centres are nearest to it.
+    No camera is chosen twice.
     """
     return np.sort(select_virtual(world_from_camera, num_views))
 
@@ -74,7 +74,24 @@ def select_virtual(world_from_camera: np.ndarray, num_views: int) -> np.ndarray:
             "ask for fewer views",
         )  # fmt: skip
     features = camera_features(world_from_camera)
-    return nearest_members(features, kmeans(features, num_views).centres)
+    return _distinct_members(features, kmeans(features, num_views).centres)
+
+
+def _distinct_members(points: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """As `nearest_members`, but where several centres are nearest to one point, the first has it.
+
+    Each of the others takes, in order, the nearest point that is still free; the reference takes
+    the point again.
+    """
+    chosen = nearest_members(points, centres)
+    first = np.unique(chosen, return_index=True)[1]
+    taken = np.zeros(len(points), bool)
+    taken[chosen] = True
+    for cluster in np.setdiff1d(np.arange(len(centres)), first):
+        distance = np.sum((points - centres[cluster]) ** 2, axis=-1)
+        chosen[cluster] = np.argmin(np.where(taken, np.inf, distance))
+        taken[chosen[cluster]] = True
+    return chosen
 
 
 def split_every(

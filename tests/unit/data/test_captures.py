@@ -310,3 +310,170 @@ def test_real_captures(shared):
     image, cameras = load_views(desk, inputs[:2], 72, 128)
     assert 0.05 < image.mean() < 0.95
     np.testing.assert_allclose(cameras.intrinsics[0, 2:], [64, 36], atol=1.0)
+
+
+def nested(depth):
+    return "[" * depth + "]" * depth
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (nested(100_000), "too deeply"),
+        ('{"a": ' * 100_000, "too deeply"),
+        ('{"frames": [], "n": ' + "9" * 5000 + "}", "is not JSON"),
+    ],
+    ids=["lists", "dicts", "digits"],
+)
+def test_a_file_that_no_exporter_wrote(capture_directory, text, words):
+    (capture_directory / CAMERAS).write_text(text)
+    with pytest.raises(InputError, match=words):
+        read_capture(capture_directory)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"fx": 10**400}, r"intrinsics.*not all finite"),
+        ({"h": 10**400}, r"h, w=.*not all finite"),
+        ({"w2c": np.diag([10**400, 1, 1, 1]).tolist()}, "w2c is not a 4x4 matrix"),
+        ({"w2c": json.loads(nested(200))}, "w2c is not a 4x4 matrix"),
+    ],
+    ids=["focal", "size", "pose", "nested pose"],
+)
+def test_numbers_beyond_float64(capture_directory, fields, words):
+    edit_frame(capture_directory, 3, **fields)
+    with pytest.raises(InputError, match=rf"frame 3 .*{words}") as error:
+        read_capture(capture_directory)
+    assert len(str(error.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("lens", "words"),
+    [
+        ({"camera_model": "FULL_OPENCV", "k4": 0.1}, "camera_model=FULL_OPENCV"),
+        ({"camera_model": "THIN_PRISM_FISHEYE"}, "camera_model=THIN_PRISM_FISHEYE"),
+        ({"camera_model": None}, "camera_model=None"),
+        ({"is_fisheye": True}, "is_fisheye=True"),
+        ({"latlong": True}, "latlong=True"),
+        ({"k6": -0.02}, "k6=-0.02"),
+        ({"ftheta_p0": 0.0}, "ftheta_p0"),
+    ],
+)
+def test_lenses_that_are_not_implemented_are_refused(capture_directory, lens, words):
+    to_transforms(capture_directory, **lens)
+    with pytest.raises(InputError, match=rf"{words}.*undistort the images first"):
+        read_capture(capture_directory)
+
+
+def test_what_other_lenses_leave_at_zero_is_accepted(capture_directory):
+    before = read_capture(capture_directory)
+    to_transforms(capture_directory, camera_model="OPENCV", is_fisheye=False, k5=0.0, k6=0)
+    after = read_capture(capture_directory)
+    np.testing.assert_array_equal(after.frames[3].intrinsics, before.frames[3].intrinsics)
+    assert not after.frames[3].distortion
+
+
+def test_image_names_without_suffix_may_hold_dots(capture_directory):
+    before = load_views(read_capture(capture_directory), [2, 7], 16, 24)[0]
+    to_transforms(capture_directory)
+    images = capture_directory / "images"
+    for number in range(12):
+        (images / f"{number:06d}.png").rename(images / f"r_{number / 4}.png")
+
+    def change(document):
+        for number, frame in enumerate(document["frames"]):
+            frame["file_path"] = f"./images/r_{number / 4}"
+
+    edit(capture_directory, change, "transforms.json")
+    after = load_views(read_capture(capture_directory), [2, 7], 16, 24)[0]
+    np.testing.assert_array_equal(before, after)
+
+
+@pytest.mark.parametrize("transforms", [False, True])
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("", "frame 3 has an empty file_path"),
+        (" ", "frame 3 has an empty file_path"),
+        ("images", "frame 3 has file_path=images, a directory"),
+        (".", r"frame 3 has file_path=\., a directory"),
+        ("x" * 5000, "of 12 images do not exist"),
+        ("a\0b", "of 12 images do not exist"),
+    ],
+    ids=["empty", "blank", "directory", "here", "long", "nul"],
+)
+def test_file_names_that_name_no_file(capture_directory, name, words, transforms):
+    if transforms:
+        to_transforms(capture_directory)
+    file = "transforms.json" if transforms else CAMERAS
+    edit(capture_directory, lambda d: d["frames"][3].update(file_path=name), file)
+    Image.new("RGB", (44, 30)).save(capture_directory.with_suffix(".png"))  # beside it
+    with pytest.raises(InputError, match=words):
+        read_capture(capture_directory)
+
+
+@pytest.mark.parametrize("keep", [(), ("w", "h"), ("cx", "cy"), ("cx", "cy", "w", "h")])
+def test_a_vertical_field_of_view_gives_both_focal_lengths(capture_directory, keep):
+    before = read_capture(capture_directory)
+    to_transforms(capture_directory)
+
+    def change(document):
+        for key in {"fl_x", "fl_y", "cx", "cy", "w", "h"} - set(keep):
+            del document[key]
+        document["camera_angle_y"] = 2 * np.arctan(15 / before.frames[0].intrinsics[1])
+
+    edit(capture_directory, change, "transforms.json")
+    lens = read_capture(capture_directory).frames[7].intrinsics
+    np.testing.assert_allclose(lens, before.frames[7].intrinsics)
+
+
+def test_a_vertical_field_of_view_beside_a_horizontal_focal_length(capture_directory):
+    to_transforms(capture_directory, fl_y=None, camera_angle_y=2 * np.arctan(0.5))
+    edit(capture_directory, lambda d: d.update(fl_x=70.0, fl_y=None), "transforms.json")
+    lens = read_capture(capture_directory).frames[0].intrinsics
+    np.testing.assert_allclose(lens[:2], [70.0, 30.0])
+
+
+@pytest.mark.parametrize("angle", [0.0, 4.0, True, "wide"])
+def test_a_field_of_view_that_is_none(capture_directory, angle):
+    to_transforms(capture_directory)
+
+    def change(document):
+        del document["fl_x"], document["fl_y"], document["w"], document["cx"]
+        document["camera_angle_y"] = angle
+
+    edit(capture_directory, change, "transforms.json")
+    with pytest.raises(InputError, match=r"\[None, None, 22\.0, 15\.0\] are not all finite"):
+        read_capture(capture_directory)
+
+
+def test_photographs_turned_by_exif(capture_directory):
+    """Cameras belong to the stored pixels; the turned size is refused and EXIF named."""
+    path = capture_directory / "images" / "000006.png"
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn for display
+    stored = Image.open(path)
+    before = load_views(read_capture(capture_directory), [6], 16, 24)[0]
+    stored.save(path, exif=exif)
+    np.testing.assert_array_equal(
+        load_views(read_capture(capture_directory), [6], 16, 24)[0], before
+    )
+    edit_frame(capture_directory, 6, w=30, h=44)
+    with pytest.raises(InputError, match=r"is 44x30 .* says 30x44; its EXIF orientation=6 is not"):
+        load_views(read_capture(capture_directory), [6], 16, 24)
+    stored.save(path)
+    with pytest.raises(InputError, match=r"says 30x44; resize the image") as error:
+        load_views(read_capture(capture_directory), [6], 16, 24)
+    assert "EXIF" not in str(error.value)
+
+
+def test_coincident_cameras_still_give_distinct_inputs(capture_directory):
+    def change(document):
+        for frame in document["frames"]:
+            frame["w2c"] = document["frames"][0]["w2c"]
+
+    edit(capture_directory, change)
+    inputs, targets = read_capture(capture_directory).split(4)
+    assert len(set(inputs)) == 4
+    assert not set(inputs) & set(targets)

@@ -103,3 +103,24 @@ def test_sizes_round_to_whole_patches():
     assert round_to_patch(360, 640, 8) == (360, 640)
     assert round_to_patch(144.0, 256.4, 14) == (140, 252)
     assert round_to_patch(2, 21, 8) == (8, 24)
+
+
+def test_sixteen_bit_grey_of_every_byte_order_keeps_its_range(tmp_path):
+    levels = np.array([[0, 257, 32896], [65278, 65535, 128]], np.uint16)
+    expected = np.array([[0, 1, 128], [254, 255, 0]])
+    for name, pixels in (
+        ("a.png", levels), ("a.tif", levels), ("a.pgm", levels), ("big.tif", levels.astype(">u2")),
+    ):  # fmt: skip
+        Image.fromarray(pixels).save(tmp_path / name)
+        np.testing.assert_array_equal(read_image(tmp_path / name)[..., 0], expected)
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"), [("f4", "holds floats"), ("i4", "holds 32-bit integers")]
+)
+def test_pixels_of_unknown_range_are_refused(tmp_path, kind, words):
+    for level in (1, 70_000):
+        Image.fromarray(np.full((3, 4), level, kind)).save(tmp_path / "deep.tif")
+        with pytest.raises(InputError, match=rf"deep\.tif {words}.*8 or 16 bits") as error:
+            read_image(tmp_path / "deep.tif")
+        assert "cannot be decoded" not in str(error.value)

@@ -6,6 +6,7 @@ from sklearn.cluster import KMeans, kmeans_plusplus
 from sklearn.exceptions import ConvergenceWarning
 
 from tttlrm_jax.data.view_selection import (
+    camera_features,
     evaluation_split,
     frame_window,
     kmeans,
@@ -77,9 +78,32 @@ def test_an_empty_cluster_takes_the_farthest_point():
     np.testing.assert_allclose(moved, [[0.5], [10.0]])
 
 
-def test_coincident_cameras_do_not_break_it():
+@pytest.mark.parametrize("num_views", [1, 3, 6])
+def test_coincident_cameras_give_distinct_views(num_views):
     poses = np.tile(np.eye(4), (6, 1, 1))
-    np.testing.assert_array_equal(select_kmeans(poses, 3), [0, 0, 0])
+    np.testing.assert_array_equal(select_kmeans(poses, num_views), np.arange(num_views))
+
+
+def test_a_view_near_two_centres_is_taken_once():
+    """Two places: their frames fill up the other clusters, the nearest first."""
+    poses = np.tile(np.eye(4), (9, 1, 1))
+    poses[6:, 0, 3] = [5.0, 5.0, 9.0]
+    for num_views in range(1, 10):
+        chosen = select_virtual(poses, num_views)
+        assert len(set(chosen)) == num_views
+        features = camera_features(poses)
+        picked = nearest_members(features, kmeans(features, num_views).centres)
+        first = np.unique(picked, return_index=True)[1]
+        np.testing.assert_array_equal(chosen[first], picked[first])
+
+
+def test_distinct_choices_stay_the_nearest_members():
+    poses = poses_on_sphere(60)
+    for num_views in (1, 4, 8):
+        features = camera_features(poses)
+        nearest = nearest_members(features, kmeans(features, num_views).centres)
+        assert len(set(nearest)) == num_views
+        np.testing.assert_array_equal(select_virtual(poses, num_views), nearest)
 
 
 def test_separate_groups_give_one_member_each():
