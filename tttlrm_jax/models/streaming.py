@@ -151,9 +151,9 @@ def scan_stream(
         index, chunk = indexed
         if truncate and truncate < num_chunks:
             state = _stop_gradient((index > 0) & (index % truncate == 0), state)
-        state, out = step(params, state, chunk, graph=graph)
         if accumulate == "all":
-            out = _read_so_far(params, state, chunks, index, graph)
+            chunk = _reading_all(chunk, chunks, index)
+        state, out = step(params, state, chunk, graph=graph)
         return state, out if emit is None else emit(index, out)
 
     body = jax.checkpoint(body, prevent_cse=False) if remat else body
@@ -274,8 +274,8 @@ def _queries(chunk: Chunk, views: Views) -> tuple[Views | Cameras, Array | None]
     return _without_masked(chunk.virtual, chunk.virtual_mask), chunk.virtual_mask
 
 
-def _read_so_far(params, state: StreamState, chunks: Chunk, index: Array, graph) -> Any:
-    """Reads the virtual views of chunks 0..index."""
+def _reading_all(chunk: Chunk, chunks: Chunk, index: Array) -> Chunk:
+    """The chunk with the virtual views of chunks 0..index; later ones are masked."""
     views = chunks.views if chunks.virtual is None else chunks.virtual
     mask = chunks.mask if chunks.virtual is None else chunks.virtual_mask
     cameras = views.cameras if isinstance(views, Views) else views
@@ -289,7 +289,7 @@ def _read_so_far(params, state: StreamState, chunks: Chunk, index: Array, graph)
         return x.reshape(batch, num_chunks * num_views, *x.shape[3:])
 
     views, mask = jax.tree.map(on_one_axis, (views, mask))
-    return query(params, state, views, graph=graph, mask=mask)
+    return Chunk(views=chunk.views, mask=chunk.mask, virtual=views, virtual_mask=mask)
 
 
 def _stop_gradient(stop: Bool[Array, ""], state: StreamState) -> StreamState:
