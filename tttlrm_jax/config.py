@@ -429,6 +429,11 @@ class RunConfig:
 
     def __post_init__(self):
         _check_fields("", self)
+        _require(
+            self.name not in ("", ".", "..") and not set(self.name) & set("/\\\0"), "name",
+            repr(self.name), "is not the name of a directory in train.directory",
+            "use a word without slashes",
+        )  # fmt: skip
         height, width = self.data.image_size
         for field, value in (("height", height), ("width", width)):
             _require(
@@ -505,6 +510,9 @@ class EvalConfig:
 
     def __post_init__(self):
         _check_fields("", self)
+        for field in ("capture", "checkpoint", "save_state", "load_state", "query", "output"):
+            value = getattr(self, field)
+            _require(value != "", field, "''", "is empty", "name a path or leave it out")
         for field in ("views", "chunk_views", "orbit_frames"):
             value = getattr(self, field)
             _require(value is None or value > 0, field, value, "is not positive", "use 1 or more")

@@ -15,7 +15,7 @@ import jax
 from tttlrm_jax.command_line import EXIT_BAD_INPUT, EXIT_INTERRUPTED
 from tttlrm_jax.commands.evaluation_files import ALL_FILES, Job, write_files
 from tttlrm_jax.commands.input_frames import choose_frames
-from tttlrm_jax.commands.output_directory import atomic_directory
+from tttlrm_jax.commands.output_directory import atomic_directory, disk_errors
 from tttlrm_jax.commands.progress import step
 from tttlrm_jax.commands.rule_arguments import parse_with_rule
 from tttlrm_jax.commands.state_query import query_state
@@ -84,7 +84,7 @@ def evaluate(config: EvalConfig) -> tuple[Path, dict[str, Any]]:
     run = with_rule(read_config(checkpoint), config, record)
     settings = Settings.resolve(config, run, None if record is None else record.settings())
     check_stream_options(config, settings, record)
-    path = Path(config.capture) if config.capture else packaged("sample_capture")
+    path = packaged("sample_capture") if config.capture is None else Path(config.capture)
     capture = read_capture(path, skip_missing=config.skip_missing)
     inputs, targets, settings = choose_frames(capture, config, settings, record)
     similarity, has_scale = None, True
@@ -118,7 +118,8 @@ def evaluate(config: EvalConfig) -> tuple[Path, dict[str, Any]]:
             saved=saved, has_scale=has_scale,
         )  # fmt: skip
         evaluated = measure(merge_model(graph, params), job, lpips)
-        metrics = write_files(directory, job, evaluated)
+        with disk_errors(directory, output):
+            metrics = write_files(directory, job, evaluated)
         if state is not None and evaluated.stream is not None:
             with step(f"saving the state to {config.save_state}"):
                 save_stream(state, job, params, evaluated.stream)
@@ -160,7 +161,7 @@ def measure(model, job: Job, lpips: LPIPS | None) -> Evaluated:
 
 
 def _checkpoint(config: EvalConfig) -> Path:
-    return Path(config.checkpoint) if config.checkpoint else packaged("quickstart")
+    return packaged("quickstart") if config.checkpoint is None else Path(config.checkpoint)
 
 
 def packaged(name: str) -> Path:

@@ -1,12 +1,15 @@
 """A directory that appears complete or not at all."""
 
 import contextlib
+import errno
 import os
 import shutil
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from tttlrm_jax.errors import InputError
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextlib.contextmanager
@@ -17,7 +20,7 @@ def atomic_directory(
 
     On any exception, interrupts included, it is removed with the parents made for it. An existing
     `target` is replaced as a whole if it holds nothing but `own_files`. Raises InputError, which
-    calls it `field`, where it holds anything else or cannot be written.
+    calls it `field`, where it holds anything else or cannot be written, a full disk included.
     """
     target = target.absolute()
     created: list[Path] = []
@@ -36,12 +39,41 @@ def atomic_directory(
         _remove(created)
         raise
     try:
-        yield draft
-        _publish(draft, target)
+        with disk_errors(draft, target, field):
+            yield draft
+            _publish(draft, target)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         _remove(created)
         raise
+
+
+@contextlib.contextmanager
+def disk_errors(draft: Path, target: Path, field: str = "output") -> Iterator[None]:
+    """Turns a failure to write below `draft` into InputError on `target`, which it calls `field`.
+
+    A full disk does not say which file it is about: where two drafts are open, wrap each of the
+    parts that write.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None and isinstance(error.__context__, BrokenPipeError):
+            error = error.__context__  # ffmpeg ended before its time
+        elif not _is_about(error, draft, target):
+            raise
+        raise InputError.of(
+            field, target, f"cannot be written ({error.strerror})",
+            "free space on its disk or choose another directory",
+        ) from error  # fmt: skip
+
+
+def _is_about(error: OSError, *directories: Path) -> bool:
+    """Whether the error names a file below one of them, or none and tells of a full disk."""
+    if not isinstance(error.filename, str | bytes | os.PathLike):
+        return error.errno in DISK_FULL
+    path = Path(os.fsdecode(error.filename))
+    return any(path.is_relative_to(directory) for directory in directories)
 
 
 def _check_replaceable(target: Path, own_files: Collection[str], field: str) -> None:
@@ -78,5 +110,9 @@ def _publish(draft: Path, target: Path) -> None:
         return
     old = draft.with_suffix(".old")
     target.rename(old)
-    draft.rename(target)
+    try:
+        draft.rename(target)
+    except BaseException:
+        old.rename(target)
+        raise
     shutil.rmtree(old)

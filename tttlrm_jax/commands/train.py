@@ -3,6 +3,7 @@
 import importlib.util
 import signal
 import sys
+import traceback
 from pathlib import Path
 
 from tttlrm_jax.command_line import EXIT_BAD_INPUT, EXIT_INTERRUPTED
@@ -49,7 +50,11 @@ def parse(arguments: list[str]) -> RunConfig:
 
 
 def load_config_file(path: Path) -> RunConfig:
-    """Runs a configuration file and returns its `CONFIG`."""
+    """Runs a configuration file and returns its `CONFIG`.
+
+    Raises ConfigError for a file that is missing, fails, exits or defines no `CONFIG`; it names
+    the line where it fails.
+    """
     if not path.is_file():
         raise ConfigError(f"configuration file {path} does not exist; see the folder configs/")
     spec = importlib.util.spec_from_file_location("run_config", path)
@@ -58,13 +63,23 @@ def load_config_file(path: Path) -> RunConfig:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except InputError:
-        raise
-    except Exception as error:  # the file is the user's: whatever it raises is their mistake
-        raise ConfigError(
-            f"configuration file {path} fails: {type(error).__name__}: {error}; correct it"
-        ) from error
+    except (Exception, SystemExit) as error:  # whatever a user's file raises is its mistake
+        raise ConfigError(_failure(path, spec.origin, error)) from error
     config = getattr(module, "CONFIG", None)
     if not isinstance(config, RunConfig):
         raise ConfigError(f"configuration file {path} defines no CONFIG of type RunConfig; add one")
     return config
+
+
+def _failure(path: Path, origin: str | None, error: BaseException) -> str:
+    """One sentence with file, line and error; tracebacks call the file `origin`."""
+    line = error.lineno if isinstance(error, SyntaxError) and error.filename == origin else None
+    for frame in traceback.extract_tb(error.__traceback__):
+        line = frame.lineno if frame.filename == origin else line
+    where = f"configuration file {path}" + ("" if line is None else f", line {line}")
+    text = " ".join(str(error).split())
+    if isinstance(error, InputError):
+        return f"{where}: {text}"
+    if isinstance(error, SystemExit):
+        return f"{where} calls sys.exit({error.code!r}) instead of defining CONFIG; correct it"
+    return f"{where} fails ({type(error).__name__}: {text}); correct it"
