@@ -104,7 +104,7 @@ def assert_close(actual, expected, tolerance):
         )
 
 
-@pytest.mark.parametrize("name", SCENES)
+@pytest.mark.parametrize("name", sorted(set(SCENES) - {"harmonics"}))  # in float32 below
 @pytest.mark.parametrize("backend", FAST_BACKENDS)
 def test_equals_reference(backend, name):
     with jax.enable_x64(True):

@@ -80,9 +80,9 @@ def scene(dtype, count: int = 20) -> tuple[Splats, jax.Array]:
     return jax.tree.map(lambda x: jnp.asarray(x, dtype), splats), intrinsics
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", sorted(set(BACKENDS) - {"reference"}))
 def test_linearised_rendering_and_its_transpose(backend):
-    """<J v, u> = <v, J^T u> from one linearisation."""
+    """<J v, u> = <v, J^T u> from one linearisation. (The reference is differentiated by JAX.)"""
     with jax.enable_x64(True):
         splats, intrinsics = scene(jnp.float64)
         rng = np.random.default_rng(1)
