@@ -95,7 +95,7 @@ class SoftmaxAttention(nnx.Module):
         return self.c_proj(out.reshape(x.shape))
 
 
-def layer_functions(config: ModelConfig, names: tuple[str, ...]) -> dict[str, Callable]:
+def layer_functions(config: ModelConfig, names: tuple[str, ...]) -> dict[str, tuple[Any, Callable]]:
     """`name -> (params, function(params, x))` of single layers over tokens `[1, token, d]`."""
     rngs = nnx.Rngs(0)
     modules = {
@@ -132,8 +132,8 @@ def draw_views(count: int, side: int) -> Views:
     angle = 2 * np.pi * np.arange(count) / count
     poses = np.tile(np.eye(4, dtype=np.float32), (1, count, 1, 1))
     poses[0, :, 0, 3], poses[0, :, 2, 3] = np.sin(angle), np.cos(angle)
-    lens = np.tile(np.float32([side, side, side / 2, side / 2]), (1, count, 1))
-    image = rng.uniform(size=(1, count, side, side, 3)).astype(np.float32)
+    lens = np.tile(np.asarray([side, side, side / 2, side / 2], np.float32), (1, count, 1))
+    image = np.asarray(rng.uniform(size=(1, count, side, side, 3)), np.float32)
     return Views(jnp.asarray(image), Cameras(jnp.asarray(poses), jnp.asarray(lens), side, side))
 
 

@@ -59,7 +59,7 @@ def _abstract(rule: RuleConfig, layer: Layer):
     return built, weights, jax.eval_shape(lambda w: initial_state(w, built), weights)
 
 
-def _array(*shape: int) -> jax.ShapeDtypeStruct:
+def _array(*shape: int) -> Any:
     return jax.ShapeDtypeStruct((1, 1, *shape), F32)
 
 

@@ -84,7 +84,7 @@ def stream(seed, rate, *, rule: RuleConfig, memory: Memory) -> dict[str, Any]:
     targets = values.reshape(-1, memory.d_head)
 
     def body(state, pair):
-        state = write(state, *pair, built)
+        state = write(state, pair[0], pair[1], built)
         cosine = jnp.sum(recalled(state, flat) * targets, axis=-1)
         return state, 1 - jnp.mean(cosine.reshape(memory.num_chunks, memory.chunk), axis=1)
 

@@ -48,6 +48,18 @@ class LayerNorm(nnx.Module):
         return layer_norm(x, self.weight[...])
 
 
+class Linear(nnx.Linear):
+    """Flattens leading axes first: the kernel's gradient is then one plain matrix product.
+
+    XLA's CPU backend otherwise copies the transposed cotangent, at twice the time of the backward
+    pass.
+    """
+
+    def __call__(self, inputs: Array) -> Array:
+        flat = super().__call__(inputs.reshape(-1, inputs.shape[-1]))
+        return flat.reshape(*inputs.shape[:-1], self.out_features)
+
+
 def linear(
     in_features: int,
     out_features: int,
@@ -57,10 +69,10 @@ def linear(
     init_std: float = LINEAR_INIT_STD,
     use_bias: bool = False,
     dtype: str | None = None,
-) -> nnx.Linear:
+) -> Linear:
     """A linear layer with normal weights; operands in `dtype`, by default the compute dtype."""
     dtype = dtype or config.compute_dtype
-    return nnx.Linear(
+    return Linear(
         in_features,
         out_features,
         use_bias=use_bias,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from tttlrm_jax.config import ModelConfig
+from tttlrm_jax.config import ModelConfig, RuleConfig
 from tttlrm_jax.nn.ttt_layer import TTTLayer, unit_vectors
 from tttlrm_jax.ttt import Operation, full_plan, sequential_plan
 
@@ -95,3 +95,32 @@ def test_initial_weights_have_the_published_spread():
         assert matrix.shape[1] == rows
         np.testing.assert_allclose(np.std(matrix[...]), np.sqrt(2 / rows), rtol=0.02)
     np.testing.assert_allclose(np.std(ttt.to_qkv.kernel[...]), 0.02, rtol=0.02)
+
+
+def test_only_rules_with_gates_add_parameters():
+    published = set(nnx.to_flat_state(nnx.state(layer())).paths)
+    constant = RuleConfig.of("forget", inner=RuleConfig("delta"))
+    assert set(nnx.to_flat_state(nnx.state(layer(rule=constant))).paths) == published
+    head = nnx.state(layer(rule=RuleConfig.of("forget", gate="head")))
+    added = set(nnx.to_flat_state(head).paths) - published
+    assert added == {("rule_gates", "bias")}
+
+
+@pytest.mark.parametrize("gate", ["head", "token"])
+def test_learned_gates_start_at_the_constant_and_learn(gate):
+    x, operations = draw(2, 8, 12), sequential_plan(8, 8, 4)
+    rule = RuleConfig.of("forget", retention=0.7, gate=gate)
+    ttt = layer(rule=rule)
+    constant = layer(rule=RuleConfig.of("forget", retention=0.7))
+    out, _ = run(ttt, x, operations, ttt.initial_state(2))
+    expected, _ = run(constant, x, operations, constant.initial_state(2))
+    np.testing.assert_allclose(out, expected, atol=1e-5)
+    graph, params = nnx.split(ttt)
+
+    def scalar(params):
+        module = nnx.merge(graph, params)
+        return jnp.sum(jnp.sin(module(x, operations, module.initial_state(2))[0]))
+
+    grads = jax.jit(jax.grad(scalar))(params).rule_gates
+    for leaf in jax.tree.leaves(grads):  # every head's gate learns
+        assert np.all(np.any(leaf.reshape(-1, 3), axis=0))
