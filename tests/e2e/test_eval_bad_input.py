@@ -1,6 +1,8 @@
 """Every wrong input ends in one sentence, exit code 2, and no trace on disk."""
 
+import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -132,6 +134,25 @@ def test_image_size_that_does_not_match(run, capture):
 
 def test_capture_that_does_not_exist(run, tmp_path):
     assert "nowhere" in run(capture=tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("field", ["capture", "checkpoint", "output"])
+def test_an_empty_path_is_not_a_default(run, field, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert f"{field}='' is empty" in run(**{field: ""})
+
+
+def test_disk_full(run, monkeypatch, tmp_path):
+    """Names the directory that is full, though a state is to be saved elsewhere."""
+
+    def fill_the_disk(directory, job, evaluated):
+        (directory / "scene.ply").write_text("half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(evaluate, "measure", lambda *arguments: None)
+    monkeypatch.setattr(evaluate, "write_files", fill_the_disk)
+    sentence = run("--plan", "causal", "--save-state", str(tmp_path / "state"))
+    assert "/parent/result cannot be written (No space left on device); free space" in sentence
 
 
 def test_directory_without_cameras(run, capture):
