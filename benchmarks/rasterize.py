@@ -1,12 +1,15 @@
-"""Time and memory of the rasterizer: forward, and forward + backward.
+"""Time and memory of the rasterizer: forward, forward + backward, and their stages.
 
-Scene: seeded points in the unit ball seen from distance 3, deviations 0.01 to 0.03, degree 1
-harmonics, white background. Protocol: compile (timed apart), one warm-up, then the median of
-`--repeats` runs, each blocked on. Memory is XLA's own account of the compiled program.
+Scene: seeded points in the unit ball seen from distance 3, deviations 0.01 to 0.03, one opacity,
+degree 1 harmonics, white background, focal length 1.02 image widths as in the recordings. Protocol:
+compile (timed apart), one warm-up, then the median of `--repeats` runs, each blocked on. Stages are
+programs of their own, fed with what the stage before gave, so that their sum is not exactly the
+whole. Memory is XLA's own account of the compiled programs. Only the tiled backend has stages.
 """
 
 import argparse
 import json
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -17,37 +20,60 @@ import jax.numpy as jnp
 import numpy as np
 
 from tttlrm_jax.config import RasterConfig
-from tttlrm_jax.rasterize import BACKENDS, fit_capacity, render_views
+from tttlrm_jax.geometry.cameras import rigid_inverse
+from tttlrm_jax.rasterize import BACKENDS, fit_capacity, project, render_views
+from tttlrm_jax.rasterize.render import project_and_colour
+from tttlrm_jax.rasterize.tile_lists import (
+    build_tile_lists,
+    candidate_slots,
+    count_intersections,
+    num_listed,
+    place_slots,
+)
+from tttlrm_jax.rasterize.tiled import composite_lists
 from tttlrm_jax.types import Cameras, Splats
 
-DEFAULT_SIZES = ("64x64x16384x4", "256x256x100000x1")
+FOCAL = 1.02  # image widths
+SIZES = ("256x256", "960x536")
+GAUSSIANS = (10_000, 100_000, 1_000_000)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measures each size and prints lines, or one JSON object."""
+    """Measures each size with each number of Gaussians; prints lines, or one JSON object."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rasterize", description=__doc__)
-    parser.add_argument(
-        "--sizes", nargs="+", default=DEFAULT_SIZES, type=_size, metavar="HxWxGAUSSIANSxVIEWS"
-    )
+    parser.add_argument("--sizes", nargs="+", default=SIZES, metavar="WIDTHxHEIGHT")
+    parser.add_argument("--gaussians", nargs="+", default=GAUSSIANS, type=int)
+    parser.add_argument("--views", type=int, default=1)
     parser.add_argument("--backend", choices=sorted(BACKENDS), default="tiled")
     parser.add_argument("--opacity", type=float, default=0.1)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
     options = parser.parse_args(arguments)
-    device = jax.devices()[0]
+    sizes = [_size(parser, text) for text in options.sizes]
+    protocol = {"warm_up": 1, "repeats": options.repeats, "statistic": "median"}
     results = []
-    for size in options.sizes:
-        for result in _measure(_size(size), options):
-            results.append(result)
+    for width, height in sizes:
+        for count in options.gaussians:
+            results.append(measure(width, height, count, options))
             if not options.json:
-                print(_line(result), flush=True)
+                print(_lines(results[-1]), flush=True)
     if options.json:
-        protocol = {"warm_up": 1, "repeats": options.repeats, "statistic": "median"}
-        machine = {"platform": device.platform, "kind": device.device_kind, "jax": jax.__version__}
-        print(json.dumps({"protocol": protocol, **machine, "results": results}, indent=2))
+        print(json.dumps({"protocol": protocol, **machine(), "results": results}, indent=2))
 
 
-def scene(height: int, width: int, count: int, views: int, opacity: float):
+def machine() -> dict[str, Any]:
+    """What ran, and how busy it was with other things besides."""
+    device = jax.devices()[0]
+    return {
+        "platform": device.platform,
+        "kind": device.device_kind,
+        "cores": os.cpu_count(),
+        "load_average_1_5_15_min": os.getloadavg(),
+        "jax": jax.__version__,
+    }
+
+
+def scene(width: int, height: int, count: int, views: int, opacity: float):
     """(splats, cameras) of the module docstring; cameras stand around the ball."""
     rng = np.random.default_rng(0)
     direction = rng.normal(size=(count, 3))
@@ -67,15 +93,14 @@ def scene(height: int, width: int, count: int, views: int, opacity: float):
     poses[:, :3, 1] = np.stack([zero, one, zero], axis=-1)
     poses[:, :3, 2] = forward
     poses[:, :3, 3] = -3 * forward
-    focal = 1.2 * min(height, width)
-    intrinsics = np.tile([focal, focal, width / 2, height / 2], (views, 1))
+    intrinsics = np.tile([FOCAL * width, FOCAL * width, width / 2, height / 2], (views, 1))
     cameras = Cameras(jnp.float32(poses), jnp.float32(intrinsics), height, width)
     return jax.tree.map(jnp.float32, splats), cameras
 
 
-def _measure(size: tuple[int, int, int, int], options):
-    height, width, count, views = size
-    splats, cameras = scene(height, width, count, views, options.opacity)
+def measure(width: int, height: int, count: int, options) -> dict[str, Any]:
+    """Everything about one size."""
+    splats, cameras = scene(width, height, count, options.views, options.opacity)
     config = RasterConfig(backend=options.backend)
     capacity = fit_capacity(splats, cameras, config=config)
     white = jnp.ones(3)
@@ -87,53 +112,135 @@ def _measure(size: tuple[int, int, int, int], options):
     def loss(splats):
         return jnp.mean((forward(splats) - 0.5) ** 2)
 
-    for name, function in (("forward", forward), ("forward+backward", jax.grad(loss))):
-        yield {
-            "what": name, "backend": options.backend, "height": height, "width": width,
-            "gaussians": count, "views": views, "opacity": options.opacity, "capacity": capacity,
-            **_time(function, splats, options.repeats, views),
-        }  # fmt: skip
+    result = {
+        "backend": options.backend, "width": width, "height": height, "gaussians": count,
+        "views": options.views, "opacity": options.opacity, "capacity": capacity,
+    }  # fmt: skip
+    for name, function in (("forward", forward), ("forward_backward", jax.grad(loss))):
+        compiled, seconds_compile = _compile(function, splats)
+        memory: Any = compiled.memory_analysis()
+        result[name] = {
+            "seconds_per_view": _seconds(compiled, splats, repeats=options.repeats) / options.views,
+            "seconds_compile": seconds_compile,
+            "mib_temporary": memory.temp_size_in_bytes / 2**20,
+            "mib_output": memory.output_size_in_bytes / 2**20,
+        }
+    if options.backend == "tiled":
+        view = jax.tree.map(lambda x: x[0], cameras)
+        result["intersections"] = intersections(splats, view, config, capacity)
+        result["seconds_stage"] = stages(splats, view, config, capacity, options.repeats)
+    return result
 
 
-def _time(function: Callable, splats: Splats, repeats: int, views: int) -> dict[str, float]:
+def intersections(splats: Splats, camera: Cameras, config: RasterConfig, capacity: int):
+    """Gaussian-tile pairs of one view by three tests, from coarse to exact."""
+    height, width = camera.height, camera.width
+    matrix = rigid_inverse(camera.world_from_camera)
+
+    @jax.jit
+    def count(splats):
+        projected = project(splats, matrix, camera.intrinsics, height, width, config)
+        screen = project_and_colour(splats, matrix, camera.intrinsics, height, width, config)
+        a, b, c = projected.covariance.T
+        middle = (a + c) / 2
+        largest = middle + jnp.sqrt(jnp.maximum(middle * middle - (a * c - b * b), 0))
+        radius = jnp.where(projected.visible, jnp.ceil(3 * jnp.sqrt(largest)), 0)
+        square = screen.replace(radius=jnp.tile(radius[:, None], (1, 2)).astype(jnp.int32))
+        return {
+            "three_sigma_square": count_intersections(square, height, width),
+            "opacity_aware_box": count_intersections(screen, height, width),
+            "ellipse": num_listed(build_tile_lists(screen, height, width, config, capacity)),
+        }
+
+    return {name: int(number) for name, number in count(splats).items()}
+
+
+def stages(splats: Splats, camera: Cameras, config: RasterConfig, capacity: int, repeats: int):
+    """Median seconds of each stage of one view of the tiled backend."""
+    height, width = camera.height, camera.width
+    matrix = rigid_inverse(camera.world_from_camera)
+    seconds = {}
+
+    def run(name: str, function: Callable, *arguments):
+        compiled, _ = _compile(function, *arguments)
+        seconds[name] = _seconds(compiled, *arguments, repeats=repeats)
+        return compiled(*arguments)
+
+    def projection(splats):
+        return project_and_colour(splats, matrix, camera.intrinsics, height, width, config)
+
+    def differentiable(screen):
+        return {name: getattr(screen, name) for name in ("mean", "conic", "opacity", "feature")}
+
+    def composited(parts, screen, lists):
+        screen = screen.replace(**parts)
+        result = composite_lists(screen, lists, height, width, config, capacity)
+        return result.feature, result.transmittance
+
+    screen = run("project and colour", projection, splats)
+    run("lists: count", lambda s: count_intersections(s, height, width), screen)
+    candidates = run(
+        "lists: sort by depth", lambda s: candidate_slots(s, height, width, config), screen
+    )
+    lists = run(
+        "lists: expand and place", lambda c: place_slots(c, height, width, capacity), candidates
+    )
+    parts = differentiable(screen)
+    image = run("composite", composited, parts, screen, lists)
+    _, pull = jax.jit(lambda p, s, l: jax.vjp(lambda p: composited(p, s, l), p))(
+        parts, screen, lists
+    )
+    (parts_bar,) = run("composite backward", lambda pull, bar: pull(bar), pull, image)
+
+    def projection_backward(splats, bar):
+        return jax.vjp(lambda splats: differentiable(projection(splats)), splats)[1](bar)
+
+    run("projection backward", projection_backward, splats, parts_bar)
+    return seconds
+
+
+def _compile(function: Callable, *arguments):
+    """(compiled program, seconds it took)."""
     start = time.perf_counter()
-    compiled = jax.jit(function).lower(splats).compile()
-    compile_seconds = time.perf_counter() - start
-    jax.block_until_ready(compiled(splats))
+    compiled = jax.jit(function).lower(*arguments).compile()
+    return compiled, time.perf_counter() - start
+
+
+def _seconds(compiled: Callable, *arguments, repeats: int) -> float:
+    jax.block_until_ready(compiled(*arguments))
     seconds = []
     for _ in range(repeats):
         start = time.perf_counter()
-        jax.block_until_ready(compiled(splats))
+        jax.block_until_ready(compiled(*arguments))
         seconds.append(time.perf_counter() - start)
-    memory: Any = compiled.memory_analysis()
-    return {
-        "seconds_per_view": statistics.median(seconds) / views,
-        "seconds_compile": compile_seconds,
-        "mib_temporary": memory.temp_size_in_bytes / 2**20,
-        "mib_output": memory.output_size_in_bytes / 2**20,
-    }
+    return statistics.median(seconds)
 
 
-def _line(result) -> str:
-    return (
-        f"{result['what']:<17} {result['backend']:<10} {result['height']}x{result['width']} "
-        f"{result['gaussians']:>8} gaussians {result['views']} views: "
-        f"{result['seconds_per_view'] * 1e3:9.1f} ms per view, "
-        f"{result['mib_temporary']:7.1f} MiB temporary, "
-        f"compile {result['seconds_compile']:.1f} s"
+def _lines(result) -> str:
+    size = (
+        f"{result['width']}x{result['height']}, {result['gaussians']} Gaussians, "
+        f"{result['views']} views, {result['backend']}"
     )
+    lines = [size]
+    for name in ("forward", "forward_backward"):
+        part = result[name]
+        lines.append(
+            f"  {name:<24} {part['seconds_per_view'] * 1e3:9.1f} ms per view, "
+            f"{part['mib_temporary']:8.1f} MiB temporary, compile {part['seconds_compile']:.1f} s"
+        )
+    for name, seconds in result.get("seconds_stage", {}).items():
+        lines.append(f"    {name:<22} {seconds * 1e3:9.1f} ms")
+    for name, number in result.get("intersections", {}).items():
+        lines.append(f"    {name:<22} {number:9d} intersections")
+    return "\n".join(lines)
 
 
-def _size(text) -> tuple[int, int, int, int]:
-    if isinstance(text, tuple):
-        return text
+def _size(parser: argparse.ArgumentParser, text: str) -> tuple[int, int]:
     try:
-        height, width, count, views = (int(part) for part in text.split("x"))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(
-            f"{text} is not HEIGHTxWIDTHxGAUSSIANSxVIEWS, e.g. {DEFAULT_SIZES[0]}"
-        ) from error
-    return height, width, count, views
+        width, height = (int(part) for part in text.split("x"))
+    except ValueError:
+        parser.error(f"--sizes {text} is not WIDTHxHEIGHT, e.g. {SIZES[0]}")
+    return width, height
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from tttlrm_jax.rasterize import fit_capacity, render_views
 from tttlrm_jax.types import Cameras, Gaussians, Splats, Views
 
 MAX_PSNR = 100.0  # dB; what equal pictures count as
+# Within 0.4 dB of reading all views again, either way, on three captures; its cost stays flat.
 DEFAULT_ACCUMULATE: Accumulate = "append"
 
 

@@ -1,34 +1,77 @@
 """Which Gaussians each tile has to draw, in depth order, with static shapes.
 
-A Gaussian takes one slot per tile its box meets. Slots are expanded in depth order into a static
-capacity, then sorted by tile; a stable sort keeps each tile's list front to back. Beyond the
-capacity the farthest Gaussians lose slots, and the loss is counted.
+Gaussians are sorted by depth once. Each then takes one candidate slot per tile that its box meets;
+slots are numbered in depth order up to a static capacity, beyond which the farthest Gaussians lose
+theirs, and the loss is counted. A slot is kept if its tile has a point between pixel centres where
+alpha can reach `min_alpha`: the others could not have changed a pixel. Kept slots are placed by
+tile, stably, so that every list runs front to back.
+
+On CPU the placement is a counting sort, with as many parallel counters as `LANES`; elsewhere an
+integer sort. Both give the same lists.
 """
+
+from typing import NamedTuple
 
 import flax.struct
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
-from tttlrm_jax.rasterize.compositing import ScreenSplats, depth_order_key
+from tttlrm_jax.config import RasterConfig
+from tttlrm_jax.rasterize.compositing import (
+    ScreenSplats,
+    depth_order_key,
+    negative_log_falloff,
+    thresholds,
+)
 from tttlrm_jax.rasterize.sorting import argsort_float32, argsort_uint32
 
 TILE = 8  # px; splats of feed-forward models are a pixel or two wide, 16 would mostly miss
+CHUNK = 32  # slots; lists start at a multiple of it
+LANES = 256  # slots enumerated at once on CPU, each lane with counters of its own
 _INT32_MAX = 2**31 - 1
 
 
 @flax.struct.dataclass
 class TileLists:
-    """`gaussian[start[t]:start[t + 1]]` are the Gaussians of tile t (row-major), front to back."""
+    """`gaussian[first_chunk[t] : first_chunk[t] + num_chunks[t]]` is the list of tile t.
 
-    gaussian: Int[Array, " slot"]
-    start: Int[Array, " tile_plus_one"]
-    num_dropped: Int[Array, ""]
+    Tiles are row-major, lists front to back. Slots past the end of a list, and the whole last
+    chunk, hold the number of Gaussians.
+    """
+
+    gaussian: Int[Array, "chunk slot"]
+    first_chunk: Int[Array, " tile"]
+    num_chunks: Int[Array, " tile"]
+    num_dropped: Int[Array, ""]  # candidate slots beyond the capacity
+
+
+class Candidates(NamedTuple):
+    """Gaussians in depth order, and the candidate slots of each: [end - tiles of its box, end)."""
+
+    gaussian: Int[Array, " rank"]
+    column: Int[Array, " rank"]  # first tile of the box
+    row: Int[Array, " rank"]
+    columns: Int[Array, " rank"]
+    begin: Int[Array, " rank"]
+    end: Int[Array, " rank"]
+    mean_x: Float[Array, " rank"]
+    mean_y: Float[Array, " rank"]
+    conic_uu: Float[Array, " rank"]
+    conic_uv: Float[Array, " rank"]
+    conic_vv: Float[Array, " rank"]
+    reach: Float[Array, " rank"]  # sigma up to which alpha is at least min_alpha
 
 
 def tile_grid(height: int, width: int) -> tuple[int, int]:
     """Rows and columns of tiles that cover the image."""
     return -(-height // TILE), -(-width // TILE)
+
+
+def num_list_chunks(height: int, width: int, capacity: int) -> int:
+    """Chunks that lists of `capacity` slots in all can need, and the empty one."""
+    rows, columns = tile_grid(height, width)
+    return capacity // CHUNK + rows * columns + 1
 
 
 def tile_ranges(splats: ScreenSplats, height: int, width: int):
@@ -44,42 +87,57 @@ def tile_ranges(splats: ScreenSplats, height: int, width: int):
 
 
 def count_intersections(splats: ScreenSplats, height: int, width: int) -> Int[Array, ""]:
-    """Number of slots the scene needs; stays at 2^31 - 1 where int32 would overflow."""
-    return _running_total(_tiles_per_gaussian(splats, height, width), height, width)[-1]
-
-
-def build_tile_lists(splats: ScreenSplats, height: int, width: int, capacity: int) -> TileLists:
-    """Expands and sorts; see the module docstring."""
-    rows, columns = tile_grid(height, width)
-    num_tiles = rows * columns
-    order = argsort_float32(depth_order_key(splats))
-    first, size = tile_ranges(splats, height, width)
-    first, size = first[order], size[order]
-    count = size[:, 0] * size[:, 1]
-    total = _running_total(count, height, width)
-
-    slot = lax.iota(jnp.int32, capacity)
-    # Rank in depth order of each slot's Gaussian: how many Gaussians end at or before the slot.
-    ended = jnp.zeros(capacity, dtype=jnp.int32).at[total].add(1, mode="drop")
-    rank = jnp.minimum(jnp.cumsum(ended), count.shape[0] - 1)
-    within = slot - (total - count)[rank]
-    columns_of = jnp.maximum(size[rank, 0], 1)
-    column = first[rank, 0] + within % columns_of
-    row = first[rank, 1] + within // columns_of
-    tile = jnp.where(slot < total[-1], row * columns + column, num_tiles)
-
-    sorted_slot = argsort_uint32(tile.astype(jnp.uint32), num_bits=num_tiles.bit_length())
-    start = jnp.searchsorted(tile[sorted_slot], lax.iota(jnp.int32, num_tiles + 1))
-    return TileLists(
-        gaussian=order[rank[sorted_slot]],
-        start=start.astype(jnp.int32),
-        num_dropped=jnp.maximum(total[-1] - capacity, 0),
-    )
-
-
-def _tiles_per_gaussian(splats: ScreenSplats, height: int, width: int):
+    """Number of candidate slots of the scene; stays at 2^31 - 1 where int32 would overflow."""
     _, size = tile_ranges(splats, height, width)
-    return size[:, 0] * size[:, 1]
+    return _running_total(size[:, 0] * size[:, 1], height, width)[-1]
+
+
+def build_tile_lists(
+    splats: ScreenSplats, height: int, width: int, config: RasterConfig, capacity: int
+) -> TileLists:
+    """Sorts, expands, tests and places; see the module docstring."""
+    return place_slots(candidate_slots(splats, height, width, config), height, width, capacity)
+
+
+def place_slots(candidates: Candidates, height: int, width: int, capacity: int) -> TileLists:
+    """The second half of `build_tile_lists`: expands, tests and places."""
+
+    def place(method):
+        return lambda candidates: method(candidates, height, width, capacity)
+
+    gaussian, first_chunk, num_chunks = lax.platform_dependent(
+        candidates, cpu=place(place_by_counting), default=place(place_by_sorting)
+    )
+    num_dropped = jnp.maximum(candidates.end[-1] - capacity, 0)
+    return TileLists(gaussian, first_chunk, num_chunks, num_dropped)
+
+
+def num_listed(lists: TileLists) -> Int[Array, ""]:
+    """Number of slots that hold a Gaussian."""
+    return jnp.sum(lists.gaussian < lists.gaussian[-1, -1], dtype=jnp.int32)
+
+
+def candidate_slots(
+    splats: ScreenSplats, height: int, width: int, config: RasterConfig
+) -> Candidates:
+    """The first half of `build_tile_lists`: sorts by depth and counts."""
+    first, size = tile_ranges(splats, height, width)
+    # Whoever has a slot comes before all who have none.
+    farthest = jnp.finfo(jnp.float32).max
+    key = jnp.minimum(depth_order_key(splats), farthest)
+    order = argsort_float32(jnp.where(size[:, 0] * size[:, 1] > 0, key, jnp.inf))
+    _, min_alpha, _ = thresholds(config, splats.opacity.dtype)
+    # Some slack for the rounding of exp and log.
+    reach = jnp.log(jnp.maximum(splats.opacity / min_alpha, 1)) + 1e-3
+    columns = (
+        *first.T, *size.T, *splats.mean.T, *splats.conic.T, reach
+    )  # fmt: skip
+    column, row, width_of, height_of, *geometry = (
+        x.at[order].get(mode="promise_in_bounds") for x in columns
+    )
+    count = width_of * height_of
+    end = _running_total(count, height, width)
+    return Candidates(order, column, row, width_of, end - count, end, *geometry)
 
 
 def _running_total(count: Int[Array, " gaussian"], height: int, width: int):
@@ -90,3 +148,133 @@ def _running_total(count: Int[Array, " gaussian"], height: int, width: int):
     return lax.associative_scan(
         lambda a, b: jnp.where(a > _INT32_MAX - b, _INT32_MAX, a + b), count
     )
+
+
+def _tile_of_slot(candidates: Candidates, slot, rank, limit, height: int, width: int):
+    """Tile of candidate slots, given the ranks of their Gaussians; the number of tiles for slots
+    from `limit` on and for those whose Gaussian cannot reach the tile."""
+    rows, columns = tile_grid(height, width)
+    c = Candidates(*(x.at[rank].get(mode="promise_in_bounds") for x in candidates))
+    within = slot - c.begin
+    down = within // jnp.maximum(c.columns, 1)
+    column, row = c.column + within - down * c.columns, c.row + down
+    keep = (slot < limit) & _reaches(c, column, row)
+    return jnp.where(keep, row * columns + column, rows * columns)
+
+
+def _reaches(c: Candidates, column, row):
+    """Whether sigma, least over the rectangle of a tile's pixel centres, stays within reach.
+
+    sigma is convex and least at the Gaussian's centre: over a rectangle, at the point nearest to
+    the centre in x or in y, on an edge that faces the centre.
+    """
+    left = (column * TILE).astype(c.mean_x.dtype) + 0.5 - c.mean_x
+    top = (row * TILE).astype(c.mean_y.dtype) + 0.5 - c.mean_y
+    right, bottom = left + (TILE - 1), top + (TILE - 1)
+    near_x, near_y = jnp.clip(0, left, right), jnp.clip(0, top, bottom)
+    best_y = jnp.clip(-c.conic_uv * near_x / c.conic_vv, top, bottom)
+    best_x = jnp.clip(-c.conic_uv * near_y / c.conic_uu, left, right)
+    conic = (c.conic_uu, c.conic_uv, c.conic_vv)
+    least = jnp.minimum(
+        negative_log_falloff(near_x, best_y, *conic), negative_log_falloff(best_x, near_y, *conic)
+    )
+    # A bound of the rounding errors of sigma, here and at the pixels, as its terms may cancel.
+    far_x, far_y = jnp.maximum(-left, right), jnp.maximum(-top, bottom)
+    terms = c.conic_uu * far_x * far_x + c.conic_vv * far_y * far_y
+    return least <= c.reach + 16 * jnp.finfo(terms.dtype).eps * terms
+
+
+def _chunks_of_tiles(count: Int[Array, " tile"]):
+    """(first chunk, number of chunks) of tiles with `count` slots."""
+    num_chunks = -(-count // CHUNK)
+    return jnp.cumsum(num_chunks) - num_chunks, num_chunks
+
+
+# ---- placing by counting ----------------------------------------------------------------------
+
+
+def place_by_counting(candidates: Candidates, height: int, width: int, capacity: int):
+    """(gaussian, first_chunk, num_chunks) of TileLists, by a counting sort.
+
+    Each lane takes a run of consecutive slots, one per step. A first walk finds tiles and counts
+    them per lane; sums of the counts over lanes and tiles say where each lane puts its first slot
+    of each tile; a second walk puts them.
+    """
+    rows, columns = tile_grid(height, width)
+    num_tiles = rows * columns
+    lanes = _num_lanes(num_tiles, capacity)
+    num_gaussians = candidates.gaussian.shape[0]
+    limit = jnp.minimum(candidates.end[-1], capacity)
+    num_steps = -(-limit // lanes)
+    lane = lax.iota(jnp.int32, lanes)
+    counter = lane * (num_tiles + 1)
+    shape = (-(-capacity // lanes), lanes)
+
+    def enumerate_slots(step, carry):
+        rank, count, tiles, ranks = carry
+        slot = lane * num_steps + step
+        ended = candidates.end.at[rank].get(mode="promise_in_bounds") <= slot
+        rank = jnp.minimum(rank + ended.astype(jnp.int32), num_gaussians - 1)
+        tile = _tile_of_slot(candidates, slot, rank, limit, height, width)
+        count = count.at[counter + tile].add(1, mode="promise_in_bounds", unique_indices=True)
+        return rank, count, tiles.at[step].set(tile), ranks.at[step].set(rank)
+
+    rank = jnp.searchsorted(candidates.end, lane * num_steps, side="right").astype(jnp.int32)
+    _, count, tiles, ranks = lax.fori_loop(
+        0, num_steps, enumerate_slots,
+        (jnp.minimum(rank, num_gaussians - 1), jnp.zeros(lanes * (num_tiles + 1), jnp.int32),
+         jnp.zeros(shape, jnp.int32), jnp.zeros(shape, jnp.int32)),
+    )  # fmt: skip
+
+    total, before = lax.scan(
+        lambda total, row: (total + row, total),
+        jnp.zeros(num_tiles + 1, jnp.int32),
+        count.reshape(lanes, -1),
+    )
+    first_chunk, num_chunks = _chunks_of_tiles(total[:-1])
+    size = num_list_chunks(height, width, capacity) * CHUNK
+    target = (before + jnp.append(first_chunk * CHUNK, size)[None]).reshape(-1)
+
+    def put_slots(step, carry):
+        target, gaussian = carry
+        at = counter + tiles[step]
+        position = target.at[at].get(mode="promise_in_bounds")
+        target = target.at[at].set(position + 1, mode="promise_in_bounds", unique_indices=True)
+        value = candidates.gaussian.at[ranks[step]].get(mode="promise_in_bounds")
+        return target, gaussian.at[position].set(value, mode="drop")
+
+    gaussian = jnp.full(size, num_gaussians, jnp.int32)
+    _, gaussian = lax.fori_loop(0, num_steps, put_slots, (target, gaussian))
+    return gaussian.reshape(-1, CHUNK), first_chunk, num_chunks
+
+
+def _num_lanes(num_tiles: int, capacity: int) -> int:
+    """LANES, fewer where the counters would outweigh the slots."""
+    return min(max(capacity // num_tiles, LANES // 4), LANES)
+
+
+# ---- placing by sorting -----------------------------------------------------------------------
+
+
+def place_by_sorting(candidates: Candidates, height: int, width: int, capacity: int):
+    """(gaussian, first_chunk, num_chunks) of TileLists, by a stable sort of all slots by tile."""
+    rows, columns = tile_grid(height, width)
+    num_tiles = rows * columns
+    num_gaussians = candidates.gaussian.shape[0]
+    slot = lax.iota(jnp.int32, capacity)
+    # How many Gaussians end at or before each slot.
+    ended = jnp.zeros(capacity, dtype=jnp.int32).at[candidates.end].add(1, mode="drop")
+    rank = jnp.minimum(jnp.cumsum(ended), num_gaussians - 1)
+    tile = _tile_of_slot(candidates, slot, rank, candidates.end[-1], height, width)
+
+    order = argsort_uint32(tile.astype(jnp.uint32), num_bits=num_tiles.bit_length())
+    tile = tile[order]
+    start = jnp.searchsorted(tile, lax.iota(jnp.int32, num_tiles + 1)).astype(jnp.int32)
+    first_chunk, num_chunks = _chunks_of_tiles(jnp.diff(start))
+    size = num_list_chunks(height, width, capacity) * CHUNK
+    offset = jnp.append(first_chunk * CHUNK - start[:-1], size)
+    gaussian = jnp.full(size, num_gaussians, jnp.int32)
+    gaussian = gaussian.at[slot + offset[tile]].set(
+        candidates.gaussian[rank[order]], mode="drop", unique_indices=True
+    )
+    return gaussian.reshape(-1, CHUNK), first_chunk, num_chunks

@@ -1,0 +1,172 @@
+"""One chunk of the lists of a group of tiles: alphas, transmittance, gradients.
+
+Arrays are [tile, slot, pixel]: alphas of a whole chunk at once, transmittance as a running product
+along its slots (never as a sum of logarithms: the stop rule depends on its rounding).
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from tttlrm_jax.config import RasterConfig
+from tttlrm_jax.rasterize.compositing import thresholds
+from tttlrm_jax.rasterize.tile_lists import TILE
+
+BLOCK = 8  # slots of a chunk multiplied one after another; divides CHUNK
+PIXELS = TILE * TILE
+_FEW_CHANNELS = 8  # up to which sums are written out: short ones are faster than matrix products
+
+
+class ChunkParams(NamedTuple):
+    """Parameters of the Gaussians in a chunk's slots, each [tile, slot]; alpha is
+    exp(log_opacity - sigma) and 0 in slots past the end of a list."""
+
+    mean_x: Array  # px
+    mean_y: Array
+    conic_uu: Array
+    conic_uv: Array
+    conic_vv: Array
+    log_opacity: Array
+    features: tuple[Array, ...]
+
+
+class Chunk(NamedTuple):
+    """What a chunk does to the light."""
+
+    alpha: Float[Array, "tile slot pixel"]
+    clamped: Array  # bool [tile, slot, pixel]
+    before: Float[Array, "tile slot pixel"]  # transmittance in front of the slot
+    contributes: Array  # bool [tile, slot, pixel]
+    after: Float[Array, "tile pixel"]  # behind the whole chunk, stopped or not
+
+    @property
+    def weight(self) -> Float[Array, "tile slot pixel"]:
+        return jnp.where(self.contributes, self.before * self.alpha, 0)
+
+
+def evaluate(
+    params: ChunkParams,
+    corner: tuple[Array, Array],
+    transmittance: Float[Array, "tile pixel"],
+    config: RasterConfig,
+) -> Chunk:
+    """A chunk behind `transmittance`, of tiles with the top left corners (x, y), each [tile]."""
+    max_alpha, min_alpha, min_transmittance = thresholds(config, transmittance.dtype)
+    exponent = _exponent(params, corner)
+    # One array, from which everything else is cheap: XLA:CPU recomputes what it fuses.
+    raw = jnp.exp(exponent).reshape(*params.mean_x.shape, PIXELS)
+    alpha = jnp.where(raw < min_alpha, 0, jnp.minimum(raw, max_alpha))
+    before, after = _running_product(1 - alpha, transmittance)
+    # A drawn slot takes at least min_alpha: after one that stops, rounding revives no other.
+    contributes = (before * (1 - alpha) > min_transmittance) & (alpha > 0)
+    return Chunk(alpha, raw > max_alpha, before, contributes, after)
+
+
+def _exponent(params: ChunkParams, corner) -> Float[Array, "tile slot y x"]:
+    """log opacity - sigma, -inf where rounding makes sigma negative.
+
+    sigma = A(x) + C(y) + D(y) dx, so that little is left to do per pixel.
+    """
+    offset = lax.iota(params.mean_x.dtype, TILE) + 0.5
+    x, y = ((c[:, None] + offset[None])[:, None] for c in corner)
+    dx, dy = params.mean_x[..., None] - x, params.mean_y[..., None] - y
+    along_x = 0.5 * params.conic_uu[..., None] * dx * dx
+    along_y = 0.5 * params.conic_vv[..., None] * dy * dy
+    mixed = params.conic_uv[..., None] * dy
+    sigma = (along_x[:, :, None] + along_y[..., None]) + mixed[..., None] * dx[:, :, None]
+    return jnp.where(sigma < 0, -jnp.inf, params.log_opacity[..., None, None] - sigma)
+
+
+def _running_product(factor: Float[Array, "tile slot pixel"], start: Float[Array, "tile pixel"]):
+    """(product of `start` and the factors in front of each slot, product of all).
+
+    Slots are taken in blocks of BLOCK: few long operations instead of many short ones.
+    """
+    factor = factor.reshape(factor.shape[0], -1, BLOCK, factor.shape[-1])
+    within = [jnp.ones_like(factor[:, :, 0])]
+    for k in range(BLOCK):
+        within.append(within[-1] * factor[:, :, k])
+    blocks = [start]
+    for k in range(factor.shape[1]):
+        blocks.append(blocks[-1] * within[-1][:, k])
+    before = jnp.stack(blocks[:-1], axis=1)[:, :, None] * jnp.stack(within[:-1], axis=2)
+    return before.reshape(before.shape[0], -1, before.shape[-1]), blocks[-1]
+
+
+def _sum_behind(term: Float[Array, "tile slot pixel"], end: Float[Array, "tile pixel"]):
+    """(sum of `end` and the terms behind each slot, sum of all), in blocks as above."""
+    term = term.reshape(term.shape[0], -1, BLOCK, term.shape[-1])
+    within = [jnp.zeros_like(term[:, :, 0])]
+    for k in reversed(range(BLOCK)):
+        within.append(within[-1] + term[:, :, k])
+    blocks = [end]
+    for k in reversed(range(term.shape[1])):
+        blocks.append(blocks[-1] + within[-1][:, k])
+    behind = jnp.stack(blocks[-2::-1], axis=1)[:, :, None] + jnp.stack(within[-2::-1], axis=2)
+    return behind.reshape(behind.shape[0], -1, behind.shape[-1]), blocks[-1]
+
+
+def feature_sums(
+    features: tuple[Array, ...], weight: Float[Array, "tile slot pixel"]
+) -> Float[Array, "tile channel pixel"]:
+    """Sum over slots of weight times feature."""
+    if len(features) > _FEW_CHANNELS:
+        return jnp.einsum("bkd,bkp->bdp", jnp.stack(features, axis=-1), weight)
+    slots = range(weight.shape[1])
+    sums = [sum(f[:, k, None] * weight[:, k] for k in slots) for f in features]
+    return jnp.stack([jnp.asarray(s) for s in sums], axis=1)
+
+
+def _gain(features: tuple[Array, ...], feature_bar: Float[Array, "tile channel pixel"]):
+    """feature . feature_bar, [tile, slot, pixel]."""
+    if len(features) > _FEW_CHANNELS:
+        return jnp.einsum("bkd,bdp->bkp", jnp.stack(features, axis=-1), feature_bar)
+    return jnp.asarray(sum(f[..., None] * feature_bar[:, None, i] for i, f in enumerate(features)))
+
+
+def gradient(params: ChunkParams, chunk: Chunk, corner, feature_bar, behind):
+    """(gradient [tile, slot, parameter] in the order of ChunkParams, `behind` in front).
+
+    `behind` [tile, pixel] is what the loss gains from everything behind the chunk: the sum of
+    T alpha (feature . feature_bar) plus final transmittance times its cotangent. A slot's alpha
+    has the gradient T (feature . feature_bar) - (gain behind the slot) / (1 - alpha).
+    """
+    gain = _gain(params.features, feature_bar)
+    weight = chunk.weight
+    behind_slot, behind = _sum_behind(weight * gain, behind)
+    alpha_bar = chunk.before * gain - behind_slot / (1 - chunk.alpha)
+    # alpha = exp(log_opacity - sigma).
+    raw_bar = jnp.where(chunk.contributes & ~chunk.clamped, alpha_bar * chunk.alpha, 0)
+    geometry = _geometry_gradient(params, _moments(params, raw_bar, corner))
+    features = jnp.einsum("bkp,bdp->bkd", weight, feature_bar)
+    return jnp.concatenate([geometry, features], axis=-1), behind
+
+
+def _moments(params: ChunkParams, raw_bar: Float[Array, "tile slot pixel"], corner):
+    """Sums over pixels of raw_bar times 1, dx, dy, dx^2, dx dy, dy^2; each [tile, slot].
+
+    Taken about the middle of the tile, where a matrix product is exact enough, then shifted.
+    """
+    index = lax.iota(jnp.int32, PIXELS)
+    x, y = ((i.astype(raw_bar.dtype) + 0.5) - TILE / 2 for i in (index % TILE, index // TILE))
+    monomials = jnp.stack([jnp.ones_like(x), x, y, x * x, x * y, y * y], axis=-1)
+    s, sx, sy, sxx, sxy, syy = jnp.moveaxis(jnp.einsum("bkp,pm->bkm", raw_bar, monomials), -1, 0)
+    u = params.mean_x - (corner[0] + TILE / 2)[:, None]
+    v = params.mean_y - (corner[1] + TILE / 2)[:, None]
+    dx, dy = u * s - sx, v * s - sy
+    dxx = u * dx - u * sx + sxx
+    dxy = u * dy - v * sx + sxy
+    dyy = v * dy - v * sy + syy
+    return s, dx, dy, dxx, dxy, dyy
+
+
+def _geometry_gradient(params: ChunkParams, moments):
+    """[tile, slot, mean conic log_opacity]; sigma = (uu dx^2 + vv dy^2) / 2 + uv dx dy."""
+    s, dx, dy, dxx, dxy, dyy = moments
+    uu, uv, vv = params.conic_uu, params.conic_uv, params.conic_vv
+    columns = (
+        -(uu * dx + uv * dy), -(uv * dx + vv * dy), -0.5 * dxx, -dxy, -0.5 * dyy, s
+    )  # fmt: skip
+    return jnp.stack(columns, axis=-1)
