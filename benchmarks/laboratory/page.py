@@ -9,10 +9,10 @@ from benchmarks.laboratory.charts import COLOURS, Axis, Line, chart
 STYLE = """
 :root { color-scheme: light; }
 body { font: 15px/1.5 system-ui, sans-serif; color: #1b1c20; background: #f7f6f2;
-  margin: 0 auto; max-width: 1200px; padding: 24px; }
+  margin: 0 auto; max-width: 1360px; padding: 24px; }
 h1 { font-size: 26px; margin: 0 0 4px; } h2 { font-size: 19px; margin: 32px 0 4px; }
 p { margin: 4px 0 12px; max-width: 90ch; } .faint { color: #6b6c74; }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 480px), 1fr));
+.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 480px), 1fr));
   gap: 16px; }
 figure { margin: 0; background: #fff; border: 1px solid #e6e4dd; border-radius: 8px;
   padding: 12px; }
@@ -23,8 +23,9 @@ svg .axis { font-size: 12.5px; fill: #1b1c20; } svg .grid { stroke: #e6e4dd; }
   flex-wrap: wrap; gap: 4px 16px; z-index: 1; border-bottom: 1px solid #e6e4dd; }
 .legend span { white-space: nowrap; }
 .legend i { display: inline-block; width: 22px; margin-right: 6px; vertical-align: middle; }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; background: #fff; width: 100%; }
-th, td { padding: 5px 10px; border-bottom: 1px solid #e6e4dd; text-align: right; }
+.scroll { overflow-x: auto; } table { border-collapse: collapse; background: #fff; width: 100%;
+  font-size: 13.5px; }
+th, td { padding: 5px 7px; border-bottom: 1px solid #e6e4dd; text-align: right; }
 th:first-child, td:first-child { text-align: left; } td { white-space: nowrap; }
 td small { color: #6b6c74; font-weight: 400; }
 th { font-weight: 600; vertical-align: bottom; } td.best { font-weight: 700; color: #0f766e; }
@@ -39,7 +40,7 @@ def write_page(results: dict[str, Any]) -> str:
         for n, name in enumerate(rules)
     }
 
-    def lines(part: str, x: str, y: str) -> list[Line]:
+    def lines(part: str, x: str, y: str, bands: bool = True) -> list[Line]:
         drawn = []
         for name, rule in rules.items():
             if rule.get(part) is None:
@@ -52,7 +53,7 @@ def write_page(results: dict[str, Any]) -> str:
             )
             drawn.append(
                 Line(name=name, colour=look[name][0], dashed=look[name][1], x=rule[part][x],
-                     y=mean, spread=spread)
+                     y=mean, spread=spread if bands else None)
             )  # fmt: skip
         return drawn
 
@@ -69,10 +70,10 @@ def write_page(results: dict[str, Any]) -> str:
             f"seeds (least mean error over all pairs at the end).",
             ("Error over all pairs seen so far",
              chart(lines("recall", "pairs_seen", "error_by_pairs"), Axis(label="pairs seen"),
-                   Axis(label="recall error", low=0))),
+                   Axis(label="recall error"))),
             ("Error at the end by distance",
              chart(lines("recall", "pairs_since", "error_by_distance"),
-                   Axis(label="pairs written since"), Axis(label="recall error", low=0))),
+                   Axis(label="pairs written since"), Axis(label="recall error"))),
         ),
         _section(
             "Drift and forgetting",
@@ -92,7 +93,7 @@ def write_page(results: dict[str, Any]) -> str:
                    Axis(label="overlap", low=0, high=1))),
             ("Recall of the first chunk",
              chart(lines("drift", "chunks", "first_chunk_error"), Axis(label="updates", log=True),
-                   Axis(label="recall error", low=0))),
+                   Axis(label="recall error"))),
         ),
         _section(
             "Cost",
@@ -117,10 +118,10 @@ def write_page(results: dict[str, Any]) -> str:
                 f"The model {html.escape(str(results['checkpoint']))} with its rule replaced and "
                 f"nothing retrained: {streams['scenes']} held-out procedural objects, "
                 f"{streams['input_views']} views in chunks of {streams['chunk_views']}. After "
-                f"each chunk all views so far are read; bands are the standard error over scenes "
-                f"(the scenes are the same for all rules).",
+                f"each chunk all views so far are read. The standard error over scenes is in the "
+                f"table; the scenes are the same for all rules.",
                 ("PSNR of unseen views by chunk",
-                 chart(lines("reconstruction", "views", "psnr"), Axis(label="views seen"),
+                 chart(lines("reconstruction", "views", "psnr", bands=False), Axis(label="views seen"),
                        Axis(label="PSNR, dB"))),
             )
         )  # fmt: skip
