@@ -4,8 +4,9 @@ Protocol: the shipped model's configuration with random weights (cost does not d
 one scene, chunks of `--chunk-views` views of random pixels at the trained resolution. *Live*:
 one compiled call per chunk, blocked on; the figure at N chunks is the median over the last half
 of the N. *Scan*: one compiled program over N chunks, its Gaussians reduced to a number as they
-come; median of `--repeats` after a warm-up, divided by N. Memory is what XLA reports for the
-compiled program; for live calls further the bytes of all arrays alive after N chunks. Compile
+come; median of `--repeats` after a warm-up, divided by N. CPU time stands beside wall time, since
+a machine that is shared slows long programs more than short ones. Memory is what XLA reports for
+the compiled program; for live calls further the bytes of all arrays alive after N chunks. Compile
 times are apart. The last lines give each figure at the most chunks over that at the fewest.
 """
 
@@ -67,17 +68,19 @@ def measure_live(graph, params, size, chunk_views: int, lengths: list[int]) -> l
         functools.partial(step, graph=graph), params, state, chunk
     )
     jax.block_until_ready(compiled(params, state, chunk))
-    seconds, rows = [], []
+    seconds, cpu_seconds, rows = [], [], []
     for index in range(max(lengths)):
         chunk = random_chunk(size, chunk_views, index)
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         state, read = jax.block_until_ready(compiled(params, state, chunk))
         seconds.append(time.perf_counter() - start)
+        cpu_seconds.append(time.process_time() - cpu_start)
         del read
         if index + 1 in lengths:
             rows.append({
                 "how": "live", "chunks": index + 1,
                 "seconds_per_chunk": statistics.median(seconds[(index + 1) // 2 :]),
+                "cpu_seconds_per_chunk": statistics.median(cpu_seconds[(index + 1) // 2 :]),
                 "mib_alive": mib(num_bytes(jax.live_arrays())),
                 "mib_state": mib(num_bytes(state)), **memory,
             })  # fmt: skip
@@ -95,14 +98,16 @@ def measure_scan(graph, params, size, chunk_views: int, length: int, repeats: in
         )
 
     compiled, memory = compiled_with_memory(run, params, state, chunks)
-    seconds = []
+    seconds, cpu_seconds = [], []
     for _ in range(repeats + 1):
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         jax.block_until_ready(compiled(params, state, chunks))
         seconds.append(time.perf_counter() - start)
+        cpu_seconds.append(time.process_time() - cpu_start)
     return {
         "how": "scan", "chunks": length,
         "seconds_per_chunk": statistics.median(seconds[1:]) / length,
+        "cpu_seconds_per_chunk": statistics.median(cpu_seconds[1:]) / length,
         "mib_state": mib(num_bytes(state)), **memory,
     }  # fmt: skip
 
@@ -125,8 +130,10 @@ def measure(
         "rows": live + scan,
         "growth": {
             "live seconds per chunk": growth(live, "seconds_per_chunk"),
+            "live CPU seconds per chunk": growth(live, "cpu_seconds_per_chunk"),
             "live bytes alive": growth(live, "mib_alive"),
             "scan seconds per chunk": growth(scan, "seconds_per_chunk"),
+            "scan CPU seconds per chunk": growth(scan, "cpu_seconds_per_chunk"),
             "scan temporary memory": growth(scan, "mib_temporary"),
         },
     }  # fmt: skip
@@ -150,8 +157,9 @@ def main(arguments: list[str] | None = None) -> None:
     for row in result["rows"]:
         alive = f", {row['mib_alive']:7.1f} MiB alive" if "mib_alive" in row else ""
         print(
-            f"{row['how']} {row['chunks']:>4} chunks: {row['seconds_per_chunk'] * 1e3:8.1f} ms per "
-            f"chunk, {row['mib_temporary']:7.1f} MiB temporary, {row['mib_state']:6.1f} MiB state"
+            f"{row['how']} {row['chunks']:>4} chunks: {row['seconds_per_chunk'] * 1e3:8.1f} ms "
+            f"({row['cpu_seconds_per_chunk'] * 1e3:.1f} ms CPU) per chunk, "
+            f"{row['mib_temporary']:7.1f} MiB temporary, {row['mib_state']:6.1f} MiB state"
             f"{alive}, compile {row['seconds_compile']:.1f} s"
         )
     for name, ratio in result["growth"].items():
