@@ -121,8 +121,8 @@ def write_page(results: dict[str, Any]) -> str:
                 f"each chunk all views so far are read. The standard error over scenes is in the "
                 f"table; the scenes are the same for all rules.",
                 ("PSNR of unseen views by chunk",
-                 chart(lines("reconstruction", "views", "psnr", bands=False), Axis(label="views seen"),
-                       Axis(label="PSNR, dB"))),
+                 chart(lines("reconstruction", "views", "psnr", bands=False),
+                       Axis(label="views seen"), Axis(label="PSNR, dB"))),
             )
         )  # fmt: skip
     return (

@@ -19,6 +19,7 @@ from tttlrm_jax.ttt import (
     sequential_plan,
     update_state,
 )
+from tttlrm_jax.ttt.rules import complete_rule
 
 F32 = jnp.dtype("float32")
 # Every registered rule with its defaults, and compositions whose state or gates differ.
@@ -36,9 +37,20 @@ CASES = {
 }
 
 
+def with_two_steps(rule: RuleConfig) -> RuleConfig:
+    """Two Newton-Schulz steps in place of five: they compile in less than half the time."""
+    options = dict(complete_rule(rule).options)
+    for name, value in options.items():
+        if isinstance(value, RuleConfig):
+            options[name] = with_two_steps(value)
+    if "steps" in options:
+        options["steps"] = 2
+    return RuleConfig.of(rule.name, **options)
+
+
 @pytest.fixture(params=sorted(CASES))
 def rule(request):
-    return build_rule(CASES[request.param], "float32")
+    return build_rule(with_two_steps(CASES[request.param]), "float32")
 
 
 @pytest.fixture
