@@ -2,8 +2,8 @@
 
 Command   python train.py configs/quickstart_causal.py
 Time      20 minutes for 260 steps on 2 busy cores, data rendered first
-Result    18.1 dB after 8 views on 32 held-out objects, where the shipped weights used causally reach
-          15.8; more under "Causal training" in docs/results.md and from
+Result    18.1 dB after 8 views on 32 held-out objects, the shipped weights used causally reach
+          15.8 dB; more under "Causal training" in docs/results.md and from
           python -m benchmarks.causal_quality --checkpoint runs/quickstart_causal
 """
 
