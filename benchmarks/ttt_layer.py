@@ -3,7 +3,8 @@
 Parts: `scaling` (time and FLOPs of forward and forward+backward against the number of views, at
 small width, for one TTT layer, a whole model and softmax attention over all tokens of the same
 width), `published` (the same for one layer of the published width), `reference` (a 12.19 M model
-whose times in the published PyTorch implementation are on record). FLOPs are those of the matrix products.
+whose times in the published PyTorch implementation are on record). FLOPs are those of the matrix
+products.
 
 Protocol: compiled once, one warm-up, median of wall seconds and of process CPU seconds over the
 repeats. An exponent is the slope of log cost over log views; the fixed cost of
