@@ -3,6 +3,7 @@
 import atexit
 import os
 import shutil
+import sys
 import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -17,6 +18,9 @@ from pathlib import Path
 
 import jax
 import pytest
+
+# Benchmarks are not installed; at the end, so that the installed package is what is tested.
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

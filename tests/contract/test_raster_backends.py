@@ -104,7 +104,16 @@ def assert_close(actual, expected, tolerance):
         )
 
 
-@pytest.mark.parametrize("name", sorted(set(SCENES) - {"harmonics"}))  # in float32 below
+@pytest.mark.parametrize(
+    "name",
+    [
+        "antialiased",
+        *(
+            pytest.param(name, marks=pytest.mark.extended)
+            for name in sorted(set(SCENES) - {"harmonics", "antialiased"})  # in float32 below
+        ),
+    ],
+)
 @pytest.mark.parametrize("backend", FAST_BACKENDS)
 def test_equals_reference(backend, name):
     with jax.enable_x64(True):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pytest
 
 from tttlrm_jax.commands.train import load_config_file
 from tttlrm_jax.config import RunConfig
@@ -47,6 +48,7 @@ def parameters(directory: Path) -> list[np.ndarray]:
     return [np.asarray(leaf) for leaf in jax.tree.leaves(split_model(model)[1])]
 
 
+@pytest.mark.extended
 def test_resumed_stream_training_is_the_straight_one_bit_for_bit(tmp_path):
     straight, resumed = (stream_config(tmp_path, name) for name in ("straight", "resumed"))
     drawn = [chunk_views_at(straight.train, VIEWS, step) for step in range(STEPS)]

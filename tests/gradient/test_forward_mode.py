@@ -125,6 +125,7 @@ def test_second_derivatives_of_tiled_are_refused():
         jax.eval_shape(jax.hessian(loss), intrinsics)
 
 
+@pytest.mark.extended
 def test_gauss_newton_finds_the_camera():
     """Six pose parameters from one image; the residual vanishes, so the error is squared."""
 

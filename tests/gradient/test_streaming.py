@@ -85,6 +85,7 @@ def largest_difference(a, b) -> float:
     return max(jax.tree.leaves(apart))
 
 
+@pytest.mark.extended
 def test_rematerialised_scan_equals_the_unrolled_stream():
     outs, grads = gradients(None)
     plain_outs, plain_grads = gradients("unrolled")

@@ -9,22 +9,24 @@ import pytest
 
 from tttlrm_jax.parity.gsplat import KINDS
 
-RASTER = (("fp32", "tiled"), ("fp64", "reference"))
-FILES = {
-    "spherical_harmonics.npz": None,
-    "quat_scale_to_covar.npz": None,
-    "projection.npz": None,
-    "raster_random.npz": RASTER,
-    "raster_random_odd.npz": RASTER,
-    "raster_needles.npz": RASTER,
-    "raster_opaque_stack.npz": RASTER,
-    "raster_empty.npz": RASTER,
-    "raster_single_cover.npz": RASTER,
-    "raster_depth_ties.npz": RASTER,
-    "raster_antialiased.npz": RASTER,
-    "raster_features.npz": RASTER,
-    "garden.npz": (("fp32", "tiled"),),  # 10,000 Gaussians: too many for dense
-}
+STAGES = ("spherical_harmonics.npz", "quat_scale_to_covar.npz", "projection.npz")
+RASTER = tuple(
+    f"raster_{kind}.npz"
+    for kind in (
+        "random", "random_odd", "needles", "opaque_stack", "empty", "single_cover", "depth_ties",
+        "antialiased", "features",
+    )
+)  # fmt: skip
+TILED = ("fp32", "tiled")
+DENSE = ("fp64", "reference")
+CASES = [
+    *(pytest.param(name, None, id=name) for name in STAGES),
+    *(pytest.param(name, TILED, id=f"{name}-tiled") for name in (*RASTER, "garden.npz")),
+    *(
+        pytest.param(name, DENSE, id=f"{name}-reference", marks=pytest.mark.extended)
+        for name in RASTER  # garden has 10,000 Gaussians: too many for dense
+    ),
+]
 
 
 def check_of(name: str):
@@ -32,10 +34,10 @@ def check_of(name: str):
     return KINDS[name if name in KINDS else "raster_*.npz"]
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_recording(shared, name):
+@pytest.mark.parametrize(("name", "variant"), CASES)
+def test_recording(shared, name, variant):
     path = shared / "goldens" / "gsplat" / name
-    arguments = () if FILES[name] is None else (FILES[name],)
+    arguments = () if variant is None else ((variant,),)
     with jax.enable_x64(True):
         rows = list(check_of(name)(path, *arguments))
     failed = [row.line() for row in rows if not row.ok]
