@@ -117,13 +117,13 @@ def _judge_bits(file: Path, quantity: str, matrix, expected, steps: int, bits: _
     """
     rng = np.random.default_rng(0)
     exact = np.zeros(len(matrix), bool)
-    first = None
+    results = []
     for trial in range(SUMMATION_ORDERS):
         size = matrix.shape[-2:]
         rows, columns = (np.arange(n) if trial == 0 else rng.permutation(n) for n in size)
         permuted = matrix[:, rows][:, :, columns]
         out = np.asarray(_newton_schulz_and_vjp(permuted, permuted, steps, "bfloat16")[0])
-        first = out if first is None else first
+        results.append(out)
         exact |= (out == expected[:, rows][:, :, columns]).all(axis=(1, 2))
         if exact.all():
             break
@@ -133,7 +133,7 @@ def _judge_bits(file: Path, quantity: str, matrix, expected, steps: int, bits: _
     if exact.all():
         yield row(file, quantity, 0.0, 0.0, "exact")
     else:
-        yield from judge_statistically(file, quantity, first[~exact], expected[~exact])
+        yield from judge_statistically(file, quantity, results[0][~exact], expected[~exact])
 
 
 # ---- fast_weight_update_{variant}.npz ---------------------------------------------------------
