@@ -50,12 +50,10 @@ def command(tiny_checkpoint, capture):
     return call
 
 
-@pytest.fixture(scope="module")
-def whole(command, tmp_path_factory):
-    """Five views in chunks of two, in one go."""
-    directory = tmp_path_factory.mktemp("whole")
+def stream_of(command, directory: Path, frames: str) -> Path:
+    """Streams frames in chunks of two, and keeps the state and what was said."""
     code, out, err = command(
-        "--plan", "causal", "--frames", "1-5", "--chunk-views", 2, "--accumulate", "all",
+        "--plan", "causal", "--frames", frames, "--chunk-views", 2, "--accumulate", "all",
         "--output", directory / "out", "--save-state", directory / "state",
     )  # fmt: skip
     assert code == 0, err
@@ -64,15 +62,15 @@ def whole(command, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def whole(command, tmp_path_factory):
+    """Five views in chunks of two, in one go."""
+    return stream_of(command, tmp_path_factory.mktemp("whole"), "1-5")
+
+
+@pytest.fixture(scope="module")
 def half(command, tmp_path_factory):
     """The first four of these views."""
-    directory = tmp_path_factory.mktemp("half")
-    code, _, err = command(
-        "--plan", "causal", "--frames", "1-4", "--chunk-views", 2, "--accumulate", "all",
-        "--output", directory / "out", "--save-state", directory / "state",
-    )  # fmt: skip
-    assert code == 0, err
-    return directory
+    return stream_of(command, tmp_path_factory.mktemp("half"), "1-4")
 
 
 def contents(directory: Path) -> dict[str, bytes]:
