@@ -32,6 +32,9 @@ SHARD_SCENES = 16
 ARRAYS = ("image", "depth", "world_from_camera", "intrinsics")
 OPEN_SHARDS = 32  # mapped at once in a process; each holds a file descriptor per array
 ABANDONED_AFTER = 3600.0  # seconds; a shard is written within a few, its rendering comes before
+# NumPy parses the headers of .npy files with `ast`, which fails in two threads at once on
+# CPython 3.11 (SystemError: AST constructor recursion depth mismatch).
+_ONE_HEADER_AT_A_TIME = threading.Lock()
 
 
 def cache_path(config: SyntheticConfig, directory: str | Path) -> Path:
@@ -128,7 +131,8 @@ class SyntheticScene:
 @functools.lru_cache(maxsize=OPEN_SHARDS)  # thread-safe; a shard's files close when it drops out
 def _open_shard(folder: Path) -> dict[str, np.ndarray]:
     try:
-        return {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
+        with _ONE_HEADER_AT_A_TIME:
+            return {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
     except (OSError, ValueError, EOFError) as error:
         raise InputError(
             f"cache shard={folder} cannot be read ({_reason(error)}); delete it and start again"

@@ -1,3 +1,4 @@
+import concurrent.futures
 import dataclasses
 import errno
 import os
@@ -5,6 +6,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 
 from tttlrm_jax.config import SyntheticConfig
+from tttlrm_jax.data import synthetic_cache
 from tttlrm_jax.data.synthetic import render_object, scene_seed
 from tttlrm_jax.data.synthetic_cache import (
     ABANDONED_AFTER,
@@ -197,3 +200,26 @@ def test_a_damaged_shard_is_named(tmp_path):
     scenes = SyntheticScenes(CONFIG, tmp_path)
     with pytest.raises(InputError, match=r"scenes-0.*cannot be read"):
         _ = [scenes[index] for index in range(len(scenes))]
+
+
+def test_headers_are_read_one_at_a_time(tmp_path, monkeypatch):
+    """CPython 3.11 fails now and then when two threads parse with `ast`, as np.load does."""
+    shards = 4
+    config = dataclasses.replace(CONFIG, num_scenes=shards * SHARD_SCENES, num_views=1)
+    build_cache(config, tmp_path, progress=False)
+    scenes = SyntheticScenes(config, tmp_path)
+    load, busy, overlaps = np.load, threading.Lock(), []
+
+    def slow_load(*arguments, **options):
+        overlaps.append(not busy.acquire(blocking=False))
+        time.sleep(0.002)
+        if not overlaps[-1]:
+            busy.release()
+        return load(*arguments, **options)
+
+    monkeypatch.setattr(np, "load", slow_load)
+    synthetic_cache._open_shard.cache_clear()
+    with concurrent.futures.ThreadPoolExecutor(shards) as threads:
+        list(threads.map(lambda shard: scenes[shard * SHARD_SCENES], range(shards)))
+    assert len(overlaps) == shards * len(ARRAYS)
+    assert not any(overlaps)
