@@ -97,9 +97,9 @@ def _run(*leaves, pair: _Pair, program: ClosedJaxpr, out_tree):
     return jaxpr_as_fun(program)(*leaves)
 
 
-def _avals(*_, pair: _Pair, program: ClosedJaxpr, out_tree):
+def _avals_and_effects(*_, pair: _Pair, program: ClosedJaxpr, out_tree):
     del pair, out_tree
-    return program.out_avals
+    return program.out_avals, program.effects
 
 
 def _jvp(leaves, tangents, *, pair: _Pair, program: ClosedJaxpr, out_tree):
@@ -142,8 +142,9 @@ def _batch(leaves, axes, *, pair: _Pair, program: ClosedJaxpr, out_tree):
 
 
 _linear_p.def_impl(_run)
-_linear_p.def_abstract_eval(_avals)
+_linear_p.def_effectful_abstract_eval(_avals_and_effects)
 ad.primitive_jvps[_linear_p] = _jvp
 ad.primitive_transposes[_linear_p] = _transpose
 batching.primitive_batchers[_linear_p] = _batch
 mlir.register_lowering(_linear_p, mlir.lower_fun(_run, multiple_results=True))
+_linear_p.to_lojax = _run  # JAX 0.12 asks for it where a program holds Pallas kernels
