@@ -94,15 +94,20 @@ def composite_by_kernel(
 
 def why_not(splats: ScreenSplats) -> str | None:
     """Why the compiled kernel cannot draw these splats, in words; None if it can."""
+    if splats.mean.dtype != jnp.float32:
+        return f"the kernel is for float32, not {splats.mean.dtype}"
+    if splats.feature.shape[1] > MAX_CHANNELS:
+        return f"the kernel takes {MAX_CHANNELS} channels, not {splats.feature.shape[1]}"
+    return why_not_here()
+
+
+def why_not_here() -> str | None:
+    """Why the compiled kernel cannot run on this machine; None if it can."""
     device = target_device()
     if device.platform not in ("gpu", "cuda"):
         return f"the kernel needs a GPU, not {device.platform}"
     if float(getattr(device, "compute_capability", 0)) < 9:
         return f"the kernel needs a Hopper GPU or later, not {device.device_kind}"
-    if splats.mean.dtype != jnp.float32:
-        return f"the kernel is for float32, not {splats.mean.dtype}"
-    if splats.feature.shape[1] > MAX_CHANNELS:
-        return f"the kernel takes {MAX_CHANNELS} channels, not {splats.feature.shape[1]}"
     try:
         _kernel()
     except ImportError as error:
