@@ -30,6 +30,7 @@ from tttlrm_jax.rasterize.chunks import (
 )
 from tttlrm_jax.rasterize.compositing import Composite, ScreenSplats, thresholds
 from tttlrm_jax.rasterize.forward_mode import both_modes
+from tttlrm_jax.rasterize.manual_axes import varying_as
 from tttlrm_jax.rasterize.tables import (
     NUM_GEOMETRY,
     Static,
@@ -133,9 +134,9 @@ def _work(lists: TileLists, num_rows: int) -> _Work:
     )
 
 
-def _in_batches(static: Static, wanted: Bool[Array, " chunk"], step: Callable, carry):
-    """`carry = step(numbers of wanted chunks, carry)`, a batch of them at a time; the last one is
-    filled up with the last chunk, which is empty."""
+def _in_batches(static: Static, table: Table, wanted, step: Callable, carry):
+    """`carry = step(numbers of chunks, carry)`, a batch of `wanted` [chunk] ones at a time; the
+    last batch is filled up with the last chunk, which is empty."""
     num_chunks = wanted.shape[0]
     batch = min(max(BATCH // (CHUNK * static.num_pixels), 1), num_chunks)
     position = jnp.where(wanted, jnp.cumsum(wanted, dtype=jnp.int32) - 1, num_chunks + batch)
@@ -146,7 +147,7 @@ def _in_batches(static: Static, wanted: Bool[Array, " chunk"], step: Callable, c
     def body(i, carry):
         return step(lax.dynamic_slice(number, (i * batch,), (batch,)), carry)
 
-    return lax.fori_loop(0, num_batches, body, carry)
+    return lax.fori_loop(0, num_batches, body, varying_as(table, carry))
 
 
 def _evaluate(static: Static, table: Table, work: _Work, number, transmittance):
@@ -199,9 +200,8 @@ def _forward(static: Static, table: Table, lists: TileLists):
         _, chunk, _, _ = _evaluate(static, joint, work, number, ones)
         return product.at[number].set(chunk.after)
 
-    product = _in_batches(
-        static, work.used, multiply, jnp.ones((work.used.shape[0], static.num_pixels), dtype)
-    )
+    ones = jnp.ones((work.used.shape[0], static.num_pixels), dtype)
+    product = _in_batches(static, joint, work.used, multiply, ones)
     in_front = _before(jnp.multiply, product, 1, work.first)
 
     def compose(number, carry):
@@ -213,7 +213,7 @@ def _forward(static: Static, table: Table, lists: TileLists):
 
     feature = jnp.zeros((num_tiles, num_channels, static.num_pixels), dtype)
     carry = (feature, jnp.ones((num_tiles, static.num_pixels), dtype))
-    feature, left = _in_batches(static, _open(static, work, in_front), compose, carry)
+    feature, left = _in_batches(static, joint, _open(static, work, in_front), compose, carry)
     by_scene = functools.partial(_split_scenes, num_scenes)
     image = jax.vmap(functools.partial(image_from_tiles, static))
     images = image(by_scene(feature)), image(by_scene(left[:, None]))[..., 0]
@@ -244,7 +244,7 @@ def _backward(static: Static, saved: _Saved, feature_bar, transmittance_bar) -> 
         feature = feature_sums(params.features, chunk.weight)
         return gain.at[number].set(jnp.sum(feature * feature_bar[tile], axis=1))
 
-    gain = _in_batches(static, is_open, contribute, jnp.zeros_like(in_front))
+    gain = _in_batches(static, joint, is_open, contribute, jnp.zeros_like(in_front))
     behind = _behind(jnp.add, gain, 0, work.first)
     behind_all = _join_scenes(saved.left) * left_bar
 
@@ -255,7 +255,7 @@ def _backward(static: Static, saved: _Saved, feature_bar, transmittance_bar) -> 
         return table_bar.at[work.row[number]].add(bar)
 
     table_bar = jnp.zeros((joint[0].size, len(table)), joint[0].dtype)
-    table_bar = _in_batches(static, is_open, differentiate, table_bar)
+    table_bar = _in_batches(static, joint, is_open, differentiate, table_bar)
     return tuple(column.reshape(table[0].shape) for column in table_bar.T)
 
 

@@ -15,6 +15,8 @@ import jax
 from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
 
+from tttlrm_jax.rasterize.manual_axes import varying_as
+
 Linear = Callable[[Any, Any], Any]  # (residuals, vector) -> vector, linear in its second argument
 
 
@@ -37,7 +39,8 @@ def both_modes(forward: Callable, tangent: Callable, cotangent: Callable) -> Cal
         along, back = (functools.partial(rule, static) for rule in (tangent, cotangent))
         return result, linear_with_transpose(along, back, residuals, tangents[0])
 
-    return function
+    # A sum over devices, where there are any that share x, belongs outside of the pair below.
+    return lambda static, x, fixed: function(static, varying_as((x, fixed), x), fixed)
 
 
 @jax.custom_jvp

@@ -30,6 +30,7 @@ from tttlrm_jax.rasterize.chunks import (
 )
 from tttlrm_jax.rasterize.compositing import Composite, ScreenSplats, thresholds
 from tttlrm_jax.rasterize.forward_mode import both_modes
+from tttlrm_jax.rasterize.manual_axes import varying_as
 from tttlrm_jax.rasterize.tables import (
     NUM_GEOMETRY,
     Static,
@@ -169,12 +170,11 @@ def _forward(static: Static, table: Table, lists: TileLists):
 
         ones = jnp.ones((GROUP, PIXELS), dtype=dtype)
         feature = jnp.zeros((GROUP, num_channels, PIXELS), dtype=dtype)
-        rounds, kept, _, left, feature = lax.while_loop(
-            unfinished, walk_chunk, (jnp.int32(0), kept, ones, ones, feature)
-        )
+        start = varying_as((table, lists), (jnp.int32(0), kept, ones, ones, feature))
+        rounds, kept, _, left, feature = lax.while_loop(unfinished, walk_chunk, start)
         return kept, (rounds, left, feature)
 
-    kept = jnp.zeros((static.empty_chunk + 1, PIXELS), dtype=dtype)
+    kept = varying_as((table, lists), jnp.zeros((static.empty_chunk + 1, PIXELS), dtype=dtype))
     kept, (rounds, left, feature) = lax.scan(walk_group, kept, schedule)
     saved = _Saved(table, lists, schedule, kept, rounds, left)
     feature = _image_from_tiles(static, schedule, feature)
@@ -211,6 +211,7 @@ def _backward(static: Static, saved: _Saved, feature_bar, transmittance_bar) -> 
 
     inputs = (schedule, saved.rounds, saved.transmittance, feature_bar, transmittance_bar)
     table_bar = jnp.zeros_like(table[0], shape=(table[0].shape[0], len(table)))
+    table_bar = varying_as(saved, table_bar)
     table_bar, _ = lax.scan(walk_group, table_bar, inputs)
     return tuple(table_bar.T)
 
