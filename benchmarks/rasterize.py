@@ -4,10 +4,13 @@ Scene: seeded points in the unit ball seen from distance 3, deviations 0.01 to 0
 degree 1 harmonics, white background, focal length 1.02 image widths as in the recordings. Protocol:
 compile (timed apart), one warm-up, then the median of `--repeats` runs, each blocked on. Stages are
 programs of their own, fed with what the stage before gave, so that their sum is not exactly the
-whole. Memory is XLA's own account of the compiled programs. Only the tiled backend has stages.
+whole. Memory is XLA's own account of the compiled programs. `auto`, `tiled` and `balanced` have
+stages. On accelerators, or with `--floors`, times are set against what the device could do at best
+(see `raster_floors`). `--preset gpu` is the table that docs/results.md has room for.
 """
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -19,9 +22,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.raster_floors import Rates, floors, measure_rates
 from tttlrm_jax.config import RasterConfig
 from tttlrm_jax.geometry.cameras import rigid_inverse
-from tttlrm_jax.rasterize import BACKENDS, fit_capacity, project, render_views
+from tttlrm_jax.rasterize import BACKENDS, balanced, fit_capacity, project, render_views, tiled
+from tttlrm_jax.rasterize.platform import AUTO, chosen_backend
 from tttlrm_jax.rasterize.render import project_and_colour
 from tttlrm_jax.rasterize.tile_lists import (
     build_tile_lists,
@@ -30,12 +35,18 @@ from tttlrm_jax.rasterize.tile_lists import (
     num_listed,
     place_slots,
 )
-from tttlrm_jax.rasterize.tiled import composite_lists
 from tttlrm_jax.types import Cameras, Splats
 
 FOCAL = 1.02  # image widths
 SIZES = ("256x256", "960x536")
 GAUSSIANS = (10_000, 100_000, 1_000_000)
+PRESETS = {  # options that they stand in for
+    "gpu": {
+        "sizes": ("960x536",), "gaussians": (100_000, 1_000_000, 5_000_000), "views": (1, 48),
+        "backend": ("balanced", "pallas"),
+    },
+}  # fmt: skip
+WITH_STAGES = {"tiled": tiled.composite_lists, "balanced": balanced.composite_lists}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -43,22 +54,30 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rasterize", description=__doc__)
     parser.add_argument("--sizes", nargs="+", default=SIZES, metavar="WIDTHxHEIGHT")
     parser.add_argument("--gaussians", nargs="+", default=GAUSSIANS, type=int)
-    parser.add_argument("--views", type=int, default=1)
-    parser.add_argument("--backend", choices=sorted(BACKENDS), default="tiled")
+    parser.add_argument("--views", nargs="+", default=(1,), type=int)
+    parser.add_argument("--views-at-once", default=1, type=int, help="mapped together")
+    names = [AUTO, *BACKENDS]
+    parser.add_argument("--backend", nargs="+", choices=names, default=(AUTO,))
+    parser.add_argument("--preset", choices=sorted(PRESETS), help="in place of the options above")
+    parser.add_argument("--floors", action="store_true", help="measure the device's limits on CPU")
     parser.add_argument("--opacity", type=float, default=0.1)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
     options = parser.parse_args(arguments)
+    vars(options).update(PRESETS.get(options.preset, {}))
     sizes = [_size(parser, text) for text in options.sizes]
     protocol = {"warm_up": 1, "repeats": options.repeats, "statistic": "median"}
+    rates = measure_rates() if options.floors or jax.default_backend() != "cpu" else None
     results = []
-    for width, height in sizes:
-        for count in options.gaussians:
-            results.append(measure(width, height, count, options))
-            if not options.json:
-                print(_lines(results[-1]), flush=True)
+    for case in itertools.product(sizes, options.gaussians, options.views, options.backend):
+        (width, height), count, views, backend = case
+        results.append(measure(width, height, count, views, backend, options, rates))
+        if not options.json:
+            print(_lines(results[-1]), flush=True)
     if options.json:
-        print(json.dumps({"protocol": protocol, **machine(), "results": results}, indent=2))
+        limits = {} if rates is None else {"per_second": rates._asdict()}
+        whole = {"protocol": protocol, **machine(), **limits, "results": results}
+        print(json.dumps(whole, indent=2))
 
 
 def machine() -> dict[str, Any]:
@@ -98,37 +117,50 @@ def scene(width: int, height: int, count: int, views: int, opacity: float):
     return jax.tree.map(jnp.float32, splats), cameras
 
 
-def measure(width: int, height: int, count: int, options) -> dict[str, Any]:
-    """Everything about one size."""
-    splats, cameras = scene(width, height, count, options.views, options.opacity)
-    config = RasterConfig(backend=options.backend)
+def measure(
+    width: int, height: int, count: int, views: int, backend: str, options, rates: Rates | None
+) -> dict[str, Any]:
+    """Everything about one size and backend."""
+    splats, cameras = scene(width, height, count, views, options.opacity)
+    config = RasterConfig(backend=backend)
     capacity = fit_capacity(splats, cameras, config=config)
     white = jnp.ones(3)
 
     def forward(splats):
-        image = render_views(splats, cameras, background=white, config=config, capacity=capacity)
+        image = render_views(
+            splats, cameras, background=white, config=config, capacity=capacity,
+            views_at_once=options.views_at_once,
+        )  # fmt: skip
         return image.rgb
 
     def loss(splats):
         return jnp.mean((forward(splats) - 0.5) ** 2)
 
     result = {
-        "backend": options.backend, "width": width, "height": height, "gaussians": count,
-        "views": options.views, "opacity": options.opacity, "capacity": capacity,
+        "backend": backend, "width": width, "height": height, "gaussians": count,
+        "views": views, "views_at_once": options.views_at_once, "opacity": options.opacity,
+        "capacity": capacity,
     }  # fmt: skip
     for name, function in (("forward", forward), ("forward_backward", jax.grad(loss))):
         compiled, seconds_compile = _compile(function, splats)
         memory: Any = compiled.memory_analysis()
         result[name] = {
-            "seconds_per_view": _seconds(compiled, splats, repeats=options.repeats) / options.views,
+            "seconds_per_view": _seconds(compiled, splats, repeats=options.repeats) / views,
             "seconds_compile": seconds_compile,
             "mib_temporary": memory.temp_size_in_bytes / 2**20,
             "mib_output": memory.output_size_in_bytes / 2**20,
         }
-    if options.backend == "tiled":
-        view = jax.tree.map(lambda x: x[0], cameras)
-        result["intersections"] = intersections(splats, view, config, capacity)
+    view = jax.tree.map(lambda x: x[0], cameras)
+    result["intersections"] = intersections(splats, view, config, capacity)
+    if chosen_backend(backend) in WITH_STAGES:
         result["seconds_stage"] = stages(splats, view, config, capacity, options.repeats)
+    if rates is not None:
+        pairs = result["intersections"]["ellipse"]
+        for name in ("forward", "forward_backward"):
+            least = floors(rates, splats, width * height, pairs, name == "forward_backward")
+            result[name]["seconds_floor"] = least
+            fraction = max(least.values()) / result[name]["seconds_per_view"]
+            result[name]["fraction_of_floor"] = fraction
     return result
 
 
@@ -156,7 +188,8 @@ def intersections(splats: Splats, camera: Cameras, config: RasterConfig, capacit
 
 
 def stages(splats: Splats, camera: Cameras, config: RasterConfig, capacity: int, repeats: int):
-    """Median seconds of each stage of one view of the tiled backend."""
+    """Median seconds of each stage of one view."""
+    composite_lists = WITH_STAGES[chosen_backend(config.backend)]
     height, width = camera.height, camera.width
     matrix = rigid_inverse(camera.world_from_camera)
     seconds = {}
@@ -228,6 +261,9 @@ def _lines(result) -> str:
             f"  {name:<24} {part['seconds_per_view'] * 1e3:9.1f} ms per view, "
             f"{part['mib_temporary']:8.1f} MiB temporary, compile {part['seconds_compile']:.1f} s"
         )
+        if "seconds_floor" in part:
+            least = ", ".join(f"{k} {s * 1e3:.3f} ms" for k, s in part["seconds_floor"].items())
+            lines.append(f"    floors: {least}; reached {part['fraction_of_floor']:.1%}")
     for name, seconds in result.get("seconds_stage", {}).items():
         lines.append(f"    {name:<22} {seconds * 1e3:9.1f} ms")
     for name, number in result.get("intersections", {}).items():

@@ -66,7 +66,10 @@ class RasterConfig:
     near: float = 0.01
     far: float = 1e10
     antialiased: bool = False
-    backend: Literal["reference", "tiled"] = "tiled"
+    # Who draws: docs/rasterizer.md has the table.
+    backend: Literal["auto", "reference", "tiled", "balanced", "pallas", "pallas_interpret"] = (
+        "auto"
+    )
 
     def __post_init__(self):
         _check_fields("raster", self)

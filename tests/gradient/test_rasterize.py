@@ -1,4 +1,4 @@
-"""Derivatives of both raster backends against central differences in float64, in both modes."""
+"""Derivatives of two raster backends against central differences in float64, in both modes."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tttlrm_jax.config import RasterConfig
-from tttlrm_jax.rasterize import BACKENDS, expected_depth, render_views
+from tttlrm_jax.rasterize import expected_depth, render_views
 from tttlrm_jax.types import Cameras, Splats
 
 HEIGHT, WIDTH, VIEWS = 7, 9, 2
@@ -53,7 +53,7 @@ def _loss(rng, config, channels):
     return loss
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", CASES)
 def test_directional_derivatives(backend):
     """Along random directions of each argument alone, forward and reverse mode."""
     antialiased, features = CASES[backend]

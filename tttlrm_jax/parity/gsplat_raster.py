@@ -1,6 +1,7 @@
 """Recordings of whole renderings: images, counts and every gradient, for every backend."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from tttlrm_jax.rasterize import (
     BACKENDS,
     default_capacity,
     expected_depth,
+    pallas,
     project,
     render_from_matrix,
 )
@@ -39,6 +41,7 @@ DEPTH = {"fp32": 1e-4, "fp64": RENDERED64}
 GRADIENT = {"fp32": 2e-4, "fp64": RENDERED64}
 LOSS = {"fp32": 2e-5, "fp64": RENDERED64}  # of the sum of absolute terms
 QUICK_WORK = 3e7  # pixels x Gaussians up to which compiling costs more than running
+INTERPRETED_WORK = 5e4  # pixels x Gaussians that the interpreted kernel draws in minutes
 LEGACY_MAX_ALPHA = 0.999  # gsplat up to 1.5.3
 
 
@@ -53,12 +56,13 @@ class _Case:
     normalised_depth: bool = False
 
 
-ALL = tuple((name, backend) for name in DTYPES for backend in BACKENDS)
+Combination = tuple[str, str]  # precision, backend
 
 
-def check_raster(path: Path, combinations: Sequence[tuple[str, str]] = ALL) -> Iterator[Row]:
-    """Every quantity of a `raster_*.npz` or of `garden.npz`, in (precision, backend) pairs."""
+def check_raster(path: Path, combinations: Sequence[Combination] | None = None) -> Iterator[Row]:
+    """Every quantity of a `raster_*.npz` or of `garden.npz`, by default in each combination."""
     recording = dict(np.load(path))
+    combinations = _all_combinations(recording) if combinations is None else combinations
     single = "render" in recording  # one background, results stored in float32
     stored = FLOAT32_STORED if single else 0.0
     for name, backend in combinations:
@@ -72,6 +76,21 @@ def check_raster(path: Path, combinations: Sequence[tuple[str, str]] = ALL) -> I
             yield from _case_rows(path, label, name, recording, case, renderer, stored)
         if backend == "reference":
             yield from _stage_rows(path, name, recording, DTYPES[name])
+
+
+def _all_combinations(recording) -> list[Combination]:
+    """Backends in both precisions; the kernel in float32, compiled where it can run, and
+    interpreted, which is slow, where there is little to draw."""
+    kernels = ["pallas"] if pallas.why_not_here() is None else []
+    if _work(recording) < INTERPRETED_WORK:
+        kernels.append("pallas_interpret")
+    others = [name for name in BACKENDS if not name.startswith("pallas")]
+    return [*itertools.product(DTYPES, others), *(("fp32", name) for name in kernels)]
+
+
+def _work(recording) -> int:
+    """Pixels x Gaussians."""
+    return int(recording["height"]) * int(recording["width"]) * len(recording["means"])
 
 
 def _cases(recording) -> Iterator[_Case]:
@@ -227,8 +246,7 @@ def _stage_rows(path, name, recording, dtype) -> Iterator[Row]:
 
 def _jit_for(recording) -> Callable:
     """Compiles quickly where the dense reference has little to do, and well where it has much."""
-    pixels = int(recording["height"]) * int(recording["width"])
-    return quick_jit if pixels * len(recording["means"]) < QUICK_WORK else jax.jit
+    return quick_jit if _work(recording) < QUICK_WORK else jax.jit
 
 
 def recorded_splats(recording, dtype) -> Splats:

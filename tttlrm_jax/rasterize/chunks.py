@@ -4,6 +4,8 @@ Arrays are [tile, slot, pixel]: alphas of a whole chunk at once, transmittance a
 along its slots (never as a sum of logarithms: the stop rule depends on its rounding).
 """
 
+import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -12,10 +14,8 @@ from jaxtyping import Array, Float
 
 from tttlrm_jax.config import RasterConfig
 from tttlrm_jax.rasterize.compositing import thresholds
-from tttlrm_jax.rasterize.tile_lists import TILE
 
 BLOCK = 8  # slots of a chunk multiplied one after another; divides CHUNK
-PIXELS = TILE * TILE
 _FEW_CHANNELS = 8  # up to which sums are written out: short ones are faster than matrix products
 
 
@@ -51,12 +51,17 @@ def evaluate(
     corner: tuple[Array, Array],
     transmittance: Float[Array, "tile pixel"],
     config: RasterConfig,
+    exponent: Callable[..., Float[Array, "tile slot pixel"]],
 ) -> Chunk:
-    """A chunk behind `transmittance`, of tiles with the top left corners (x, y), each [tile]."""
+    """A chunk behind `transmittance`, of tiles with the top left corners (x, y), each [tile].
+
+    `exponent` is `direct_exponent` or `product_exponent`.
+    """
     max_alpha, min_alpha, min_transmittance = thresholds(config, transmittance.dtype)
-    exponent = _exponent(params, corner)
     # One array, from which everything else is cheap: XLA:CPU recomputes what it fuses.
-    raw = jnp.exp(exponent).reshape(*params.mean_x.shape, PIXELS)
+    pixels = transmittance.shape[-1]
+    raw = jnp.exp(exponent(params, corner, math.isqrt(pixels)))
+    raw = raw.reshape(*params.mean_x.shape, pixels)
     alpha = jnp.where(raw < min_alpha, 0, jnp.minimum(raw, max_alpha))
     before, after = _running_product(1 - alpha, transmittance)
     # A drawn slot takes at least min_alpha: after one that stops, rounding revives no other.
@@ -64,12 +69,12 @@ def evaluate(
     return Chunk(alpha, raw > max_alpha, before, contributes, after)
 
 
-def _exponent(params: ChunkParams, corner) -> Float[Array, "tile slot y x"]:
-    """log opacity - sigma, -inf where rounding makes sigma negative.
+def direct_exponent(params: ChunkParams, corner, side: int) -> Float[Array, "tile slot y x"]:
+    """log opacity - sigma in tiles of `side` px, -inf where rounding makes sigma negative.
 
     sigma = A(x) + C(y) + D(y) dx, so that little is left to do per pixel.
     """
-    offset = lax.iota(params.mean_x.dtype, TILE) + 0.5
+    offset = lax.iota(params.mean_x.dtype, side) + 0.5
     x, y = ((c[:, None] + offset[None])[:, None] for c in corner)
     dx, dy = params.mean_x[..., None] - x, params.mean_y[..., None] - y
     along_x = 0.5 * params.conic_uu[..., None] * dx * dx
@@ -77,6 +82,42 @@ def _exponent(params: ChunkParams, corner) -> Float[Array, "tile slot y x"]:
     mixed = params.conic_uv[..., None] * dy
     sigma = (along_x[:, :, None] + along_y[..., None]) + mixed[..., None] * dx[:, :, None]
     return jnp.where(sigma < 0, -jnp.inf, params.log_opacity[..., None, None] - sigma)
+
+
+def product_exponent(params: ChunkParams, corner, side: int) -> Float[Array, "tile slot pixel"]:
+    """The same as a matrix product: sigma = six coefficients times [1, x, y, x^2, xy, y^2].
+
+    About the middle of the tile, where terms are small. They cancel at the Gaussian's centre, so
+    that rounding may make sigma negative there: it counts as 0, unless the conic is indefinite.
+    """
+    uu, uv, vv = params.conic_uu, params.conic_uv, params.conic_vv
+    u, v = _from_middle(params, corner, side)
+    along_u, along_v = uu * u + uv * v, uv * u + vv * v
+    constant = 0.5 * (along_u * u + along_v * v)
+    coefficients = jnp.stack([constant, -along_u, -along_v, 0.5 * uu, uv, 0.5 * vv], axis=-1)
+    sigma = _product("bkm,pm->bkp", coefficients, _monomials(u.dtype, side))
+    definite = (uu * vv >= uv * uv)[..., None]
+    below = jnp.where(definite, lax.stop_gradient(jnp.minimum(sigma, 0)), 0)
+    exponent = params.log_opacity[..., None] - (sigma - below)
+    return jnp.where(~definite & (sigma < 0), -jnp.inf, exponent)
+
+
+def _from_middle(params: ChunkParams, corner, side: int):
+    """Centres of Gaussians from the middle of the tile, px."""
+    x, y = (c[:, None] + side / 2 for c in corner)
+    return params.mean_x - x, params.mean_y - y
+
+
+def _monomials(dtype, side: int) -> Float[Array, "pixel 6"]:
+    """[1, x, y, x^2, xy, y^2] of pixel centres about the middle of the tile: exact numbers."""
+    index = lax.iota(jnp.int32, side * side)
+    x, y = ((i.astype(dtype) + 0.5) - side / 2 for i in (index % side, index // side))
+    return jnp.stack([jnp.ones_like(x), x, y, x * x, x * y, y * y], axis=-1)
+
+
+def _product(spec: str, *operands: Array) -> Array:
+    """Accelerators would round float32 operands."""
+    return jnp.einsum(spec, *operands, precision=lax.Precision.HIGHEST)
 
 
 def _running_product(factor: Float[Array, "tile slot pixel"], start: Float[Array, "tile pixel"]):
@@ -113,7 +154,7 @@ def feature_sums(
 ) -> Float[Array, "tile channel pixel"]:
     """Sum over slots of weight times feature."""
     if len(features) > _FEW_CHANNELS:
-        return jnp.einsum("bkd,bkp->bdp", jnp.stack(features, axis=-1), weight)
+        return _product("bkd,bkp->bdp", jnp.stack(features, axis=-1), weight)
     slots = range(weight.shape[1])
     sums = [sum(f[:, k, None] * weight[:, k] for k in slots) for f in features]
     return jnp.stack([jnp.asarray(s) for s in sums], axis=1)
@@ -122,7 +163,7 @@ def feature_sums(
 def _gain(features: tuple[Array, ...], feature_bar: Float[Array, "tile channel pixel"]):
     """feature . feature_bar, [tile, slot, pixel]."""
     if len(features) > _FEW_CHANNELS:
-        return jnp.einsum("bkd,bdp->bkp", jnp.stack(features, axis=-1), feature_bar)
+        return _product("bkd,bdp->bkp", jnp.stack(features, axis=-1), feature_bar)
     return jnp.asarray(sum(f[..., None] * feature_bar[:, None, i] for i, f in enumerate(features)))
 
 
@@ -140,7 +181,7 @@ def gradient(params: ChunkParams, chunk: Chunk, corner, feature_bar, behind):
     # alpha = exp(log_opacity - sigma).
     raw_bar = jnp.where(chunk.contributes & ~chunk.clamped, alpha_bar * chunk.alpha, 0)
     geometry = _geometry_gradient(params, _moments(params, raw_bar, corner))
-    features = jnp.einsum("bkp,bdp->bkd", weight, feature_bar)
+    features = _product("bkp,bdp->bkd", weight, feature_bar)
     return jnp.concatenate([geometry, features], axis=-1), behind
 
 
@@ -149,12 +190,10 @@ def _moments(params: ChunkParams, raw_bar: Float[Array, "tile slot pixel"], corn
 
     Taken about the middle of the tile, where a matrix product is exact enough, then shifted.
     """
-    index = lax.iota(jnp.int32, PIXELS)
-    x, y = ((i.astype(raw_bar.dtype) + 0.5) - TILE / 2 for i in (index % TILE, index // TILE))
-    monomials = jnp.stack([jnp.ones_like(x), x, y, x * x, x * y, y * y], axis=-1)
-    s, sx, sy, sxx, sxy, syy = jnp.moveaxis(jnp.einsum("bkp,pm->bkm", raw_bar, monomials), -1, 0)
-    u = params.mean_x - (corner[0] + TILE / 2)[:, None]
-    v = params.mean_y - (corner[1] + TILE / 2)[:, None]
+    side = math.isqrt(raw_bar.shape[-1])
+    sums = _product("bkp,pm->bkm", raw_bar, _monomials(raw_bar.dtype, side))
+    s, sx, sy, sxx, sxy, syy = jnp.moveaxis(sums, -1, 0)
+    u, v = _from_middle(params, corner, side)
     dx, dy = u * s - sx, v * s - sy
     dxx = u * dx - u * sx + sxx
     dxy = u * dy - v * sx + sxy

@@ -15,6 +15,8 @@ import jax
 from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
 
+from tttlrm_jax.rasterize.manual_axes import varying_as
+
 Linear = Callable[[Any, Any], Any]  # (residuals, vector) -> vector, linear in its second argument
 
 
@@ -37,7 +39,8 @@ def both_modes(forward: Callable, tangent: Callable, cotangent: Callable) -> Cal
         along, back = (functools.partial(rule, static) for rule in (tangent, cotangent))
         return result, linear_with_transpose(along, back, residuals, tangents[0])
 
-    return function
+    # A sum over devices, where there are any that share x, belongs outside of the pair below.
+    return lambda static, x, fixed: function(static, varying_as((x, fixed), x), fixed)
 
 
 @jax.custom_jvp
@@ -97,9 +100,9 @@ def _run(*leaves, pair: _Pair, program: ClosedJaxpr, out_tree):
     return jaxpr_as_fun(program)(*leaves)
 
 
-def _avals(*_, pair: _Pair, program: ClosedJaxpr, out_tree):
+def _avals_and_effects(*_, pair: _Pair, program: ClosedJaxpr, out_tree):
     del pair, out_tree
-    return program.out_avals
+    return program.out_avals, program.effects
 
 
 def _jvp(leaves, tangents, *, pair: _Pair, program: ClosedJaxpr, out_tree):
@@ -142,8 +145,9 @@ def _batch(leaves, axes, *, pair: _Pair, program: ClosedJaxpr, out_tree):
 
 
 _linear_p.def_impl(_run)
-_linear_p.def_abstract_eval(_avals)
+_linear_p.def_effectful_abstract_eval(_avals_and_effects)
 ad.primitive_jvps[_linear_p] = _jvp
 ad.primitive_transposes[_linear_p] = _transpose
 batching.primitive_batchers[_linear_p] = _batch
 mlir.register_lowering(_linear_p, mlir.lower_fun(_run, multiple_results=True))
+_linear_p.to_lojax = _run  # JAX 0.12 asks for it where a program holds Pallas kernels

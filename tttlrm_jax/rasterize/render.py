@@ -14,9 +14,10 @@ from tttlrm_jax.config import RasterConfig
 from tttlrm_jax.errors import InputError
 from tttlrm_jax.geometry.cameras import rigid_inverse
 from tttlrm_jax.geometry.spherical_harmonics import basis_components, sh_degree
-from tttlrm_jax.rasterize import reference, tiled
+from tttlrm_jax.rasterize import balanced, pallas, reference, tiled
 from tttlrm_jax.rasterize.columns import split_columns
 from tttlrm_jax.rasterize.compositing import Composite, ScreenSplats, screen_splats
+from tttlrm_jax.rasterize.platform import chosen_backend
 from tttlrm_jax.rasterize.projection import project
 from tttlrm_jax.rasterize.tile_lists import count_intersections, tile_grid
 from tttlrm_jax.types import Cameras, Splats, typechecked
@@ -25,6 +26,9 @@ from tttlrm_jax.types import Cameras, Splats, typechecked
 BACKENDS: dict[str, Callable[[ScreenSplats, int, int, RasterConfig, int], Composite]] = {
     "reference": reference.composite,
     "tiled": tiled.composite,
+    "balanced": balanced.composite,
+    "pallas": pallas.composite,
+    "pallas_interpret": pallas.composite_interpreted,
 }
 
 GSPLAT = RasterConfig()  # the constants of gsplat 1.6
@@ -175,7 +179,8 @@ def composite(
     if count == 0:
         result = _nothing(screen, height, width)
     else:
-        result = BACKENDS[config.backend](screen, height, width, config, capacity)
+        backend = BACKENDS[chosen_backend(config.backend)]
+        result = backend(screen, height, width, config, capacity)
     rgb, depth = result.feature[..., :-1], result.feature[..., -1]
     if background is not None:
         rgb = rgb + result.transmittance[..., None] * background[None, None]

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import flax.struct
 import jax.numpy as jnp
-from jax import lax
+from jax import custom_batching, lax
 from jaxtyping import Array, Float, Int
 
 from tttlrm_jax.config import RasterConfig
@@ -24,6 +24,7 @@ from tttlrm_jax.rasterize.compositing import (
     negative_log_falloff,
     thresholds,
 )
+from tttlrm_jax.rasterize.manual_axes import varying_as
 from tttlrm_jax.rasterize.sorting import argsort_float32, argsort_uint32
 
 TILE = 8  # px; splats of feed-forward models are a pixel or two wide, 16 would mostly miss
@@ -63,24 +64,24 @@ class Candidates(NamedTuple):
     reach: Float[Array, " rank"]  # sigma up to which alpha is at least min_alpha
 
 
-def tile_grid(height: int, width: int) -> tuple[int, int]:
-    """Rows and columns of tiles that cover the image."""
-    return -(-height // TILE), -(-width // TILE)
+def tile_grid(height: int, width: int, tile: int = TILE) -> tuple[int, int]:
+    """Rows and columns of tiles of `tile` px that cover the image."""
+    return -(-height // tile), -(-width // tile)
 
 
-def num_list_chunks(height: int, width: int, capacity: int) -> int:
+def num_list_chunks(height: int, width: int, capacity: int, tile: int = TILE) -> int:
     """Chunks that lists of `capacity` slots in all can need, and the empty one."""
-    rows, columns = tile_grid(height, width)
+    rows, columns = tile_grid(height, width, tile)
     return capacity // CHUNK + rows * columns + 1
 
 
-def tile_ranges(splats: ScreenSplats, height: int, width: int):
+def tile_ranges(splats: ScreenSplats, height: int, width: int, tile: int = TILE):
     """(first, size): column and row of the first tile, and their count, [gaussian, 2] int32."""
-    rows, columns = tile_grid(height, width)
+    rows, columns = tile_grid(height, width, tile)
     limit = jnp.asarray([[columns, rows]], dtype=splats.mean.dtype)
     radius = splats.radius.astype(splats.mean.dtype)
-    first = jnp.clip(jnp.floor((splats.mean - radius) / TILE), 0, limit)
-    last = jnp.clip(jnp.ceil((splats.mean + radius) / TILE), 0, limit)
+    first = jnp.clip(jnp.floor((splats.mean - radius) / tile), 0, limit)
+    last = jnp.clip(jnp.ceil((splats.mean + radius) / tile), 0, limit)
     drawn = jnp.all(splats.radius > 0, axis=-1, keepdims=True)
     size = jnp.where(drawn, jnp.maximum(last - first, 0), 0)
     return first.astype(jnp.int32), size.astype(jnp.int32)
@@ -93,20 +94,30 @@ def count_intersections(splats: ScreenSplats, height: int, width: int) -> Int[Ar
 
 
 def build_tile_lists(
-    splats: ScreenSplats, height: int, width: int, config: RasterConfig, capacity: int
+    splats: ScreenSplats,
+    height: int,
+    width: int,
+    config: RasterConfig,
+    capacity: int,
+    tile: int = TILE,
 ) -> TileLists:
-    """Sorts, expands, tests and places; see the module docstring."""
-    return place_slots(candidate_slots(splats, height, width, config), height, width, capacity)
+    """Sorts, expands, tests and places; see the module docstring. `tile` is their side, px."""
+    candidates = candidate_slots(splats, height, width, config, tile)
+    return place_slots(candidates, height, width, capacity, tile)
 
 
-def place_slots(candidates: Candidates, height: int, width: int, capacity: int) -> TileLists:
+def place_slots(
+    candidates: Candidates, height: int, width: int, capacity: int, tile: int = TILE
+) -> TileLists:
     """The second half of `build_tile_lists`: expands, tests and places."""
 
     def place(method):
-        return lambda candidates: method(candidates, height, width, capacity)
+        return lambda candidates: method(candidates, height, width, capacity, tile)
 
     gaussian, first_chunk, num_chunks = lax.platform_dependent(
-        candidates, cpu=place(place_by_counting), default=place(place_by_sorting)
+        candidates,
+        cpu=custom_batching.sequential_vmap(place(place_by_counting)),  # its loops stay short
+        default=place(place_by_sorting),
     )
     num_dropped = jnp.maximum(candidates.end[-1] - capacity, 0)
     return TileLists(gaussian, first_chunk, num_chunks, num_dropped)
@@ -118,10 +129,10 @@ def num_listed(lists: TileLists) -> Int[Array, ""]:
 
 
 def candidate_slots(
-    splats: ScreenSplats, height: int, width: int, config: RasterConfig
+    splats: ScreenSplats, height: int, width: int, config: RasterConfig, tile: int = TILE
 ) -> Candidates:
     """The first half of `build_tile_lists`: sorts by depth and counts."""
-    first, size = tile_ranges(splats, height, width)
+    first, size = tile_ranges(splats, height, width, tile)
     # Whoever has a slot comes before all who have none.
     farthest = jnp.finfo(jnp.float32).max
     key = jnp.minimum(depth_order_key(splats), farthest)
@@ -150,27 +161,27 @@ def _running_total(count: Int[Array, " gaussian"], height: int, width: int):
     )
 
 
-def _tile_of_slot(candidates: Candidates, slot, rank, limit, height: int, width: int):
+def _tile_of_slot(candidates: Candidates, slot, rank, limit, grid: tuple[int, int], side: int):
     """Tile of candidate slots, given the ranks of their Gaussians; the number of tiles for slots
     from `limit` on and for those whose Gaussian cannot reach the tile."""
-    rows, columns = tile_grid(height, width)
+    rows, columns = grid
     c = Candidates(*(x.at[rank].get(mode="promise_in_bounds") for x in candidates))
     within = slot - c.begin
     down = within // jnp.maximum(c.columns, 1)
     column, row = c.column + within - down * c.columns, c.row + down
-    keep = (slot < limit) & _reaches(c, column, row)
+    keep = (slot < limit) & _reaches(c, column, row, side)
     return jnp.where(keep, row * columns + column, rows * columns)
 
 
-def _reaches(c: Candidates, column, row):
+def _reaches(c: Candidates, column, row, side: int):
     """Whether sigma, least over the rectangle of a tile's pixel centres, stays within reach.
 
     sigma is convex and least at the Gaussian's centre: over a rectangle, at the point nearest to
     the centre in x or in y, on an edge that faces the centre.
     """
-    left = (column * TILE).astype(c.mean_x.dtype) + 0.5 - c.mean_x
-    top = (row * TILE).astype(c.mean_y.dtype) + 0.5 - c.mean_y
-    right, bottom = left + (TILE - 1), top + (TILE - 1)
+    left = (column * side).astype(c.mean_x.dtype) + 0.5 - c.mean_x
+    top = (row * side).astype(c.mean_y.dtype) + 0.5 - c.mean_y
+    right, bottom = left + (side - 1), top + (side - 1)
     near_x, near_y = jnp.clip(0, left, right), jnp.clip(0, top, bottom)
     best_y = jnp.clip(-c.conic_uv * near_x / c.conic_vv, top, bottom)
     best_x = jnp.clip(-c.conic_uv * near_y / c.conic_uu, left, right)
@@ -193,15 +204,17 @@ def _chunks_of_tiles(count: Int[Array, " tile"]):
 # ---- placing by counting ----------------------------------------------------------------------
 
 
-def place_by_counting(candidates: Candidates, height: int, width: int, capacity: int):
+def place_by_counting(
+    candidates: Candidates, height: int, width: int, capacity: int, side: int = TILE
+):
     """(gaussian, first_chunk, num_chunks) of TileLists, by a counting sort.
 
     Each lane takes a run of consecutive slots, one per step. A first walk finds tiles and counts
     them per lane; sums of the counts over lanes and tiles say where each lane puts its first slot
     of each tile; a second walk puts them.
     """
-    rows, columns = tile_grid(height, width)
-    num_tiles = rows * columns
+    grid = tile_grid(height, width, side)
+    num_tiles = grid[0] * grid[1]
     lanes = _num_lanes(num_tiles, capacity)
     num_gaussians = candidates.gaussian.shape[0]
     limit = jnp.minimum(candidates.end[-1], capacity)
@@ -215,24 +228,25 @@ def place_by_counting(candidates: Candidates, height: int, width: int, capacity:
         slot = lane * num_steps + step
         ended = candidates.end.at[rank].get(mode="promise_in_bounds") <= slot
         rank = jnp.minimum(rank + ended.astype(jnp.int32), num_gaussians - 1)
-        tile = _tile_of_slot(candidates, slot, rank, limit, height, width)
+        tile = _tile_of_slot(candidates, slot, rank, limit, grid, side)
         count = count.at[counter + tile].add(1, mode="promise_in_bounds", unique_indices=True)
         return rank, count, tiles.at[step].set(tile), ranks.at[step].set(rank)
 
     rank = jnp.searchsorted(candidates.end, lane * num_steps, side="right").astype(jnp.int32)
-    _, count, tiles, ranks = lax.fori_loop(
-        0, num_steps, enumerate_slots,
-        (jnp.minimum(rank, num_gaussians - 1), jnp.zeros(lanes * (num_tiles + 1), jnp.int32),
-         jnp.zeros(shape, jnp.int32), jnp.zeros(shape, jnp.int32)),
+    start = (
+        jnp.minimum(rank, num_gaussians - 1), jnp.zeros(lanes * (num_tiles + 1), jnp.int32),
+        jnp.zeros(shape, jnp.int32), jnp.zeros(shape, jnp.int32),
     )  # fmt: skip
+    start = varying_as(candidates, start)
+    _, count, tiles, ranks = lax.fori_loop(0, num_steps, enumerate_slots, start)
 
     total, before = lax.scan(
         lambda total, row: (total + row, total),
-        jnp.zeros(num_tiles + 1, jnp.int32),
+        varying_as(candidates, jnp.zeros(num_tiles + 1, jnp.int32)),
         count.reshape(lanes, -1),
     )
     first_chunk, num_chunks = _chunks_of_tiles(total[:-1])
-    size = num_list_chunks(height, width, capacity) * CHUNK
+    size = num_list_chunks(height, width, capacity, side) * CHUNK
     target = (before + jnp.append(first_chunk * CHUNK, size)[None]).reshape(-1)
 
     def put_slots(step, carry):
@@ -243,7 +257,7 @@ def place_by_counting(candidates: Candidates, height: int, width: int, capacity:
         value = candidates.gaussian.at[ranks[step]].get(mode="promise_in_bounds")
         return target, gaussian.at[position].set(value, mode="drop")
 
-    gaussian = jnp.full(size, num_gaussians, jnp.int32)
+    gaussian = varying_as(candidates, jnp.full(size, num_gaussians, jnp.int32))
     _, gaussian = lax.fori_loop(0, num_steps, put_slots, (target, gaussian))
     return gaussian.reshape(-1, CHUNK), first_chunk, num_chunks
 
@@ -256,22 +270,24 @@ def _num_lanes(num_tiles: int, capacity: int) -> int:
 # ---- placing by sorting -----------------------------------------------------------------------
 
 
-def place_by_sorting(candidates: Candidates, height: int, width: int, capacity: int):
+def place_by_sorting(
+    candidates: Candidates, height: int, width: int, capacity: int, side: int = TILE
+):
     """(gaussian, first_chunk, num_chunks) of TileLists, by a stable sort of all slots by tile."""
-    rows, columns = tile_grid(height, width)
-    num_tiles = rows * columns
+    grid = tile_grid(height, width, side)
+    num_tiles = grid[0] * grid[1]
     num_gaussians = candidates.gaussian.shape[0]
     slot = lax.iota(jnp.int32, capacity)
     # How many Gaussians end at or before each slot.
     ended = jnp.zeros(capacity, dtype=jnp.int32).at[candidates.end].add(1, mode="drop")
     rank = jnp.minimum(jnp.cumsum(ended), num_gaussians - 1)
-    tile = _tile_of_slot(candidates, slot, rank, candidates.end[-1], height, width)
+    tile = _tile_of_slot(candidates, slot, rank, candidates.end[-1], grid, side)
 
     order = argsort_uint32(tile.astype(jnp.uint32), num_bits=num_tiles.bit_length())
     tile = tile[order]
     start = jnp.searchsorted(tile, lax.iota(jnp.int32, num_tiles + 1)).astype(jnp.int32)
     first_chunk, num_chunks = _chunks_of_tiles(jnp.diff(start))
-    size = num_list_chunks(height, width, capacity) * CHUNK
+    size = num_list_chunks(height, width, capacity, side) * CHUNK
     offset = jnp.append(first_chunk * CHUNK - start[:-1], size)
     gaussian = jnp.full(size, num_gaussians, jnp.int32)
     gaussian = gaussian.at[slot + offset[tile]].set(

@@ -21,47 +21,30 @@ from jaxtyping import Array, Float, Int
 
 from tttlrm_jax.config import RasterConfig
 from tttlrm_jax.rasterize.chunks import (
-    PIXELS,
     Chunk,
     ChunkParams,
+    direct_exponent,
     evaluate,
     feature_sums,
     gradient,
 )
-from tttlrm_jax.rasterize.columns import split_columns
 from tttlrm_jax.rasterize.compositing import Composite, ScreenSplats, thresholds
 from tttlrm_jax.rasterize.forward_mode import both_modes
-from tttlrm_jax.rasterize.tile_lists import (
-    TILE,
-    TileLists,
-    build_tile_lists,
-    num_list_chunks,
-    tile_grid,
+from tttlrm_jax.rasterize.manual_axes import varying_as
+from tttlrm_jax.rasterize.tables import (
+    NUM_GEOMETRY,
+    Static,
+    Table,
+    corners,
+    image_from_tiles,
+    parameter_table,
+    read_rows,
+    tiles_from_image,
 )
+from tttlrm_jax.rasterize.tile_lists import TILE, TileLists, build_tile_lists
 
 GROUP = 16  # tiles walked together: their arrays fit the second-level cache of a CPU
-_NUM_GEOMETRY = 6  # columns before the features
-
-# Parameters of Gaussians, one array per column; the last row is for slots past the end of a list.
-Table = tuple[Float[Array, " gaussian_plus_one"], ...]
-
-
-class _Static(NamedTuple):
-    """What is known while tracing."""
-
-    height: int
-    width: int
-    capacity: int
-    config: RasterConfig
-
-    @property
-    def num_tiles(self) -> int:
-        rows, columns = tile_grid(self.height, self.width)
-        return rows * columns
-
-    @property
-    def empty_chunk(self) -> int:
-        return num_list_chunks(self.height, self.width, self.capacity) - 1
+PIXELS = TILE * TILE
 
 
 class _Schedule(NamedTuple):
@@ -105,35 +88,22 @@ def composite_lists(
     capacity: int,
 ) -> Composite:
     """`composite` with the lists that `build_tile_lists` made for the same arguments."""
-    static = _Static(height, width, capacity, config)
-    image: Any = _composite_table(static, _parameter_table(splats), lists)
+    static = Static(height, width, capacity, config)
+    image: Any = _composite_table(static, parameter_table(splats), lists)
     feature, transmittance = image
     return Composite(feature, transmittance, lists.num_dropped)
 
 
-def _parameter_table(splats: ScreenSplats) -> Table:
-    """Columns: mean, conic, log opacity, features. The last row, and every Gaussian of opacity 0,
-    have the log opacity -inf, hence alpha 0."""
-    positive = splats.opacity > 0
-    log_opacity = jnp.log(jnp.where(positive, splats.opacity, 1))
-    log_opacity = jnp.where(positive, log_opacity, -jnp.inf)
-    zero, nothing = (jnp.full_like(log_opacity, x, shape=(1,)) for x in (0, -jnp.inf))
-    geometry = [*split_columns(splats.mean), *split_columns(splats.conic)]
-    columns = [jnp.append(x, zero) for x in (*geometry, *split_columns(splats.feature))]
-    columns.insert(len(geometry), jnp.append(log_opacity, nothing))
-    return tuple(columns)
-
-
-def _forward_rule(static: _Static, table: Table, lists: TileLists):
+def _forward_rule(static: Static, table: Table, lists: TileLists):
     return custom_batching.sequential_vmap(functools.partial(_forward, static))(table, lists)
 
 
-def _tangent_rule(static: _Static, saved: _Saved, table_dot):
+def _tangent_rule(static: Static, saved: _Saved, table_dot):
     tangent = custom_batching.sequential_vmap(functools.partial(_tangent, static))
     return tangent(saved.table, saved.lists, table_dot)
 
 
-def _backward_rule(static: _Static, saved: _Saved, cotangents):
+def _backward_rule(static: Static, saved: _Saved, cotangents):
     backward = custom_batching.sequential_vmap(functools.partial(_backward, static))
     return backward(saved, *cotangents)
 
@@ -161,35 +131,24 @@ def _schedule(lists: TileLists) -> _Schedule:
 
 
 def _read_chunk(
-    static: _Static, table: Table, lists: TileLists, group: _Schedule, number, transmittance
+    static: Static, table: Table, lists: TileLists, group: _Schedule, number, transmittance
 ) -> tuple[Int[Array, "tile slot"], ChunkParams, Chunk]:
     """(table rows, parameters, evaluation) of chunk `where` of each tile of a group."""
     row = lists.gaussian.at[number].get(mode="promise_in_bounds")
-    # One short gather per column is several times faster than one gather of rows, if it is not
-    # fused into what uses it.
-    columns = lax.optimization_barrier(
-        tuple(column.at[row].get(mode="promise_in_bounds") for column in table)
-    )
-    params = ChunkParams(*columns[:_NUM_GEOMETRY], features=columns[_NUM_GEOMETRY:])
-    corner = _corners(static, group.tile, transmittance.dtype)
-    return row, params, evaluate(params, corner, transmittance, static.config)
+    params = read_rows(table, row)
+    corner = corners(static, group.tile, transmittance.dtype)
+    return row, params, evaluate(params, corner, transmittance, static.config, direct_exponent)
 
 
-def _chunk_number(static: _Static, group: _Schedule, i) -> Int[Array, " tile"]:
+def _chunk_number(static: Static, group: _Schedule, i) -> Int[Array, " tile"]:
     """Where the lists have the i-th chunk of each tile, the empty chunk past their end."""
     return jnp.where(i < group.num_chunks, group.first_chunk + i, static.empty_chunk)
 
 
-def _corners(static: _Static, tile: Int[Array, " tile"], dtype):
-    """(x, y) of the top left corners of tiles, px."""
-    _, columns = tile_grid(static.height, static.width)
-    return (tile % columns * TILE).astype(dtype), (tile // columns * TILE).astype(dtype)
-
-
-def _forward(static: _Static, table: Table, lists: TileLists):
+def _forward(static: Static, table: Table, lists: TileLists):
     """((feature [height, width, channel], transmittance [height, width]), residuals)."""
     schedule = _schedule(lists)
-    dtype, num_channels = table[0].dtype, len(table) - _NUM_GEOMETRY
+    dtype, num_channels = table[0].dtype, len(table) - NUM_GEOMETRY
     _, _, min_transmittance = thresholds(static.config, dtype)
 
     def walk_group(kept, group: _Schedule):
@@ -211,12 +170,11 @@ def _forward(static: _Static, table: Table, lists: TileLists):
 
         ones = jnp.ones((GROUP, PIXELS), dtype=dtype)
         feature = jnp.zeros((GROUP, num_channels, PIXELS), dtype=dtype)
-        rounds, kept, _, left, feature = lax.while_loop(
-            unfinished, walk_chunk, (jnp.int32(0), kept, ones, ones, feature)
-        )
+        start = varying_as((table, lists), (jnp.int32(0), kept, ones, ones, feature))
+        rounds, kept, _, left, feature = lax.while_loop(unfinished, walk_chunk, start)
         return kept, (rounds, left, feature)
 
-    kept = jnp.zeros((static.empty_chunk + 1, PIXELS), dtype=dtype)
+    kept = varying_as((table, lists), jnp.zeros((static.empty_chunk + 1, PIXELS), dtype=dtype))
     kept, (rounds, left, feature) = lax.scan(walk_group, kept, schedule)
     saved = _Saved(table, lists, schedule, kept, rounds, left)
     feature = _image_from_tiles(static, schedule, feature)
@@ -224,12 +182,12 @@ def _forward(static: _Static, table: Table, lists: TileLists):
     return (feature, transmittance), saved
 
 
-def _tangent(static: _Static, table: Table, lists: TileLists, table_dot):
+def _tangent(static: Static, table: Table, lists: TileLists, table_dot):
     """Derivative of the images of `_forward` along `table_dot`: a second walk, nothing kept."""
     return jax.jvp(lambda table: _forward(static, table, lists)[0], (table,), (table_dot,))[1]
 
 
-def _backward(static: _Static, saved: _Saved, feature_bar, transmittance_bar) -> Table:
+def _backward(static: Static, saved: _Saved, feature_bar, transmittance_bar) -> Table:
     """Gradient of the table."""
     table, lists, schedule = saved.table, saved.lists, saved.schedule
     feature_bar = _tiles_from_image(static, schedule, feature_bar)
@@ -237,7 +195,7 @@ def _backward(static: _Static, saved: _Saved, feature_bar, transmittance_bar) ->
 
     def walk_group(table_bar, inputs):
         group, rounds, left, feature_bar, transmittance_bar = inputs
-        corner = _corners(static, group.tile, left.dtype)
+        corner = corners(static, group.tile, left.dtype)
 
         def walk_chunk(i, carry):
             table_bar, behind = carry
@@ -253,6 +211,7 @@ def _backward(static: _Static, saved: _Saved, feature_bar, transmittance_bar) ->
 
     inputs = (schedule, saved.rounds, saved.transmittance, feature_bar, transmittance_bar)
     table_bar = jnp.zeros_like(table[0], shape=(table[0].shape[0], len(table)))
+    table_bar = varying_as(saved, table_bar)
     table_bar, _ = lax.scan(walk_group, table_bar, inputs)
     return tuple(table_bar.T)
 
@@ -260,24 +219,16 @@ def _backward(static: _Static, saved: _Saved, feature_bar, transmittance_bar) ->
 # ---- tiles and images -------------------------------------------------------------------------
 
 
-def _image_from_tiles(static: _Static, schedule: _Schedule, tiles):
+def _image_from_tiles(static: Static, schedule: _Schedule, tiles):
     """[group, tile, channel, pixel] in schedule order to [height, width, channel]."""
-    rows, columns = tile_grid(static.height, static.width)
     num_channels = tiles.shape[2]
     flat = tiles.reshape(-1, num_channels, PIXELS)
     ranked = jnp.zeros_like(flat, shape=(static.num_tiles, num_channels, PIXELS))
     ranked = ranked.at[schedule.tile.reshape(-1)].set(flat, mode="drop")
-    image = ranked.reshape(rows, columns, num_channels, TILE, TILE).transpose(0, 3, 1, 4, 2)
-    image = image.reshape(rows * TILE, columns * TILE, num_channels)
-    return image[: static.height, : static.width]
+    return image_from_tiles(static, ranked)
 
 
-def _tiles_from_image(static: _Static, schedule: _Schedule, image):
+def _tiles_from_image(static: Static, schedule: _Schedule, image):
     """[height, width, channel] to [group, tile, channel, pixel], zero outside of the image."""
-    rows, columns = tile_grid(static.height, static.width)
-    num_channels = image.shape[-1]
-    bottom, right = rows * TILE - static.height, columns * TILE - static.width
-    padded = jnp.pad(image, ((0, bottom), (0, right), (0, 0)))
-    tiles = padded.reshape(rows, TILE, columns, TILE, num_channels).transpose(0, 2, 4, 1, 3)
-    tiles = tiles.reshape(static.num_tiles, num_channels, PIXELS)
+    tiles = tiles_from_image(static, image)
     return tiles.at[schedule.tile].get(mode="fill", fill_value=0)

@@ -23,6 +23,7 @@ from tttlrm_jax.training.objective import (
     VGG19,
     Batch,
     StaticParts,
+    left_out,
     loss_terms,
     pruned_for_rendering,
     render_scenes,
@@ -74,9 +75,9 @@ def causal_loss(
     def evaluate(chunk, gaussians, arrived):
         key_chunk = jax.random.fold_in(key, chunk)
         terms, rendering = loss_terms(gaussians, batch, config, key_chunk, vgg19, arrived)
-        return terms, jnp.sum(rendering.num_dropped)
+        return terms, left_out(rendering)
 
-    terms, num_dropped = after_every_chunk(params, static, batch.inputs, chunk_views, evaluate)
+    terms, missing = after_every_chunk(params, static, batch.inputs, chunk_views, evaluate)
     losses = weighted_sum(terms, config.loss)
     weights = jnp.asarray(loss_weights(config.train.chunk_weights, len(losses)), losses.dtype)
     psnr = psnr_of_mse(terms["mse"])
@@ -87,7 +88,8 @@ def causal_loss(
         for chunk in range(len(losses))
     }
     loss = jnp.sum(weights * losses)
-    return loss, dict(metrics, loss=loss, psnr=psnr[-1], num_dropped=jnp.sum(num_dropped))
+    metrics |= jax.tree.map(jnp.sum, missing)
+    return loss, dict(metrics, loss=loss, psnr=psnr[-1])
 
 
 def causal_renderings(

@@ -29,7 +29,12 @@ from tttlrm_jax.training.checkpoint import (
     write_config,
 )
 from tttlrm_jax.training.logs import RunLog
-from tttlrm_jax.training.objective import StaticParts, batch_from_arrays, check_supervision
+from tttlrm_jax.training.objective import (
+    LEFT_OUT,
+    StaticParts,
+    batch_from_arrays,
+    check_supervision,
+)
 from tttlrm_jax.training.optimizer import lr_schedule
 from tttlrm_jax.training.perceptual import load_vgg19
 from tttlrm_jax.training.step import TrainState, init_train_state, predict, train_step
@@ -181,15 +186,15 @@ class _Run:
 
     def _evaluate(self, step: int, params, eval_function) -> float:
         scores: dict[str, list[np.ndarray]] = {}
-        dropped, pictures = 0, []
+        missing, pictures = dict.fromkeys(LEFT_OUT, 0), []
         for arrays in self.eval_batches:
             rendering, metrics = eval_function(params, batch=batch_from_arrays(arrays))
-            dropped += int(metrics.pop("num_dropped"))
+            missing = {name: count + int(metrics.pop(name)) for name, count in missing.items()}
             for name, values in metrics.items():
                 scores.setdefault(name, []).append(np.asarray(values))
             pictures.append((arrays["input_image"], arrays["target_image"], rendering.rgb))
         means = {name: float(np.mean(np.concatenate(parts))) for name, parts in scores.items()}
-        self.log.write("eval", step, means | {"num_dropped": dropped})
+        self.log.write("eval", step, means | missing)
         columns = zip(*pictures, strict=True)
         self.log.preview(step, *(np.concatenate(column)[:PREVIEW_SCENES] for column in columns))
         return means["psnr"]

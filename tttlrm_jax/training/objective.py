@@ -28,6 +28,7 @@ class Batch:
     input_depth: Float[Array, "batch view height width"] | None = None  # z; 0 where none
 
 
+LEFT_OUT = ("num_dropped", "num_invalid")  # counts of a Rendering, and their metrics
 VGG19 = tuple[Convolution, ...]
 
 
@@ -73,6 +74,11 @@ def render_scenes(gaussians: Gaussians, cameras: Cameras, config: RunConfig) -> 
         )
 
     return jax.lax.map(one_scene, (gaussians, cameras))
+
+
+def left_out(rendering: Rendering) -> dict[str, Array]:
+    """What renderings left out, by metric name: sums over all their axes."""
+    return {name: jnp.sum(getattr(rendering, name)) for name in LEFT_OUT}
 
 
 def pruned_for_rendering(gaussians: Gaussians, config: RunConfig, key: Array) -> Gaussians:

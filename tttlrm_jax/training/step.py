@@ -18,6 +18,7 @@ from tttlrm_jax.training.objective import (
     VGG19,
     Batch,
     StaticParts,
+    left_out,
     loss_terms,
     pruned_for_rendering,
     render_scenes,
@@ -71,7 +72,7 @@ def batch_loss(
         terms,
         loss=loss,
         psnr=psnr_of_mse(terms["mse"]),
-        num_dropped=jnp.sum(rendering.num_dropped),
+        **left_out(rendering),
     )
     return loss, metrics
 
@@ -120,7 +121,7 @@ def predict(params: Any, static: StaticParts, batch: Batch) -> tuple[Rendering, 
     rendering = render_scenes(shown, batch.targets.cameras, config)
     return rendering, {
         "psnr": jnp.mean(psnr(rendering.rgb, batch.targets.image), axis=1),
-        "num_dropped": jnp.sum(rendering.num_dropped),
+        **left_out(rendering),
     }
 
 
@@ -130,5 +131,5 @@ def _predict_causal(params, static: StaticParts, batch: Batch, key: Array):
     scores = [jnp.mean(psnr(rgb, batch.targets.image), axis=1) for rgb in by_chunk.rgb]
     num_views = batch.inputs.image.shape[1]
     metrics = {metric_after("psnr", t, chunk_views, num_views): s for t, s in enumerate(scores)}
-    metrics |= {"psnr": scores[-1], "num_dropped": jnp.sum(by_chunk.num_dropped)}
+    metrics |= {"psnr": scores[-1], **left_out(by_chunk)}
     return jax.tree.map(lambda x: x[-1], by_chunk), metrics

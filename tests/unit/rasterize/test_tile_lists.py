@@ -129,16 +129,18 @@ def test_lists_hold_whoever_reaches_the_tile(height, width, count):
                 assert peak_alpha(splats, width, i, tile, TILE) < 1 / 255
 
 
-@pytest.mark.parametrize(("count", "capacity"), [(900, 40_000), (900, 3000), (1, 7)])
-def test_counting_equals_sorting(count, capacity):
+@pytest.mark.parametrize(
+    ("count", "capacity", "side"), [(900, 40_000, 8), (900, 3000, 16), (1, 7, 8)]
+)
+def test_counting_equals_sorting(count, capacity, side):
     """The two ways to place slots, with and without overflow."""
     height, width = 50, 70
-    find = jax.jit(candidate_slots, static_argnums=(1, 2, 3))
-    candidates = find(random_splats(count), height, width, GSPLAT)
-    by_counting = jax.jit(place_by_counting, static_argnums=(1, 2, 3))
-    by_sorting = jax.jit(place_by_sorting, static_argnums=(1, 2, 3))
-    actual = by_counting(candidates, height, width, capacity)
-    expected = by_sorting(candidates, height, width, capacity)
+    find = jax.jit(candidate_slots, static_argnums=(1, 2, 3, 4))
+    candidates = find(random_splats(count), height, width, GSPLAT, side)
+    by_counting = jax.jit(place_by_counting, static_argnums=(1, 2, 3, 4))
+    by_sorting = jax.jit(place_by_sorting, static_argnums=(1, 2, 3, 4))
+    actual = by_counting(candidates, height, width, capacity, side)
+    expected = by_sorting(candidates, height, width, capacity, side)
     for a, b in zip(actual, expected, strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -180,7 +182,7 @@ def test_dropped_intersections_change_nothing(monkeypatch):
         value, grads = jax.jit(lambda *arguments: run(*arguments))(splats, bars)
         replaced = []
         monkeypatch.setattr(
-            tile_lists, "_reaches", lambda c, column, row: replaced.append(1) or column >= 0
+            tile_lists, "_reaches", lambda c, column, row, side: replaced.append(1) or column >= 0
         )
         value_of_all, grads_of_all = jax.jit(lambda *arguments: run(*arguments))(splats, bars)
     assert replaced

@@ -95,7 +95,7 @@ def test_loss_after_every_chunk_is_that_of_the_views_so_far(batch, accumulate):
     np.testing.assert_allclose(metrics["psnr_after_02_views"], psnr[0], rtol=1e-4)
     np.testing.assert_allclose(metrics["psnr_after_03_views"], psnr[1], rtol=1e-4)
     assert metrics["psnr"] == metrics["psnr_after_03_views"]
-    assert int(metrics["num_dropped"]) == 0
+    assert int(metrics["num_dropped"]) == int(metrics["num_invalid"]) == 0
     assert abs(losses[0] - losses[1]) > 1e-3  # the chunks do differ
     if accumulate == "all":
         _, scores = jax.jit(lambda: predict(params, static, batch))()

@@ -68,6 +68,18 @@ def test_step_lowers_the_loss_on_its_batch(step):
     assert int(state.num_skipped) == 0
 
 
+def test_what_renderings_leave_out_is_logged(step):
+    """An input image that is not finite makes Gaussians that are not."""
+    function, state = step
+    broken = arrays()
+    _, metrics = function(state, batch_from_arrays(broken))
+    assert int(metrics["num_dropped"]) == int(metrics["num_invalid"]) == 0
+    broken["input_image"][0, 0, 0, 0, 0] = np.nan
+    _, metrics = function(state, batch_from_arrays(broken))
+    assert int(metrics["num_dropped"]) == 0
+    assert int(metrics["num_invalid"]) > 0
+
+
 def test_refused_step_changes_nothing_but_the_counters(step):
     function, state = step
     broken = arrays()
