@@ -9,10 +9,11 @@ throughout) are rendered from the Gaussians of all views that have arrived:
   update one after another, every token reads the final weights;
 - *full*: one update with all views so far, computed anew.
 
-Two sets of weights: those of `--checkpoint`, trained causally, and those of `--baseline`, the
-shipped ones by default. PSNR per image, clipped to [0, 1], averaged over targets and objects;
-`+-` is the standard error over objects, for differences that of the paired difference. All rows
-come from one run on the same images.
+Sets of weights: those of `--checkpoint`, trained causally; those of `--control`, trained just as
+long on the same views with the sequential plan, which tells causality from more training; and
+those of `--baseline`, the shipped ones by default. PSNR per image, clipped to [0, 1], averaged over
+targets and objects; `+-` is the standard error over objects, for differences that of the paired
+difference. All rows come from one run on the same images.
 """
 
 import argparse
@@ -41,8 +42,13 @@ from tttlrm_jax.training.objective import Batch, StaticParts, batch_from_arrays,
 
 BATCH_SIZE = 4
 OTHER_PLANS: tuple[Plan, ...] = ("sequential", "full")
+CAUSAL = "causally trained, causal"
+CONTROL_ROWS = {
+    "sequentially trained, causal": ("control", "causal"),
+    "sequentially trained, sequential": ("control", "sequential"),
+}
 ROWS = {
-    "causally trained, causal": ("trained", "causal"),
+    CAUSAL: ("trained", "causal"),
     "shipped, causal": ("shipped", "causal"),
     "shipped, sequential": ("shipped", "sequential"),
     "shipped, full": ("shipped", "full"),
@@ -86,7 +92,9 @@ def row(values: np.ndarray) -> dict:
     }
 
 
-def measure(checkpoint: str, baseline: str, chunk_views: int, num_scenes: int) -> dict:
+def measure(
+    checkpoint: str, baseline: str, chunk_views: int, num_scenes: int, control: str | None = None
+) -> dict:
     """PSNR after every chunk by row, and what the causally trained weights gain."""
     config, model = load_model(checkpoint)
     num_views = config.data.num_input_views
@@ -97,7 +105,11 @@ def measure(checkpoint: str, baseline: str, chunk_views: int, num_scenes: int) -
         )  # fmt: skip
     graph, trained = split_model(model)
     weights = {"trained": trained, "shipped": load_parameters(baseline, trained)}
-    values: dict[str, list[np.ndarray]] = {name: [] for name in ROWS}
+    chosen = ROWS
+    if control is not None:
+        weights["control"] = load_parameters(control, trained)
+        chosen = ROWS | CONTROL_ROWS
+    values: dict[str, list[np.ndarray]] = {name: [] for name in chosen}
     with tempfile.TemporaryDirectory() as cache:
         config = on_procedural_objects(config, cache)
         options = {"static": StaticParts(graph, config), "chunk_views": chunk_views}
@@ -106,13 +118,14 @@ def measure(checkpoint: str, baseline: str, chunk_views: int, num_scenes: int) -
             plans[plan] = jax.jit(functools.partial(by_prefix, plan=plan, **options))
         for arrays in evaluation_loader(config.data, num_scenes, BATCH_SIZE):
             batch = batch_from_arrays(arrays)
-            for name, (which, plan) in ROWS.items():
+            for name, (which, plan) in chosen.items():
                 values[name].append(np.asarray(plans[plan](weights[which], batch)))
     rows = {name: np.concatenate(parts, axis=1) for name, parts in values.items()}
-    ours = rows["causally trained, causal"]
+    ours = rows[CAUSAL]
     return {
         "checkpoint": str(checkpoint),
         "baseline": str(baseline),
+        "control": control,
         "scenes": ours.shape[1],
         "chunk_views": chunk_views,
         "views": [chunk_views * (t + 1) for t in range(len(ours))],
@@ -149,12 +162,15 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--checkpoint", required=True, help="run or model, causally trained")
     parser.add_argument("--baseline", default=None, help="default: the weights in the package")
+    parser.add_argument("--control", help="run or model, trained as long with the sequential plan")
     parser.add_argument("--chunk-views", type=int, default=2)
     parser.add_argument("--scenes", type=int, default=32)
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     options = parser.parse_args(arguments)
     baseline = options.baseline or str(packaged("quickstart"))
-    result = measure(options.checkpoint, baseline, options.chunk_views, options.scenes)
+    result = measure(
+        options.checkpoint, baseline, options.chunk_views, options.scenes, options.control
+    )
     print(json.dumps(result, indent=2) if options.json else _text(result))
 
 

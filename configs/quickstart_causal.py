@@ -1,10 +1,14 @@
 """The shipped model trained further as a stream: 8 views in chunks of 1, 2 or 4.
 
 Command   python train.py configs/quickstart_causal.py
+Control   python train.py configs/quickstart_causal.py --name quickstart_sequential \\
+              --train.plan sequential --train.chunk-counts
+          as many steps on the same views with the published plan: what causality is worth
 Time      20 minutes for 260 steps on 2 busy cores, data rendered first
 Result    18.1 dB after 8 views on 32 held-out objects, the shipped weights used causally reach
           15.8 dB; more under "Causal training" in docs/results.md and from
-          python -m benchmarks.causal_quality --checkpoint runs/quickstart_causal
+          python -m benchmarks.causal_quality --checkpoint runs/quickstart_causal \\
+              --control runs/quickstart_sequential
 """
 
 import dataclasses

@@ -387,7 +387,7 @@ class TrainConfig:
     chunk_counts: tuple[int, ...] = ()  # chunks per scene, drawn per step; none: by chunk_views
     chunk_weights: ChunkWeights = "uniform"  # of the loss after each chunk
     truncate_chunks: int = 0  # gradients do not cross the borders of as many chunks; 0: they do
-    accumulate: Literal["chunk", "all"] = "all"  # Gaussians of earlier views: as read, or read anew
+    accumulate: Literal["append", "all"] = "all"  # earlier views' Gaussians: as read, or read anew
     # rendering
     keep_ratio: float = 1.0  # of Gaussians kept by opacity before rendering; 1 switches pruning off
     random_ratio: float = 0.0  # share of the others kept at random

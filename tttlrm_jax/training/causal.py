@@ -132,7 +132,7 @@ def after_every_chunk(
     def scan(emit=None):
         return scan_stream(
             params, state, chunks, graph=static.graph, truncate=settings.truncate_chunks,
-            accumulate=settings.accumulate, emit=emit,
+            accumulate="all" if settings.accumulate == "all" else "chunk", emit=emit,
         )[1]  # fmt: skip
 
     if settings.accumulate == "all":

@@ -181,6 +181,15 @@ def load_parameters(path: Path | str, expected: Any) -> Any:
         return checkpointer.restore(params_path.absolute(), target)
 
 
+def saved_names(path: Path | str) -> set[str]:
+    """Names of the parameters in a run's newest checkpoint or a model directory, `a/b/c`.
+
+    Raises InputError as `load_model` does.
+    """
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    return set(_shapes(_saved_shapes(_params_path(Path(path)))))
+
+
 def _saved_shapes(params_path: Path) -> Any:
     """The tree of a saved item, with metadata of shape and dtype for leaves."""
     with _reading(params_path), ocp.StandardCheckpointer() as checkpointer:

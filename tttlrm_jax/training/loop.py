@@ -24,10 +24,10 @@ from tttlrm_jax.training.checkpoint import (
     CONFIG_FILE,
     RunCheckpoints,
     has_checkpoint,
-    load_parameters,
     read_config,
     write_config,
 )
+from tttlrm_jax.training.initial import initial_parameters
 from tttlrm_jax.training.logs import RunLog
 from tttlrm_jax.training.objective import (
     LEFT_OUT,
@@ -207,7 +207,7 @@ def _fresh(config: RunConfig) -> tuple[StaticParts, TrainState]:
         )
     graph, params = split_model(build_model(config.model, config.train.seed))
     if config.train.init_from is not None:
-        params = load_parameters(config.train.init_from, params)
+        params = initial_parameters(config.train.init_from, params)
     return StaticParts(graph, config), init_train_state(params, config)
 
 

@@ -84,13 +84,14 @@ def ascent_direction(
     pulled = einsum("bhto,bhfo->bhtf", value, weights.down, dtype=dtype)
     d_gate = pulled * up * sigmoid * (1 + gate * (1 - sigmoid))
 
-    def outer(left, right, rate):
-        return einsum("bhti,bhtf->bhif", left * rate[..., None], right, dtype=dtype)
+    def outer(left, right):
+        return einsum("bhti,bhtf->bhif", left, right, dtype=dtype)
 
+    # Rates scale the narrower side: their derivative then is a sum over d_head, not d_hid.
     return FastWeights(
-        gate=outer(key, d_gate, rates.gate),
-        down=outer(activated * up, value, rates.down),
-        up=outer(key, pulled * activated, rates.up),
+        gate=outer(key * rates.gate[..., None], d_gate),
+        down=outer(activated * up, value * rates.down[..., None]),
+        up=outer(key * rates.up[..., None], pulled * activated),
     )
 
 

@@ -83,7 +83,7 @@ def by_hand(batch: Batch, accumulate: str) -> list[dict]:
     return terms
 
 
-@pytest.mark.parametrize("accumulate", [pytest.param("all", marks=pytest.mark.extended), "chunk"])
+@pytest.mark.parametrize("accumulate", [pytest.param("all", marks=pytest.mark.extended), "append"])
 def test_loss_after_every_chunk_is_that_of_the_views_so_far(batch, accumulate):
     graph, params = model_parts()
     terms = jax.jit(lambda: by_hand(batch, accumulate))()

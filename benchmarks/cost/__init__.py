@@ -1,0 +1,1 @@
+"""What `python -m benchmarks.ttt_layer` measures with: times, FLOPs, fits."""
