@@ -25,7 +25,7 @@ the last reset.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
@@ -120,12 +120,12 @@ def step(
     fit each other, the patch or the model.
     """
     model, rule = nnx.merge(graph, params), rule or build_state_rule("ttt3r")
-    frame = complete(frame, model.config)
+    masks = frame_masks(frame, model.config)
     batch = frame.image.shape[0]
     initial = _initial(model, batch, rule)
     check_state(state, initial)
     rows, columns = model.grid(frame.image)
-    tokens = _frame_tokens(model, frame, behaviour, rays_in_sequence)
+    tokens = _frame_tokens(model, frame, masks, behaviour, rays_in_sequence)
     summary = jnp.mean(tokens, axis=1, keepdims=True)
     remembered = model.memory.read(summary, state.memory)
     pose_token = _choose(state.first, model.initial_pose_token(batch), remembered)
@@ -133,9 +133,8 @@ def step(
     memory = model.memory.write(state.memory, summary, decoded.pose_token)
     proposal = Proposal(candidate=decoded.candidate, alignment=decoded.alignment)
     moved, gate = advance(
-        state, initial, proposal, memory, frame.image_mask & frame.update, frame.reset, rule,
-        behaviour,
-    )  # fmt: skip
+        state, initial, proposal, memory, masks.image & masks.update, masks.reset, rule, behaviour
+    )
     return moved, FrameOutput(**model.predict(decoded, rows, columns), gate=gate)
 
 
@@ -256,11 +255,18 @@ def live_query(params: Any, state: RecurrentState, ray_map: Array, *, graph: Any
     return _compiled_query(params, state, ray_map, graph=graph)
 
 
-def complete(frame: Frame, config: TTT3RConfig) -> Frame:
-    """The frame with every mask spelled out. Raises InputError for sizes that do not fit."""
+class FrameMasks(NamedTuple):
+    """The masks of a frame, spelled out."""
+
+    image: Bool[Array, " batch"]
+    rays: Bool[Array, " batch"]
+    update: Bool[Array, " batch"]
+    reset: Bool[Array, " batch"]
+
+
+def frame_masks(frame: Frame, config: TTT3RConfig) -> FrameMasks:
+    """The masks of a frame. Raises InputError for sizes that do not fit each other or the patch."""
     _check_size("frame.image", frame.image, RGB_CHANNELS, config)
-    batch = frame.image.shape[0]
-    present = frame.ray_map is not None
     if frame.ray_map is not None:
         _check_size("frame.ray_map", frame.ray_map, RAY_CHANNELS, config)
         if frame.ray_map.shape[:3] != frame.image.shape[:3]:
@@ -270,17 +276,23 @@ def complete(frame: Frame, config: TTT3RConfig) -> Frame:
             )  # fmt: skip
     elif frame.ray_mask is not None and _may_hold(frame.ray_mask):
         raise InputError.of("frame.ray_map", None, "is missing beside a ray_mask", "give it")
-    defaults = {"image_mask": True, "ray_mask": present, "update": True, "reset": False}
-    masks = {}
-    for name, default in defaults.items():
-        mask = getattr(frame, name)
-        masks[name] = jnp.full(batch, default) if mask is None else jnp.asarray(mask)
-        if masks[name].shape != (batch,):
+
+    def spelled_out(name: str, default: bool) -> Array:
+        mask, batch = getattr(frame, name), frame.image.shape[0]
+        mask = jnp.full(batch, default) if mask is None else jnp.asarray(mask)
+        if mask.shape != (batch,):
             raise InputError.of(
-                f"frame.{name} shape", masks[name].shape, f"is not (batch,) = ({batch},)",
+                f"frame.{name} shape", mask.shape, f"is not (batch,) = ({batch},)",
                 "give one entry per scene",
             )  # fmt: skip
-    return frame.replace(**masks)
+        return mask
+
+    return FrameMasks(
+        image=spelled_out("image_mask", True),
+        rays=spelled_out("ray_mask", frame.ray_map is not None),
+        update=spelled_out("update", True),
+        reset=spelled_out("reset", False),
+    )
 
 
 def check_state(state: RecurrentState, expected: RecurrentState) -> None:
@@ -299,17 +311,19 @@ def check_state(state: RecurrentState, expected: RecurrentState) -> None:
             )  # fmt: skip
 
 
-def _frame_tokens(model: TTT3R, frame: Frame, behaviour: Behaviour, rays_in_sequence) -> Array:
-    """Tokens of a complete frame: those of its image and of its ray map, added."""
-    tokens = _masked(frame.image_mask, model.encode_image, frame.image)
+def _frame_tokens(
+    model: TTT3R, frame: Frame, masks: FrameMasks, behaviour: Behaviour, rays_in_sequence
+) -> Array:
+    """Tokens of the frame's image and of its ray map, added."""
+    tokens = _masked(masks.image, model.encode_image, frame.image)
     if frame.ray_map is not None:
-        tokens = tokens + _masked(frame.ray_mask, model.encode_rays, frame.ray_map)
+        tokens = tokens + _masked(masks.rays, model.encode_rays, frame.ray_map)
     if behaviour == "streaming":
         return tokens
-    rays = frame.ray_mask if rays_in_sequence is None else rays_in_sequence
+    rays = masks.rays if rays_in_sequence is None else rays_in_sequence
     for missing, token in (
-        (~frame.image_mask, model.missing_image),
-        (rays & ~frame.ray_mask, model.missing_rays),
+        (~masks.image, model.missing_image),
+        (rays & ~masks.rays, model.missing_rays),
     ):
         tokens = tokens + jnp.where(missing[:, None, None], token[...][None], 0)
     return tokens

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from tttlrm_jax.config import Remat
 from tttlrm_jax.config_ttt3r import TTT3RConfig
 from tttlrm_jax.nn.dpt import DPTAdapter
 from tttlrm_jax.nn.rope_blocks import BiasedMLP, ModulatedBlock, Rope
@@ -77,7 +78,7 @@ class PointHead(nnx.Module):
 
         self.pose = BiasedMLP(width, hidden, POSE_CHANNELS, config, rngs)
         self.world_blocks = stack_modules(block, config.head_depth, rngs)
-        self.remat = config.remat
+        self.remat: Remat = config.remat
 
     def world_tokens(self, tokens: Array, pose_token: Array, positions: Array) -> Array:
         """Image tokens as the pose token moves them into the world."""

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from tttlrm_jax.config import Remat
 from tttlrm_jax.config_ttt3r import TTT3RConfig
 from tttlrm_jax.nn.layers import LINEAR_INIT_STD, linear
 from tttlrm_jax.nn.rope_blocks import DecoderBlock, Rope
@@ -33,7 +34,8 @@ class PoseMemory(nnx.Module):
         )  # fmt: skip
         self.write_blocks = stack_modules(block, config.memory_depth, rngs)
         self.read_blocks = stack_modules(block, config.memory_depth, rngs)
-        self.width, self.remat = width, config.remat
+        self.width = width
+        self.remat: Remat = config.remat
 
     def initial(self, batch: int) -> Float[Array, "batch slot 2*d_model"]:
         """The learned slots."""
