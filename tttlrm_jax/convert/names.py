@@ -12,7 +12,7 @@ from tttlrm_jax.nn.block import Block
 from tttlrm_jax.nn.layers import MLP
 from tttlrm_jax.nn.point_heads import PointHead
 from tttlrm_jax.nn.pose_memory import PoseMemory
-from tttlrm_jax.nn.rope_blocks import DecoderBlock, EncoderBlock, ModulatedBlock
+from tttlrm_jax.nn.rope_blocks import BiasedMLP, DecoderBlock, EncoderBlock, ModulatedBlock
 from tttlrm_jax.nn.ttt_layer import TTTLayer
 
 ATTENTION_NAMES = {
@@ -91,6 +91,8 @@ def table(model) -> tuple[Entry, ...]:
             return names if model.qk_norm else tuple(e for e in names if "norm" not in e.path[0])
         case TTT3R():
             return ttt3r_names.network_entries(model)
+        case BiasedMLP():
+            return entries(ttt3r_names.MLP_NAMES)
         case EncoderBlock():
             return entries(ttt3r_names.ENCODER_BLOCK_NAMES)
         case DecoderBlock():

@@ -1,4 +1,4 @@
-"""Published names of CUT3R's network (`cut3r_512_dpt_4_64` and its 224 px sibling) and our paths."""
+"""Published names of CUT3R's network (`cut3r_512_dpt_4_64`, its 224 px sibling) and our paths."""
 
 from tttlrm_jax.convert.entries import Entry, entries, stacked_entries, under
 from tttlrm_jax.convert.layouts import CONVOLUTION, POINTWISE, Layout, enlargement, patches
@@ -24,6 +24,7 @@ def _mlp(published: str, path: str) -> dict[str, str]:
     }
 
 
+MLP_NAMES = {**_linear("fc1", "fc1"), **_linear("fc2", "fc2")}
 _SELF_ATTENTION_AND_MLP = {
     **_linear("attn.qkv", "attention.qkv"),
     **_linear("attn.proj", "attention.proj"),

@@ -61,7 +61,9 @@ def config_from_ttt3r_shapes(
         return shapes[name][axis]
 
     def depth(prefix: str) -> int:
-        indices = {n.split(".")[prefix.count(".") + 1] for n in shapes if n.startswith(prefix + ".")}
+        indices = {
+            n.split(".")[prefix.count(".") + 1] for n in shapes if n.startswith(prefix + ".")
+        }
         return len(indices)
 
     base = base or TTT3RConfig()

@@ -151,7 +151,7 @@ def read_frame(
     rays_in_sequence: Bool[Array, " batch"] | None = None,
 ) -> FrameReading:
     """Encodes a frame, recalls its pose token and decodes it with the state; changes nothing."""
-    tokens = _frame_tokens(model, frame, masks, behaviour, rays_in_sequence)
+    tokens = frame_tokens(model, frame, masks, behaviour, rays_in_sequence)
     summary = jnp.mean(tokens, axis=1, keepdims=True)
     remembered = model.memory.read(summary, state.memory)
     learned = model.initial_pose_token(frame.image.shape[0])
@@ -333,7 +333,7 @@ def check_state(state: RecurrentState, expected: RecurrentState) -> None:
             )  # fmt: skip
 
 
-def _frame_tokens(
+def frame_tokens(
     model: TTT3R, frame: Frame, masks: FrameMasks, behaviour: Behaviour, rays_in_sequence
 ) -> Array:
     """Tokens of the frame's image and of its ray map, added."""

@@ -96,9 +96,9 @@ def load(path: Path) -> Recording:
         text = arrays.pop("meta", "{}") if "meta_json" not in arrays else arrays.pop("meta_json")
         meta = json.loads(str(text))
     except json.JSONDecodeError as error:
-        raise InputError(
-            f"recording {path} has meta data that is not JSON; fetch it again"
-        ) from (error)
+        raise InputError(f"recording {path} has meta data that is not JSON; fetch it again") from (
+            error
+        )
     return Recording(path, arrays, meta)
 
 

@@ -13,6 +13,7 @@ from flax import nnx
 from tttlrm_jax.config import Dtype
 from tttlrm_jax.config_ttt3r import TTT3RConfig
 from tttlrm_jax.convert import params_from_published
+from tttlrm_jax.convert.layouts import patches as patch_layout
 from tttlrm_jax.geometry.pose_encoding import encoding_from_matrix, matrix_from_encoding
 from tttlrm_jax.nn.point_heads import POSE_CHANNELS, decode_points, decode_pose, decode_rgb
 from tttlrm_jax.nn.pose_memory import PoseMemory
@@ -31,6 +32,7 @@ from tttlrm_jax.parity.report import Row, compare
 from tttlrm_jax.precision import matmul_precision
 
 COMPONENT = 1e-5  # |a - b| / (1 + |b|): float32 rounding over one block
+FLOAT32_EPS = float(np.finfo(np.float32).eps)
 HALF_ROPE = 5e-4  # rounding to float16 may flip where float32 rounding differs
 MEASURE = "1+abs"
 DTYPES: tuple[Dtype, ...] = ("float32", "float64")
@@ -55,7 +57,7 @@ def call(module: nnx.Module, function: Callable, *arguments):
 
 def arrays(recording: Recording, dtype: Dtype, *keys: str) -> list:
     """Recorded arrays; numbers in `dtype`, integers as they are. Absent ones are None."""
-    values = (recording[key] if key in recording else None for key in keys)
+    values = (recording.arrays.get(key) for key in keys)
     return [
         value if value is None else jnp.asarray(value, dtype if value.dtype.kind == "f" else None)
         for value in values
@@ -94,10 +96,15 @@ def check_rope(path: Path) -> Iterator[Row]:
                 tokens, positions = arrays(
                     recording, dtype, f"{case}/tokens", f"{case}/positions{kind}"
                 )
-                turned = apply_rope(jnp.swapaxes(tokens, 1, 2), positions, base)
-                yield from judged(
-                    recording, f"{case}/output{key}", jnp.swapaxes(turned, 1, 2), dtype
+                turned = quick_jit(apply_rope, static_argnums=2)(
+                    jnp.swapaxes(tokens, 1, 2), positions, base
                 )
+                # angles are float32: their rounding grows with the position
+                angle = FLOAT32_EPS * np.abs(recording[f"{case}/positions{kind}"]).max()
+                yield from judged(
+                    recording, f"{case}/output{key}", jnp.swapaxes(turned, 1, 2), dtype,
+                    max(COMPONENT, 2 * angle),
+                )  # fmt: skip
 
 
 def check_encoder_block(path: Path) -> Iterator[Row]:
@@ -134,7 +141,10 @@ def check_decoder_block(path: Path) -> Iterator[Row]:
     for dtype in DTYPES:
         x, y, *positions = arrays(recording, dtype, "x", "y", "xpos", "ypos")
         block = _block(DecoderBlock, recording, dtype)
-        for prefix, arguments in {"": (x, y, *positions), "swap/": (y, x, *positions[::-1])}.items():
+        for prefix, arguments in {
+            "": (x, y, *positions),
+            "swap/": (y, x, *positions[::-1]),
+        }.items():
             if prefix + "out" not in recording:
                 continue
             out, own, cross, alignment = call(block, run, *arguments)
@@ -169,15 +179,13 @@ def check_patch_embed(path: Path) -> Iterator[Row]:
         for dtype in DTYPES:
             (pixels,) = arrays(recording, dtype, f"{case}/input")
             weight = recording[f"param/{case}.proj.weight"].astype(dtype)
-            kernel = jnp.asarray(weight.transpose(2, 3, 1, 0).reshape(-1, weight.shape[0]))
+            kernel = jnp.asarray(patch_layout(weight.shape[1]).to_ours(weight))
             bias = jnp.asarray(recording[f"param/{case}.proj.bias"].astype(dtype))
             patches = patchify(jnp.moveaxis(pixels, 1, -1), patch)
             product = jnp.matmul(patches, kernel, precision=matmul_precision(dtype))
             yield from judged(recording, f"{case}/tokens", product + bias[None, None], dtype)
         rows, columns = (side // patch for side in recording[f"{case}/input"].shape[2:])
-        positions = np.broadcast_to(
-            grid_positions(rows, columns), recording[f"{case}/pos"].shape
-        )
+        positions = np.broadcast_to(grid_positions(rows, columns), recording[f"{case}/pos"].shape)
         yield compare(path, f"{case}/pos", positions, recording[f"{case}/pos"], 0, "exact")
 
 
@@ -215,23 +223,31 @@ def check_postprocess(path: Path) -> Iterator[Row]:
     """`heads_postprocess.npz`: pose MLP and activations, degenerate inputs included."""
     recording = load(path)
     width, hidden = recording["param/mlp.fc1.weight"].shape[::-1]
-    for dtype in DTYPES:
-        config = dtypes_config(dtype)
-        mlp = BiasedMLP(width, hidden, POSE_CHANNELS, config, nnx.Rngs(0))
-        for name in ("fc1", "fc2"):
-            layer = getattr(mlp, name)
-            layer.kernel[...] = jnp.asarray(recording[f"param/mlp.{name}.weight"].T, dtype)
-            layer.bias[...] = jnp.asarray(recording[f"param/mlp.{name}.bias"], dtype)
-        x, dense, colours, poses = arrays(
-            recording, dtype, "x", "dense_raw_chw", "rgb_raw_chw", "pose_raw2"
-        )
+
+    def run(mlp: BiasedMLP, x, dense, colours, poses):
         raw = mlp(x)
         dense, colours = (jnp.moveaxis(each, 1, -1) for each in (dense, colours))
-        values = {"raw": raw, "camera_pose": decode_pose(raw), "camera_pose2": decode_pose(poses)}
-        values["pts3d"], values["conf"] = decode_points(dense)
-        values["pts3d_posz"], values["conf_posz"] = decode_points(dense, in_front=True)
-        values["rgb"] = 2 * decode_rgb(colours) - 1
-        for name, actual in values.items():
+        points, confidence = decode_points(dense)
+        in_front, same = decode_points(dense, in_front=True)
+        return {
+            "raw": raw,
+            "camera_pose": decode_pose(raw),
+            "camera_pose2": decode_pose(poses),
+            "pts3d": points,
+            "conf": confidence,
+            "pts3d_posz": in_front,
+            "conf_posz": same,
+            "rgb": 2 * decode_rgb(colours) - 1,
+        }
+
+    for dtype in DTYPES:
+        config = dtypes_config(dtype)
+        mlp = recorded_module(
+            lambda rngs, config=config: BiasedMLP(width, hidden, POSE_CHANNELS, config, rngs),
+            {name.removeprefix("mlp."): x for name, x in recording.under("param/").items()},
+        )
+        inputs = arrays(recording, dtype, "x", "dense_raw_chw", "rgb_raw_chw", "pose_raw2")
+        for name, actual in call(mlp, run, *inputs).items():
             yield from judged(recording, name, actual, dtype)
     matrix = matrix_from_encoding(recording["camera_pose"])
     yield from judged(recording, "c2w", matrix, "float64")
