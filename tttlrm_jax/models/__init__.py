@@ -6,6 +6,7 @@ import jax
 from flax import nnx
 
 from tttlrm_jax.config import ModelConfig, Plan
+from tttlrm_jax.config_ttt3r import TTT3RConfig
 from tttlrm_jax.errors import ConfigError
 from tttlrm_jax.models.lvsm import LVSM
 from tttlrm_jax.models.streaming import (
@@ -18,18 +19,21 @@ from tttlrm_jax.models.streaming import (
     split_into_chunks,
     step,
 )
+from tttlrm_jax.models.ttt3r import TTT3R
 from tttlrm_jax.models.tttlrm import TTTLRM, gaussian_usage, prune, published_ratios
 from tttlrm_jax.types import Gaussians, Views
 
-MODELS = {"tttlrm": TTTLRM, "lvsm": LVSM}
+MODELS = {"tttlrm": TTTLRM, "lvsm": LVSM, "ttt3r": TTT3R}
 
 
-def build_model(config: ModelConfig, seed: int = 0) -> nnx.Module:
+def build_model(config: ModelConfig | TTT3RConfig, seed: int = 0) -> nnx.Module:
     """The model that `config.kind` names, randomly initialised.
 
     Raises ConfigError if it asks for float64 while JAX has it switched off.
     """
-    dtypes = (config.param_dtype, config.compute_dtype, config.newton_schulz_dtype)
+    dtypes = {config.param_dtype, config.compute_dtype}
+    if isinstance(config, ModelConfig):
+        dtypes.add(config.newton_schulz_dtype)
     if "float64" in dtypes and not jax.config.jax_enable_x64:
         raise ConfigError(
             "model dtype=float64 needs JAX's 64-bit mode; set JAX_ENABLE_X64=1 or use float32"
@@ -37,7 +41,7 @@ def build_model(config: ModelConfig, seed: int = 0) -> nnx.Module:
     return MODELS[config.kind](config, rngs=nnx.Rngs(seed))
 
 
-def abstract_model(config: ModelConfig) -> nnx.Module:
+def abstract_model(config: ModelConfig | TTT3RConfig) -> nnx.Module:
     """The model with shapes and dtypes in place of arrays: costs no memory."""
     return nnx.eval_shape(lambda: build_model(config))
 
@@ -65,7 +69,8 @@ def reconstruct(
 
 
 __all__ = [
-    "LVSM", "MODELS", "TTTLRM", "StreamState", "abstract_model", "build_model", "gaussian_usage",
-    "init_stream", "live_query", "live_step", "merge_model", "prune", "published_ratios", "query",
-    "reconstruct", "scan_stream", "split_into_chunks", "split_model", "step",
+    "LVSM", "MODELS", "TTT3R", "TTTLRM", "StreamState", "abstract_model", "build_model",
+    "gaussian_usage", "init_stream", "live_query", "live_step", "merge_model", "prune",
+    "published_ratios", "query", "reconstruct", "scan_stream", "split_into_chunks", "split_model",
+    "step",
 ]  # fmt: skip

@@ -1,16 +1,28 @@
 """Norms, linear layers and the MLP: thin modules over pure functions."""
 
+from typing import Protocol
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from tttlrm_jax.config import ModelConfig
+from tttlrm_jax.config import Dtype, ModelConfig
 from tttlrm_jax.precision import accumulation_dtype, matmul_precision
 from tttlrm_jax.types import typechecked
 
 LAYER_NORM_EPS = 1e-5
 LINEAR_INIT_STD = 0.02
+
+
+class Dtypes(Protocol):
+    """What layers read of a model's configuration."""
+
+    @property
+    def compute_dtype(self) -> Dtype: ...
+
+    @property
+    def param_dtype(self) -> Dtype: ...
 
 
 @typechecked
@@ -63,7 +75,7 @@ class Linear(nnx.Linear):
 def linear(
     in_features: int,
     out_features: int,
-    config: ModelConfig,
+    config: Dtypes,
     *,
     rngs: nnx.Rngs,
     init_std: float = LINEAR_INIT_STD,

@@ -59,7 +59,7 @@ def register_rule(build: Callable[..., UpdateRule] | None = None, *, inner: str 
         raise ConfigError(f"update rule {name} is registered already; choose another name")
     hints = get_type_hints(build)
     parameters = inspect.signature(build).parameters
-    options = {key: _option(name, key, hints, p, inner) for key, p in parameters.items()}
+    options = {key: read_option(name, key, hints, p, inner) for key, p in parameters.items()}
     RULES[name] = RegisteredRule(build, options)
     return build
 
@@ -68,7 +68,7 @@ def _file(build: Callable[..., UpdateRule]) -> str | None:
     return inspect.getsourcefile(build)
 
 
-def _option(rule: str, key: str, hints, parameter: inspect.Parameter, inner: str) -> RuleOption:
+def read_option(rule: str, key: str, hints, parameter: inspect.Parameter, inner: str) -> RuleOption:
     kind = hints.get(key)
     if kind is UpdateRule:
         return RuleOption(kind, inner)
@@ -118,11 +118,11 @@ def complete_rule(rule: RuleConfig) -> RuleConfig:
                 value if isinstance(value, RuleConfig) else RuleConfig(value)
             )
         else:
-            values[key] = _checked(f"rule.{key}", value, option.kind)
+            values[key] = checked_option(f"rule.{key}", value, option.kind)
     return RuleConfig.of(rule.name, **values)
 
 
-def _checked(field: str, value: Any, kind: Any) -> Any:
+def checked_option(field: str, value: Any, kind: Any) -> Any:
     if get_origin(kind) is Literal:
         fits, wanted = value in get_args(kind), f"one of {get_args(kind)}"
     else:

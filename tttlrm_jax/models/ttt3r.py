@@ -1,0 +1,386 @@
+"""TTT3R (arXiv 2509.26645) and CUT3R (arXiv 2501.12387): images in, points and poses out.
+
+A state of learned tokens and a memory of poses go from frame to frame. Each frame is decoded
+together with the state; the decoder proposes a new state, and a state rule says how far every
+token moves to it (`ttt.state_rules`; `cut3r` and `ttt3r` share their weights).
+
+    graph, params = split_model(model)
+    state = init_state(params, batch, graph=graph)
+    state, out = live_step(params, state, Frame(image), graph=graph)        # one call a frame
+    state, outs = scan_frames(params, state, frames, graph=graph)           # whole sequences
+    out = live_query(params, state, ray_map, graph=graph)                   # changes no state
+
+`step`, `query` and `scan_frames` are to be compiled by the caller. A frame's outputs depend on
+the state before it, never on its own update.
+
+Two behaviours of the reference are options of the one step. `streaming` (its demo and most of
+its evaluations): after a reset the next frame is a first frame again, and image and ray tokens
+are just added. `batch` (its training and 3D evaluation): a reset starts no first frame, and in
+sequences with ray maps learned tokens stand in for what a frame lacks. They agree on sequences
+of images without resets.
+
+Images are RGB in [0, 1], channels last, any multiples of the patch size. Points are in OpenCV
+camera axes; poses are camera-to-world, the world being the first camera of the sequence or since
+the last reset.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int
+
+from tttlrm_jax.config_ttt3r import Behaviour, TTT3RConfig
+from tttlrm_jax.errors import InputError
+from tttlrm_jax.models.ttt3r_network import RAY_CHANNELS, RGB_CHANNELS, TTT3R
+from tttlrm_jax.ttt.state_rules import Proposal, StateRule, build_state_rule
+
+__all__ = [
+    "TTT3R", "Frame", "FrameOutput", "RecurrentState", "advance", "init_state", "live_query",
+    "live_step", "query", "scan_frames", "step",
+]  # fmt: skip
+
+
+@flax.struct.dataclass
+class Frame:
+    """One frame of every scene; stacked frames have a leading frame axis on every array.
+
+    What lies outside of a mask is ignored, whatever it holds. A frame without image never changes
+    a state. `reset` takes effect after the frame: the next one starts from the initial state.
+    """
+
+    image: Float[Array, "batch height width 3"]
+    ray_map: Float[Array, "batch height width 6"] | None = None  # origin, direction
+    image_mask: Bool[Array, " batch"] | None = None  # None: all
+    ray_mask: Bool[Array, " batch"] | None = None  # None: all, where there is a ray map
+    update: Bool[Array, " batch"] | None = None  # None: all
+    reset: Bool[Array, " batch"] | None = None  # None: none
+
+
+@flax.struct.dataclass
+class RecurrentState:
+    """All that one frame hands to the next."""
+
+    tokens: Float[Array, "batch state d_model"]
+    memory: Float[Array, "batch slot 2*d_model"]  # of poses
+    first: Bool[Array, " batch"]  # the next frame is a first one
+    num_frames: Int[Array, " batch"]  # that changed the state since its start or reset
+    rule_state: Any  # the state rule's own
+
+
+@flax.struct.dataclass
+class FrameOutput:
+    """What is known of one frame, in its own camera and in the world."""
+
+    points_self: Float[Array, "batch height width 3"]
+    confidence_self: Float[Array, "batch height width"]  # 1 or more
+    points_world: Float[Array, "batch height width 3"]
+    confidence_world: Float[Array, "batch height width"]
+    camera_pose: Float[Array, "batch 7"]  # camera-to-world: translation, quaternion wxyz
+    rgb: Float[Array, "batch height width 3"]  # in (0, 1)
+    gate: Float[Array, "batch state"]  # rate of each state token in this frame's update
+
+
+def init_state(
+    params: Any, batch: int, *, graph: Any, rule: StateRule | None = None
+) -> RecurrentState:
+    """The state of `batch` scenes before any frame; `rule` is TTT3R's by default."""
+    return _initial(nnx.merge(graph, params), batch, rule or build_state_rule("ttt3r"))
+
+
+def _initial(model: TTT3R, batch: int, rule: StateRule) -> RecurrentState:
+    tokens = model.initial_tokens(batch)
+    return RecurrentState(
+        tokens=tokens,
+        memory=model.memory.initial(batch).astype(tokens.dtype),
+        first=jnp.ones(batch, bool),
+        num_frames=jnp.zeros(batch, jnp.int32),
+        rule_state=rule.init(tokens),
+    )
+
+
+def step(
+    params: Any,
+    state: RecurrentState,
+    frame: Frame,
+    *,
+    graph: Any,
+    rule: StateRule | None = None,
+    behaviour: Behaviour = "streaming",
+    rays_in_sequence: Bool[Array, " batch"] | None = None,
+) -> tuple[RecurrentState, FrameOutput]:
+    """Decodes one frame of each scene with its state, then updates and perhaps resets the state.
+
+    `rays_in_sequence` matters to the batch behaviour only: whether any frame of the scene's
+    sequence has a ray map (None: whether this one has). Raises InputError for sizes that do not
+    fit each other, the patch or the model.
+    """
+    model, rule = nnx.merge(graph, params), rule or build_state_rule("ttt3r")
+    masks = frame_masks(frame, model.config)
+    batch = frame.image.shape[0]
+    initial = _initial(model, batch, rule)
+    check_state(state, initial)
+    rows, columns = model.grid(frame.image)
+    tokens = _frame_tokens(model, frame, masks, behaviour, rays_in_sequence)
+    summary = jnp.mean(tokens, axis=1, keepdims=True)
+    remembered = model.memory.read(summary, state.memory)
+    pose_token = _choose(state.first, model.initial_pose_token(batch), remembered)
+    decoded = model.decode(tokens, pose_token, state.tokens, rows, columns)
+    memory = model.memory.write(state.memory, summary, decoded.pose_token)
+    proposal = Proposal(candidate=decoded.candidate, alignment=decoded.alignment)
+    moved, gate = advance(
+        state, initial, proposal, memory, masks.image & masks.update, masks.reset, rule, behaviour
+    )
+    return moved, FrameOutput(**model.predict(decoded, rows, columns), gate=gate)
+
+
+def advance(
+    state: RecurrentState,
+    initial: RecurrentState,
+    proposal: Proposal,
+    memory: Float[Array, "batch slot 2*d_model"],
+    update: Bool[Array, " batch"],
+    reset: Bool[Array, " batch"],
+    rule: StateRule,
+    behaviour: Behaviour,
+) -> tuple[RecurrentState, Float[Array, "batch state"]]:
+    """The state after a frame, and the rate of each token before a reset.
+
+    A first frame overwrites. The memory of poses is overwritten by every update: no rule slows
+    it. A reset comes after the update.
+    """
+    rate, rule_state = rule.update(proposal, state.rule_state, state.tokens)
+    rate = jnp.where(state.first[:, None], 1, rate) * update[:, None].astype(rate.dtype)
+    tokens = rate[..., None] * proposal.candidate + (1 - rate[..., None]) * state.tokens
+    updated = RecurrentState(
+        tokens=tokens,
+        memory=memory,
+        first=jnp.zeros_like(state.first),
+        num_frames=state.num_frames + 1,
+        rule_state=rule_state,
+    )
+    kept = state.replace(first=updated.first)
+    moved = jax.tree.map(lambda new, old: _choose(update, new, old), updated, kept)
+    initial = initial.replace(first=jnp.full_like(state.first, behaviour == "streaming"))
+    return jax.tree.map(lambda new, old: _choose(reset, new, old), initial, moved), rate
+
+
+def query(
+    params: Any,
+    state: RecurrentState,
+    ray_map: Float[Array, "batch height width 6"],
+    *,
+    graph: Any,
+) -> FrameOutput:
+    """What a camera would see, given by its ray map alone; changes nothing (gates are 0)."""
+    model = nnx.merge(graph, params)
+    _check_size("ray_map", ray_map, RAY_CHANNELS, model.config)
+    rows, columns = model.grid(ray_map)
+    tokens = model.encode_rays(ray_map)
+    pose_token = model.memory.read(jnp.mean(tokens, axis=1, keepdims=True), state.memory)
+    decoded = model.decode(tokens, pose_token, state.tokens, rows, columns)
+    gate = jnp.zeros(state.tokens.shape[:2], state.tokens.dtype)
+    return FrameOutput(**model.predict(decoded, rows, columns), gate=gate)
+
+
+def scan_frames(
+    params: Any,
+    state: RecurrentState,
+    frames: Frame,
+    *,
+    graph: Any,
+    rule: StateRule | None = None,
+    behaviour: Behaviour = "streaming",
+    remat: bool = False,
+    emit: Callable[[Int[Array, ""], FrameOutput], Any] | None = None,
+) -> tuple[RecurrentState, Any]:
+    """`step` over stacked frames; returns the last state and the outputs, stacked by frame.
+
+    `emit(index, out)` replaces the outputs inside the scan. With `remat` the backward pass keeps
+    the states between frames and computes each step again. Raises InputError for no frames, and
+    in the batch behaviour for scenes without a single image (where masks are known).
+    """
+    num_frames = frames.image.shape[0]
+    if num_frames == 0:
+        raise InputError("frames=0 make no sequence; give at least one")
+    _check_some_image(frames, behaviour)
+    rays = _rays_in_sequence(frames)
+
+    def body(state, indexed):
+        index, frame = indexed
+        state, out = step(
+            params, state, frame, graph=graph, rule=rule, behaviour=behaviour,
+            rays_in_sequence=rays,
+        )  # fmt: skip
+        return state, out if emit is None else emit(index, out)
+
+    body = jax.checkpoint(body, prevent_cse=False) if remat else body
+    return jax.lax.scan(body, state, (jnp.arange(num_frames, dtype=jnp.int32), frames))
+
+
+_compiled_step = jax.jit(step, static_argnames=("graph", "rule", "behaviour"))
+_compiled_query = jax.jit(query, static_argnames="graph")
+
+
+def live_step(
+    params: Any,
+    state: RecurrentState,
+    frame: Frame,
+    *,
+    graph: Any,
+    rule: StateRule | None = None,
+    behaviour: Behaviour = "streaming",
+    rays_in_sequence: Bool[Array, " batch"] | None = None,
+) -> tuple[RecurrentState, FrameOutput]:
+    """`step`, compiled once per shape, rule and behaviour, after a look at the pixels.
+
+    Raises InputError as `step` does, and for values that are not finite within the masks.
+    """
+    _check_finite("frame.image", frame.image, frame.image_mask)
+    if frame.ray_map is not None:
+        _check_finite("frame.ray_map", frame.ray_map, frame.ray_mask)
+    return _compiled_step(
+        params, state, frame, graph=graph, rule=rule, behaviour=behaviour,
+        rays_in_sequence=rays_in_sequence,
+    )  # fmt: skip
+
+
+def live_query(params: Any, state: RecurrentState, ray_map: Array, *, graph: Any) -> FrameOutput:
+    """`query`, compiled once per shape, after a look at the ray map."""
+    _check_finite("ray_map", ray_map, None)
+    return _compiled_query(params, state, ray_map, graph=graph)
+
+
+class FrameMasks(NamedTuple):
+    """The masks of a frame, spelled out."""
+
+    image: Bool[Array, " batch"]
+    rays: Bool[Array, " batch"]
+    update: Bool[Array, " batch"]
+    reset: Bool[Array, " batch"]
+
+
+def frame_masks(frame: Frame, config: TTT3RConfig) -> FrameMasks:
+    """The masks of a frame. Raises InputError for sizes that do not fit each other or the patch."""
+    _check_size("frame.image", frame.image, RGB_CHANNELS, config)
+    if frame.ray_map is not None:
+        _check_size("frame.ray_map", frame.ray_map, RAY_CHANNELS, config)
+        if frame.ray_map.shape[:3] != frame.image.shape[:3]:
+            raise InputError.of(
+                "frame.ray_map size", frame.ray_map.shape[:3],
+                f"is not the image's {frame.image.shape[:3]}", "give both at one size",
+            )  # fmt: skip
+    elif frame.ray_mask is not None and _may_hold(frame.ray_mask):
+        raise InputError.of("frame.ray_map", None, "is missing beside a ray_mask", "give it")
+
+    def spelled_out(name: str, default: bool) -> Array:
+        mask, batch = getattr(frame, name), frame.image.shape[0]
+        mask = jnp.full(batch, default) if mask is None else jnp.asarray(mask)
+        if mask.shape != (batch,):
+            raise InputError.of(
+                f"frame.{name} shape", mask.shape, f"is not (batch,) = ({batch},)",
+                "give one entry per scene",
+            )  # fmt: skip
+        return mask
+
+    return FrameMasks(
+        image=spelled_out("image_mask", True),
+        rays=spelled_out("ray_mask", frame.ray_map is not None),
+        update=spelled_out("update", True),
+        reset=spelled_out("reset", False),
+    )
+
+
+def check_state(state: RecurrentState, expected: RecurrentState) -> None:
+    """Raises InputError unless `state` has the arrays of a state of this model, rule and batch."""
+    if jax.tree.structure(state) != jax.tree.structure(expected):
+        raise InputError.of(
+            "state", "a sequence's", "is of another state rule",
+            "use the rule it was started with, or start a new sequence",
+        )  # fmt: skip
+    for given, wanted in zip(jax.tree.leaves(state), jax.tree.leaves(expected), strict=True):
+        if given.shape != wanted.shape:
+            raise InputError.of(
+                "state array shape", given.shape,
+                f"is not the {wanted.shape} of this model and number of scenes",
+                "use the model and batch it was started with, or start a new sequence",
+            )  # fmt: skip
+
+
+def _frame_tokens(
+    model: TTT3R, frame: Frame, masks: FrameMasks, behaviour: Behaviour, rays_in_sequence
+) -> Array:
+    """Tokens of the frame's image and of its ray map, added."""
+    tokens = _masked(masks.image, model.encode_image, frame.image)
+    if frame.ray_map is not None:
+        tokens = tokens + _masked(masks.rays, model.encode_rays, frame.ray_map)
+    if behaviour == "streaming":
+        return tokens
+    rays = masks.rays if rays_in_sequence is None else rays_in_sequence
+    for missing, token in (
+        (~masks.image, model.missing_image),
+        (rays & ~masks.rays, model.missing_rays),
+    ):
+        tokens = tokens + jnp.where(missing[:, None, None], token[...][None], 0)
+    return tokens
+
+
+def _masked(mask, encode: Callable[[Array], Array], pixels: Array) -> Array:
+    """Tokens of the samples in the mask, 0 for others, whose pixels may be anything."""
+    tokens = encode(_choose(mask, pixels, jnp.zeros_like(pixels)))
+    return _choose(mask, tokens, jnp.zeros_like(tokens))
+
+
+def _choose(condition: Bool[Array, " batch"], new: Array, old: Array) -> Array:
+    return jnp.where(condition.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
+
+
+def _rays_in_sequence(frames: Frame) -> Bool[Array, " batch"]:
+    """By scene, whether any of the stacked frames has a ray map."""
+    if frames.ray_map is None or frames.ray_mask is None:
+        return jnp.full(frames.image.shape[1], frames.ray_map is not None)
+    return jnp.any(frames.ray_mask, axis=0)
+
+
+def _may_hold(mask: Any) -> bool:
+    """Whether a mask is, as far as is known, not empty."""
+    return not isinstance(mask, jax.core.Tracer) and bool(np.any(np.asarray(mask)))
+
+
+def _check_some_image(frames: Frame, behaviour: Behaviour) -> None:
+    mask = frames.image_mask
+    if behaviour != "batch" or mask is None or isinstance(mask, jax.core.Tracer):
+        return
+    if not np.asarray(mask).any(axis=0).all():
+        raise InputError("frames.image_mask leaves a scene without any image; give one at least")
+
+
+def _check_size(name: str, pixels: Array, channels: int, config: TTT3RConfig) -> None:
+    patch, shape = config.patch_size, tuple(pixels.shape)
+    if len(shape) != 4 or shape[-1] != channels or shape[0] == 0:
+        raise InputError.of(
+            f"{name} shape", shape, f"is not (batch, height, width, {channels})",
+            "add the missing axis, e.g. x[None] for one scene",
+        )  # fmt: skip
+    for side, value in zip(("height", "width"), shape[1:3], strict=True):
+        if value % patch or value == 0:
+            raise InputError.of(
+                f"{name} {side}", value, f"is not a multiple of patch_size={patch}",
+                f"resize or crop to {max(value // patch, 1) * patch}",
+            )  # fmt: skip
+
+
+def _check_finite(name: str, pixels: Array, mask: Any) -> None:
+    values = np.asarray(pixels)
+    broken = ~np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
+    if mask is not None:
+        broken &= np.asarray(mask)
+    if broken.any():
+        raise InputError.of(
+            f"{name} of scene {np.argmax(broken)}", "non-finite",
+            "would spoil the state for good", "leave the frame out or mask it",
+        )  # fmt: skip

@@ -1,0 +1,17 @@
+"""CUT3R's update (arXiv 2501.12387): the decoder's output is the new state."""
+
+import jax.numpy as jnp
+
+from tttlrm_jax.ttt.state_rules.base import StateRule
+from tttlrm_jax.ttt.state_rules.registry import register_state_rule
+
+
+@register_state_rule
+def cut3r() -> StateRule:
+    """Full overwrite: rate 1 for every token."""
+
+    def update(proposal, rule_state, tokens):
+        del proposal
+        return jnp.ones(tokens.shape[:2], tokens.dtype), rule_state
+
+    return StateRule(lambda tokens: (), update)
