@@ -33,7 +33,7 @@ def umeyama(source: np.ndarray, target: np.ndarray, *, with_scale: bool = True):
                 "trajectory", "one point", "has no extent to take a scale from",
                 "align a camera that moves",
             )  # fmt: skip
-        scale = strength / variance
+        scale = float(strength) / variance
     return PoseNormalisation(
         rotation=rotation, translation=target_mean - scale * rotation @ source_mean, scale=scale
     )
