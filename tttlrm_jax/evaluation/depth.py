@@ -35,7 +35,7 @@ class DepthErrors:
     sq_rel: float
     rmse: float
     log_rmse: float
-    delta: tuple[float, float, float, float]
+    delta: tuple[float, ...]
     valid_pixels: int
 
     def row(self) -> np.ndarray:
@@ -112,7 +112,7 @@ def score_depth(
         )
     return DepthErrors(
         abs_rel=abs_rel, sq_rel=sq_rel, rmse=math.sqrt(square), log_rmse=math.sqrt(log_square),
-        delta=(delta[0], delta[1], delta[2], delta[3]), valid_pixels=count,
+        delta=tuple(delta), valid_pixels=count,
     )  # fmt: skip
 
 
@@ -123,7 +123,7 @@ def weighted_average(errors: list[DepthErrors]) -> DepthErrors:
     mean = (rows[:, :-1] * rows[:, -1:]).sum(axis=0) / total
     return DepthErrors(
         abs_rel=float(mean[0]), sq_rel=float(mean[1]), rmse=float(mean[2]),
-        log_rmse=float(mean[3]), delta=tuple(float(x) for x in mean[4:8]), valid_pixels=int(total),
+        log_rmse=float(mean[3]), delta=(*map(float, mean[4:8]),), valid_pixels=int(total),
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ import math
 
 import numpy as np
 
+from tttlrm_jax.data.time_stamps import nearest_stamps
 from tttlrm_jax.errors import InputError
 from tttlrm_jax.geometry.alignment import umeyama
 from tttlrm_jax.geometry.poses import PoseNormalisation, rigid_inverse
@@ -89,15 +90,9 @@ def associate(
         return one, two
     if not len(first):
         return np.zeros(0, int), np.zeros(0, int)
-    order = np.argsort(second, kind="stable")
-    ordered = second[order]
-    right = np.clip(np.searchsorted(ordered, first), 1, max(len(second) - 1, 1))
-    left = right - 1
-    right = np.minimum(right, len(second) - 1)
-    nearer_left = np.abs(ordered[left] - first) <= np.abs(ordered[right] - first)
-    nearest = np.where(nearer_left, left, right)
-    kept = np.abs(ordered[nearest] - first) <= max_difference
-    return np.flatnonzero(kept), order[nearest[kept]]
+    nearest = nearest_stamps(first, second, max_difference)
+    kept = np.flatnonzero(nearest >= 0)
+    return kept, nearest[kept]
 
 
 def sequence_average(errors: list[TrajectoryErrors]) -> dict[str, float]:
