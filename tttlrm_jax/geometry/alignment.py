@@ -100,16 +100,23 @@ def align_pointmaps(
         raise InputError.of("valid points", 0, "give no median", "give frames with valid depth")
     sides = []
     for points in (np.array(predicted, np.float64), np.array(true, np.float64)):
-        shift = lower_median(points[..., 2][valid])
+        shift, scale = median_frame(points[valid])
         points[..., 2] -= shift
-        held = points[valid]
-        centre = np.array([lower_median(held[:, axis]) for axis in range(3)])
-        sides.append((points, shift, lower_median(np.linalg.norm(held - centre, axis=1))))
+        sides.append((points, shift, scale))
     (own, own_shift, own_scale), (other, other_shift, other_scale) = sides
     return PointmapAlignment(
         predicted=own, true=other, predicted_shift=own_shift, true_shift=other_shift,
         predicted_scale=own_scale, true_scale=other_scale,
     )  # fmt: skip
+
+
+def median_frame(points: np.ndarray) -> tuple[float, float]:
+    """Median z of points [point, 3], and median distance from their per-axis median."""
+    centre = np.array([lower_median(points[:, axis]) for axis in range(3)], points.dtype)
+    squared = np.zeros(len(points), points.dtype)
+    for axis in range(3):
+        squared += (points[:, axis] - centre[axis]) ** 2
+    return float(centre[2]), lower_median(np.sqrt(squared))
 
 
 def lower_median(values: np.ndarray) -> float:
