@@ -1,6 +1,7 @@
 """Video depth on Bonn: 110 frames from frame 30 on, five sequences; 50 to 500 for the curve.
 
-Command   python eval.py --model ttt3r --protocol configs/ttt3r/bonn_depth.py --capture ROOT --checkpoint CKPT
+Command   python eval.py --model ttt3r --protocol configs/ttt3r/bonn_depth.py \\
+              --capture ROOT --checkpoint CKPT
           (--length 50, 100, ... for the other points of the curve)
 """
 
@@ -17,7 +18,7 @@ PROTOCOL = SequenceProtocol(
         "rgbd_bonn_crowd3",
         "rgbd_bonn_person_tracking2",
         "rgbd_bonn_synchronous",
-    ),  # fmt: skip
+    ),
     table="TTT3R (arXiv 2509.26645), video depth on short sequences, Bonn, row TTT3R",
     published={"abs_rel": 0.068},
     fit="resize",

@@ -1,6 +1,7 @@
 """Reconstruction on the test sequences of 7-Scenes: every second frame, the first 50 to 400.
 
-Command   python eval.py --model ttt3r --protocol configs/ttt3r/seven_scenes_reconstruction.py --capture ROOT --checkpoint CKPT
+Command   python eval.py --model ttt3r --protocol configs/ttt3r/seven_scenes_reconstruction.py \\
+              --capture ROOT --checkpoint CKPT
           (--length 50, 100, ... for the other points of the curve)
 """
 
@@ -30,7 +31,7 @@ PROTOCOL = SequenceProtocol(
         "redkitchen/seq-14",
         "stairs/seq-01",
         "stairs/seq-04",
-    ),  # fmt: skip
+    ),
     table="TTT3R (arXiv 2509.26645), 3D reconstruction against sequence length, 7-Scenes (figure)",
     behaviour="batch",
     stride=2,

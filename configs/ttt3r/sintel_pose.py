@@ -1,6 +1,7 @@
 """Camera pose on Sintel, the 14 sequences with a moving camera.
 
-Command   python eval.py --model ttt3r --protocol configs/ttt3r/sintel_pose.py --capture ROOT --checkpoint CKPT
+Command   python eval.py --model ttt3r --protocol configs/ttt3r/sintel_pose.py \\
+              --capture ROOT --checkpoint CKPT
 """
 
 from tttlrm_jax.evaluation.protocols import SequenceProtocol
@@ -9,7 +10,7 @@ PROTOCOL = SequenceProtocol(
     dataset="Sintel",
     task="pose",
     kind="sintel",
-    layout="training/final/SCENE/*.png, training/depth/SCENE/*.dpt, training/camdata_left/SCENE/*.cam",
+    layout="training/ with final/SCENE/*.png, depth/SCENE/*.dpt, camdata_left/SCENE/*.cam",
     sequences=(
         "training/final/alley_2",
         "training/final/ambush_4",
@@ -25,7 +26,7 @@ PROTOCOL = SequenceProtocol(
         "training/final/sleeping_2",
         "training/final/temple_2",
         "training/final/temple_3",
-    ),  # fmt: skip
+    ),
     table="TTT3R (arXiv 2509.26645), camera pose on short sequences, Sintel, row TTT3R",
     published={"ate": 0.201},
 )

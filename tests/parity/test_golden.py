@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from tttlrm_jax.parity import __main__ as command
+from tttlrm_jax.parity import suites
 from tttlrm_jax.parity.recording import load
-from tttlrm_jax.parity.suites import collect
+from tttlrm_jax.parity.suites import SUITES, collect
 from tttlrm_jax.parity.tttlrm_ttt import check_newton_schulz
 from tttlrm_jax.ttt import newton_schulz
 
@@ -66,10 +67,12 @@ def test_recognised_by_file_name_in_any_folder(tmp_path, capsys):
     assert "notes.json: of no known kind" in capsys.readouterr().out
 
 
-def test_ttt3r_is_known_and_missing(tmp_path, capsys):
-    np.savez(tmp_path / "rope2d.npz", x=np.zeros(1))
+def test_known_kind_without_check_is_missing(tmp_path, capsys, monkeypatch):
+    kinds = {**SUITES["tttlrm"], "mlp.npz": None}
+    monkeypatch.setattr(suites, "SUITES", {"tttlrm": kinds})
+    shutil.copy(GOLDEN / "mlp.npz", tmp_path / "mlp.npz")
     assert command.main([str(tmp_path)]) == 1
-    assert "ttt3r/rope2d.npz" in capsys.readouterr().out
+    assert "tttlrm/mlp.npz" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("kind", ["empty", "absent", "truncated", "lacking", "unrelated", "meta"])

@@ -202,8 +202,8 @@ def summary(metrics: dict[str, Any]) -> str:
     points = metrics["reconstruction"]
     if points is not None:
         lines.append(
-            f"points: accuracy {points['accuracy']:.4f} m, completion {points['completion']:.4f} m, "
-            f"normal consistency {points['normal_consistency']:.3f}"
+            f"points: accuracy {points['accuracy']:.4f} m, "
+            f"completion {points['completion']:.4f} m, normal consistency {points['normal_consistency']:.3f}"
         )
     return "\n".join([*lines, *(f"note: {note}" for note in metrics["notes"])])
 

@@ -7,8 +7,9 @@ from tttlrm_jax.convert.published import (
     published_shapes,
 )
 from tttlrm_jax.convert.shapes import config_from_shapes
+from tttlrm_jax.convert.ttt3r_tensors import config_from_ttt3r_shapes, settle
 
 __all__ = [
-    "IGNORED_PREFIXES", "WRAPPER_PREFIXES", "config_from_shapes", "params_from_published",
-    "published_from_params", "published_shapes", "table",
+    "IGNORED_PREFIXES", "WRAPPER_PREFIXES", "config_from_shapes", "config_from_ttt3r_shapes",
+    "params_from_published", "published_from_params", "published_shapes", "settle", "table",
 ]  # fmt: skip

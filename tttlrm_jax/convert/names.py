@@ -4,12 +4,15 @@ A published linear weight is `[out, in]` and acts as `x W^T`; ours is a kernel `
 published block has its index in its name; ours are stacked on a leading layer axis.
 """
 
-import dataclasses
-
-from tttlrm_jax.models import LVSM, TTTLRM
+from tttlrm_jax.convert import ttt3r_names
+from tttlrm_jax.convert.entries import Entry, entries, stacked_entries
+from tttlrm_jax.models import LVSM, TTT3R, TTTLRM
 from tttlrm_jax.nn.attention import WindowAttention
 from tttlrm_jax.nn.block import Block
 from tttlrm_jax.nn.layers import MLP
+from tttlrm_jax.nn.point_heads import PointHead
+from tttlrm_jax.nn.pose_memory import PoseMemory
+from tttlrm_jax.nn.rope_blocks import BiasedMLP, DecoderBlock, EncoderBlock, ModulatedBlock
 from tttlrm_jax.nn.ttt_layer import TTTLayer
 
 ATTENTION_NAMES = {
@@ -66,31 +69,8 @@ IGNORED_PREFIXES = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Entry:
-    """One published tensor: `path` of our parameter and `layer` on its leading axis, if any."""
-
-    published: str
-    path: tuple[str, ...]
-    layer: int | None = None
-
-    @property
-    def transposed(self) -> bool:
-        """Linear weights are; every other tensor is stored alike."""
-        return self.path[-1] == "kernel"
-
-
-def _entries(names: dict[str, str]) -> tuple[Entry, ...]:
-    return tuple(Entry(name, tuple(path.split("."))) for name, path in names.items())
-
-
 def _model_entries(names: dict[str, str], num_layers: int) -> tuple[Entry, ...]:
-    blocks = (
-        Entry(f"blocks.{layer}.{name}", ("blocks", *path.split(".")), layer)
-        for layer in range(num_layers)
-        for name, path in BLOCK_NAMES.items()
-    )
-    return (*_entries(names), *blocks)
+    return (*entries(names), *stacked_entries("blocks", "blocks", BLOCK_NAMES, num_layers))
 
 
 def table(model) -> tuple[Entry, ...]:
@@ -101,14 +81,28 @@ def table(model) -> tuple[Entry, ...]:
         case LVSM():
             return _model_entries(LVSM_NAMES, model.config.num_layers)
         case Block():
-            return _entries(BLOCK_NAMES)
+            return entries(BLOCK_NAMES)
         case TTTLayer():
-            return _entries(TTT_NAMES)
+            return entries(TTT_NAMES)
         case MLP():
-            return _entries(MLP_NAMES)
+            return entries(MLP_NAMES)
         case WindowAttention():
-            names = _entries(ATTENTION_NAMES)
+            names = entries(ATTENTION_NAMES)
             return names if model.qk_norm else tuple(e for e in names if "norm" not in e.path[0])
+        case TTT3R():
+            return ttt3r_names.network_entries(model)
+        case BiasedMLP():
+            return entries(ttt3r_names.MLP_NAMES)
+        case EncoderBlock():
+            return entries(ttt3r_names.ENCODER_BLOCK_NAMES)
+        case DecoderBlock():
+            return entries(ttt3r_names.DECODER_BLOCK_NAMES)
+        case ModulatedBlock():
+            return entries(ttt3r_names.MODULATED_BLOCK_NAMES)
+        case PoseMemory():
+            return ttt3r_names.memory_entries(model)
+        case PointHead():
+            return ttt3r_names.head_entries(model)
     raise TypeError(f"{type(model).__name__} has no table of published names")
 
 

@@ -7,7 +7,8 @@ import numpy as np
 from flax import nnx
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from tttlrm_jax.convert.names import IGNORED_PREFIXES, Entry, canonical_name, table
+from tttlrm_jax.convert.entries import Entry
+from tttlrm_jax.convert.names import IGNORED_PREFIXES, canonical_name, table
 from tttlrm_jax.errors import InputError
 
 Model = TypeVar("Model", bound=nnx.Module)
@@ -30,13 +31,12 @@ def params_from_published(tensors: dict[str, np.ndarray], model: Model) -> Model
     _check_complete(tensors, published_shapes(model))
     graph, state = nnx.split(model)
     flat = _flat(state)
-    stacks: dict[tuple[str, ...], list[np.ndarray]] = {}
+    by_path: dict[tuple[str, ...], list[Entry]] = {}
     for entry in table(model):  # in layer order
-        tensor = np.asarray(tensors[entry.published])
-        stacks.setdefault(entry.path, []).append(tensor.T if entry.transposed else tensor)
-    stacked = {entry.path for entry in table(model) if entry.layer is not None}
-    for path, parts in stacks.items():
-        array = np.stack(parts) if path in stacked else parts[0]
+        by_path.setdefault(entry.path, []).append(entry)
+    for path, members in by_path.items():  # one parameter at a time: tensors may be on disk
+        parts = [entry.layout.to_ours(np.asarray(tensors[entry.published])) for entry in members]
+        array = parts[0] if members[0].layer is None else np.stack(parts)
         flat[path] = jnp.asarray(array, dtype=flat[path].dtype)
     nnx.replace_by_pure_dict(state, unflatten_dict(flat))
     return nnx.merge(graph, state)
@@ -61,16 +61,12 @@ def _flat(state) -> dict[tuple[str, ...], Any]:
 
 def _published_tensor(entry: Entry, flat) -> np.ndarray:
     array = flat[entry.path]
-    if entry.layer is not None:
-        array = array[entry.layer]
-    return array.T if entry.transposed else array
+    return entry.layout.to_published(array if entry.layer is None else array[entry.layer])
 
 
 def _published_shape(entry: Entry, flat) -> tuple[int, ...]:
     shape = tuple(flat[entry.path].shape)
-    if entry.layer is not None:
-        shape = shape[1:]
-    return shape[::-1] if entry.transposed else shape
+    return entry.layout.published_shape(shape if entry.layer is None else shape[1:])
 
 
 def _canonical(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -13,6 +13,7 @@ from string import Template
 from typing import Any
 
 import numpy as np
+
 from tttlrm_jax.export.heatmap import heat
 from tttlrm_jax.export.images import png_bytes
 from tttlrm_jax.export.splat import RECORD
@@ -272,7 +273,8 @@ _PAGE = """<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>$title - sequence report</title>
 <style>$css
-.triple { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 12px; margin-top: 14px; }
+.triple { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 12px;
+  margin-top: 14px; }
 </style>
 </head>
 <body>

@@ -36,7 +36,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from tttlrm_jax.config_ttt3r import Behaviour, TTT3RConfig
 from tttlrm_jax.errors import InputError
-from tttlrm_jax.models.ttt3r_network import RAY_CHANNELS, RGB_CHANNELS, TTT3R
+from tttlrm_jax.models.ttt3r_network import RAY_CHANNELS, RGB_CHANNELS, TTT3R, Decoded
 from tttlrm_jax.ttt.state_rules import Proposal, StateRule, build_state_rule
 
 __all__ = [
@@ -121,21 +121,43 @@ def step(
     """
     model, rule = nnx.merge(graph, params), rule or build_state_rule("ttt3r")
     masks = frame_masks(frame, model.config)
-    batch = frame.image.shape[0]
-    initial = _initial(model, batch, rule)
+    initial = _initial(model, frame.image.shape[0], rule)
     check_state(state, initial)
-    rows, columns = model.grid(frame.image)
-    tokens = _frame_tokens(model, frame, masks, behaviour, rays_in_sequence)
-    summary = jnp.mean(tokens, axis=1, keepdims=True)
-    remembered = model.memory.read(summary, state.memory)
-    pose_token = _choose(state.first, model.initial_pose_token(batch), remembered)
-    decoded = model.decode(tokens, pose_token, state.tokens, rows, columns)
-    memory = model.memory.write(state.memory, summary, decoded.pose_token)
+    read = read_frame(model, state, frame, masks, behaviour, rays_in_sequence)
+    decoded = read.decoded
+    memory = model.memory.write(state.memory, read.summary, decoded.pose_token)
     proposal = Proposal(candidate=decoded.candidate, alignment=decoded.alignment)
     moved, gate = advance(
         state, initial, proposal, memory, masks.image & masks.update, masks.reset, rule, behaviour
     )
-    return moved, FrameOutput(**model.predict(decoded, rows, columns), gate=gate)
+    return moved, FrameOutput(**model.predict(decoded, *model.grid(frame.image)), gate=gate)
+
+
+class FrameReading(NamedTuple):
+    """A frame seen with the state before it."""
+
+    tokens: Float[Array, "batch token d_encoder"]
+    summary: Float[Array, "batch 1 d_encoder"]  # mean token: key of the pose memory
+    pose_token: Float[Array, "batch 1 d_model"]  # as it goes into the decoder
+    decoded: Decoded
+
+
+def read_frame(
+    model: TTT3R,
+    state: RecurrentState,
+    frame: Frame,
+    masks: "FrameMasks",
+    behaviour: Behaviour,
+    rays_in_sequence: Bool[Array, " batch"] | None = None,
+) -> FrameReading:
+    """Encodes a frame, recalls its pose token and decodes it with the state; changes nothing."""
+    tokens = frame_tokens(model, frame, masks, behaviour, rays_in_sequence)
+    summary = jnp.mean(tokens, axis=1, keepdims=True)
+    remembered = model.memory.read(summary, state.memory)
+    learned = model.initial_pose_token(frame.image.shape[0])
+    pose_token = _choose(state.first, learned, remembered)
+    decoded = model.decode(tokens, pose_token, state.tokens, *model.grid(frame.image))
+    return FrameReading(tokens, summary, pose_token, decoded)
 
 
 def advance(
@@ -311,7 +333,7 @@ def check_state(state: RecurrentState, expected: RecurrentState) -> None:
             )  # fmt: skip
 
 
-def _frame_tokens(
+def frame_tokens(
     model: TTT3R, frame: Frame, masks: FrameMasks, behaviour: Behaviour, rays_in_sequence
 ) -> Array:
     """Tokens of the frame's image and of its ray map, added."""

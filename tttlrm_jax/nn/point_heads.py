@@ -78,6 +78,7 @@ class PointHead(nnx.Module):
 
         self.pose = BiasedMLP(width, hidden, POSE_CHANNELS, config, rngs)
         self.world_blocks = stack_modules(block, config.head_depth, rngs)
+        self.depth = config.head_depth
         self.remat: Remat = config.remat
 
     def world_tokens(self, tokens: Array, pose_token: Array, positions: Array) -> Array:

@@ -34,7 +34,7 @@ class PoseMemory(nnx.Module):
         )  # fmt: skip
         self.write_blocks = stack_modules(block, config.memory_depth, rngs)
         self.read_blocks = stack_modules(block, config.memory_depth, rngs)
-        self.width = width
+        self.width, self.depth = width, config.memory_depth
         self.remat: Remat = config.remat
 
     def initial(self, batch: int) -> Float[Array, "batch slot 2*d_model"]:

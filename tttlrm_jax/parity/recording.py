@@ -44,7 +44,7 @@ VARIANTS = {
 
 @dataclasses.dataclass(frozen=True)
 class Recording:
-    """Arrays of one .npz by key, and what its `meta_json` says."""
+    """Arrays of one .npz by key, and what its `meta_json` or `meta` says."""
 
     path: Path
     arrays: dict[str, np.ndarray]
@@ -93,11 +93,12 @@ def load(path: Path) -> Recording:
             f"recording {path} is truncated or no .npz file; fetch it again"
         ) from error
     try:
-        meta = json.loads(str(arrays.pop("meta_json", "{}")))
+        text = arrays.pop("meta", "{}") if "meta_json" not in arrays else arrays.pop("meta_json")
+        meta = json.loads(str(text))
     except json.JSONDecodeError as error:
-        raise InputError(
-            f"recording {path} has a meta_json that is not JSON; fetch it again"
-        ) from (error)
+        raise InputError(f"recording {path} has meta data that is not JSON; fetch it again") from (
+            error
+        )
     return Recording(path, arrays, meta)
 
 

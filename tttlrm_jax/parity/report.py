@@ -48,8 +48,8 @@ def compare(file: Path, quantity: str, actual, expected, tolerance: float, measu
     """Max error of `actual` against `expected`.
 
     Measures: `rel` divides by the largest absolute expected entry (by 1 when that is 0), `abs`
-    does not divide, `l2` is the relative Frobenius error, `exact` demands equality (error =
-    number of differing entries).
+    does not divide, `1+abs` divides each entry by 1 plus its absolute value, `l2` is the relative
+    Frobenius error, `exact` demands equality (error = number of differing entries).
     """
     actual = np.asarray(actual)
     expected = np.asarray(expected)
@@ -66,6 +66,8 @@ def compare(file: Path, quantity: str, actual, expected, tolerance: float, measu
         norm = np.linalg.norm(expected.ravel())
         error = np.linalg.norm(difference.ravel()) / (norm if norm > 0 else 1.0)
     else:
+        if measure == "1+abs":
+            difference = difference / (1 + np.abs(expected))
         error = difference.max() if np.isfinite(difference).all() else float("nan")
         if measure == "rel":
             scale = np.abs(expected).max()

@@ -6,25 +6,17 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from tttlrm_jax.errors import InputError
-from tttlrm_jax.parity import cameras, gsplat, ttt3r_sequences, tttlrm
+from tttlrm_jax.parity import cameras, gsplat, ttt3r, ttt3r_sequences, tttlrm
 from tttlrm_jax.parity.recording import load
 from tttlrm_jax.parity.report import FileCheck
 from tttlrm_jax.parity.tttlrm_files import holds_checkpoint_shapes, load_json
 
 RECORDING_SUFFIXES = (".npz", ".json")
 
-# Kinds of recordings of TTT3R: known, not implemented yet.
-TTT3R_KINDS: dict[str, None] = dict.fromkeys((
-    "checkpoint_keys.json", "decoder_block*.npz", "encode_modalities.npz",
-    "encoder_block.npz", "full_*.npz", "head_dpt.npz", "head_linear.npz", "heads_postprocess.npz",
-    "modulation_block.npz", "patch_embed.npz", "pose_memory.npz",
-    "published_config_procedural.npz", "rope2d.npz", "state_update.npz",
-))  # fmt: skip
-
 SUITES: Mapping[str, Mapping[str, FileCheck | None]] = {
     "gsplat": gsplat.KINDS,
     "tttlrm": {**cameras.KINDS, **tttlrm.KINDS},
-    "ttt3r": {**ttt3r_sequences.KINDS, **TTT3R_KINDS},
+    "ttt3r": {**ttt3r.KINDS, **ttt3r_sequences.KINDS},
 }
 
 
