@@ -203,7 +203,8 @@ def summary(metrics: dict[str, Any]) -> str:
     if points is not None:
         lines.append(
             f"points: accuracy {points['accuracy']:.4f} m, "
-            f"completion {points['completion']:.4f} m, normal consistency {points['normal_consistency']:.3f}"
+            f"completion {points['completion']:.4f} m, "
+            f"normal consistency {points['normal_consistency']:.3f}"
         )
     return "\n".join([*lines, *(f"note: {note}" for note in metrics["notes"])])
 

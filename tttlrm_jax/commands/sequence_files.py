@@ -133,11 +133,11 @@ class SequenceFiles:
         if stopped is not None:
             notes.append(stopped)
         metrics, shown = self._scored(notes)
-        plot = self._plot(shown, metrics)
-        (self._directory / "trajectory.png").write_bytes(png_bytes(plot))
-        charts = self._charts()
-        if charts is not None:
-            (self._directory / "frames.png").write_bytes(png_bytes(charts))
+        plot, charts = png_bytes(self._plot(shown, metrics)), None
+        (self._directory / "trajectory.png").write_bytes(plot)
+        if self.num_frames > 2:
+            charts = png_bytes(self._charts())
+            (self._directory / "frames.png").write_bytes(charts)
         self._check_finite(notes)
         text = json.dumps(_plain(metrics), indent=1)
         (self._directory / "metrics.json").write_text(text + "\n", encoding="utf-8")
@@ -199,10 +199,8 @@ class SequenceFiles:
         errors, true = found
         return trajectory_plot(errors.aligned, true, f"{title}, ATE {errors.ate:.3g} m")
 
-    def _charts(self) -> np.ndarray | None:
+    def _charts(self) -> np.ndarray:
         """Values per frame, means over neighbours where there are many frames."""
-        if self.num_frames < 3:
-            return None
         block = -(-self.num_frames // MAX_CHART_POINTS)
         starts = np.arange(0, self.num_frames, block)
 

@@ -51,10 +51,7 @@ class LiveModel:
         self._params = params
         self._initial = functools.partial(init_state, params, 1, graph=graph, rule=rule)
         self._state = self._initial()
-        self._step = jax.jit(
-            functools.partial(step, graph=graph, rule=rule, behaviour=behaviour),
-            donate_argnums=(1,),
-        )
+        self._step = jax.jit(functools.partial(step, graph=graph, rule=rule, behaviour=behaviour))
 
     def restart(self) -> None:
         self._state = self._initial()

@@ -61,8 +61,8 @@ class SequenceReport:
     """What the page shows."""
 
     metrics: dict[str, Any]  # as written to metrics.json
-    trajectory: np.ndarray  # uint8 picture
-    charts: np.ndarray | None  # uint8 picture of values per frame
+    trajectory: bytes  # PNG
+    charts: bytes | None  # PNG of values per frame
     stills: list[Still]
     points: np.ndarray  # vertices of `point_stream`, some of them
     poses: np.ndarray  # [frame, 4, 4] predicted
@@ -79,7 +79,7 @@ def sequence_report_html(report: SequenceReport) -> str:
     """The whole page as text."""
     metrics = report.metrics
     charts = "" if report.charts is None else (
-        f'<h2>Frame by frame</h2><div class="wide-media">{_png(report.charts, "per frame")}</div>'
+        f'<h2>Frame by frame</h2><div class="wide-media">{_img(report.charts, "per frame")}</div>'
     )  # fmt: skip
     notes = "".join(f"<li>{html.escape(text)}</li>" for text in metrics["notes"])
     return Template(_PAGE).substitute(
@@ -92,7 +92,7 @@ def sequence_report_html(report: SequenceReport) -> str:
             f"{_grouped(len(report.points))} of {_grouped(metrics['num_points'])} points of "
             "points.ply, from predicted cameras."
         ),
-        trajectory=_png(report.trajectory, "trajectory from above"),
+        trajectory=_img(report.trajectory, "trajectory from above"),
         charts=charts,
         stills=_stills(report.stills),
         depth=_depth_table(metrics),
@@ -183,7 +183,7 @@ def _stills(stills: list[Still]) -> str:
             (heat(spread, sure), f"confidence, 1 to {np.exp(min(sure, 20.0)):.3g}"),
         )
         cells += [
-            f"<figure>{_png(picture, caption, crisp=True)}"
+            f"<figure>{_picture(picture, caption)}"
             f"<figcaption>{html.escape(caption)}</figcaption></figure>"
             for picture, caption in pictures
         ]
@@ -242,15 +242,15 @@ def _table(settings: dict[str, str]) -> str:
     return f"<table>{''.join(rows)}</table>"
 
 
-def _png(picture: np.ndarray, text: str, crisp: bool = False) -> str:
-    height, width = picture.shape[:2]
-    content = png_bytes(picture)
-    encoded = base64.b64encode(content).decode("ascii")
-    mark = ' class="crisp"' if crisp and width < STILL_WIDTH // 2 else ""
-    return (
-        f'<img{mark} src="data:image/png;base64,{encoded}" width="{width}" '
-        f'height="{height}" alt="{html.escape(text, quote=True)}" loading="lazy">'
-    )
+def _picture(picture: np.ndarray, text: str) -> str:
+    kind = ' class="crisp"' if picture.shape[1] < STILL_WIDTH // 2 else ""
+    return _img(png_bytes(picture), text, kind)
+
+
+def _img(png: bytes, text: str, kind: str = "") -> str:
+    encoded = base64.b64encode(png).decode("ascii")
+    alt = html.escape(text, quote=True)
+    return f'<img{kind} src="data:image/png;base64,{encoded}" alt="{alt}" loading="lazy">'
 
 
 def _words(name: str) -> str:
