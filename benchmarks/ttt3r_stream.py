@@ -80,18 +80,18 @@ def measure(frames: int, rule: str, directory: Path) -> dict[str, Any]:
         return made[0]
 
     evaluate_sequence(config, RuleConfig(rule), open_model)
-    notes, tenth, rows = made[0], max(1, frames // 10), []
-    for start in range(1, frames - tenth + 1, tenth):
+    notes, tenth, rows = made[0], (frames - 1) // 10, []
+    for start in range(1, 10 * tenth, tenth):
         part = range(start, start + tenth)
         rows.append({
             "frames": start + tenth,
             "seconds_per_frame": statistics.median(
-                notes.wall[i] - notes.wall[i - 1] for i in part if i < frames
+                notes.wall[i] - notes.wall[i - 1] for i in part
             ),
             "cpu_seconds_per_frame": statistics.median(
-                notes.cpu[i] - notes.cpu[i - 1] for i in part if i < frames
+                notes.cpu[i] - notes.cpu[i - 1] for i in part
             ),
-            "mib_resident": notes.memory[min(start + tenth, frames) - 1],
+            "mib_resident": notes.memory[start + tenth - 1],
         })  # fmt: skip
     names = ("seconds_per_frame", "cpu_seconds_per_frame", "mib_resident")
     return {

@@ -202,7 +202,8 @@ def _viewer_scene(report: SequenceReport) -> dict[str, Any]:
     points = report.points["xyz"].astype(np.float64)
     centre = np.median(points, axis=0) if len(points) else poses[0, :3, 3]
     reach = float(np.median(np.linalg.norm(poses[:, :3, 3] - centre, axis=-1)))
-    focal = report.focal if np.isfinite(report.focal) and report.focal > 0 else float(width)
+    sensible = 0.2 * width < report.focal < 10 * width  # not so of an untrained model
+    focal = report.focal if sensible else float(width)
     return {
         "background": [0.07, 0.075, 0.09],
         "dilation": 0.3,
