@@ -19,6 +19,7 @@ LEVELS = {
     "convert": 6, "evaluation": 6, "export": 6,
     "training": 7,
     "parity": 8, "commands": 8,
+    "__main__": 9,
 }  # fmt: skip
 BASE_ORDER = {
     "errors": 0, "precision": 0, "types": 1, "config": 1, "command_line": 1, "config_ttt3r": 2,
@@ -40,6 +41,8 @@ def imported_parts(path: Path) -> set[str]:
 
 
 def part_of(path: Path) -> str:
+    if path.name == "__main__.py":  # an entry point, like the root scripts
+        return "__main__"
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 

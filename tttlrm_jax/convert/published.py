@@ -1,5 +1,6 @@
 """Published tensors to parameters and back, strict both ways."""
 
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import jax.numpy as jnp
@@ -20,15 +21,14 @@ def published_shapes(model: nnx.Module) -> dict[str, tuple[int, ...]]:
     return {entry.published: _published_shape(entry, params) for entry in table(model)}
 
 
-def params_from_published(tensors: dict[str, np.ndarray], model: Model) -> Model:
+def params_from_published(tensors: Mapping[str, Any], model: Model) -> Model:
     """`model` with the published tensors as its parameters, cast to its parameter dtypes.
 
-    The model may be abstract; it is not changed. Wrapper prefixes of the names are stripped and
-    the frozen auxiliary networks (`IGNORED_PREFIXES`) left out. Raises one InputError that
-    names every missing, unexpected, duplicated and misshapen tensor.
+    The model may be abstract; it is not changed. Tensors are arrays, or anything with a `shape`
+    that NumPy makes an array of: it is asked for one parameter at a time. Raises InputError as
+    `checked_tensors` does.
     """
-    tensors = _canonical(tensors)
-    _check_complete(tensors, published_shapes(model))
+    tensors = checked_tensors(tensors, model)
     graph, state = nnx.split(model)
     flat = _flat(state)
     by_path: dict[tuple[str, ...], list[Entry]] = {}
@@ -40,6 +40,18 @@ def params_from_published(tensors: dict[str, np.ndarray], model: Model) -> Model
         flat[path] = jnp.asarray(array, dtype=flat[path].dtype)
     nnx.replace_by_pure_dict(state, unflatten_dict(flat))
     return nnx.merge(graph, state)
+
+
+def checked_tensors(tensors: Mapping[str, Any], model: nnx.Module) -> dict[str, Any]:
+    """The tensors by their names in the table of `model`, one for each.
+
+    Wrapper prefixes of the names are stripped and the frozen auxiliary networks
+    (`IGNORED_PREFIXES`) left out. Raises one InputError that names every missing, unexpected,
+    duplicated and misshapen tensor.
+    """
+    tensors = _canonical(tensors)
+    _check_complete(tensors, published_shapes(model))
+    return tensors
 
 
 def published_from_params(params: Any, model: nnx.Module) -> dict[str, np.ndarray]:
@@ -69,8 +81,8 @@ def _published_shape(entry: Entry, flat) -> tuple[int, ...]:
     return entry.layout.published_shape(shape if entry.layer is None else shape[1:])
 
 
-def _canonical(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    renamed: dict[str, np.ndarray] = {}
+def _canonical(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    renamed: dict[str, Any] = {}
     for name, tensor in tensors.items():
         canonical = canonical_name(name)
         if canonical.startswith(tuple(IGNORED_PREFIXES)):

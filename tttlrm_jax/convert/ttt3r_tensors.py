@@ -20,7 +20,11 @@ def settle(
     `say` gets one sentence about everything that was not taken as it is. Raises InputError if a
     tensor and its alias differ.
     """
-    settled = {canonical_name(name): tensor for name, tensor in tensors.items()}
+    settled: dict[str, Any] = {}
+    for name, tensor in tensors.items():
+        if canonical_name(name) in settled:
+            raise InputError(f"checkpoint has {canonical_name(name)} twice; remove one")
+        settled[canonical_name(name)] = tensor
     for name in [n for n in settled if n.startswith(tuple(IGNORED_PREFIXES))]:
         prefix = next(p for p in IGNORED_PREFIXES if name.startswith(p))
         say(f"left out {name}: {IGNORED_PREFIXES[prefix]}")

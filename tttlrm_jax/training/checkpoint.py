@@ -21,6 +21,7 @@ import orbax.checkpoint as ocp
 from flax import nnx
 
 from tttlrm_jax.config import RunConfig, config_from_dict, config_to_dict
+from tttlrm_jax.config_ttt3r import is_ttt3r
 from tttlrm_jax.errors import InputError
 from tttlrm_jax.models import abstract_model, merge_model, split_model
 from tttlrm_jax.training.step import TrainState
@@ -125,8 +126,8 @@ def _check_same_shapes(saved: Any, expected: Any) -> None:
         )
 
 
-def write_config(directory: Path, config: RunConfig) -> None:
-    """Writes `config.json` atomically."""
+def write_config(directory: Path, config: Any) -> None:
+    """Writes a configuration as `config.json`, atomically."""
     draft = directory / (CONFIG_FILE + ".tmp")
     draft.write_text(json.dumps(config_to_dict(config), indent=2) + "\n")
     draft.replace(directory / CONFIG_FILE)
@@ -134,6 +135,16 @@ def write_config(directory: Path, config: RunConfig) -> None:
 
 def read_config(directory: Path) -> RunConfig:
     """Reads the `config.json` of a run or model directory; InputError if it is not one."""
+    values = read_config_values(directory)
+    if is_ttt3r(values):
+        raise InputError.of(
+            "checkpoint", directory, "holds a TTT3R network", "use eval.py --model ttt3r with it"
+        )
+    return config_from_dict(RunConfig, values)
+
+
+def read_config_values(directory: Path) -> dict[str, Any]:
+    """What a `config.json` holds; InputError if there is none or it is no JSON object."""
     path = directory / CONFIG_FILE
     try:
         values = json.loads(path.read_text())
@@ -151,7 +162,7 @@ def read_config(directory: Path) -> RunConfig:
         raise InputError.of(
             "checkpoint", directory, f"has a {path.name} that is no JSON object", "restore the file"
         )
-    return config_from_dict(RunConfig, values)
+    return values
 
 
 def load_model(path: Path | str) -> tuple[RunConfig, nnx.Module]:
@@ -250,6 +261,11 @@ def export_model(
     Directories of the machine that trained it are left out of the configuration. Raises
     InputError for an unknown dtype, or if `directory` holds anything but a model.
     """
+    return write_model(_without_directories(config), params, directory, dtype)
+
+
+def write_model(config: Any, params: Any, directory: Path | str, dtype: str = "float32") -> Path:
+    """`export_model` with the configuration as it is, of any kind of model."""
     if dtype not in DTYPES:
         raise InputError.of("dtype", dtype, "cannot be exported", f"use one of {DTYPES}")
     directory = Path(directory).absolute()
@@ -264,7 +280,7 @@ def export_model(
         narrow = jax.tree.map(lambda p: jnp.asarray(np.asarray(p)).astype(dtype), params)
         checkpointer.save(draft / PARAMS, narrow)
     (draft / PARAMS / "commit_success.txt").unlink(missing_ok=True)  # names this machine's path
-    write_config(draft, _without_directories(config))
+    write_config(draft, config)
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(directory)
     draft.rename(directory)

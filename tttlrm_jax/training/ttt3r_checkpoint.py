@@ -1,0 +1,48 @@
+"""Model directories of TTT3R: `config.json` with a `model` of that kind, and Orbax `params/`."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from tttlrm_jax.config import config_from_dict
+from tttlrm_jax.config_ttt3r import TTT3RConfig, is_ttt3r
+from tttlrm_jax.errors import InputError
+from tttlrm_jax.models import TTT3R, abstract_model, merge_model, split_model
+from tttlrm_jax.training.checkpoint import load_parameters, read_config_values, write_model
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TTT3RModelFile:
+    """What the `config.json` of a converted or exported model holds."""
+
+    name: str
+    model: TTT3RConfig
+
+
+def export_ttt3r(
+    config: TTT3RConfig, params: Any, directory: Path | str, dtype: str = "float32"
+) -> Path:
+    """Writes a model directory; an older one there is replaced once the new one is complete.
+
+    Raises InputError as `training.checkpoint.export_model` does.
+    """
+    described = TTT3RModelFile(name=Path(directory).name, model=config)
+    return write_model(described, params, directory, dtype)
+
+
+def load_ttt3r(path: Path | str, **changes: Any) -> tuple[TTT3RConfig, TTT3R]:
+    """Configuration and network of a model directory or a run (its newest checkpoint).
+
+    `changes` replace fields that no parameter depends on, such as `half_rope`, `remat` or
+    `compute_dtype`. Raises InputError if there is no such model, or if it is damaged.
+    """
+    values = read_config_values(Path(path))
+    if not is_ttt3r(values):
+        raise InputError.of(
+            "checkpoint", path, "holds no TTT3R network",
+            "give a directory written by python -m tttlrm_jax.convert",
+        )  # fmt: skip
+    config = config_from_dict(TTT3RConfig, values["model"], "model.")
+    config = dataclasses.replace(config, **changes)
+    graph, expected = split_model(abstract_model(config))
+    return config, merge_model(graph, load_parameters(path, expected))
