@@ -52,7 +52,7 @@ def _differentiated_once(x):
 @_differentiated_once.defjvp
 def _(primals, tangents):
     raise NotImplementedError(
-        "the tiled rasterizer has first derivatives only; use the reference backend for second"
+        "this raster backend has first derivatives only; use the reference backend for second"
     )
 
 

@@ -106,13 +106,19 @@ def why_not_here() -> str | None:
     device = target_device()
     if device.platform not in ("gpu", "cuda"):
         return f"the kernel needs a GPU, not {device.platform}"
-    if float(getattr(device, "compute_capability", 0)) < 9:
+    if _capability(device) < 9:
         return f"the kernel needs a Hopper GPU or later, not {device.device_kind}"
     try:
         _kernel()
     except ImportError as error:
         return f"this JAX has no Mosaic GPU ({error})"
     return None
+
+
+def _capability(device) -> float:
+    """Compute capability of an NVIDIA GPU, 0 for others."""
+    text = str(getattr(device, "compute_capability", ""))
+    return float(text) if text.replace(".", "", 1).isdigit() else 0.0
 
 
 def _kernel() -> Any:

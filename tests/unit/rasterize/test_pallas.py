@@ -72,6 +72,7 @@ def test_kernels_lower_for_cuda():
     [
         ({"platform": "tpu"}, cloud(3, 1, 8), "needs a GPU, not tpu"),
         ({"compute_capability": "8.0"}, cloud(3, 1, 8), "needs a Hopper GPU or later"),
+        ({"compute_capability": "gfx942"}, cloud(3, 1, 8), "needs a Hopper GPU or later"),
         ({}, cloud(3, pallas.MAX_CHANNELS + 1, 8), "takes 32 channels, not 33"),
         ({}, cloud(3, 1, 8, jnp.float16), "for float32, not float16"),
         ({}, cloud(3, 1, 8), None),
