@@ -11,9 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tttlrm_jax.config_sequences import SequenceEvalConfig
+from tttlrm_jax.config_sequences import DepthAlignment, SequenceEvalConfig
 from tttlrm_jax.errors import ConfigError, InputError
-from tttlrm_jax.evaluation.depth import DepthAlignment
 
 Task = Literal["pose", "depth", "reconstruction"]
 

@@ -224,6 +224,25 @@ def test_a_camera_that_stands_still_is_said(tmp_path):
     assert any("has no extent" in note for note in metrics["notes"])
 
 
+def test_a_model_gone_wild_is_said(room, tmp_path):
+    class Wild(Oracle):
+        def __call__(self, image, **options):
+            made = super().__call__(image, **options)
+            if len(self.shown) < 4:
+                return made
+            return dataclasses.replace(made, **{
+                name: np.full_like(getattr(made, name), np.nan)
+                for name in ("points_self", "points_world", "confidence_self", "camera_pose")
+            })  # fmt: skip
+
+    metrics = run(room, tmp_path / "out", Wild())
+    assert metrics["trajectory"] is None
+    assert metrics["depth"] is None
+    assert metrics["num_points"] == 3 * 48 * 32
+    assert any("6 of 9 predicted poses are not finite" in note for note in metrics["notes"])
+    json.loads((tmp_path / "out/metrics.json").read_text(), parse_constant=pytest.fail)
+
+
 def test_a_protocol_runs_every_sequence(room, tmp_path):
     for name in ("chess/seq-03", "stairs/seq-01"):
         (tmp_path / "data" / name).parent.mkdir(parents=True)
