@@ -1,7 +1,9 @@
 """Reconstructs a capture and says how well: `python eval.py [--capture DIR] [--checkpoint DIR]`.
 
-Without arguments it takes the sample capture and the weights that the package ships. `--help`
-lists every option. Results go to `outputs/<scene>-<date>-<time>/`.
+`--model ttt3r` streams through a sequence of pictures or a video without cameras instead; it has
+options of its own (`--model ttt3r --help`). Without arguments eval.py takes the sample capture and
+the weights that the package ships. `--help` lists every option. Results go to
+`outputs/<scene>-<date>-<time>/`.
 """
 
 import sys

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 
 from tttlrm_jax.command_line import EXIT_BAD_INPUT, EXIT_INTERRUPTED
+from tttlrm_jax.commands import evaluate_ttt3r
 from tttlrm_jax.commands.evaluation_files import ALL_FILES, Job, write_files
 from tttlrm_jax.commands.input_frames import choose_frames
 from tttlrm_jax.commands.output_directory import atomic_directory, disk_errors
@@ -47,6 +48,7 @@ from tttlrm_jax.training.checkpoint import load_parameters, read_config
 from tttlrm_jax.training.stream_checkpoint import read_record, read_stream
 
 PROG = "eval.py"
+MODELS = ("tttlrm", "ttt3r")  # --model; the second has options of its own
 ROWS = {
     "nearest_input": "nearest input view",
     "mean_colour": "mean colour of the inputs",
@@ -57,7 +59,11 @@ ROWS = {
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns its exit code (0 done, 2 bad input, 130 interrupted)."""
     try:
-        config = parse_with_rule(EvalConfig, sys.argv[1:] if arguments is None else arguments, PROG)
+        model, arguments = take_model(sys.argv[1:] if arguments is None else arguments)
+        if model == "ttt3r":
+            with _interruptible():
+                return evaluate_ttt3r.main(arguments)
+        config = parse_with_rule(EvalConfig, arguments, PROG)
         with _interruptible():
             if config.query is not None:
                 print(query_state(config, _checkpoint(config)))
@@ -72,6 +78,23 @@ def main(arguments: list[str] | None = None) -> int:
     print(summary(metrics))
     print(f"\n{directory / 'report.html'}")
     return 0
+
+
+def take_model(arguments: list[str]) -> tuple[str, list[str]]:
+    """The value of `--model`, by default tttlrm, and the other arguments.
+
+    Raises InputError for a model that is not known.
+    """
+    name, others, rest = MODELS[0], [], iter(arguments)
+    for argument in rest:
+        key, equals, value = argument.partition("=")
+        if key == "--model":
+            name = value if equals else next(rest, "")
+        else:
+            others.append(argument)
+    if name not in MODELS:
+        raise InputError.of("model", repr(name), "is unknown", f"use one of {', '.join(MODELS)}")
+    return name, others
 
 
 def evaluate(config: EvalConfig) -> tuple[Path, dict[str, Any]]:

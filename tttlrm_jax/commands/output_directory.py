@@ -26,7 +26,7 @@ def atomic_directory(
     created: list[Path] = []
     draft = target.parent / f".{target.name}.{os.getpid()}.partial"
     try:
-        _check_replaceable(target, own_files, field)
+        check_replaceable(target, own_files, field)
         _make_directories(target.parent, created)
         draft.mkdir()
         created.append(draft)
@@ -76,7 +76,7 @@ def _is_about(error: OSError, *directories: Path) -> bool:
     return any(path.is_relative_to(directory) for directory in directories)
 
 
-def _check_replaceable(target: Path, own_files: Collection[str], field: str) -> None:
+def check_replaceable(target: Path, own_files: Collection[str], field: str) -> None:
     if not os.path.lexists(target):
         return
     if not target.is_dir():

@@ -35,7 +35,7 @@ def parse_with_rule(
     A run's rule comes out complete. Raises ConfigError in one sentence for unknown rules,
     options and values; `--help` lists them all.
     """
-    others, given = _split(arguments, prog)
+    others, given = split_rule_arguments(arguments, prog)
     if any(argument in ("-h", "--help") for argument in others):
         if "" in given:
             _rule_name(given[""])  # a file's rule is to be listed too
@@ -79,7 +79,7 @@ def _default(option: RuleOption) -> str:
     return "model.newton_schulz_dtype" if option.follows_model else str(option.default)
 
 
-def _split(arguments: list[str], prog: str) -> tuple[list[str], dict[str, str]]:
+def split_rule_arguments(arguments: list[str], prog: str) -> tuple[list[str], dict[str, str]]:
     """Other arguments, and the rule's by dotted name ("" is the rule itself)."""
     others, given = [], {}
     rest = iter(arguments)
@@ -123,14 +123,14 @@ def _read_rule(given: dict[str, str], current: RuleConfig | None, prog: str) -> 
         if options[key].kind is UpdateRule:
             nested.setdefault(key, {})[below] = text
         else:
-            values[key] = _convert(f"--rule.{dotted}", text, options[key].kind)
+            values[key] = convert_option(f"--rule.{dotted}", text, options[key].kind)
     for key, below in nested.items():
         default = values.get(key, RuleConfig(options[key].default))
         values[key] = _read_rule(below, default, prog)
     return RuleConfig.of(base.name, **values)
 
 
-def _convert(argument: str, text: str, kind: Any) -> Any:
+def convert_option(argument: str, text: str, kind: Any) -> Any:
     if get_origin(kind) is Literal:
         for choice in get_args(kind):
             if str(choice) == text:

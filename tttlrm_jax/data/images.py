@@ -37,31 +37,31 @@ def read_image(path: str | Path) -> np.ndarray:
 
     def decode(image: Image.Image) -> np.ndarray:
         mode = "RGBA" if _is_transparent(image) else "RGB"
-        return np.asarray(_to_8_bit(image).convert(mode))
+        return np.asarray(to_8_bit(image).convert(mode))
 
-    return _open(path, decode)
+    return open_image(path, decode)
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
     """Height and width from a file's header, without decoding its pixels."""
-    return _open(path, lambda image: (image.height, image.width))
+    return open_image(path, lambda image: (image.height, image.width))
 
 
 def exif_orientation(path: str | Path) -> int:
     """The EXIF orientation, 1 to 8, that viewers apply and `read_image` does not; 1 if absent."""
-    return _open(path, lambda image: image.getexif().get(EXIF_ORIENTATION, 1))
+    return open_image(path, lambda image: image.getexif().get(EXIF_ORIENTATION, 1))
 
 
 def has_alpha(path: str | Path) -> bool:
     """Whether `read_image` gives four channels, from a file's header."""
-    return _open(path, _is_transparent)
+    return open_image(path, _is_transparent)
 
 
 def _is_transparent(image: Image.Image) -> bool:
     return image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
 
 
-def _open(path: str | Path, use: Callable[[Image.Image], _Result]) -> _Result:
+def open_image(path: str | Path, use: Callable[[Image.Image], _Result]) -> _Result:
     try:
         with Image.open(path) as image:
             return use(image)
@@ -130,7 +130,7 @@ def _lanczos(image: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.asarray(resized)
 
 
-def _to_8_bit(image: Image.Image) -> Image.Image:
+def to_8_bit(image: Image.Image) -> Image.Image:
     """16-bit greyscale to 8 bits; other integers up to 8 bits are converted by Pillow itself."""
     unbounded = image.mode == "F" or (image.mode == "I" and image.format not in FORMATS_OF_16_BITS)
     if unbounded:

@@ -52,7 +52,7 @@ def line_charts(
                 f"is not that of the {len(x)} positions", "give one value per position",
             )  # fmt: skip
     height = HEAD + len(panels) * (PANEL_HEAD + PLOT_HEIGHT) + FOOT
-    canvas = _Canvas(WIDTH, height)
+    canvas = Canvas(WIDTH, height)
     canvas.text((MARGIN, 22), title, INK, 24)
     canvas.text((MARGIN, 52), subtitle, FAINT, 14)
     along = _Axis.over(x, (LEFT, WIDTH - RIGHT))
@@ -113,7 +113,7 @@ def _font(size: int):
     return ImageFont.load_default(size)
 
 
-class _Canvas:
+class Canvas:
     """A picture that is drawn large and reduced at the end."""
 
     def __init__(self, width: float, height: float):
@@ -150,7 +150,7 @@ class _Canvas:
         return np.asarray(self._image.resize(self._size, Image.Resampling.BOX))
 
 
-def _draw_panel(canvas: _Canvas, panel: Panel, x: Sequence[float], along: _Axis, top: float):
+def _draw_panel(canvas: Canvas, panel: Panel, x: Sequence[float], along: _Axis, top: float):
     """Title and legend, grid with numbers, lines with a dot per value."""
     upper, lower = top + PANEL_HEAD, top + PANEL_HEAD + PLOT_HEIGHT - 14
     values = [v for series in panel.series for v in series.values if math.isfinite(v)]
@@ -173,7 +173,7 @@ def _draw_panel(canvas: _Canvas, panel: Panel, x: Sequence[float], along: _Axis,
                 canvas.dot(place, 3.6, colour)
 
 
-def _draw_legend(canvas: _Canvas, panel: Panel, middle: float) -> None:
+def _draw_legend(canvas: Canvas, panel: Panel, middle: float) -> None:
     """Names of the lines, flush right; none where the title says it all."""
     if len(panel.series) < 2:
         return

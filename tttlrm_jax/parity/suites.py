@@ -6,22 +6,17 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from tttlrm_jax.errors import InputError
-from tttlrm_jax.parity import cameras, gsplat, ttt3r, tttlrm
+from tttlrm_jax.parity import cameras, gsplat, ttt3r, ttt3r_sequences, tttlrm
 from tttlrm_jax.parity.recording import load
 from tttlrm_jax.parity.report import FileCheck
 from tttlrm_jax.parity.tttlrm_files import holds_checkpoint_shapes, load_json
 
 RECORDING_SUFFIXES = (".npz", ".json")
 
-# Kinds of recordings of TTT3R beside its network: known, not implemented yet.
-TTT3R_SEQUENCES: dict[str, None] = dict.fromkeys(
-    ("camera_utils.npz", "metrics_*.npz", "preprocess.npz")
-)
-
 SUITES: Mapping[str, Mapping[str, FileCheck | None]] = {
     "gsplat": gsplat.KINDS,
     "tttlrm": {**cameras.KINDS, **tttlrm.KINDS},
-    "ttt3r": {**ttt3r.KINDS, **TTT3R_SEQUENCES},
+    "ttt3r": {**ttt3r.KINDS, **ttt3r_sequences.KINDS},
 }
 
 

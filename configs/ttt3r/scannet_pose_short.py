@@ -1,0 +1,19 @@
+"""Camera pose on ScanNet, short: 90 frames, every third.
+
+Command   python eval.py --model ttt3r --protocol configs/ttt3r/scannet_pose_short.py \\
+              --capture ROOT --checkpoint CKPT
+"""
+
+from tttlrm_jax.evaluation.protocols import SequenceProtocol
+
+PROTOCOL = SequenceProtocol(
+    dataset="ScanNet",
+    task="pose",
+    kind="scannet",
+    layout="sceneNNNN_NN/ with color/N.jpg, depth/N.png, pose/N.txt, intrinsic/intrinsic_color.txt",
+    sequences=("scene*_*",),
+    table="TTT3R (arXiv 2509.26645), camera pose on short sequences, ScanNet, row TTT3R",
+    published={"ate": 0.064},
+    stride=3,
+    lengths=(90,),
+)

@@ -1,0 +1,231 @@
+"""`eval.py --model ttt3r`: a sequence and a checkpoint in; trajectory, points, depth, report out.
+
+Frames are decoded, shown to the model and written one after the other, so neither memory nor the
+loss through an interruption grows with the length of the sequence.
+"""
+
+import datetime
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import tqdm
+
+from tttlrm_jax.command_line import EXIT_BAD_INPUT, EXIT_INTERRUPTED, parse_arguments
+from tttlrm_jax.commands.evaluate_protocol import TABLE_FILE, evaluate_protocol, table_summary
+from tttlrm_jax.commands.output_directory import disk_errors
+from tttlrm_jax.commands.progress import step
+from tttlrm_jax.commands.rule_arguments import convert_option, split_rule_arguments
+from tttlrm_jax.commands.sequence_files import SequenceFiles, SequenceJob, prepare_directory
+from tttlrm_jax.commands.state_rule_file import state_rule_name
+from tttlrm_jax.config import RuleConfig
+from tttlrm_jax.config_sequences import SequenceEvalConfig
+from tttlrm_jax.data.frame_images import check_patches, plan_fit
+from tttlrm_jax.data.sequence_readers import open_sequence
+from tttlrm_jax.data.sequences import FrameSelection
+from tttlrm_jax.errors import ConfigError, InputError
+from tttlrm_jax.evaluation.protocols import apply_protocol
+from tttlrm_jax.evaluation.sequence_run import FrameModel, LiveModel, run_sequence
+from tttlrm_jax.models import split_model
+from tttlrm_jax.training.ttt3r_checkpoint import load_ttt3r
+from tttlrm_jax.ttt.state_rules import (
+    STATE_RULES,
+    build_state_rule,
+    complete_state_rule,
+    find_state_rule,
+)
+
+PROG = "eval.py --model ttt3r"
+DEFAULT_RULE = "ttt3r"
+
+# Makes the model that goes through the sequence.
+OpenModel = Callable[[SequenceEvalConfig, RuleConfig], FrameModel]
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the command; returns its exit code (0 done, 2 bad input, 130 interrupted)."""
+    try:
+        config, rule = parse(arguments)
+        if config.protocol is not None:
+            directory, row = evaluate_protocol(config, rule, evaluate_sequence, open_checkpoint)
+            print(table_summary(row))
+            print(f"\n{directory / TABLE_FILE}")
+            return 0
+        directory, metrics = evaluate_sequence(config, rule)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt as stop:
+        print(f"interrupted; {stop or 'nothing was written'}", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    print(summary(metrics))
+    print(f"\n{directory / 'report.html'}")
+    return 0
+
+
+def parse(arguments: list[str]) -> tuple[SequenceEvalConfig, RuleConfig]:
+    """The configuration, with what a protocol sets, and the complete state rule.
+
+    Raises ConfigError in one sentence; `--help` lists options and rules.
+    """
+    others, given = split_rule_arguments(arguments, PROG)
+    if any(argument in ("-h", "--help") for argument in others):
+        try:
+            parse_arguments(SequenceEvalConfig, others, PROG)
+        finally:
+            print(rules_help())
+    config = parse_arguments(SequenceEvalConfig, others, PROG)
+    name = state_rule_name(given.pop("", DEFAULT_RULE))
+    options = find_state_rule(name).options
+    for key in given:
+        if key not in options:
+            raise ConfigError(
+                f"rule {name} has no option {key}; it has {', '.join(options) or 'none'}; "
+                f"see {PROG} --help"
+            )
+    values = {
+        key: convert_option(f"--rule.{key}", text, options[key].kind) for key, text in given.items()
+    }
+    rule = complete_state_rule(RuleConfig.of(name, **values))
+    return apply_protocol(config), rule
+
+
+def rules_help() -> str:
+    """All state rules with their options, types and defaults."""
+    lines = ["state rules: --rule NAME, or a file NAME.py that registers one"]
+    for name, rule in sorted(STATE_RULES.items()):
+        lines.append(f"  {name:<14} {rule.summary}")
+        lines += [
+            f"    --rule.{key.replace('_', '-')} {option.kind.__name__} (default: {option.default})"
+            for key, option in rule.options.items()
+        ]
+    return "\n".join(lines)
+
+
+def open_checkpoint(config: SequenceEvalConfig, rule: RuleConfig) -> FrameModel:
+    """The model of a checkpoint. Raises InputError where there is none to read."""
+    if config.checkpoint is None:
+        raise InputError(
+            "checkpoint=none: the package ships no TTT3R weights; download the published "
+            "checkpoint, run `python -m tttlrm_jax.convert SRC DEST` and give --checkpoint DEST"
+        )
+    with step(f"loading {config.checkpoint}"):
+        _, model = load_ttt3r(Path(config.checkpoint))
+        graph, params = split_model(model)
+    return LiveModel(graph, params, build_state_rule(rule), config.behaviour)
+
+
+def evaluate_sequence(
+    config: SequenceEvalConfig, rule: RuleConfig, open_model: OpenModel = open_checkpoint
+) -> tuple[Path, dict[str, Any]]:
+    """Goes through the sequence; returns the directory written and its metrics.
+
+    Raises InputError for input that cannot be used: before the first frame without leaving a
+    directory, later with what was written until then. KeyboardInterrupt likewise; its text says
+    where that is.
+    """
+    if config.capture is None:
+        raise InputError("capture=none: there is no sequence; give --capture FOLDER_OR_VIDEO")
+    selection = FrameSelection(
+        start=config.start, stride=config.stride, max_frames=config.max_frames,
+        frames=config.frames,
+    )  # fmt: skip
+    sequence = open_sequence(
+        config.capture, selection, kind=config.kind, skip_bad_poses=config.skip_bad_poses
+    )
+    fit = check_patches(plan_fit(*sequence.image_size, config.size, config.fit))
+    model = open_model(config, rule)
+    notes = []
+    if config.reconstruction and sequence.intrinsics is None:
+        notes.append("reconstruction is not scored: the sequence says no intrinsics")
+    job = SequenceJob(
+        config=config, sequence=sequence, fit=fit, rule=_rule_text(rule),
+        checkpoint=str(config.checkpoint), notes=tuple(notes),
+    )  # fmt: skip
+    output = _output(config, sequence.name).absolute()
+    directory = prepare_directory(output)
+    with disk_errors(directory, output):
+        return output, _stream(model, job, directory)
+
+
+def _stream(model: FrameModel, job: SequenceJob, directory: Path) -> dict[str, Any]:
+    """All frames, then the summary; also when something ends it early."""
+    files = SequenceFiles(directory, job)
+    try:
+        with tqdm.tqdm(
+            total=job.sequence.expected_frames, unit="frame", file=sys.stderr,
+            desc=f"  {job.sequence.name}", disable=None if os.environ.get("TERM") else True,
+        ) as bar:  # fmt: skip
+            results = run_sequence(model, job.sequence, job.fit, reset_every=job.config.reset_every)
+            for result in results:
+                files.add(result)
+                bar.update()
+        with step("scores, plot and report"):
+            return files.finish()
+    except (InputError, KeyboardInterrupt) as stop:
+        if not files.num_frames:
+            files.close()
+            _remove_empty(directory)
+            raise
+        reason = str(stop) if isinstance(stop, InputError) else "interrupted"
+        files.finish(f"ended after {files.num_frames} frames: {reason}")
+        written = f"{files.num_frames} frames are in {directory}"
+        if isinstance(stop, InputError):
+            raise InputError(f"{stop} ({written})") from None
+        raise KeyboardInterrupt(written) from None
+    finally:
+        files.close()
+
+
+def summary(metrics: dict[str, Any]) -> str:
+    """The result as a few lines."""
+    height, width = metrics["resolution"]
+    seconds = metrics["seconds"]
+    lines = [
+        f"{metrics['scene']}: {metrics['frames']} frames, {width}x{height} pixels, rule "
+        f"{metrics['rule']}, {1000 * seconds['per_frame']:.0f} ms per frame on "
+        f"{metrics['device']}, {metrics['num_points']} points"
+    ]
+    trajectory = metrics["trajectory"]
+    if trajectory is not None:
+        lines.append(
+            f"trajectory: ATE {trajectory['ate']:.4f} m, RPE {trajectory['rpe_translation']:.4f} m "
+            f"and {trajectory['rpe_rotation']:.3f} deg over {trajectory['frames']} frames"
+        )
+    for name, errors in (metrics["depth"] or {}).items():
+        lines.append(
+            f"depth, {name:<12} Abs Rel {errors['abs_rel']:.4f}, "
+            f"delta < 1.25 {100 * errors['delta'][1]:.2f} %"
+        )
+    points = metrics["reconstruction"]
+    if points is not None:
+        lines.append(
+            f"points: accuracy {points['accuracy']:.4f} m, "
+            f"completion {points['completion']:.4f} m, "
+            f"normal consistency {points['normal_consistency']:.3f}"
+        )
+    return "\n".join([*lines, *(f"note: {note}" for note in metrics["notes"])])
+
+
+def _rule_text(rule: RuleConfig) -> str:
+    options = ", ".join(f"{key}={value}" for key, value in dict(rule.options).items())
+    return f"{rule.name}({options})" if options else rule.name
+
+
+def _output(config: SequenceEvalConfig, name: str) -> Path:
+    if config.output is not None:
+        return Path(config.output)
+    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in name).strip(".")
+    return Path("outputs") / f"{safe or 'sequence'}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+
+
+def _remove_empty(directory: Path) -> None:
+    """Takes back the files of a run that has shown nothing."""
+    for path in sorted(directory.rglob("*"), reverse=True):
+        if path.is_dir():
+            path.rmdir()
+        else:
+            path.unlink()
+    directory.rmdir()

@@ -1,0 +1,65 @@
+"""What `eval.py --model ttt3r` reads."""
+
+import dataclasses
+from typing import Literal
+
+from tttlrm_jax.config import _check_fields, _require, _require_positive
+
+DepthFormat = Literal["png", "npy", "none"]
+DepthAlignments = Literal["metric", "scale", "scale_shift", "median"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SequenceEvalConfig:
+    """A sequence, a checkpoint, and what is wanted of them.
+
+    `--rule cut3r|ttt3r|ema` (with options such as `--rule.rate 0.5`) chooses the state rule.
+    """
+
+    capture: str | None = None  # folder or video
+    checkpoint: str | None = None  # model directory: what `python -m tttlrm_jax.convert` writes
+    protocol: str | None = None  # configs/ttt3r/NAME.py: sets the fields below as a paper's table
+    length: int | None = None  # number of frames, one of the protocol's lengths
+    kind: str | None = None  # form of the capture; None: recognised
+    size: int = 512  # longer side in pixels; 224: square pictures
+    fit: Literal["crop", "resize"] = "crop"  # middle of the picture, or all of it squeezed
+    reset_every: int = 0  # frames between resets of the state; 0: never
+    behaviour: Literal["streaming", "batch"] = "streaming"  # after resets and with ray maps
+    start: int = 0  # first frame, from 0
+    stride: int = 1
+    max_frames: int | None = None
+    frames: str | None = None  # in place of start and stride: 0-99,200
+    skip_bad_poses: bool = False  # leave out frames whose true pose is not rigid or not finite
+    min_confidence: float = 1.5  # of points in points.ply; confidence is 1 or more
+    max_points: int = 2_000_000  # in points.ply; thinned evenly beyond
+    depth_format: DepthFormat = "png"  # 16-bit millimetres, or float32 npy
+    max_depth: float | None = None  # metres; true depth from here on is not scored
+    clip_depth: float | None = None  # metres; limit of aligned predictions in scores
+    depth_alignments: tuple[DepthAlignments, ...] = ("metric", "scale", "median")
+    reconstruction: bool = False  # score points as the 3D reconstruction table does; takes memory
+    seed: int = 0  # of the choice of points
+    output: str | None = None  # None: outputs/<sequence>-<date>-<time>
+
+    def __post_init__(self):
+        _check_fields("", self)
+        _require_positive("", self, "size", "stride", "max_points")
+        for field in ("capture", "checkpoint", "output", "protocol"):
+            value = getattr(self, field)
+            _require(value != "", field, "''", "is empty", "name a path or leave it out")
+        for field in ("reset_every", "start"):
+            value = getattr(self, field)
+            _require(value >= 0, field, value, "is negative", "use 0 or more")
+        for field in ("max_frames", "length"):
+            value = getattr(self, field)
+            _require(value is None or value >= 2, field, value, "is below 2", "use 2 or more")
+        _require(
+            1 <= self.min_confidence < float("inf"), "min_confidence", self.min_confidence,
+            "is not a number from 1 on", "use 1 to keep every point",
+        )  # fmt: skip
+        for field in ("max_depth", "clip_depth"):
+            value = getattr(self, field)
+            _require(value is None or value > 0, field, value, "is not positive", "use metres")
+        _require(
+            self.protocol is not None or self.length is None, "length", self.length,
+            "needs a protocol", "use --max-frames, or name one with --protocol",
+        )  # fmt: skip

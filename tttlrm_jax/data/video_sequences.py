@@ -1,0 +1,72 @@
+"""Videos as sequences: ffmpeg decodes frame by frame through a pipe."""
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import imageio_ffmpeg
+import numpy as np
+
+from tttlrm_jax.data.sequences import FrameSelection, Sequence, SequenceFrame
+from tttlrm_jax.errors import InputError
+
+
+def open_video(path: Path, selection: FrameSelection) -> Sequence:
+    """The chosen frames of a video, upright. Raises InputError where none can be decoded."""
+    stream, header = _start(path)
+    try:
+        first = next(stream, None)
+    except (RuntimeError, OSError) as error:
+        raise _unreadable(path, error) from None
+    finally:
+        stream.close()
+    if first is None:
+        raise InputError.of("video", path, "holds no frame", "give one that plays")
+    width, height = header["size"]
+    rate = float(header.get("fps") or 0) or 1.0
+    promised = round(float(header.get("duration") or 0) * rate)
+    expected = sum(1 for _ in selection.numbers(promised)) if promised else None
+    return Sequence(
+        name=path.stem, kind="video", image_size=(height, width), num_frames=None,
+        expected_frames=expected or None, decode=lambda: _decode(path, selection, rate),
+    )  # fmt: skip
+
+
+def _decode(path: Path, selection: FrameSelection, rate: float) -> Iterator[SequenceFrame]:
+    stream, header = _start(path)
+    width, height = header["size"]
+    try:
+        position = -1
+        for number in selection.numbers(None):
+            content = None
+            while position < number:
+                content, position = next(stream, None), position + 1
+                if content is None:
+                    return
+            picture = np.frombuffer(content or b"", np.uint8).reshape(height, width, 3)
+            yield SequenceFrame(name=f"{number:06d}", time=number / rate, image=picture)
+    except (RuntimeError, OSError) as error:
+        raise _unreadable(path, error) from None
+    finally:
+        stream.close()
+
+
+def _start(path: Path) -> tuple[Any, dict[str, Any]]:
+    """A generator of raw RGB pictures, and the header that it gives first."""
+    stream: Any = imageio_ffmpeg.read_frames(str(path), pix_fmt="rgb24")
+    with warnings.catch_warnings():
+        # JAX warns of every fork; this one only starts ffmpeg.
+        warnings.filterwarnings("ignore", message="os.fork", category=RuntimeWarning)
+        try:
+            return stream, next(stream)
+        except (RuntimeError, OSError, StopIteration, ValueError, KeyError) as error:
+            raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: BaseException) -> InputError:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    reason = lines[-1].strip()[:120] if lines else type(error).__name__
+    return InputError.of(
+        "video", path, f"cannot be decoded ({reason})", "give one that plays, e.g. MP4 with H.264"
+    )
