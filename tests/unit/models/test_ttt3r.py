@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +25,7 @@ from tttlrm_jax.models.ttt3r import (
     scan_frames,
     step,
 )
-from tttlrm_jax.ttt.state_rules import build_state_rule
+from tttlrm_jax.ttt.state_rules import STATE_RULES, Proposal, build_state_rule
 
 CONFIG = TTT3RConfig(
     encoder_width=16, encoder_heads=2, encoder_depth=2, ray_encoder_depth=1, ray_encoder_heads=2,
@@ -177,6 +179,22 @@ def test_rules_move_tokens_as_they_say(model):
     assert_close(halved.tokens, 0.5 * (state.tokens + overwritten.tokens))
     np.testing.assert_array_equal(out.gate, 0.5)
     np.testing.assert_array_equal(halved.memory, overwritten.memory)  # no rule slows it
+
+
+def test_recipe_of_the_documentation_moves_less(model):
+    page = Path(__file__).resolve().parents[3] / "docs" / "update_rules.md"
+    (code,) = re.findall(r"```python\n(# cautious\.py.*?)```", page.read_text(), re.S)
+    space: dict = {"__name__": "cautious"}
+    try:
+        exec(code, space)
+        rule = space["cautious"](limit=0.3)
+    finally:
+        STATE_RULES.pop("cautious", None)
+    tokens = jnp.zeros((1, 5, 12))
+    proposal = Proposal(candidate=tokens, alignment=jnp.linspace(-3, 3, 5).reshape(1, 1, 1, 5))
+    rate, _ = rule.update(proposal, rule.init(tokens), tokens)
+    np.testing.assert_allclose(rate[0, 0], jax.nn.sigmoid(-3.0), rtol=1e-5)
+    np.testing.assert_allclose(rate[0, 2:], 0.3)
 
 
 def test_query_changes_nothing_and_sees_the_state(model):
