@@ -27,7 +27,9 @@ class SequenceProtocol:
     layout: str  # folders expected below the root, as text
     sequences: tuple[str, ...]  # patterns of sequence folders below the root
     table: str  # paper, table and row that this reproduces
-    published: dict[str, float] = dataclasses.field(default_factory=dict)  # only what is known
+    published: dict[str, float] = dataclasses.field(
+        default_factory=dict
+    )  # what listings of the paper's results confirm
     size: int = 512
     fit: Literal["crop", "resize"] = "crop"
     behaviour: Literal["streaming", "batch"] = "streaming"

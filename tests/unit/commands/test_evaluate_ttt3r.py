@@ -166,6 +166,7 @@ def test_files_are_readable_while_the_program_runs(room, tmp_path):
     output, oracle = tmp_path / "out", Oracle()
     (output / "depth").mkdir(parents=True)
     (output / "depth/999999.png").write_text("of a longer run")
+    (output / "frames.jsonl").write_text("")
     seen = []
 
     class Watching(Oracle):
@@ -195,6 +196,10 @@ def test_a_foreign_directory_is_not_touched(room, tmp_path):
     with pytest.raises(InputError, match=r"holds letter.txt"):
         run(room, tmp_path)
     assert (tmp_path / "letter.txt").read_text() == "dear"
+    (tmp_path / "scan/depth").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"may be of another program"):
+        run(room, tmp_path / "scan")
+    assert (tmp_path / "scan/depth").is_dir()
 
 
 def test_a_film_has_no_truth(tmp_path):
