@@ -6,7 +6,7 @@ from typing import Literal
 from tttlrm_jax.config import _check_fields, _require, _require_positive
 
 DepthFormat = Literal["png", "npy", "none"]
-DepthAlignments = Literal["metric", "scale", "scale_shift", "median"]
+DepthAlignment = Literal["metric", "scale", "scale_shift", "median"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class SequenceEvalConfig:
     depth_format: DepthFormat = "png"  # 16-bit millimetres, or float32 npy
     max_depth: float | None = None  # metres; true depth from here on is not scored
     clip_depth: float | None = None  # metres; limit of aligned predictions in scores
-    depth_alignments: tuple[DepthAlignments, ...] = ("metric", "scale", "median")
+    depth_alignments: tuple[DepthAlignment, ...] = ("metric", "scale", "median")
     reconstruction: bool = False  # score points as the 3D reconstruction table does; takes memory
     seed: int = 0  # of the choice of points
     output: str | None = None  # None: outputs/<sequence>-<date>-<time>

@@ -5,7 +5,6 @@ loss through an interruption grows with the length of the sequence.
 """
 
 import datetime
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -156,7 +155,7 @@ def _stream(model: FrameModel, job: SequenceJob, directory: Path) -> dict[str, A
     try:
         with tqdm.tqdm(
             total=job.sequence.expected_frames, unit="frame", file=sys.stderr,
-            desc=f"  {job.sequence.name}", disable=None if os.environ.get("TERM") else True,
+            desc=f"  {job.sequence.name}",
         ) as bar:  # fmt: skip
             results = run_sequence(model, job.sequence, job.fit, reset_every=job.config.reset_every)
             for result in results:

@@ -41,6 +41,7 @@ OWN_FILES = (
     "trajectory.txt", "ground_truth.txt", "points.ply", "points.thinned", "depth", "frames.jsonl",
     "trajectory.png", "frames.png", "report.html", "metrics.json", SCRATCH,
 )  # fmt: skip
+RECORD = "frames.jsonl"  # begun with every run
 PER_FRAME = ("seconds", "gate", "confidence", "focal")
 MAX_CHART_POINTS = 512
 
@@ -58,11 +59,16 @@ class SequenceJob:
 
 
 def prepare_directory(output: Path) -> Path:
-    """Makes an empty directory; one that holds only files of this command is emptied.
+    """Makes an empty directory; one that holds files of this command alone is emptied.
 
     Raises InputError where it holds anything else or cannot be written.
     """
     check_replaceable(output, OWN_FILES, "output")
+    if output.is_dir() and any(output.iterdir()) and not (output / RECORD).is_file():
+        raise InputError.of(
+            "output", output, f"holds files but no {RECORD}, so they may be of another program",
+            "choose a new directory or empty it",
+        )  # fmt: skip
     try:
         if output.exists():
             shutil.rmtree(output)
@@ -84,7 +90,7 @@ class SequenceFiles:
             TrajectoryFile(directory / "ground_truth.txt") if job.sequence.has_poses else None
         )
         self._points = PointStream(directory / "points.ply", config.max_points, config.seed)
-        self._lines = (directory / "frames.jsonl").open("w", encoding="utf-8")
+        self._lines = (directory / RECORD).open("w", encoding="utf-8")
         if config.depth_format != "none":
             (directory / "depth").mkdir()
         self._scores = SequenceScores(

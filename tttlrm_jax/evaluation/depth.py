@@ -8,14 +8,12 @@ the lower of the two middle values.
 import dataclasses
 import math
 from collections.abc import Callable, Iterator
-from typing import Literal
 
 import numpy as np
 
+from tttlrm_jax.config_sequences import DepthAlignment
 from tttlrm_jax.errors import InputError
 from tttlrm_jax.geometry.alignment import lower_median
-
-DepthAlignment = Literal["metric", "scale", "scale_shift", "median"]
 
 BLOCK = 1 << 18  # pixels at a time; four such arrays stay in a core's cache
 SCALE_STEPS = 10

@@ -11,9 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tttlrm_jax.config_sequences import SequenceEvalConfig
+from tttlrm_jax.config_sequences import DepthAlignment, SequenceEvalConfig
 from tttlrm_jax.errors import ConfigError, InputError
-from tttlrm_jax.evaluation.depth import DepthAlignment
 
 Task = Literal["pose", "depth", "reconstruction"]
 
@@ -28,7 +27,9 @@ class SequenceProtocol:
     layout: str  # folders expected below the root, as text
     sequences: tuple[str, ...]  # patterns of sequence folders below the root
     table: str  # paper, table and row that this reproduces
-    published: dict[str, float] = dataclasses.field(default_factory=dict)  # only what is known
+    published: dict[str, float] = dataclasses.field(
+        default_factory=dict
+    )  # what listings of the paper's results confirm
     size: int = 512
     fit: Literal["crop", "resize"] = "crop"
     behaviour: Literal["streaming", "batch"] = "streaming"

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from tttlrm_jax.config_sequences import DepthAlignment
 from tttlrm_jax.data.frame_images import Fit
 from tttlrm_jax.errors import InputError
-from tttlrm_jax.evaluation.depth import DepthAlignment, depth_errors, valid_pixels
+from tttlrm_jax.evaluation.depth import depth_errors, valid_pixels
 from tttlrm_jax.evaluation.reconstruction import ICP_THRESHOLD, reconstruction_errors
 from tttlrm_jax.evaluation.resample import resize_cubic
 from tttlrm_jax.evaluation.sequence_run import FrameResult

@@ -166,6 +166,7 @@ def test_files_are_readable_while_the_program_runs(room, tmp_path):
     output, oracle = tmp_path / "out", Oracle()
     (output / "depth").mkdir(parents=True)
     (output / "depth/999999.png").write_text("of a longer run")
+    (output / "frames.jsonl").write_text("")
     seen = []
 
     class Watching(Oracle):
@@ -195,6 +196,10 @@ def test_a_foreign_directory_is_not_touched(room, tmp_path):
     with pytest.raises(InputError, match=r"holds letter.txt"):
         run(room, tmp_path)
     assert (tmp_path / "letter.txt").read_text() == "dear"
+    (tmp_path / "scan/depth").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"may be of another program"):
+        run(room, tmp_path / "scan")
+    assert (tmp_path / "scan/depth").is_dir()
 
 
 def test_a_film_has_no_truth(tmp_path):
@@ -222,6 +227,25 @@ def test_a_camera_that_stands_still_is_said(tmp_path):
     metrics = run(tmp_path / "still", tmp_path / "out", Still())
     assert metrics["trajectory"] is None
     assert any("has no extent" in note for note in metrics["notes"])
+
+
+def test_a_model_gone_wild_is_said(room, tmp_path):
+    class Wild(Oracle):
+        def __call__(self, image, **options):
+            made = super().__call__(image, **options)
+            if len(self.shown) < 4:
+                return made
+            return dataclasses.replace(made, **{
+                name: np.full_like(getattr(made, name), np.nan)
+                for name in ("points_self", "points_world", "confidence_self", "camera_pose")
+            })  # fmt: skip
+
+    metrics = run(room, tmp_path / "out", Wild())
+    assert metrics["trajectory"] is None
+    assert metrics["depth"] is None
+    assert metrics["num_points"] == 3 * 48 * 32
+    assert any("6 of 9 predicted poses are not finite" in note for note in metrics["notes"])
+    json.loads((tmp_path / "out/metrics.json").read_text(), parse_constant=pytest.fail)
 
 
 def test_a_protocol_runs_every_sequence(room, tmp_path):

@@ -1,20 +1,29 @@
-"""Sequences of every form, read one by one; one clear error for each kind of bad input."""
+"""Promises of every entry of `READERS`, and of the protocols that use them; bad input is named."""
 
 import inspect
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tttlrm_jax.commands.evaluate_protocol import evaluate_protocol
+from tttlrm_jax.commands.evaluate_ttt3r import evaluate_sequence
+from tttlrm_jax.config import RuleConfig
+from tttlrm_jax.config_sequences import SequenceEvalConfig
 from tttlrm_jax.data.frame_images import plan_fit
 from tttlrm_jax.data.rooms import RoomConfig, room_sequence
 from tttlrm_jax.data.sequence_readers import READERS, open_sequence, read_tum_trajectory
 from tttlrm_jax.data.sequence_writers import write_seven_scenes
 from tttlrm_jax.data.sequences import FrameSelection
 from tttlrm_jax.errors import InputError
+from tttlrm_jax.evaluation.protocols import apply_protocol
+from tttlrm_jax.evaluation.sequence_run import Prediction
 from tttlrm_jax.export.video import write_video
+from tttlrm_jax.geometry.pointmaps import unproject
 from tttlrm_jax.geometry.quaternions import quaternion_from_rotation
 
+CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "ttt3r"
 COUNT = 6
 ROOM = room_sequence(0, COUNT, RoomConfig(height=24, width=32, supersampling=1))
 
@@ -154,6 +163,56 @@ def test_nothing_is_decoded_before_it_is_asked_for(made):
     assert inspect.isgenerator(frames)
     assert next(frames).image.shape == (24, 32, 3)
     frames.close()
+
+
+class Anything:
+    """A model that sees a wall two metres ahead and walks to the right, not quite straight."""
+
+    def restart(self):
+        self.frames = 0
+
+    def __call__(self, image, *, reset, update):
+        height, width = image.shape[:2]
+        points = unproject(np.full((height, width), 2.0), np.array([60.0, 60.0, 32.0, 24.0]))
+        self.frames += 1
+        pose = np.array([self.frames, 0.1 * self.frames**2, 0, 1, 0, 0, 0], np.float32)
+        return Prediction(
+            points_self=points.astype(np.float32), camera_pose=pose, gate=1.0,
+            confidence_self=np.full((height, width), 2.0, np.float32),
+            points_world=(points + pose[:3]).astype(np.float32),
+        )  # fmt: skip
+
+
+PROTOCOLS = {
+    "sintel": ("sintel_depth", ""), "tum": ("tum_pose_long", "rgbd_dataset_freiburg3_sitting_xyz"),
+    "scannet": ("scannet_pose_long", "scene0000_00"), "kitti": ("kitti_depth", "drive_0001_sync"),
+    "seven_scenes": ("seven_scenes_reconstruction", "chess/seq-03"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", PROTOCOLS)
+def test_a_protocol_runs_on_data_of_its_layout(kind, tmp_path):
+    name, place = PROTOCOLS[kind]
+    if kind == "seven_scenes":
+        (tmp_path / "root/chess").mkdir(parents=True)
+    elif kind != "sintel":
+        (tmp_path / "root").mkdir()
+    MAKERS[kind](tmp_path / "root" / place)
+    config = apply_protocol(SequenceEvalConfig(
+        capture=str(tmp_path / "root"), output=str(tmp_path / "out"), size=64, stride=2,
+        protocol=str(CONFIGS / f"{name}.py"),
+    ))  # fmt: skip
+    _, row = evaluate_protocol(
+        config, RuleConfig("cut3r"), evaluate_sequence, lambda *_: Anything()
+    )
+    assert row["sequences"] == 1
+    assert row["unscored"] == []
+    assert ("pose" in row) == (kind in WITH_POSES)
+    assert ("depth" in row) == (kind in DEPTH_STEP)
+    assert ("reconstruction" in row) == (kind == "seven_scenes")
+    if kind != "seven_scenes":
+        assert set(row["depth"]) == {"scale", "metric"}
+    assert all(np.isfinite(value) for value in row.get("pose", {}).values())
 
 
 def test_frames_without_pose_in_time_have_none(tmp_path):
