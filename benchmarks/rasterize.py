@@ -69,9 +69,10 @@ def main(arguments: list[str] | None = None) -> None:
     protocol = {"warm_up": 1, "repeats": options.repeats, "statistic": "median"}
     rates = measure_rates() if options.floors or jax.default_backend() != "cpu" else None
     results = []
-    for case in itertools.product(sizes, options.gaussians, options.views, options.backend):
-        (width, height), count, views, backend = case
-        results.append(measure(width, height, count, views, backend, options, rates))
+    for size, count, views, backend in itertools.product(
+        sizes, options.gaussians, options.views, options.backend
+    ):
+        results.append(measure(size, count, views, backend, options, rates))
         if not options.json:
             print(_lines(results[-1]), flush=True)
     if options.json:
@@ -118,9 +119,10 @@ def scene(width: int, height: int, count: int, views: int, opacity: float):
 
 
 def measure(
-    width: int, height: int, count: int, views: int, backend: str, options, rates: Rates | None
+    size: tuple[int, int], count: int, views: int, backend: Any, options, rates: Rates | None
 ) -> dict[str, Any]:
     """Everything about one size and backend."""
+    width, height = size
     splats, cameras = scene(width, height, count, views, options.opacity)
     config = RasterConfig(backend=backend)
     capacity = fit_capacity(splats, cameras, config=config)

@@ -112,8 +112,8 @@ def render_views(
     """Renders cameras with one leading axis; other arguments as in `render`.
 
     One view after another by default, so that one view's workspace is live. `views_at_once` maps
-    over so many together: less overhead per view for as many times the memory. (The tiled backend
-    composites mapped views one by one in any case.)
+    over so many together: less overhead per view for as many times the memory. (The `tiled` and
+    `pallas` backends composite mapped views one by one in any case, `balanced` all at once.)
     """
     if cameras.world_from_camera.ndim != 3:
         raise InputError.of(
