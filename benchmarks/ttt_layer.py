@@ -8,12 +8,12 @@ on record) and, only where asked for, `utilisation` (the published configuration
 bfloat16 on an accelerator, by part). FLOPs are those of the matrix products.
 
 Protocol: compiled once, one warm-up, median of wall seconds and of process CPU seconds over the
-repeats, and the least of each. Where one update takes all views Newton-Schulz is a constant: it
-costs as much as about 70 tokens at the small width and 2600 at the published one, and bends the
-line where views are few and small; with an update for every view (`TTT, per view`) it is part of
-the slope. So two fits are printed (`benchmarks.cost.fits`): the plain
-exponent of cost over views, and `constant + slope * views^power`, whose power is that of the part
-that grows.
+repeats (fewer where they take more than 10 s), and the least of each. Where one update takes all
+views Newton-Schulz is a constant: it costs as much as about 70 tokens at the small width and 2600
+at the published one, and bends the line where views are few and small; with an update for every
+view (`TTT, per view`) it is part of the slope. So two fits are printed (`benchmarks.cost.fits`):
+the plain exponent of cost over views, and `constant + slope * views^power`, whose power is that of
+the part that grows.
 """
 
 import argparse

@@ -9,10 +9,14 @@ import jax
 import numpy as np
 
 MIB = 2**20
+ENOUGH_SECONDS = 10.0  # no further repeat after so long
 
 
 def measure(function: Callable, arguments: tuple, repeats: int) -> dict[str, float]:
-    """Medians of wall and CPU seconds, the least of each, temporary memory, FLOPs, compiling."""
+    """Medians of wall and CPU seconds, the least of each, temporary memory, FLOPs, compiling.
+
+    Repeats end early once they have taken `ENOUGH_SECONDS`.
+    """
     start = time.perf_counter()
     compiled = jax.jit(function).lower(*arguments).compile()
     compile_seconds = time.perf_counter() - start
@@ -23,6 +27,8 @@ def measure(function: Callable, arguments: tuple, repeats: int) -> dict[str, flo
         jax.block_until_ready(compiled(*arguments))
         wall.append(time.perf_counter() - begun[0])
         busy.append(time.process_time() - begun[1])
+        if sum(wall) > ENOUGH_SECONDS:
+            break
     memory: Any = compiled.memory_analysis()
     return {
         "seconds": statistics.median(wall),

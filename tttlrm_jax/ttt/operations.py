@@ -5,6 +5,7 @@ query tokens.
 """
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import flax.struct
@@ -23,6 +24,8 @@ from tttlrm_jax.ttt.fast_weights import (
 )
 from tttlrm_jax.ttt.rules.base import UpdateRule
 from tttlrm_jax.types import typechecked
+
+MAX_UNROLLED = 2  # adjacent updates that are not worth a loop: it stacks what gradients need
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,17 +152,16 @@ def run_operations(
 ) -> tuple[Float[Array, "batch head out d_head"], LayerState]:
     """Runs the operations in order; outputs of applying ones are concatenated in that order.
 
-    Updates leave out tokens outside `mask`; reading ignores it. Runs of persistent updates over
-    adjacent chunks of one length are scanned, so that compile time does not grow with their
-    number. Raises InputError for an operation outside the sequence.
+    Updates leave out tokens outside `mask`; reading ignores it. Runs of more than `MAX_UNROLLED`
+    persistent updates over adjacent chunks of one length are scanned, so that compile time does
+    not grow with their number. Raises InputError for an operation outside the sequence.
     """
     _check_ranges(operations, query.shape[2])
     outputs = []
-    for group in _scannable_groups(operations):
-        if len(group) > 1:
-            state = _scan_updates(state, key, value, rates, group, rule, dtype, mask)
+    for op, scanned in _steps(operations):
+        if scanned:
+            state = _scan_updates(state, key, value, rates, scanned, rule, dtype, mask)
             continue
-        (op,) = group
         tokens = slice(op.start, op.end)
         current = state
         if op.update:
@@ -181,6 +183,17 @@ def _check_ranges(operations: tuple[Operation, ...], num_token: int) -> None:
                 "operation tokens", f"[{op.start}, {op.end})",
                 f"is empty or leaves the sequence of {num_token}", "give a range inside it",
             )  # fmt: skip
+
+
+def _steps(
+    operations: tuple[Operation, ...],
+) -> Iterator[tuple[Operation, list[Operation]]]:
+    """Operations one by one, or the first of a run with the whole run to scan."""
+    for group in _scannable_groups(operations):
+        if len(group) > MAX_UNROLLED:
+            yield group[0], group
+        else:
+            yield from ((op, []) for op in group)
 
 
 def _scannable_groups(operations: tuple[Operation, ...]) -> list[list[Operation]]:
