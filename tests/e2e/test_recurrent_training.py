@@ -29,7 +29,7 @@ CONFIG = """
             head="linear", head_depth=1,
         ),
         room=RoomConfig(height=16, width=24, supersampling=1),
-        optimizer=OptimizerConfig(peak_lr=3e-3, warmup_steps=2, guard_from_step=1),
+        optimizer=OptimizerConfig(peak_lr=3e-3, warmup_steps=2, guard_from_step=0, skip_norm=1e4),
         train=RecurrentTrainConfig(
             num_steps=30, batch_size=2, frame_counts=(2,), log_every=1, eval_every=1000,
             eval_scenes=1, checkpoint_every=1000,
