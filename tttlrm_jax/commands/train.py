@@ -6,11 +6,13 @@ import sys
 import traceback
 from pathlib import Path
 
-from tttlrm_jax.command_line import EXIT_BAD_INPUT, EXIT_INTERRUPTED
+from tttlrm_jax.command_line import EXIT_BAD_INPUT, EXIT_INTERRUPTED, parse_arguments
 from tttlrm_jax.commands.rule_arguments import parse_with_rule
 from tttlrm_jax.config import RunConfig
 from tttlrm_jax.errors import ConfigError, InputError
 from tttlrm_jax.training.loop import train
+from tttlrm_jax.training.recurrent import train_recurrent
+from tttlrm_jax.training.recurrent_config import RecurrentRunConfig
 
 PROG = "train.py configs/NAME.py"
 USAGE = f"usage: python {PROG} [--field.sub value ...]"
@@ -22,7 +24,9 @@ def main(arguments: list[str] | None = None) -> int:
     0 finished, or saved after SIGTERM (a preemption notice); 2 bad input; 130 interrupted.
     """
     try:
-        result = train(parse(sys.argv[1:] if arguments is None else arguments))
+        config = parse(sys.argv[1:] if arguments is None else arguments)
+        recurrent = isinstance(config, RecurrentRunConfig)
+        result = train_recurrent(config) if recurrent else train(config)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
@@ -35,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     return EXIT_INTERRUPTED if result.signal == signal.SIGINT else 0
 
 
-def parse(arguments: list[str]) -> RunConfig:
+def parse(arguments: list[str]) -> RunConfig | RecurrentRunConfig:
     """The configuration of a file with command-line overrides; `--help` prints and exits.
 
     Raises ConfigError for a missing file, one without `CONFIG`, and unknown or bad fields.
@@ -46,10 +50,14 @@ def parse(arguments: list[str]) -> RunConfig:
     if not arguments or arguments[0].startswith("-"):
         raise ConfigError(f"no configuration file is given; {USAGE}")
     config = load_config_file(Path(arguments[0]))
+    if isinstance(config, RecurrentRunConfig):
+        return parse_arguments(
+            RecurrentRunConfig, arguments[1:], f"train.py {arguments[0]}", config
+        )
     return parse_with_rule(RunConfig, arguments[1:], f"train.py {arguments[0]}", config)
 
 
-def load_config_file(path: Path) -> RunConfig:
+def load_config_file(path: Path) -> RunConfig | RecurrentRunConfig:
     """Runs a configuration file and returns its `CONFIG`.
 
     Raises ConfigError for a file that is missing, fails, exits or defines no `CONFIG`; it names
@@ -66,7 +74,7 @@ def load_config_file(path: Path) -> RunConfig:
     except (Exception, SystemExit) as error:  # whatever a user's file raises is its mistake
         raise ConfigError(_failure(path, spec.origin, error)) from error
     config = getattr(module, "CONFIG", None)
-    if not isinstance(config, RunConfig):
+    if not isinstance(config, RunConfig | RecurrentRunConfig):
         raise ConfigError(f"configuration file {path} defines no CONFIG of type RunConfig; add one")
     return config
 

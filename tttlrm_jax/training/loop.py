@@ -95,14 +95,14 @@ def train(config: RunConfig, *, stop_at: int | None = None) -> RunResult:
     differ), InputError if data, weights or directory cannot be used; nothing is written then.
     """
     directory = Path(config.train.directory) / config.name
-    _check_writable(directory)
+    check_writable(directory)
     changes = _changes_since(directory, config)
     static, state = _fresh(config)
     vgg19 = load_vgg19(config.loss.vgg19_weights) if config.loss.vgg19_weights else None
     loader = make_loader(config.data, config.train.seed, config.train.batch_size)
     eval_batches = list(evaluation_loader(config.data, config.train.eval_scenes))
     check_supervision(batch_from_arrays(eval_batches[0]), config)
-    _write_directory(directory, config)
+    write_run_directory(directory, config)
     with contextlib.ExitStack() as resources:
         checkpoints = RunCheckpoints(directory, config.train.keep_checkpoints)
         resources.callback(checkpoints.close)
@@ -211,7 +211,7 @@ def _fresh(config: RunConfig) -> tuple[StaticParts, TrainState]:
     return StaticParts(graph, config), init_train_state(params, config)
 
 
-def _check_writable(directory: Path) -> None:
+def check_writable(directory: Path) -> None:
     """Raises InputError unless `directory` is one we can write to, or can be made."""
     nearest = next(path for path in (directory, *directory.absolute().parents) if path.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
@@ -221,7 +221,8 @@ def _check_writable(directory: Path) -> None:
         )  # fmt: skip
 
 
-def _write_directory(directory: Path, config: RunConfig) -> None:
+def write_run_directory(directory: Path, config: Any) -> None:
+    """Makes a run's directory and writes its configuration; InputError if that fails."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
         write_config(directory, config)

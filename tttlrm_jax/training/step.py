@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from tttlrm_jax.config import RunConfig
+from tttlrm_jax.config import OptimizerConfig, RunConfig
 from tttlrm_jax.evaluation.metrics import psnr
 from tttlrm_jax.models import merge_model
 from tttlrm_jax.rasterize import Rendering
@@ -89,8 +89,19 @@ def train_step(
     key_prune = jax.random.fold_in(jax.random.key(config.train.seed), state.step)
     grad_function = jax.grad(batch_loss, has_aux=True)
     grads, metrics = grad_function(state.params, static, batch, key_prune, vgg19, chunk_views)
-    grads, norm, accept = guarded_gradients(grads, metrics["loss"], state.step, config.optimizer)
     optimizer = make_optimizer(config.optimizer, config.train.num_steps)
+    return updated_state(state, grads, metrics, optimizer, config.optimizer)
+
+
+def updated_state(
+    state: TrainState,
+    grads: Any,
+    metrics: dict[str, Array],
+    optimizer: optax.GradientTransformation,
+    config: OptimizerConfig,
+) -> tuple[TrainState, dict[str, Array]]:
+    """Guard and optimizer step; `metrics["loss"]` must be finite for it to be taken."""
+    grads, norm, accept = guarded_gradients(grads, metrics["loss"], state.step, config)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
 

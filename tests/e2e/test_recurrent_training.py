@@ -1,0 +1,60 @@
+"""The recurrent network trains through `train.py`, resumes exactly, and is loaded again."""
+
+import json
+import textwrap
+
+import jax
+import numpy as np
+import pytest
+
+from tttlrm_jax.commands.train import main, parse
+from tttlrm_jax.errors import InputError
+from tttlrm_jax.models import split_model
+from tttlrm_jax.training.checkpoint import load_model
+from tttlrm_jax.training.recurrent import train_recurrent
+from tttlrm_jax.training.ttt3r_checkpoint import load_ttt3r
+
+CONFIG = """
+    from tttlrm_jax.config import OptimizerConfig
+    from tttlrm_jax.config_ttt3r import TTT3RConfig
+    from tttlrm_jax.data.rooms import RoomConfig
+    from tttlrm_jax.training.recurrent_config import RecurrentRunConfig, RecurrentTrainConfig
+
+    CONFIG = RecurrentRunConfig(
+        name="tiny",
+        model=TTT3RConfig(
+            patch_size=8, encoder_width=16, encoder_heads=2, encoder_depth=1, ray_encoder_depth=1,
+            ray_encoder_heads=2, decoder_width=16, decoder_depth=2, decoder_heads=2, state_heads=2,
+            num_state_tokens=4, memory_slots=2, memory_heads=2, memory_depth=1, mlp_factor=2.0,
+            head="linear", head_depth=1,
+        ),
+        room=RoomConfig(height=16, width=24, supersampling=1),
+        optimizer=OptimizerConfig(peak_lr=3e-3, warmup_steps=2, guard_from_step=0, skip_norm=1e4),
+        train=RecurrentTrainConfig(
+            num_steps=30, batch_size=2, frame_counts=(2,), log_every=1, eval_every=1000,
+            eval_scenes=1, checkpoint_every=1000,
+        ),
+    )
+"""
+
+
+@pytest.mark.extended
+def test_loss_falls_and_a_resumed_run_is_the_same(tmp_path, capsys):
+    path = tmp_path / "tiny.py"
+    path.write_text(textwrap.dedent(CONFIG))
+    runs = ["--train.directory", str(tmp_path / "runs")]
+    assert main([str(path), "--name", "whole", *runs]) == 0
+    parts = parse([str(path), "--name", "parts", *runs])
+    assert train_recurrent(parts, stop_at=10).step == 10
+    assert train_recurrent(parts).finished
+    lines = (tmp_path / "runs" / "whole" / "metrics.jsonl").read_text().splitlines()
+    losses = [json.loads(line)["loss"] for line in lines]
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:3])
+    models = [load_ttt3r(tmp_path / "runs" / name)[1] for name in ("whole", "parts")]
+    leaves = [jax.tree.leaves(jax.tree.map(np.asarray, split_model(model)[1])) for model in models]
+    for whole, parts in zip(*leaves, strict=True):
+        np.testing.assert_array_equal(whole, parts)
+    with pytest.raises(InputError, match="TTT3R"):
+        load_model(tmp_path / "runs" / "whole")
+    assert main([str(path), "--name", "whole", *runs, "--train.seed", "1"]) == 2
+    assert "another train" in capsys.readouterr().err

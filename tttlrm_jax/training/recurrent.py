@@ -1,0 +1,195 @@
+"""Trains the recurrent network on procedural rooms, by CUT3R's losses and with its state rule.
+
+`train.py` runs it for configuration files whose `CONFIG` is a `RecurrentRunConfig`. Rooms follow
+from seed and step, so a resumed run sees what an uninterrupted one would.
+"""
+
+import contextlib
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from tttlrm_jax.config import config_to_dict
+from tttlrm_jax.data.rooms import room_sequence
+from tttlrm_jax.errors import ConfigError
+from tttlrm_jax.geometry.pointmaps import unproject
+from tttlrm_jax.geometry.pose_encoding import encoding_from_matrix
+from tttlrm_jax.models import build_model, split_model
+from tttlrm_jax.models.ttt3r import Frame, init_state, scan_frames
+from tttlrm_jax.training.checkpoint import RunCheckpoints, has_checkpoint, read_config_values
+from tttlrm_jax.training.logs import RunLog
+from tttlrm_jax.training.loop import RunResult, StopRequest, check_writable, write_run_directory
+from tttlrm_jax.training.optimizer import lr_schedule
+from tttlrm_jax.training.pointmap_losses import FrameTruth, frame_terms, scene_scale
+from tttlrm_jax.training.recurrent_config import RecurrentRunConfig
+from tttlrm_jax.training.step import TrainState, updated_state
+from tttlrm_jax.ttt.state_rules import build_state_rule
+
+TRAINING_RULE = "cut3r"  # the gate of TTT3R is for use without training
+HELD_OUT = 2**31  # room seeds from here on are never trained on
+RESUMABLE = {"num_steps", "log_every", "eval_every", "eval_scenes", "checkpoint_every",
+             "keep_checkpoints", "directory"}  # fmt: skip
+
+
+def room_batch(
+    config: RecurrentRunConfig, seeds: list[int], num_frames: int
+) -> tuple[Frame, FrameTruth]:
+    """Stacked frames of the rooms with these seeds and what is true of them, `[frame, batch, ...]`.
+
+    The world is the first camera of each sequence.
+    """
+    walks = [room_sequence(seed, num_frames, config.room) for seed in seeds]
+    images = np.stack([walk.images for walk in walks], axis=1).astype(np.float32) / 255
+    points_self, points_world, poses = [], [], []
+    for walk in walks:
+        relative = np.linalg.inv(walk.world_from_camera[0]) @ walk.world_from_camera
+        own = unproject(walk.depth, walk.intrinsics)
+        turned = np.einsum("fij,fhwj->fhwi", relative[:, :3, :3], own)
+        points_self.append(own)
+        points_world.append(turned + relative[:, None, None, :3, 3])
+        poses.append(encoding_from_matrix(relative))
+    own, world, pose = (
+        np.stack(parts, axis=1).astype(np.float32) for parts in (points_self, points_world, poses)
+    )
+    valid = np.isfinite(own).all(axis=-1)
+    truth = FrameTruth(*(jnp.asarray(x) for x in (own, world, pose, valid)))
+    return Frame(jnp.asarray(images)), truth
+
+
+def sequence_loss(
+    params: Any, frames: Frame, truth: FrameTruth, graph: Any, config: RecurrentRunConfig
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Loss of whole sequences, mean over frames, and its terms."""
+    settings, rule = config.train, build_state_rule(TRAINING_RULE)
+    scale = scene_scale(truth.points_world, truth.valid)
+
+    def emit(index, out):
+        seen = jax.tree.map(lambda x: x[index], truth)
+        return frame_terms(out, seen, scale, settings.confidence_weight)
+
+    state = init_state(params, frames.image.shape[1], graph=graph, rule=rule)
+    _, terms = scan_frames(
+        params, state, frames, graph=graph, rule=rule, behaviour="batch", remat=True, emit=emit
+    )
+    terms = {name: jnp.mean(values) for name, values in terms.items()}
+    loss = terms["points_self"] + terms["points_world"] + settings.pose_weight * terms["pose"]
+    return loss, {**terms, "loss": loss}
+
+
+def make_recurrent_optimizer(config: RecurrentRunConfig) -> optax.GradientTransformation:
+    """AdamW with warm-up and cosine decay; weight decay on kernels only."""
+    settings = config.optimizer
+
+    def kernels(params):
+        return jax.tree_util.tree_map_with_path(
+            lambda path, _: getattr(path[-1], "key", None) == "kernel", params
+        )
+
+    return optax.adamw(
+        lr_schedule(settings, config.train.num_steps), b1=settings.beta1, b2=settings.beta2,
+        weight_decay=settings.weight_decay, mask=kernels,
+    )  # fmt: skip
+
+
+def fresh_state(params: Any, config: RecurrentRunConfig) -> TrainState:
+    """State before the first step."""
+    zero = jnp.zeros((), jnp.int32)
+    opt_state = make_recurrent_optimizer(config).init(params)
+    return TrainState(step=zero, params=params, opt_state=opt_state, num_skipped=zero)
+
+
+def recurrent_step(
+    state: TrainState, frames: Frame, truth: FrameTruth, graph: Any, config: RecurrentRunConfig
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    """Gradient through the whole sequence, guard, AdamW."""
+    gradient = jax.grad(sequence_loss, has_aux=True)
+    grads, metrics = gradient(state.params, frames, truth, graph, config)
+    optimizer = make_recurrent_optimizer(config)
+    return updated_state(state, grads, metrics, optimizer, config.optimizer)
+
+
+def train_recurrent(config: RecurrentRunConfig, *, stop_at: int | None = None) -> RunResult:
+    """Trains to `config.train.num_steps`, or to `stop_at`, from the newest checkpoint if any.
+
+    Writes what `training.loop.train` writes, without previews; `load_ttt3r` reads the directory.
+    Raises ConfigError if the directory holds a run with other settings.
+    """
+    settings = config.train
+    directory = Path(settings.directory) / config.name
+    check_writable(directory)
+    _check_same_run(directory, config)
+    graph, params = split_model(build_model(config.model, settings.seed))
+    state = fresh_state(params, config)
+    write_run_directory(directory, config)
+    last = min(settings.num_steps, settings.num_steps if stop_at is None else stop_at)
+    with contextlib.ExitStack() as resources:
+        checkpoints = RunCheckpoints(directory, settings.keep_checkpoints)
+        resources.callback(checkpoints.close)
+        newest = checkpoints.latest_step()
+        if newest is not None:
+            state, _ = checkpoints.restore(newest, state)
+        log = RunLog(directory, int(state.step), settings.num_steps)
+        resources.callback(log.close)
+        stop = resources.enter_context(StopRequest())
+        state = _steps(state, graph, config, last, stop, log, checkpoints)
+    step = int(state.step)
+    finished = step >= settings.num_steps
+    return RunResult(step, stop.signal, finished, eval_psnr=None, directory=directory)
+
+
+def _steps(state, graph, config, last, stop, log, checkpoints) -> TrainState:
+    settings = config.train
+    run = jax.jit(functools.partial(recurrent_step, graph=graph, config=config))
+    judge = jax.jit(functools.partial(sequence_loss, graph=graph, config=config))
+    step = int(state.step)
+    while step < last and stop.signal is None:
+        state, metrics = run(state, *_training_batch(config, step))
+        step += 1
+        held_out = {}
+        if step % settings.eval_every == 0 or step == settings.num_steps:
+            seeds = [HELD_OUT + index for index in range(settings.eval_scenes)]
+            batch = room_batch(config, seeds, max(settings.frame_counts))
+            terms = judge(state.params, *batch)[1]
+            held_out = {f"heldout_{name}": float(value) for name, value in terms.items()}
+        if held_out or step % settings.log_every == 0:
+            values = {name: float(value) for name, value in metrics.items()}
+            log.write("train", step, {**values, **held_out})
+        if step % settings.checkpoint_every == 0:
+            checkpoints.save(state, {})
+        log.advance()
+    checkpoints.save(state, {})
+    checkpoints.wait()
+    return state
+
+
+def _training_batch(config: RecurrentRunConfig, step: int) -> tuple[Frame, FrameTruth]:
+    """The batch after `step` batches: rooms that no other step sees, of a drawn length."""
+    settings = config.train
+    rng = np.random.default_rng([settings.seed, step])
+    num_frames = int(rng.choice(settings.frame_counts))
+    seeds = rng.integers(0, HELD_OUT, settings.batch_size)
+    return room_batch(config, [int(seed) for seed in seeds], num_frames)
+
+
+def _check_same_run(directory: Path, config: RecurrentRunConfig) -> None:
+    """Raises ConfigError if the directory's run was started with other settings."""
+    if not has_checkpoint(directory):
+        return
+    earlier = read_config_values(directory)
+    current = json.loads(json.dumps(config_to_dict(config)))
+    for part in current:
+        old, new = earlier.get(part), current[part]
+        if isinstance(new, dict) and isinstance(old, dict):
+            new = {k: v for k, v in new.items() if part != "train" or k not in RESUMABLE}
+            old = {k: v for k, v in old.items() if part != "train" or k not in RESUMABLE}
+        if old != new:
+            raise ConfigError(
+                f"run directory {directory} holds a run with another {part}; choose another name "
+                f"or train.directory"
+            )

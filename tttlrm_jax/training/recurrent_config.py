@@ -1,0 +1,63 @@
+"""Configuration of a training run of the recurrent network on procedural rooms."""
+
+import dataclasses
+
+from tttlrm_jax.config import OptimizerConfig, _check_fields, _require, _require_positive
+from tttlrm_jax.config_ttt3r import TTT3RConfig
+from tttlrm_jax.data.rooms import RoomConfig
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RecurrentTrainConfig:
+    """Length of a run, its batches and its losses; fields as in `TrainConfig`."""
+
+    num_steps: int = 2000
+    batch_size: int = 4
+    frame_counts: tuple[int, ...] = (2, 4, 8)  # frames per sequence, drawn per step
+    seed: int = 0
+    confidence_weight: float = 0.2  # of -log confidence (alpha of DUSt3R and CUT3R)
+    pose_weight: float = 1.0
+    log_every: int = 20
+    eval_every: int = 500
+    eval_scenes: int = 8
+    checkpoint_every: int = 500
+    keep_checkpoints: int = 2
+    directory: str = "runs"
+
+    def __post_init__(self):
+        _check_fields("train", self)
+        _require_positive(
+            "train", self, "num_steps", "batch_size", "confidence_weight", "log_every",
+            "eval_every", "eval_scenes", "checkpoint_every", "keep_checkpoints",
+        )  # fmt: skip
+        for field in ("seed", "pose_weight"):
+            value = getattr(self, field)
+            _require(value >= 0, f"train.{field}", value, "is negative", "use 0 or more")
+        _require(
+            len(self.frame_counts) > 0 and min(self.frame_counts) >= 1, "train.frame_counts",
+            self.frame_counts, "are not all positive", "use e.g. (2, 4, 8)",
+        )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RecurrentRunConfig:
+    """Everything a training run of the recurrent network reads."""
+
+    name: str
+    model: TTT3RConfig = dataclasses.field(default_factory=TTT3RConfig)
+    room: RoomConfig = dataclasses.field(default_factory=RoomConfig)
+    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+    train: RecurrentTrainConfig = dataclasses.field(default_factory=RecurrentTrainConfig)
+
+    def __post_init__(self):
+        _check_fields("", self)
+        _require(
+            self.name not in ("", ".", "..") and not set(self.name) & set("/\\\0"), "name",
+            repr(self.name), "is not the name of a directory", "use a word without slashes",
+        )  # fmt: skip
+        for side in ("height", "width"):
+            value = getattr(self.room, side)
+            _require(
+                value % self.model.patch_size == 0, f"room.{side}", value,
+                f"is not a multiple of model.patch_size={self.model.patch_size}", "change one",
+            )  # fmt: skip
