@@ -416,6 +416,38 @@ class TrainConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class MeshConfig:
+    """How devices are arranged (see `parallel`), and how Gaussians reach the views they show in."""
+
+    data: int = 1  # devices that part scenes; -1: as many as the other sizes leave
+    seq: int = 1  # devices that part the views of a scene
+    fsdp: int = 1  # devices that part parameters and optimizer state
+    exchange: Literal["all_to_all", "all_gather"] = "all_to_all"
+    exchange_capacity: float = 1.0  # share of a device's Gaussians that one image part may take
+
+    def __post_init__(self):
+        _check_fields("mesh", self)
+        sizes = (self.data, self.seq, self.fsdp)
+        for name, size in zip(("data", "seq", "fsdp"), sizes, strict=True):
+            _require(
+                size == -1 or size > 0, f"mesh.{name}", size, "is no number of devices",
+                "use 1 or more, or -1 for the rest",
+            )  # fmt: skip
+        _require(
+            sizes.count(-1) <= 1, "mesh data, seq, fsdp", sizes, "leave more than one size open",
+            "use -1 once",
+        )  # fmt: skip
+        _require(
+            0 < self.exchange_capacity <= 1, "mesh.exchange_capacity", self.exchange_capacity,
+            "is not in (0, 1]", "use the share of its Gaussians that a device may send to one view",
+        )  # fmt: skip
+
+    @property
+    def is_one_device(self) -> bool:
+        return (self.data, self.seq, self.fsdp) == (1, 1, 1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """Everything a training run reads."""
 
@@ -426,6 +458,7 @@ class RunConfig:
     loss: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     train: TrainConfig = TrainConfig()
+    mesh: MeshConfig = MeshConfig()
 
     def __post_init__(self):
         _check_fields("", self)

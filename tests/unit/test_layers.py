@@ -10,6 +10,7 @@ import tttlrm_jax
 PACKAGE = Path(tttlrm_jax.__file__).parent
 LEVELS = {
     "types": 0, "config": 0, "errors": 0, "precision": 0, "command_line": 0,
+    "parallel": 0,
     "geometry": 1,
     "ttt": 2, "rasterize": 2,
     "data": 3, "nn": 3,
@@ -19,7 +20,7 @@ LEVELS = {
     "training": 7,
     "parity": 8, "commands": 8,
 }  # fmt: skip
-BASE_ORDER = {"errors": 0, "precision": 0, "types": 1, "config": 1, "command_line": 1}
+BASE_ORDER = {"errors": 0, "precision": 0, "types": 1, "config": 1, "command_line": 1, "parallel": 2}
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 
