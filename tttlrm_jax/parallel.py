@@ -95,7 +95,7 @@ class Layout:
         per_device = math.gcd(views, chunk_views or views) // mesh.shape["seq"]
         if batch % (mesh.shape["data"] * fsdp) == 0:
             table["batch"] += ("fsdp",)
-        elif per_device % fsdp == 0 and math.gcd(views, chunk_views or views) % fsdp == 0:
+        elif per_device % fsdp == 0:
             table |= {axis: (*table[axis], "fsdp") for axis in ALONG_VIEWS}
         return cls(mesh, table)
 
@@ -128,7 +128,9 @@ class Layout:
 
     def parameter_shardings(self, params: Any) -> Any:
         """Shardings of a tree like parameters."""
-        return jax.tree.map(lambda spec: NamedSharding(self.mesh, spec), self.parameter_specs(params))
+        return jax.tree.map(
+            lambda spec: NamedSharding(self.mesh, spec), self.parameter_specs(params)
+        )
 
     @contextlib.contextmanager
     def region(self, params: Any) -> Iterator[None]:
@@ -173,6 +175,12 @@ def total(tree: _Tree, *logical: str) -> _Tree:
     """Sums over the devices that part these logical axes."""
     axes = axes_of(*logical)
     return lax.psum(tree, axes) if axes else tree
+
+
+def maximum(x: jax.Array, *logical: str) -> jax.Array:
+    """Largest over the devices that part these logical axes; a constant of differentiation."""
+    axes = axes_of(*logical)
+    return lax.pmax(lax.stop_gradient(x), axes) if axes else x
 
 
 def average(tree: _Tree, *logical: str) -> _Tree:

@@ -20,7 +20,14 @@ LEVELS = {
     "training": 7,
     "parity": 8, "commands": 8,
 }  # fmt: skip
-BASE_ORDER = {"errors": 0, "precision": 0, "types": 1, "config": 1, "command_line": 1, "parallel": 2}
+BASE_ORDER = {
+    "errors": 0,
+    "precision": 0,
+    "types": 1,
+    "config": 1,
+    "command_line": 1,
+    "parallel": 2,
+}
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 

@@ -2,8 +2,8 @@
 
 Nothing is gathered: the k-th largest value is found digit by digit from counts, which are summed
 over devices, and Gaussians that are not kept are hidden in place. What is kept by opacity is
-exactly what `tttlrm.prune` keeps, ties included (the earlier Gaussian, in the order of devices). The
-random rest is as many, drawn without replacement by the numbers that each Gaussian's view and
+exactly what `tttlrm.prune` keeps, ties included (the earlier Gaussian, in the order of devices).
+The random rest is as many, drawn without replacement by the numbers that each Gaussian's view and
 place give: the same on every mesh, but other ones than `prune` draws.
 """
 
@@ -34,7 +34,7 @@ def hide_pruned(
     """
     layout = current_layout()
     devices = 1 if layout is None else layout.size("gaussian")
-    batch, held = gaussians.opacity_logit.shape
+    held = gaussians.opacity_logit.shape[1]
     keep, num_random = keep_counts(held * devices, keep_ratio, random_ratio)
     kept = largest(ordered_bits(gaussians.opacity_logit), keep)
     if num_random:

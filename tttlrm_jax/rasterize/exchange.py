@@ -128,9 +128,9 @@ def render_parts(
             screen, invalid, unsent = _exchanged(
                 splats, cameras, parts, turn, axes, config, capacity
             )
-        return _composite_part(screen, parts, first + turn, cameras.width, background, config).replace(
-            num_invalid=invalid, num_unsent=unsent
-        )
+        return _composite_part(
+            screen, parts, first + turn, cameras.width, background, config
+        ).replace(num_invalid=invalid, num_unsent=unsent)
 
     return lax.map(render_one, jnp.arange(parts.per_device, dtype=jnp.int32))
 
@@ -140,9 +140,7 @@ def _composite_part(screen, parts: Parts, number, width, background, config) -> 
     height = parts.band_height
     share = min(screen.depth.shape[0], -(-2 * screen.depth.shape[0] // parts.bands))
     slots = default_capacity(max(share, 1), height, width)
-    whole = composite(
-        screen, height, width, background=background, config=config, capacity=slots
-    )
+    whole = composite(screen, height, width, background=background, config=config, capacity=slots)
     rows = (number % parts.bands) * parts.band_height + jnp.arange(height, dtype=jnp.int32)
     shown = (rows < parts.height) & (number < parts.num_views * parts.bands)
     rgb, depth, alpha = (

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import os
 import signal
 import threading
@@ -19,6 +18,7 @@ from tttlrm_jax.config import RunConfig, config_to_dict
 from tttlrm_jax.data import evaluation_loader, make_loader
 from tttlrm_jax.errors import ConfigError, InputError
 from tttlrm_jax.models import build_model, split_model
+from tttlrm_jax.parallel import make_mesh
 from tttlrm_jax.training.causal import chunk_views_at
 from tttlrm_jax.training.checkpoint import (
     CONFIG_FILE,
@@ -29,10 +29,12 @@ from tttlrm_jax.training.checkpoint import (
     write_config,
 )
 from tttlrm_jax.training.logs import RunLog
+from tttlrm_jax.training.mesh import MeshProgram
 from tttlrm_jax.training.objective import StaticParts, batch_from_arrays, check_supervision
 from tttlrm_jax.training.optimizer import lr_schedule
 from tttlrm_jax.training.perceptual import load_vgg19
-from tttlrm_jax.training.step import TrainState, init_train_state, predict, train_step
+from tttlrm_jax.training.program import OneDevice
+from tttlrm_jax.training.step import TrainState, init_train_state
 
 PREVIEW_SCENES = 6
 # settings that a resumed run may change; the length changes the learning rates still to come
@@ -40,6 +42,7 @@ RESUMABLE = {
     "train.num_steps", "train.log_every", "train.eval_every", "train.eval_scenes",
     "train.checkpoint_every", "train.keep_checkpoints", "train.directory",
     "data.cache_directory", "data.render_workers", "data.num_threads", "data.prefetch",
+    "mesh.data", "mesh.seq", "mesh.fsdp", "mesh.exchange", "mesh.exchange_capacity",
 }  # fmt: skip
 
 
@@ -93,8 +96,15 @@ def train(config: RunConfig, *, stop_at: int | None = None) -> RunResult:
     _check_writable(directory)
     changes = _changes_since(directory, config)
     static, state = _fresh(config)
+    program = program_of(config, static)
     vgg19 = load_vgg19(config.loss.vgg19_weights) if config.loss.vgg19_weights else None
-    loader = make_loader(config.data, config.train.seed, config.train.batch_size)
+    state, vgg19 = program.place(state), program.place_whole(vgg19)
+    batch_size = config.train.batch_size
+    shard, num_shards = program.scenes_of_process(batch_size)
+    loader = make_loader(
+        config.data, config.train.seed, batch_size // num_shards,
+        shard_index=shard, shard_count=num_shards,
+    )  # fmt: skip
     eval_batches = list(evaluation_loader(config.data, config.train.eval_scenes))
     check_supervision(batch_from_arrays(eval_batches[0]), config)
     _write_directory(directory, config)
@@ -110,7 +120,7 @@ def train(config: RunConfig, *, stop_at: int | None = None) -> RunResult:
         for line in ([f"resumed {directory} at step {newest}"] if newest else []) + changes:
             log.say(line)
         stop = resources.enter_context(StopRequest())
-        run = _Run(config, static, vgg19, loader, eval_batches, checkpoints, log)
+        run = _Run(config, program, vgg19, loader, eval_batches, checkpoints, log)
         return run.until(state, config.train.num_steps if stop_at is None else stop_at, stop)
 
 
@@ -119,7 +129,7 @@ class _Run:
     """The parts of a run while it goes on."""
 
     config: RunConfig
-    static: StaticParts
+    program: OneDevice | MeshProgram
     vgg19: Any
     loader: grain.DatasetIterator
     eval_batches: list[dict[str, np.ndarray]]
@@ -133,25 +143,21 @@ class _Run:
         device does not wait for the log.
         """
         settings = self.config.train
-        step_function = jax.jit(
-            functools.partial(train_step, static=self.static), static_argnames="chunk_views"
-        )
-        eval_function = jax.jit(functools.partial(predict, static=self.static))
         last = min(settings.num_steps, last)
         step, saved_step = int(state.step), -1
         pending: tuple[int, dict[str, Any]] | None = None
         eval_psnr = None
         while step < last and stop.signal is None:
-            batch = batch_from_arrays(next(self.loader))
-            chunk_views = chunk_views_at(settings, batch.inputs.image.shape[1], step)
-            state, metrics = step_function(state, batch, vgg19=self.vgg19, chunk_views=chunk_views)
+            chunk_views = chunk_views_at(settings, self.config.data.num_input_views, step)
+            batch = self.program.batch(next(self.loader), settings.batch_size, chunk_views)
+            state, metrics = self.program.step(state, batch, self.vgg19, chunk_views)
             step += 1
             pending = self._log_step(pending)
             if step % settings.log_every == 0:
                 pending = (step, metrics)
             if step % settings.eval_every == 0 or step == settings.num_steps:
                 pending = self._log_step(pending)
-                eval_psnr = self._evaluate(step, state.params, eval_function)
+                eval_psnr = self._evaluate(step, state.params)
             if step % settings.checkpoint_every == 0:
                 self.checkpoints.save(state, self.loader.get_state())
                 saved_step = step
@@ -179,20 +185,31 @@ class _Run:
         values["lr"] = float(np.asarray(schedule(step - 1 - int(values["num_skipped"]))))
         self.log.write("train", step, values)
 
-    def _evaluate(self, step: int, params, eval_function) -> float:
+    def _evaluate(self, step: int, params) -> float:
         scores: dict[str, list[np.ndarray]] = {}
-        dropped, pictures = 0, []
+        lost: dict[str, int] = {}
+        pictures = []
         for arrays in self.eval_batches:
-            rendering, metrics = eval_function(params, batch=batch_from_arrays(arrays))
-            dropped += int(metrics.pop("num_dropped"))
+            rgb, metrics, left_out = self.program.evaluate(params, arrays)
             for name, values in metrics.items():
-                scores.setdefault(name, []).append(np.asarray(values))
-            pictures.append((arrays["input_image"], arrays["target_image"], rendering.rgb))
+                scores.setdefault(name, []).append(values)
+            lost = {name: lost.get(name, 0) + count for name, count in left_out.items()}
+            pictures.append((arrays["input_image"], arrays["target_image"], rgb))
         means = {name: float(np.mean(np.concatenate(parts))) for name, parts in scores.items()}
-        self.log.write("eval", step, means | {"num_dropped": dropped})
+        self.log.write("eval", step, means | lost)
         columns = zip(*pictures, strict=True)
         self.log.preview(step, *(np.concatenate(column)[:PREVIEW_SCENES] for column in columns))
         return means["psnr"]
+
+
+def program_of(config: RunConfig, static: StaticParts) -> OneDevice | MeshProgram:
+    """The steps of a run: over its mesh, or of one device where there is no other.
+
+    Raises InputError where the mesh does not fit the devices or the batches.
+    """
+    if config.mesh.is_one_device and jax.process_count() == 1:
+        return OneDevice(static)
+    return MeshProgram(config, static, make_mesh(config.mesh))
 
 
 def _fresh(config: RunConfig) -> tuple[StaticParts, TrainState]:

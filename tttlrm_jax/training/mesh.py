@@ -15,12 +15,12 @@ import math
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from tttlrm_jax.config import RunConfig
 from tttlrm_jax.errors import InputError
+from tttlrm_jax.evaluation.metrics import psnr
 from tttlrm_jax.models import merge_model
 from tttlrm_jax.parallel import Layout, gather_outer_parameters
 from tttlrm_jax.training.causal import causal_renderings, metric_after
@@ -193,6 +193,21 @@ class MeshProgram:
             out_specs=out_specs,
             check_vma=False,
         )
+
+    def evaluate(
+        self, params: Any, arrays: dict[str, np.ndarray]
+    ) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, int]]:
+        """Renderings, scores and lost work of a batch that all processes hold, of any size."""
+        scenes, chunk_views = len(arrays["input_image"]), self.config.train.chunk_views
+        size = -(-scenes // self.mesh.shape["data"]) * self.mesh.shape["data"]
+        padded = padded_batch(arrays, size)
+        shard, count = self.scenes_of_process(size)
+        own = {name: x[shard * size // count :][: size // count] for name, x in padded.items()}
+        images, lost = self.predict(params, own, size, chunk_views)
+        images = images[:, :scenes]
+        quality = np.stack([np.mean(psnr(rgb, arrays["target_image"]), axis=1) for rgb in images])
+        num_views = arrays["input_image"].shape[1]
+        return images[-1], scores_by_chunk(quality, chunk_views, num_views), lost
 
     def predict(
         self, params: Any, arrays: dict[str, np.ndarray], batch_size: int, chunk_views: int

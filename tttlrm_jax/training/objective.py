@@ -17,7 +17,7 @@ from tttlrm_jax.models import prune
 from tttlrm_jax.models.global_rank import hide_pruned
 from tttlrm_jax.parallel import average, current_layout, total
 from tttlrm_jax.rasterize import Rendering, render_views
-from tttlrm_jax.rasterize.exchange import Parts, PartRendering, render_parts
+from tttlrm_jax.rasterize.exchange import PartRendering, Parts, render_parts
 from tttlrm_jax.training.losses import depth_loss, mean_squared_error, opacity_loss
 from tttlrm_jax.training.perceptual import Convolution, perceptual_loss
 from tttlrm_jax.types import Cameras, Gaussians, Views
