@@ -57,7 +57,11 @@ class MeshProgram:
     def __init__(self, config: RunConfig, static: StaticParts, mesh: Mesh):
         self.config, self.static, self.mesh = config, static, mesh
         self._whole = NamedSharding(mesh, PartitionSpec())
-        self._step = jax.jit(self._train_step, static_argnames="chunk_views", donate_argnums=0)
+        # A checkpoint being written may share a CPU's buffers with the state.
+        donated = () if mesh.devices.flat[0].platform == "cpu" else (0,)
+        self._step = jax.jit(
+            self._train_step, static_argnames="chunk_views", donate_argnums=donated
+        )
         self._predict = jax.jit(self._renderings)
         for chunk_views in self._possible_chunks():
             layout_of(config, mesh, config.train.batch_size, chunk_views)
@@ -142,6 +146,33 @@ class MeshProgram:
             input_number=np.broadcast_to(order.astype(np.int32), (scenes, num_views)),
         )
 
+    def abstract_batch(self, batch_size: int, chunk_views: int) -> Batch:
+        """Shapes of a batch with what the loss needs, placed; for compiling without data."""
+        data, loss = self.config.data, self.config.loss
+        height, width = data.image_size
+
+        def half(prefix: str, views: int) -> dict[str, np.ndarray]:
+            shapes = {
+                "image": (height, width, 3), "world_from_camera": (4, 4), "intrinsics": (4,),
+                "mask": (height, width), "depth": (height, width),
+            }  # fmt: skip
+            return {f"{prefix}_{name}": _zeros((1, views, *s)) for name, s in shapes.items()}
+
+        arrays = half("input", data.num_input_views) | half("target", data.num_target_views)
+        if not loss.depth:
+            del arrays["input_depth"]
+        if not loss.mask:
+            del arrays["target_mask"]
+        layout = self._layout(batch_size, chunk_views)
+        one = self._arranged(arrays, layout, chunk_views)
+        return jax.tree.map(
+            lambda x, sharding: jax.ShapeDtypeStruct(
+                (batch_size, *x.shape[1:]), x.dtype, sharding=sharding
+            ),
+            one,
+            _batch_shardings(one, layout),
+        )
+
     def _layout(self, batch_size: int, chunk_views: int) -> Layout:
         return layout_of(self.config, self.mesh, batch_size, chunk_views)
 
@@ -150,8 +181,12 @@ class MeshProgram:
     def step(
         self, state: TrainState, batch: Batch, vgg19: VGG19 | None = None, chunk_views: int = 1
     ) -> tuple[TrainState, dict[str, Any]]:
-        """`train_step` over the mesh; the state that is given is used up."""
+        """`train_step` over the mesh; except on CPUs the state that is given is used up."""
         return self._step(state, batch, vgg19, chunk_views=chunk_views)
+
+    def lower_step(self, state: TrainState, batch: Batch, chunk_views: int) -> jax.stages.Lowered:
+        """The step for arrays of these shapes and shardings, ready to be compiled."""
+        return self._step.lower(state, batch, None, chunk_views=chunk_views)
 
     def _train_step(self, state, batch, vgg19, *, chunk_views: int):
         loss = functools.partial(self.loss, chunk_views=chunk_views)
@@ -280,6 +315,11 @@ def bytes_per_device(tree: Any) -> int:
         for device in leaf.sharding.addressable_devices:
             held[device] = held.get(device, 0) + size
     return max(held.values())
+
+
+def _zeros(shape: tuple[int, ...]) -> np.ndarray:
+    """Zeros that take no memory."""
+    return np.broadcast_to(np.float32(0), shape)
 
 
 def _put(x: Any, sharding: NamedSharding) -> jax.Array:
