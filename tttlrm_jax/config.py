@@ -377,6 +377,7 @@ class TrainConfig:
     num_steps: int = 80_000
     batch_size: int = 8
     seed: int = 0
+    max_nonfinite: int = 10  # steps in a row with a loss or gradient that is not finite end the run
     init_from: str | None = None  # run or model directory whose parameters the run starts from
     plan: Plan = "full"
     chunk_views: int = 1  # views per update of the sequential and causal plans
@@ -399,7 +400,7 @@ class TrainConfig:
         _check_fields("train", self)
         _require_positive(
             "train", self, "num_steps", "batch_size", "chunk_views", "log_every", "eval_every",
-            "eval_scenes", "checkpoint_every", "keep_checkpoints",
+            "eval_scenes", "checkpoint_every", "keep_checkpoints", "max_nonfinite",
         )  # fmt: skip
         _require(
             self.truncate_chunks >= 0, "train.truncate_chunks", self.truncate_chunks,
@@ -424,9 +425,20 @@ class MeshConfig:
     fsdp: int = 1  # devices that part parameters and optimizer state
     exchange: Literal["all_to_all", "all_gather"] = "all_to_all"
     exchange_capacity: float = 1.0  # share of a device's Gaussians that one image part may take
+    # Processes: all three, or none to take them from the environment (see parallel.init_distributed)
+    coordinator: str | None = None  # HOST:PORT of process 0
+    num_processes: int | None = None
+    process_id: int | None = None
+    timeout: int = 300  # seconds that processes wait for each other to start
 
     def __post_init__(self):
         _check_fields("mesh", self)
+        _require_positive("mesh", self, "timeout")
+        given = [self.coordinator, self.num_processes, self.process_id]
+        _require(
+            given.count(None) in (0, 3), "mesh coordinator, num_processes, process_id",
+            tuple(given), "leave some of the three open", "give all of them or none",
+        )  # fmt: skip
         sizes = (self.data, self.seq, self.fsdp)
         for name, size in zip(("data", "seq", "fsdp"), sizes, strict=True):
             _require(

@@ -26,6 +26,12 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from tttlrm_jax.config import MeshConfig
 from tttlrm_jax.errors import ConfigError, InputError
+from tttlrm_jax.processes import init_distributed
+
+__all__ = [
+    "AXES", "TABLE", "Layout", "average", "axes_of", "current_layout", "gather_outer_parameters",
+    "gather_parameters", "init_distributed", "make_mesh", "maximum", "require_split", "total",
+]  # fmt: skip
 
 AXES = ("data", "seq", "fsdp")
 # logical axis -> mesh axes; `part` is a share of the target images (see rasterize.exchange)

@@ -10,7 +10,7 @@ import tttlrm_jax
 PACKAGE = Path(tttlrm_jax.__file__).parent
 LEVELS = {
     "types": 0, "config": 0, "errors": 0, "precision": 0, "command_line": 0,
-    "parallel": 0,
+    "processes": 0, "parallel": 0,
     "geometry": 1,
     "ttt": 2, "rasterize": 2,
     "data": 3, "nn": 3,

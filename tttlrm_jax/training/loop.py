@@ -8,17 +8,18 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import grain
 import jax
 import numpy as np
 
-from tttlrm_jax.config import RunConfig, config_to_dict
+from tttlrm_jax.config import MeshConfig, RunConfig, config_to_dict
 from tttlrm_jax.data import evaluation_loader, make_loader
 from tttlrm_jax.errors import ConfigError, InputError
 from tttlrm_jax.models import build_model, split_model
 from tttlrm_jax.parallel import make_mesh
+from tttlrm_jax.processes import is_first_process, largest_of_processes, meet
 from tttlrm_jax.training.causal import chunk_views_at
 from tttlrm_jax.training.checkpoint import (
     CONFIG_FILE,
@@ -42,7 +43,8 @@ RESUMABLE = {
     "train.num_steps", "train.log_every", "train.eval_every", "train.eval_scenes",
     "train.checkpoint_every", "train.keep_checkpoints", "train.directory",
     "data.cache_directory", "data.render_workers", "data.num_threads", "data.prefetch",
-    "mesh.data", "mesh.seq", "mesh.fsdp", "mesh.exchange", "mesh.exchange_capacity",
+    "train.max_nonfinite",
+    *(f"mesh.{field.name}" for field in dataclasses.fields(MeshConfig)),
 }  # fmt: skip
 
 
@@ -101,27 +103,40 @@ def train(config: RunConfig, *, stop_at: int | None = None) -> RunResult:
     state, vgg19 = program.place(state), program.place_whole(vgg19)
     batch_size = config.train.batch_size
     shard, num_shards = program.scenes_of_process(batch_size)
-    loader = make_loader(
-        config.data, config.train.seed, batch_size // num_shards,
-        shard_index=shard, shard_count=num_shards,
-    )  # fmt: skip
-    eval_batches = list(evaluation_loader(config.data, config.train.eval_scenes))
+    with _first_process_first("scenes"):
+        loader = make_loader(
+            config.data, config.train.seed, batch_size // num_shards,
+            shard_index=shard, shard_count=num_shards,
+        )  # fmt: skip
+    with _first_process_first("held-out scenes"):
+        eval_batches = list(evaluation_loader(config.data, config.train.eval_scenes))
     check_supervision(batch_from_arrays(eval_batches[0]), config)
-    _write_directory(directory, config)
+    if is_first_process():
+        _write_directory(directory, config)
+    meet("directory of the run")
     with contextlib.ExitStack() as resources:
         checkpoints = RunCheckpoints(directory, config.train.keep_checkpoints)
         resources.callback(checkpoints.close)
-        newest = checkpoints.latest_step()
-        if newest is not None:
-            state, data_state = checkpoints.restore(newest, state)
+        state, data_state, said = checkpoints.restore_newest(state)
+        if data_state is not None:
             loader.set_state(data_state)
-        log = RunLog(directory, int(state.step), config.train.num_steps)
+        log = RunLog(
+            directory, int(state.step), config.train.num_steps, silent=not is_first_process()
+        )
         resources.callback(log.close)
-        for line in ([f"resumed {directory} at step {newest}"] if newest else []) + changes:
+        for line in said + changes:
             log.say(line)
         stop = resources.enter_context(StopRequest())
         run = _Run(config, program, vgg19, loader, eval_batches, checkpoints, log)
         return run.until(state, config.train.num_steps if stop_at is None else stop_at, stop)
+
+
+class _Taken(NamedTuple):
+    """A step whose metrics may still be on their way."""
+
+    step: int  # batches seen after it
+    metrics: dict[str, Any]
+    arrays: dict[str, np.ndarray]  # its batch
 
 
 @dataclasses.dataclass
@@ -135,34 +150,35 @@ class _Run:
     eval_batches: list[dict[str, np.ndarray]]
     checkpoints: RunCheckpoints
     log: RunLog
+    num_nonfinite: int = 0  # steps in a row up to the last one judged
 
     def until(self, state: TrainState, last: int, stop: StopRequest) -> RunResult:
         """Steps until `last` or a signal, then saves.
 
-        Metrics of a logged step are read after the next one has been dispatched, so that the
+        Metrics of a step are read after the next one has been dispatched, so that the
         device does not wait for the log.
         """
         settings = self.config.train
         last = min(settings.num_steps, last)
         step, saved_step = int(state.step), -1
-        pending: tuple[int, dict[str, Any]] | None = None
+        pending: _Taken | None = None
         eval_psnr = None
-        while step < last and stop.signal is None:
+        while step < last and not largest_of_processes(stop.signal or 0):
             chunk_views = chunk_views_at(settings, self.config.data.num_input_views, step)
-            batch = self.program.batch(next(self.loader), settings.batch_size, chunk_views)
+            arrays = next(self.loader)
+            batch = self.program.batch(arrays, settings.batch_size, chunk_views)
             state, metrics = self.program.step(state, batch, self.vgg19, chunk_views)
             step += 1
-            pending = self._log_step(pending)
-            if step % settings.log_every == 0:
-                pending = (step, metrics)
+            self._settle(pending)
+            pending = _Taken(step, metrics, arrays)
             if step % settings.eval_every == 0 or step == settings.num_steps:
-                pending = self._log_step(pending)
+                pending = self._settle(pending)
                 eval_psnr = self._evaluate(step, state.params)
             if step % settings.checkpoint_every == 0:
                 self.checkpoints.save(state, self.loader.get_state())
                 saved_step = step
             self.log.advance()
-        self._log_step(pending)
+        self._settle(pending)
         if saved_step != step:
             self.checkpoints.save(state, self.loader.get_state())
         self.checkpoints.wait()
@@ -176,10 +192,34 @@ class _Run:
             directory=Path(settings.directory) / self.config.name,
         )
 
-    def _log_step(self, pending: tuple[int, dict[str, Any]] | None) -> None:
-        if pending is None:
+    def _settle(self, taken: "_Taken | None") -> None:
+        """Judges a step that has been taken and logs it if it is one to be logged.
+
+        Raises InputError after `max_nonfinite` steps in a row that were not finite, with the last
+        one's batch saved.
+        """
+        if taken is None:
             return
-        step, metrics = pending
+        judged = np.asarray([taken.metrics["loss"], taken.metrics["grad_norm"]])
+        self.num_nonfinite = 0 if np.isfinite(judged).all() else self.num_nonfinite + 1
+        if taken.step % self.config.train.log_every == 0:
+            self._log_step(taken.step, taken.metrics)
+        if self.num_nonfinite >= self.config.train.max_nonfinite:
+            raise InputError.of(
+                "loss", float(judged[0]),
+                f"or its gradient is not finite for {self.num_nonfinite} steps in a row, up to "
+                f"step {taken.step} (its batch is in {self._save_batch(taken)})",
+                "look at that batch, lower optimizer.peak_lr, or raise train.max_nonfinite",
+            )  # fmt: skip
+
+    def _save_batch(self, taken: "_Taken") -> Path:
+        """Writes the batch of a step as `.npz`; each process its share."""
+        name = f"nonfinite_{taken.step:08d}_process{jax.process_index()}.npz"
+        path = Path(self.config.train.directory) / self.config.name / name
+        np.savez(path, **taken.arrays)
+        return path
+
+    def _log_step(self, step: int, metrics: dict[str, Any]) -> None:
         values = {name: float(value) for name, value in metrics.items()}
         schedule = lr_schedule(self.config.optimizer, self.config.train.num_steps)
         values["lr"] = float(np.asarray(schedule(step - 1 - int(values["num_skipped"]))))
@@ -210,6 +250,16 @@ def program_of(config: RunConfig, static: StaticParts) -> OneDevice | MeshProgra
     if config.mesh.is_one_device and jax.process_count() == 1:
         return OneDevice(static)
     return MeshProgram(config, static, make_mesh(config.mesh))
+
+
+@contextlib.contextmanager
+def _first_process_first(name: str) -> Iterator[None]:
+    """Lets the first process through before the others, which find what it has rendered."""
+    if not is_first_process():
+        meet(name)
+    yield
+    if is_first_process():
+        meet(name)
 
 
 def _fresh(config: RunConfig) -> tuple[StaticParts, TrainState]:
