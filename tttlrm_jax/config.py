@@ -425,7 +425,7 @@ class MeshConfig:
     fsdp: int = 1  # devices that part parameters and optimizer state
     exchange: Literal["all_to_all", "all_gather"] = "all_to_all"
     exchange_capacity: float = 1.0  # share of a device's Gaussians that one image part may take
-    # Processes: all three, or none to take them from the environment (see parallel.init_distributed)
+    # of several processes: all three, or none to take them from the environment
     coordinator: str | None = None  # HOST:PORT of process 0
     num_processes: int | None = None
     process_id: int | None = None

@@ -98,10 +98,13 @@ def _num_views(views: Views | Cameras | None) -> int | None:
     return cameras.intrinsics.shape[1]
 
 
-def _state_specs(state: StreamState, layout: Layout) -> StreamState:
-    """Scenes over `data`; what all scenes of a layer share is whole."""
+def _state_specs(state: StreamState, layout: Layout) -> Any:
+    """A state with specs in place of arrays: scenes over `data`, what they share whole."""
 
     def of_layers(leaf) -> PartitionSpec:
         return layout.spec(None, "batch") if len(leaf.shape) > 1 else PartitionSpec()
 
-    return StreamState(jax.tree.map(of_layers, state.layers), layout.spec("batch"))
+    layers = jax.tree.map(of_layers, state.layers)
+    return jax.tree.unflatten(
+        jax.tree.structure(state), [*jax.tree.leaves(layers), layout.spec("batch")]
+    )

@@ -33,7 +33,6 @@ from tttlrm_jax.rasterize.render import Rendering, composite, default_capacity, 
 from tttlrm_jax.types import Cameras, Splats
 
 Exchange = Literal["all_to_all", "all_gather"]
-RAGGED_PLATFORMS = ("gpu", "cuda", "rocm", "tpu")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,13 +220,19 @@ def _packed(screen: ScreenSplats, capacity: int):
 
 def _to_owners(buffers: Array, sent: Int[Array, " device"], axes: tuple[str, ...]) -> Array:
     """Row block o of `buffers` [device, capacity, ...] goes to device o; block s came from s."""
-    padded = lambda buffers, sent: lax.all_to_all(buffers, axes, 0, 0, tiled=True)  # noqa: E731
+
+    def padded(buffers, sent):
+        del sent
+        return lax.all_to_all(buffers, axes, 0, 0, tiled=True)
+
     if len(axes) > 1:  # ragged exchanges know one axis
         return padded(buffers, sent)
-    ragged = lambda buffers, sent: ragged_to_owners(buffers, sent, axes[0])  # noqa: E731
-    return lax.platform_dependent(
-        buffers, sent, default=padded, **dict.fromkeys(("cuda", "tpu"), ragged)
-    )
+    (axis,) = axes
+
+    def ragged(buffers, sent):
+        return ragged_to_owners(buffers, sent, axis)
+
+    return lax.platform_dependent(buffers, sent, default=padded, cuda=ragged, tpu=ragged)
 
 
 def ragged_to_owners(buffers: Array, sent: Int[Array, " device"], axis: str) -> Array:

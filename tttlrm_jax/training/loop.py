@@ -216,7 +216,7 @@ class _Run:
         """Writes the batch of a step as `.npz`; each process its share."""
         name = f"nonfinite_{taken.step:08d}_process{jax.process_index()}.npz"
         path = Path(self.config.train.directory) / self.config.name / name
-        np.savez(path, **taken.arrays)
+        np.savez(path, allow_pickle=False, **taken.arrays)
         return path
 
     def _log_step(self, step: int, metrics: dict[str, Any]) -> None:

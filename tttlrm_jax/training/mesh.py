@@ -15,6 +15,7 @@ import math
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -143,7 +144,7 @@ class MeshProgram:
             targets=batch.targets.replace(image=parts.cut(batch.targets.image)),
             target_mask=None if mask is None else parts.cut(mask),
             input_depth=None if depth is None else depth[:, order],
-            input_number=np.broadcast_to(order.astype(np.int32), (scenes, num_views)),
+            input_number=np.tile(order.astype(np.int32), (scenes, 1)),  # type: ignore[arg-type]
         )
 
     def abstract_batch(self, batch_size: int, chunk_views: int) -> Batch:
@@ -240,7 +241,12 @@ class MeshProgram:
         own = {name: x[shard * size // count :][: size // count] for name, x in padded.items()}
         images, lost = self.predict(params, own, size, chunk_views)
         images = images[:, :scenes]
-        quality = np.stack([np.mean(psnr(rgb, arrays["target_image"]), axis=1) for rgb in images])
+        quality = np.stack(
+            [
+                np.mean(psnr(jnp.asarray(rgb), jnp.asarray(arrays["target_image"])), axis=1)
+                for rgb in images
+            ]
+        )
         num_views = arrays["input_image"].shape[1]
         return images[-1], scores_by_chunk(quality, chunk_views, num_views), lost
 
@@ -327,16 +333,17 @@ def _put(x: Any, sharding: NamedSharding) -> jax.Array:
     return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
 
 
-def _batch_shardings(batch: Batch, layout: Layout) -> Batch:
+def _batch_shardings(batch: Batch, layout: Layout) -> Any:
+    """A batch with shardings in place of arrays."""
     views, parts = layout.sharding("batch", "view"), layout.sharding("batch", "part")
     scenes = layout.sharding("batch")
-    targets = batch.targets.replace(
-        image=parts, cameras=jax.tree.map(lambda _: scenes, batch.targets.cameras)
-    )
-    return Batch(
-        inputs=jax.tree.map(lambda _: views, batch.inputs),
-        targets=targets,
-        target_mask=None if batch.target_mask is None else parts,
-        input_depth=None if batch.input_depth is None else views,
-        input_number=None if batch.input_number is None else views,
-    )
+    places = {"image": parts, "target_mask": parts, "cameras": scenes}
+
+    def place(path, leaf):
+        del leaf
+        names = [getattr(key, "name", "") for key in path]
+        if names[0] in ("inputs", "input_depth", "input_number"):
+            return views
+        return next(places[name] for name in reversed(names) if name in places)
+
+    return jax.tree_util.tree_map_with_path(place, batch)
