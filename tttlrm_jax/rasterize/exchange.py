@@ -225,9 +225,9 @@ def _to_owners(buffers: Array, sent: Int[Array, " device"], axes: tuple[str, ...
         del sent
         return lax.all_to_all(buffers, axes, 0, 0, tiled=True)
 
-    if len(axes) > 1:  # ragged exchanges know one axis
+    if len(axes) != 1:  # ragged exchanges know one axis
         return padded(buffers, sent)
-    (axis,) = axes
+    axis = axes[0]
 
     def ragged(buffers, sent):
         return ragged_to_owners(buffers, sent, axis)

@@ -22,6 +22,7 @@ from tttlrm_jax.parallel import make_mesh
 from tttlrm_jax.processes import is_first_process, largest_of_processes, meet
 from tttlrm_jax.training.causal import chunk_views_at
 from tttlrm_jax.training.checkpoint import (
+    CHECKPOINTS,
     CONFIG_FILE,
     RunCheckpoints,
     has_checkpoint,
@@ -275,7 +276,8 @@ def _fresh(config: RunConfig) -> tuple[StaticParts, TrainState]:
 
 def _check_writable(directory: Path) -> None:
     """Raises InputError unless `directory` is one we can write to, or can be made."""
-    nearest = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+    wanted = (directory / CHECKPOINTS, directory, *directory.absolute().parents)
+    nearest = next(path for path in wanted if path.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
         raise InputError.of(
             "train.directory", directory, f"cannot be written ({nearest} is no writable directory)",
