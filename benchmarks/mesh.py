@@ -3,8 +3,8 @@
     python -m benchmarks.mesh [--views 16] [--height 64] [--width 64] [--json]
 
 The step is compiled from abstract arrays for 1, 2, 4 and 8 simulated CPU devices along `seq`, with
-both exchanges of Gaussians. Memory is XLA's own analysis of the compiled program: arguments (the
-device's share of parameters, moments and batch) and temporaries. Bytes are what one device puts
+both exchanges of Gaussians (MESH_DEVICES=64 simulates more). Memory is XLA's own analysis of the
+compiled program: arguments (the device's share of parameters, moments and batch) and temporaries. Bytes are what one device puts
 into collectives (`benchmarks.collectives`), by kind; a padded `all_to_all` counts with its padding.
 """
 
@@ -17,7 +17,7 @@ from typing import Any
 
 import tyro
 
-DEVICES = 8
+DEVICES = int(os.environ.get("MESH_DEVICES", "8"))
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + f" --xla_force_host_platform_device_count={DEVICES}"
@@ -54,7 +54,10 @@ class Options:
     d_model: int = 64
     num_layers: int = 4
     patch_size: int = 8
+    num_ttt_heads: int = 1
     remat: str = "block"
+    compute_dtype: str = "float32"
+    exchanges: tuple[str, ...] = ("all_to_all", "all_gather")
     exchange_capacity: float = 1.0  # share of a device's Gaussians that one image part may take
     devices: tuple[int, ...] = (1, 2, 4, 8)
     json: bool = False
@@ -67,7 +70,8 @@ def run_config(options: Options, mesh: MeshConfig) -> RunConfig:
         name="benchmark",
         model=ModelConfig(
             d_model=options.d_model, num_layers=options.num_layers, patch_size=options.patch_size,
-            attention_head_dim=min(64, options.d_model), remat=options.remat,  # type: ignore[arg-type]
+            attention_head_dim=min(64, options.d_model), num_ttt_heads=options.num_ttt_heads,
+            remat=options.remat, compute_dtype=options.compute_dtype,  # type: ignore[arg-type]
         ),
         data=DataConfig(
             synthetic=SyntheticConfig(num_views=views, height=options.height, width=options.width),
@@ -104,11 +108,13 @@ def memory_of(compiled: Any) -> dict[str, int]:
 def measure(options: Options) -> Iterator[dict[str, Any]]:
     """One record per number of devices and exchange."""
     for devices in options.devices:
-        for exchange in ("all_to_all", "all_gather"):
-            if devices == 1 and exchange == "all_gather":
+        for exchange in options.exchanges:
+            if devices == 1 and exchange != options.exchanges[0]:
                 continue
             mesh = MeshConfig(
-                seq=devices, exchange=exchange, exchange_capacity=options.exchange_capacity
+                seq=devices,
+                exchange=exchange,  # type: ignore[arg-type]
+                exchange_capacity=options.exchange_capacity,
             )
             compiled = compiled_step(run_config(options, mesh), jax.devices()[:devices])
             moved = collective_bytes(compiled.as_text()) if devices > 1 else {}

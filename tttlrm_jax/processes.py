@@ -14,6 +14,7 @@ from jax.experimental import multihost_utils
 from tttlrm_jax.errors import ConfigError, InputError
 
 VARIABLES = ("TTTLRM_COORDINATOR", "TTTLRM_NUM_PROCESSES", "TTTLRM_PROCESS_ID")
+AUTOMATIC = "auto"  # as TTTLRM_COORDINATOR: JAX is to ask the cluster, as on a TPU pod's hosts
 HEARTBEAT_SECONDS = 100  # after which a silent process counts as dead
 
 
@@ -39,8 +40,8 @@ def init_distributed(
         return
     if coordinator is None:
         coordinator, num_processes, process_id = _from_environment(environment)
-    if coordinator is None:
-        if not detected(environment):
+    if coordinator in (None, AUTOMATIC):
+        if coordinator is None and not detected(environment):
             return
         _initialize("the one the cluster names", timeout)
         return
@@ -71,8 +72,8 @@ def detected(environment: Mapping[str, str] = os.environ) -> str | None:
 
 def _from_environment(environment: Mapping[str, str]):
     values = [environment.get(name) for name in VARIABLES]
-    if not any(values):
-        return None, None, None
+    if not any(values) or values[0] == AUTOMATIC:
+        return values[0], None, None
     missing = [name for name, value in zip(VARIABLES, values, strict=True) if not value]
     if missing:
         raise ConfigError(f"{', '.join(missing)} is not set; set all of {', '.join(VARIABLES)}")

@@ -33,6 +33,11 @@ def two_saved(tmp_path) -> Path:
     return tmp_path
 
 
+def save_and_wait(checkpoints: RunCheckpoints, step: int) -> None:
+    checkpoints.save(state_at(step), {"next_index": step})
+    checkpoints.wait()
+
+
 def largest_files(directory: Path) -> list[Path]:
     files = [path for path in directory.rglob("*") if path.is_file()]
     return sorted(files, key=lambda path: -path.stat().st_size)
@@ -95,8 +100,7 @@ def test_full_disk_is_one_sentence_and_harms_no_earlier_checkpoint(two_saved):
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
     try:
         with pytest.raises(InputError, match=r"takes no checkpoint \(.*; free space"):
-            checkpoints.save(state_at(3), {"next_index": 3})
-            checkpoints.wait()
+            save_and_wait(checkpoints, 3)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     again = RunCheckpoints(two_saved, keep=3)
