@@ -9,11 +9,13 @@ from collections.abc import Mapping
 
 import jax
 import numpy as np
+from jax._src.distributed import global_state  # Orbax waits through it, too; there is no other
 from jax.experimental import multihost_utils
 
 from tttlrm_jax.errors import ConfigError, InputError
 
 VARIABLES = ("TTTLRM_COORDINATOR", "TTTLRM_NUM_PROCESSES", "TTTLRM_PROCESS_ID")
+MEETING_SECONDS = 3600
 AUTOMATIC = "auto"  # as TTTLRM_COORDINATOR: JAX is to ask the cluster, as on a TPU pod's hosts
 HEARTBEAT_SECONDS = 100  # after which a silent process counts as dead
 
@@ -112,15 +114,24 @@ def _initialize(named: str, timeout: int, **settings) -> None:
         )  # fmt: skip
 
 
+_meetings: dict[str, int] = {}  # a barrier of the coordinator can be used once
+
+
 def is_first_process() -> bool:
     """Whether this one writes what is written once."""
     return jax.process_index() == 0
 
 
 def meet(name: str) -> None:
-    """Waits until all processes have come here."""
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(name)
+    """Waits until all processes have come here, for an hour at most.
+
+    Through the coordinator, not the devices: these give up after half a minute on CPUs.
+    """
+    client = global_state.client
+    if jax.process_count() == 1 or client is None:
+        return
+    number = _meetings[name] = _meetings.get(name, 0) + 1
+    client.wait_at_barrier(f"tttlrm {name} {number}", MEETING_SECONDS * 1000)
 
 
 def largest_of_processes(number: int) -> int:

@@ -24,6 +24,7 @@ from tttlrm_jax.errors import InputError
 from tttlrm_jax.evaluation.metrics import psnr
 from tttlrm_jax.models import merge_model
 from tttlrm_jax.parallel import Layout, gather_outer_parameters
+from tttlrm_jax.processes import meet
 from tttlrm_jax.training.causal import causal_renderings, metric_after
 from tttlrm_jax.training.objective import (
     VGG19,
@@ -59,11 +60,14 @@ class MeshProgram:
         self.config, self.static, self.mesh = config, static, mesh
         self._whole = NamedSharding(mesh, PartitionSpec())
         # A checkpoint being written may share a CPU's buffers with the state.
-        donated = () if mesh.devices.flat[0].platform == "cpu" else (0,)
+        self._on_cpu = mesh.devices.flat[0].platform == "cpu"
+        donated = () if self._on_cpu else (0,)
         self._step = jax.jit(
             self._train_step, static_argnames="chunk_views", donate_argnums=donated
         )
         self._predict = jax.jit(self._renderings)
+        self._compiled: dict[int, Any] = {}  # steps by chunk_views
+        self._rendering: dict[int, Any] = {}  # renderings by number of scenes
         for chunk_views in self._possible_chunks():
             layout_of(config, mesh, config.train.batch_size, chunk_views)
 
@@ -183,7 +187,13 @@ class MeshProgram:
         self, state: TrainState, batch: Batch, vgg19: VGG19 | None = None, chunk_views: int = 1
     ) -> tuple[TrainState, dict[str, Any]]:
         """`train_step` over the mesh; except on CPUs the state that is given is used up."""
-        return self._step(state, batch, vgg19, chunk_views=chunk_views)
+        if chunk_views not in self._compiled:  # processes may compile for minutes: wait for all
+            lowered = self._step.lower(state, batch, vgg19, chunk_views=chunk_views)
+            self._compiled[chunk_views] = lowered.compile()
+            meet(f"step compiled for chunks of {chunk_views}")
+        result = self._compiled[chunk_views](state, batch, vgg19)
+        # Collectives of two programs at a time wait for each other for ever on CPUs.
+        return jax.block_until_ready(result) if self._on_cpu else result
 
     def lower_step(self, state: TrainState, batch: Batch, chunk_views: int) -> jax.stages.Lowered:
         """The step for arrays of these shapes and shardings, ready to be compiled."""
@@ -256,7 +266,10 @@ class MeshProgram:
         """Renderings of a batch's targets on the host, [chunk, batch, view, height, width, 3], and
         what they left out. The chunk axis has one entry but for the causal plan."""
         batch = self.batch(arrays, batch_size, chunk_views)
-        rgb, lost = self._predict(params, batch)
+        if batch_size not in self._rendering:
+            self._rendering[batch_size] = self._predict.lower(params, batch).compile()
+            meet(f"rendering compiled for {batch_size} scenes")
+        rgb, lost = self._rendering[batch_size](params, batch)
         cameras = batch.targets.cameras
         layout = self._layout(batch_size, chunk_views)
         parts = parts_on(
