@@ -4,8 +4,9 @@
 
 The step is compiled from abstract arrays for 1, 2, 4 and 8 simulated CPU devices along `seq`, with
 both exchanges of Gaussians (MESH_DEVICES=64 simulates more). Memory is XLA's own analysis of the
-compiled program: arguments (the device's share of parameters, moments and batch) and temporaries. Bytes are what one device puts
-into collectives (`benchmarks.collectives`), by kind; a padded `all_to_all` counts with its padding.
+compiled program: arguments (the device's share of parameters, moments and batch) and temporaries.
+Bytes are what one device puts into collectives (`benchmarks.collectives`), by kind; a padded
+`all_to_all` counts with its padding.
 """
 
 import dataclasses
