@@ -9,6 +9,7 @@ import tyro
 
 from tttlrm_jax.errors import ConfigError
 
+EXIT_LOST_PROCESS = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 

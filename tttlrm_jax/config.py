@@ -380,6 +380,7 @@ class TrainConfig:
     num_steps: int = 80_000
     batch_size: int = 8
     seed: int = 0
+    max_nonfinite: int = 10  # steps in a row with a loss or gradient that is not finite end the run
     init_from: str | None = None  # run or model directory whose parameters the run starts from
     plan: Plan = "full"
     chunk_views: int = 1  # views per update of the sequential and causal plans
@@ -402,7 +403,7 @@ class TrainConfig:
         _check_fields("train", self)
         _require_positive(
             "train", self, "num_steps", "batch_size", "chunk_views", "log_every", "eval_every",
-            "eval_scenes", "checkpoint_every", "keep_checkpoints",
+            "eval_scenes", "checkpoint_every", "keep_checkpoints", "max_nonfinite",
         )  # fmt: skip
         _require(
             self.truncate_chunks >= 0, "train.truncate_chunks", self.truncate_chunks,
@@ -419,6 +420,49 @@ class TrainConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class MeshConfig:
+    """How devices are arranged (see `parallel`), and how Gaussians reach the views they show in."""
+
+    data: int = 1  # devices that part scenes; -1: as many as the other sizes leave
+    seq: int = 1  # devices that part the views of a scene
+    fsdp: int = 1  # devices that part parameters and optimizer state
+    exchange: Literal["all_to_all", "all_gather"] = "all_to_all"
+    exchange_capacity: float = 1.0  # share of a device's Gaussians that one image part may take
+    # of several processes: all three, or none to take them from the environment
+    coordinator: str | None = None  # HOST:PORT of process 0
+    num_processes: int | None = None
+    process_id: int | None = None
+    timeout: int = 300  # seconds that processes wait for each other to start
+
+    def __post_init__(self):
+        _check_fields("mesh", self)
+        _require_positive("mesh", self, "timeout")
+        given = [self.coordinator, self.num_processes, self.process_id]
+        _require(
+            given.count(None) in (0, 3), "mesh coordinator, num_processes, process_id",
+            tuple(given), "leave some of the three open", "give all of them or none",
+        )  # fmt: skip
+        sizes = (self.data, self.seq, self.fsdp)
+        for name, size in zip(("data", "seq", "fsdp"), sizes, strict=True):
+            _require(
+                size == -1 or size > 0, f"mesh.{name}", size, "is no number of devices",
+                "use 1 or more, or -1 for the rest",
+            )  # fmt: skip
+        _require(
+            sizes.count(-1) <= 1, "mesh data, seq, fsdp", sizes, "leave more than one size open",
+            "use -1 once",
+        )  # fmt: skip
+        _require(
+            0 < self.exchange_capacity <= 1, "mesh.exchange_capacity", self.exchange_capacity,
+            "is not in (0, 1]", "use the share of its Gaussians that a device may send to one view",
+        )  # fmt: skip
+
+    @property
+    def is_one_device(self) -> bool:
+        return (self.data, self.seq, self.fsdp) == (1, 1, 1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """Everything a training run reads."""
 
@@ -429,6 +473,7 @@ class RunConfig:
     loss: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     train: TrainConfig = TrainConfig()
+    mesh: MeshConfig = MeshConfig()
 
     def __post_init__(self):
         _check_fields("", self)

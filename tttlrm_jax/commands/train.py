@@ -1,15 +1,24 @@
 """`train.py`: a configuration file, with overrides, to a trained model."""
 
 import importlib.util
+import os
 import signal
 import sys
 import traceback
 from pathlib import Path
 
-from tttlrm_jax.command_line import EXIT_BAD_INPUT, EXIT_INTERRUPTED, parse_arguments
+import jax
+
+from tttlrm_jax.command_line import (
+    EXIT_BAD_INPUT,
+    EXIT_INTERRUPTED,
+    EXIT_LOST_PROCESS,
+    parse_arguments,
+)
 from tttlrm_jax.commands.rule_arguments import parse_with_rule
 from tttlrm_jax.config import RunConfig
 from tttlrm_jax.errors import ConfigError, InputError
+from tttlrm_jax.parallel import init_distributed
 from tttlrm_jax.training.loop import train
 from tttlrm_jax.training.recurrent import train_recurrent
 from tttlrm_jax.training.recurrent_config import RecurrentRunConfig
@@ -21,15 +30,27 @@ USAGE = f"usage: python {PROG} [--field.sub value ...]"
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns its exit code.
 
-    0 finished, or saved after SIGTERM (a preemption notice); 2 bad input; 130 interrupted.
+    0 finished, or saved after SIGTERM (a preemption notice); 1 another process of the job is
+    gone; 2 bad input; 130 interrupted.
     """
     try:
         config = parse(sys.argv[1:] if arguments is None else arguments)
-        recurrent = isinstance(config, RecurrentRunConfig)
-        result = train_recurrent(config) if recurrent else train(config)
+        if isinstance(config, RecurrentRunConfig):
+            result = train_recurrent(config)
+        else:
+            mesh = config.mesh
+            init_distributed(
+                mesh.coordinator, mesh.num_processes, mesh.process_id, timeout=mesh.timeout
+            )
+            result = train(config)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
+        return _ended(EXIT_BAD_INPUT)
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1:
+            raise
+        print(_lost_process(error), file=sys.stderr)
+        return _ended(EXIT_LOST_PROCESS)
     except KeyboardInterrupt:
         print("interrupted; the same command resumes from the newest checkpoint", file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -37,6 +58,23 @@ def main(arguments: list[str] | None = None) -> int:
     state = "finished" if result.finished else "saved"
     print(f"{state} {result.directory} at step {result.step}{score}")
     return EXIT_INTERRUPTED if result.signal == signal.SIGINT else 0
+
+
+def _lost_process(error: Exception) -> str:
+    reason = str(error).splitlines()[0][:200]
+    return (
+        f"error: process {jax.process_index()} of {jax.process_count()} cannot reach the others "
+        f"({reason}); start all of them again, the run resumes from its newest checkpoint"
+    )
+
+
+def _ended(code: int) -> int:
+    """The exit code; one process of several ends at once, since leaving in order would wait for
+    the others."""
+    if jax.distributed.is_initialized():
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 def parse(arguments: list[str]) -> RunConfig | RecurrentRunConfig:

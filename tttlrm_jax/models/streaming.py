@@ -34,6 +34,7 @@ from jaxtyping import Array, Bool, Int
 from tttlrm_jax.errors import InputError
 from tttlrm_jax.models.trunk import check_cameras, check_same_frame, check_views
 from tttlrm_jax.nn.block import initial_states, run_blocks
+from tttlrm_jax.parallel import total
 from tttlrm_jax.ttt import LayerState, Operation
 from tttlrm_jax.types import Cameras, Chunk, Gaussians, Views
 
@@ -90,7 +91,7 @@ def step(params: Any, state: StreamState, chunk: Chunk, *, graph: Any) -> tuple[
         )
         tokens = tokens[:, num_input:]
     seen = num_input if chunk.mask is None else jnp.sum(chunk.mask, axis=1, dtype=jnp.int32)
-    state = StreamState(layers=layers, num_views=state.num_views + seen)
+    state = StreamState(layers=layers, num_views=state.num_views + total(seen, "view"))
     return state, hide_masked(model.decode_queries(tokens, queries), shown)
 
 

@@ -12,6 +12,7 @@ from tttlrm_jax.config import ModelConfig
 from tttlrm_jax.nn.attention import WindowAttention
 from tttlrm_jax.nn.layers import LINEAR_INIT_STD, MLP, LayerNorm
 from tttlrm_jax.nn.ttt_layer import TTTLayer
+from tttlrm_jax.parallel import STACKED, gather_parameters
 from tttlrm_jax.ttt import LayerState, Operation
 
 SUBLAYERS_PER_BLOCK = 3
@@ -89,6 +90,7 @@ def rematerialised(body: Callable, policy: str) -> Callable:
 def initial_states(blocks: Block, batch: int) -> LayerState:
     """States of all layers before any update, with a leading layer axis."""
     graph, params = nnx.split(blocks)
+    params = gather_parameters(params, (STACKED,), stacked=True)
     return jax.vmap(lambda p: nnx.merge(graph, p).ttt.initial_state(batch))(params)
 
 
@@ -111,7 +113,7 @@ def run_blocks(
 
     def body(x, layer):
         layer_params, layer_state = layer
-        block = nnx.merge(graph, layer_params)
+        block = nnx.merge(graph, gather_parameters(layer_params, (STACKED,)))
         if layer_state is None:
             layer_state = block.ttt.initial_state(x.shape[0])
         return block(x, operations, layer_state, mask)

@@ -17,14 +17,15 @@ from jaxtyping import Array, Bool, Float
 from tttlrm_jax.config import ChunkWeights, TrainConfig
 from tttlrm_jax.models import init_stream, scan_stream, split_into_chunks
 from tttlrm_jax.models.streaming import hide_masked
+from tttlrm_jax.parallel import current_layout
 from tttlrm_jax.rasterize import Rendering
 from tttlrm_jax.training.losses import psnr_of_mse
 from tttlrm_jax.training.objective import (
     VGG19,
     Batch,
     StaticParts,
-    left_out,
     loss_terms,
+    lost_work,
     pruned_for_rendering,
     render_scenes,
     weighted_sum,
@@ -75,21 +76,23 @@ def causal_loss(
     def evaluate(chunk, gaussians, arrived):
         key_chunk = jax.random.fold_in(key, chunk)
         terms, rendering = loss_terms(gaussians, batch, config, key_chunk, vgg19, arrived)
-        return terms, left_out(rendering)
+        return terms, lost_work(rendering)
 
-    terms, missing = after_every_chunk(params, static, batch.inputs, chunk_views, evaluate)
+    terms, lost = after_every_chunk(params, static, batch.inputs, chunk_views, evaluate)
     losses = weighted_sum(terms, config.loss)
     weights = jnp.asarray(loss_weights(config.train.chunk_weights, len(losses)), losses.dtype)
     psnr = psnr_of_mse(terms["mse"])
-    num_views = batch.inputs.image.shape[1]
+    layout = current_layout()
+    devices = 1 if layout is None else layout.size("view")
+    num_views, arriving = devices * batch.inputs.image.shape[1], devices * chunk_views
     metrics = {name: jnp.sum(weights * term) for name, term in terms.items()}
     metrics |= {
-        metric_after("psnr", chunk, chunk_views, num_views): psnr[chunk]
+        metric_after("psnr", chunk, arriving, num_views): psnr[chunk]
         for chunk in range(len(losses))
     }
     loss = jnp.sum(weights * losses)
-    metrics |= jax.tree.map(jnp.sum, missing)
-    return loss, dict(metrics, loss=loss, psnr=psnr[-1])
+    lost = jax.tree.map(jnp.sum, lost)
+    return loss, dict(metrics, loss=loss, psnr=psnr[-1], **lost)
 
 
 def causal_renderings(
@@ -99,7 +102,8 @@ def causal_renderings(
 
     def evaluate(chunk, gaussians, arrived):
         del arrived
-        shown = pruned_for_rendering(gaussians, static.config, jax.random.fold_in(key, chunk))
+        key_chunk = jax.random.fold_in(key, chunk)
+        shown = pruned_for_rendering(gaussians, static.config, key_chunk, batch)
         return render_scenes(shown, batch.targets.cameras, static.config)
 
     return after_every_chunk(params, static, batch.inputs, chunk_views, evaluate)

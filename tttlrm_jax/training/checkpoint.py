@@ -10,6 +10,7 @@ import dataclasses
 import json
 import logging
 import shutil
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,18 +25,29 @@ from tttlrm_jax.config import RunConfig, config_from_dict, config_to_dict
 from tttlrm_jax.config_ttt3r import is_ttt3r
 from tttlrm_jax.errors import InputError
 from tttlrm_jax.models import abstract_model, merge_model, split_model
+from tttlrm_jax.processes import is_first_process, meet
 from tttlrm_jax.training.step import TrainState
 
 CONFIG_FILE = "config.json"
 CHECKPOINTS = "checkpoints"
 PARAMS = "params"
+DAMAGED = "damaged"  # directory of a run for checkpoints that could not be read
 DTYPES = ("float32", "bfloat16")
+
+
+class DamagedCheckpoint(InputError):
+    """A checkpoint cannot be read, or does not hold what was saved."""
 
 
 class RunCheckpoints:
     """Saves and restores a run's state; saving goes on in the background."""
 
     def __init__(self, run_directory: Path, keep: int):
+        self._run_directory, self._keep = run_directory, keep
+        self._open()
+
+    def _open(self) -> None:
+        run_directory, keep = self._run_directory, self._keep
         self._manager = ocp.CheckpointManager(
             (run_directory / CHECKPOINTS).absolute(),
             options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True),
@@ -55,19 +67,22 @@ class RunCheckpoints:
         step = int(state.step)
         if step in self._manager.all_steps():
             return
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                params=ocp.args.StandardSave(state.params),
-                train=ocp.args.StandardSave(_train_part(state)),
-                data=ocp.args.JsonSave(data_state),
-            ),
-        )
+        marks = fingerprints({PARAMS: state.params, "train": _train_part(state)})
+        with self._writing():
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    params=ocp.args.StandardSave(state.params),
+                    train=ocp.args.StandardSave(_train_part(state)),
+                    data=ocp.args.JsonSave(_sealed({"loader": data_state, "arrays": marks})),
+                ),
+            )
 
     def restore(self, step: int, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
         """The state saved at `step`; `like` gives structure, shapes and placement.
 
-        Raises InputError if the checkpoint holds another model or is damaged.
+        Raises InputError if the checkpoint holds another model, DamagedCheckpoint if it is
+        damaged: what is read must have the fingerprints that were saved with it.
         """
         directory = Path(self._manager.directory) / str(step)
         _check_same_shapes(_saved_shapes(directory / PARAMS), like.params)
@@ -80,11 +95,69 @@ class RunCheckpoints:
                     data=ocp.args.JsonRestore(),
                 ),
             )
-        return TrainState(params=restored[PARAMS], **restored["train"]), restored["data"]
+            data_state = _loader_state(restored["data"], directory)
+            saved = restored["data"].get("arrays")
+            parts = {PARAMS: restored[PARAMS], "train": restored["train"]}
+            if saved is not None and fingerprints(parts) != saved:
+                raise _damaged(directory, "its arrays are not those that were saved")
+        return TrainState(params=restored[PARAMS], **restored["train"]), data_state
+
+    def restore_newest(
+        self, like: TrainState
+    ) -> tuple[TrainState, dict[str, Any] | None, list[str]]:
+        """`restore` of the newest checkpoint that is whole, and what there is to say about it.
+
+        Damaged ones are moved to `damaged/`. Without any checkpoint `like` comes back, without
+        state of the loader. Raises DamagedCheckpoint if there are only damaged ones.
+        """
+        said: list[str] = []
+        while (step := self.latest_step()) is not None:
+            try:
+                state, data_state = self.restore(step, like)
+            except DamagedCheckpoint as error:
+                said.append(f"WARNING: {error}")
+                self._set_aside(step)
+                if self.latest_step() is None:
+                    raise DamagedCheckpoint(
+                        f"{error} (there is none before it; it lies in "
+                        f"{self._run_directory / DAMAGED})"
+                    ) from error
+                continue
+            return state, data_state, [*said, f"resumed {self._run_directory} at step {step}"]
+        return like, None, said
+
+    def _set_aside(self, step: int) -> None:
+        """Moves a checkpoint out of sight of the manager, which is opened anew."""
+        self._manager.close()
+        meet(f"damaged {step}")
+        if is_first_process():
+            target = self._run_directory / DAMAGED / str(step)
+            target.parent.mkdir(exist_ok=True)
+            shutil.rmtree(target, ignore_errors=True)
+            (self._run_directory / CHECKPOINTS / str(step)).rename(target)
+        meet(f"set aside {step}")
+        self._open()
 
     def wait(self) -> None:
         """Blocks until the running save is complete on disk."""
-        self._manager.wait_until_finished()
+        with self._writing():
+            self._manager.wait_until_finished()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Turns what Orbax raises where it cannot write into one sentence.
+
+        It comes from background threads and TensorStore, without a type of its own.
+        """
+        try:
+            yield
+        except Exception as error:
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            raise InputError.of(
+                "train.directory", self._run_directory, f"takes no checkpoint ({reason})",
+                "free space or make it writable; the same command resumes from the newest "
+                "complete checkpoint",
+            ) from error  # fmt: skip
 
     def close(self) -> None:
         self._manager.close()
@@ -96,6 +169,61 @@ def _train_part(state: TrainState) -> dict[str, Any]:
         "opt_state": state.opt_state,
         "num_skipped": state.num_skipped,
     }
+
+
+def fingerprints(tree: Any) -> dict[str, int]:
+    """A checksum of every array's bits by its path, the same however it lies on devices."""
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    marks = _fingerprints([leaf for _, leaf in leaves])
+    return {
+        jax.tree_util.keystr(path): int(mark) for (path, _), mark in zip(leaves, marks, strict=True)
+    }
+
+
+@jax.jit
+def _fingerprints(arrays: list[jax.Array]) -> list[jax.Array]:
+    """Sum modulo 2^32 of each word times an odd number of its place: no single change escapes."""
+
+    def of_array(x: jax.Array) -> jax.Array:
+        bits = x.astype(jnp.uint32) if x.dtype == bool else _words(x)
+        place, stride = jnp.zeros(bits.shape, jnp.uint32), 1
+        for axis in reversed(range(bits.ndim)):
+            index = jax.lax.broadcasted_iota(jnp.uint32, bits.shape, axis)
+            place += index * np.uint32(stride % 2**32)
+            stride *= bits.shape[axis]
+        return jnp.sum(bits * (2 * place + 1), dtype=jnp.uint32)
+
+    return [of_array(x) for x in arrays]
+
+
+def _words(x: jax.Array) -> jax.Array:
+    """The bits as uint32; 64-bit numbers become two along a new axis."""
+    kind = {1: jnp.uint8, 2: jnp.uint16}.get(x.dtype.itemsize, jnp.uint32)
+    return jax.lax.bitcast_convert_type(x, kind).astype(jnp.uint32)
+
+
+def _sealed(record: dict[str, Any]) -> dict[str, Any]:
+    return {**record, "seal": _seal(record)}
+
+
+def _seal(record: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(record, sort_keys=True).encode())
+
+
+def _loader_state(record: dict[str, Any], directory: Path) -> dict[str, Any]:
+    """The loader's state of a record that is as it was sealed; older ones are the state alone."""
+    if "seal" not in record:
+        return record
+    if _seal({name: value for name, value in record.items() if name != "seal"}) != record["seal"]:
+        raise _damaged(directory, "its record of the data is not the one that was saved")
+    return record["loader"]
+
+
+def _damaged(path: Path, reason: str) -> DamagedCheckpoint:
+    return DamagedCheckpoint.of(
+        "checkpoint", path, f"is damaged: {reason}",
+        "remove it to fall back to the one before, or use another",
+    )  # type: ignore[return-value]  # fmt: skip
 
 
 def _abstract(tree: Any) -> Any:
@@ -208,10 +336,7 @@ def _saved_shapes(params_path: Path) -> Any:
         saved = metadata.item_metadata if hasattr(metadata, "item_metadata") else metadata
         tree = saved.tree if hasattr(saved, "tree") else saved
     if not jax.tree.leaves(tree):
-        raise InputError.of(
-            "checkpoint", params_path, "is damaged: it lists no arrays",
-            "remove it to fall back to the one before, or use another",
-        )  # fmt: skip
+        raise _damaged(params_path, "it lists no arrays")
     return tree
 
 
@@ -231,7 +356,7 @@ def _reading(path: Path) -> Iterator[None]:
         raise
     except Exception as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise InputError.of(
+        raise DamagedCheckpoint.of(
             "checkpoint", path, f"cannot be read ({reason})",
             "remove it to fall back to the one before, or use another",
         ) from error  # fmt: skip

@@ -14,10 +14,15 @@ METRICS_FILE = "metrics.jsonl"
 
 
 class RunLog:
-    """Writes scalars of one run; on resuming, records from the resumed step on are rewritten."""
+    """Writes scalars of one run; on resuming, records from the resumed step on are rewritten.
 
-    def __init__(self, directory: Path, first_step: int, num_steps: int):
-        self._directory = directory
+    Of several processes only the first one is to write: one that is `silent` does nothing.
+    """
+
+    def __init__(self, directory: Path, first_step: int, num_steps: int, *, silent: bool = False):
+        self._directory, self._silent = directory, silent
+        if silent:
+            return
         _drop_records_after(directory / METRICS_FILE, first_step)
         self._lines = (directory / METRICS_FILE).open("a")
         self._board = SummaryWriter(str(directory / "tensorboard"), purge_step=first_step + 1)
@@ -27,10 +32,14 @@ class RunLog:
 
     def advance(self) -> None:
         """One step of the bar."""
+        if self._silent:
+            return
         self._bar.update()
 
     def write(self, kind: str, step: int, values: dict[str, float]) -> None:
         """Records scalars under `kind` (`train` or `eval`); non-finite ones become null."""
+        if self._silent:
+            return
         finite = {k: v if math.isfinite(v) else None for k, v in values.items()}
         self._lines.write(json.dumps({"kind": kind, "step": step, **finite}) + "\n")
         self._lines.flush()
@@ -44,10 +53,14 @@ class RunLog:
 
     def say(self, text: str) -> None:
         """A line above the bar."""
+        if self._silent:
+            return
         self._bar.write(text, file=sys.stderr)
 
     def preview(self, step: int, inputs, targets, renderings) -> None:
         """Saves `previews/<step>.png`: one row per scene, inputs, then target and rendering."""
+        if self._silent:
+            return
         sheet = preview_sheet(inputs, targets, renderings)
         path = self._directory / "previews" / f"{step:08d}.png"
         path.parent.mkdir(exist_ok=True)
@@ -55,6 +68,8 @@ class RunLog:
         self._board.add_image("eval/preview", sheet, step, dataformats="HWC")
 
     def close(self) -> None:
+        if self._silent:
+            return
         self._bar.close()
         self._lines.close()
         self._board.close()

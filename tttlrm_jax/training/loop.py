@@ -2,25 +2,27 @@
 
 import contextlib
 import dataclasses
-import functools
 import os
 import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import grain
 import jax
 import numpy as np
 
-from tttlrm_jax.config import RunConfig, config_to_dict
+from tttlrm_jax.config import MeshConfig, RunConfig, config_to_dict
 from tttlrm_jax.data import evaluation_loader, make_loader
 from tttlrm_jax.errors import ConfigError, InputError
 from tttlrm_jax.models import build_model, split_model
+from tttlrm_jax.parallel import make_mesh
+from tttlrm_jax.processes import is_first_process, largest_of_processes, meet
 from tttlrm_jax.training.causal import chunk_views_at
 from tttlrm_jax.training.checkpoint import (
+    CHECKPOINTS,
     CONFIG_FILE,
     RunCheckpoints,
     has_checkpoint,
@@ -29,15 +31,12 @@ from tttlrm_jax.training.checkpoint import (
 )
 from tttlrm_jax.training.initial import initial_parameters
 from tttlrm_jax.training.logs import RunLog
-from tttlrm_jax.training.objective import (
-    LEFT_OUT,
-    StaticParts,
-    batch_from_arrays,
-    check_supervision,
-)
+from tttlrm_jax.training.mesh import MeshProgram
+from tttlrm_jax.training.objective import StaticParts, batch_from_arrays, check_supervision
 from tttlrm_jax.training.optimizer import lr_schedule
 from tttlrm_jax.training.perceptual import load_vgg19
-from tttlrm_jax.training.step import TrainState, init_train_state, predict, train_step
+from tttlrm_jax.training.program import OneDevice
+from tttlrm_jax.training.step import TrainState, init_train_state
 
 PREVIEW_SCENES = 6
 # settings that a resumed run may change; the length changes the learning rates still to come
@@ -45,6 +44,8 @@ RESUMABLE = {
     "train.num_steps", "train.log_every", "train.eval_every", "train.eval_scenes",
     "train.checkpoint_every", "train.keep_checkpoints", "train.directory",
     "data.cache_directory", "data.render_workers", "data.num_threads", "data.prefetch",
+    "train.max_nonfinite",
+    *(f"mesh.{field.name}" for field in dataclasses.fields(MeshConfig)),
 }  # fmt: skip
 
 
@@ -98,25 +99,45 @@ def train(config: RunConfig, *, stop_at: int | None = None) -> RunResult:
     check_writable(directory)
     changes = _changes_since(directory, config)
     static, state = _fresh(config)
+    program = program_of(config, static)
     vgg19 = load_vgg19(config.loss.vgg19_weights) if config.loss.vgg19_weights else None
-    loader = make_loader(config.data, config.train.seed, config.train.batch_size)
-    eval_batches = list(evaluation_loader(config.data, config.train.eval_scenes))
+    state, vgg19 = program.place(state), program.place_whole(vgg19)
+    batch_size = config.train.batch_size
+    shard, num_shards = program.scenes_of_process(batch_size)
+    with _first_process_first("scenes"):
+        loader = make_loader(
+            config.data, config.train.seed, batch_size // num_shards,
+            shard_index=shard, shard_count=num_shards,
+        )  # fmt: skip
+    with _first_process_first("held-out scenes"):
+        eval_batches = list(evaluation_loader(config.data, config.train.eval_scenes))
     check_supervision(batch_from_arrays(eval_batches[0]), config)
-    write_run_directory(directory, config)
+    if is_first_process():
+        write_run_directory(directory, config)
+    meet("directory of the run")
     with contextlib.ExitStack() as resources:
         checkpoints = RunCheckpoints(directory, config.train.keep_checkpoints)
         resources.callback(checkpoints.close)
-        newest = checkpoints.latest_step()
-        if newest is not None:
-            state, data_state = checkpoints.restore(newest, state)
+        state, data_state, said = checkpoints.restore_newest(state)
+        if data_state is not None:
             loader.set_state(data_state)
-        log = RunLog(directory, int(state.step), config.train.num_steps)
+        log = RunLog(
+            directory, int(state.step), config.train.num_steps, silent=not is_first_process()
+        )
         resources.callback(log.close)
-        for line in ([f"resumed {directory} at step {newest}"] if newest else []) + changes:
+        for line in said + changes:
             log.say(line)
         stop = resources.enter_context(StopRequest())
-        run = _Run(config, static, vgg19, loader, eval_batches, checkpoints, log)
+        run = _Run(config, program, vgg19, loader, eval_batches, checkpoints, log)
         return run.until(state, config.train.num_steps if stop_at is None else stop_at, stop)
+
+
+class _Taken(NamedTuple):
+    """A step whose metrics may still be on their way."""
+
+    step: int  # batches seen after it
+    metrics: dict[str, Any]
+    arrays: dict[str, np.ndarray]  # its batch
 
 
 @dataclasses.dataclass
@@ -124,44 +145,41 @@ class _Run:
     """The parts of a run while it goes on."""
 
     config: RunConfig
-    static: StaticParts
+    program: OneDevice | MeshProgram
     vgg19: Any
     loader: grain.DatasetIterator
     eval_batches: list[dict[str, np.ndarray]]
     checkpoints: RunCheckpoints
     log: RunLog
+    num_nonfinite: int = 0  # steps in a row up to the last one judged
 
     def until(self, state: TrainState, last: int, stop: StopRequest) -> RunResult:
         """Steps until `last` or a signal, then saves.
 
-        Metrics of a logged step are read after the next one has been dispatched, so that the
+        Metrics of a step are read after the next one has been dispatched, so that the
         device does not wait for the log.
         """
         settings = self.config.train
-        step_function = jax.jit(
-            functools.partial(train_step, static=self.static), static_argnames="chunk_views"
-        )
-        eval_function = jax.jit(functools.partial(predict, static=self.static))
         last = min(settings.num_steps, last)
         step, saved_step = int(state.step), -1
-        pending: tuple[int, dict[str, Any]] | None = None
+        pending: _Taken | None = None
         eval_psnr = None
-        while step < last and stop.signal is None:
-            batch = batch_from_arrays(next(self.loader))
-            chunk_views = chunk_views_at(settings, batch.inputs.image.shape[1], step)
-            state, metrics = step_function(state, batch, vgg19=self.vgg19, chunk_views=chunk_views)
+        while step < last and not largest_of_processes(stop.signal or 0):
+            chunk_views = chunk_views_at(settings, self.config.data.num_input_views, step)
+            arrays = next(self.loader)
+            batch = self.program.batch(arrays, settings.batch_size, chunk_views)
+            state, metrics = self.program.step(state, batch, self.vgg19, chunk_views)
             step += 1
-            pending = self._log_step(pending)
-            if step % settings.log_every == 0:
-                pending = (step, metrics)
+            self._settle(pending)
+            pending = _Taken(step, metrics, arrays)
             if step % settings.eval_every == 0 or step == settings.num_steps:
-                pending = self._log_step(pending)
-                eval_psnr = self._evaluate(step, state.params, eval_function)
+                pending = self._settle(pending)
+                eval_psnr = self._evaluate(step, state.params)
             if step % settings.checkpoint_every == 0:
                 self.checkpoints.save(state, self.loader.get_state())
                 saved_step = step
             self.log.advance()
-        self._log_step(pending)
+        self._settle(pending)
         if saved_step != step:
             self.checkpoints.save(state, self.loader.get_state())
         self.checkpoints.wait()
@@ -175,29 +193,74 @@ class _Run:
             directory=Path(settings.directory) / self.config.name,
         )
 
-    def _log_step(self, pending: tuple[int, dict[str, Any]] | None) -> None:
-        if pending is None:
+    def _settle(self, taken: "_Taken | None") -> None:
+        """Judges a step that has been taken and logs it if it is one to be logged.
+
+        Raises InputError after `max_nonfinite` steps in a row that were not finite, with the last
+        one's batch saved.
+        """
+        if taken is None:
             return
-        step, metrics = pending
+        judged = np.asarray([taken.metrics["loss"], taken.metrics["grad_norm"]])
+        self.num_nonfinite = 0 if np.isfinite(judged).all() else self.num_nonfinite + 1
+        if taken.step % self.config.train.log_every == 0:
+            self._log_step(taken.step, taken.metrics)
+        if self.num_nonfinite >= self.config.train.max_nonfinite:
+            raise InputError.of(
+                "loss", float(judged[0]),
+                f"or its gradient is not finite for {self.num_nonfinite} steps in a row, up to "
+                f"step {taken.step} (its batch is in {self._save_batch(taken)})",
+                "look at that batch, lower optimizer.peak_lr, or raise train.max_nonfinite",
+            )  # fmt: skip
+
+    def _save_batch(self, taken: "_Taken") -> Path:
+        """Writes the batch of a step as `.npz`; each process its share."""
+        name = f"nonfinite_{taken.step:08d}_process{jax.process_index()}.npz"
+        path = Path(self.config.train.directory) / self.config.name / name
+        np.savez(path, allow_pickle=False, **taken.arrays)
+        return path
+
+    def _log_step(self, step: int, metrics: dict[str, Any]) -> None:
         values = {name: float(value) for name, value in metrics.items()}
         schedule = lr_schedule(self.config.optimizer, self.config.train.num_steps)
         values["lr"] = float(np.asarray(schedule(step - 1 - int(values["num_skipped"]))))
         self.log.write("train", step, values)
 
-    def _evaluate(self, step: int, params, eval_function) -> float:
+    def _evaluate(self, step: int, params) -> float:
         scores: dict[str, list[np.ndarray]] = {}
-        missing, pictures = dict.fromkeys(LEFT_OUT, 0), []
+        lost: dict[str, int] = {}
+        pictures = []
         for arrays in self.eval_batches:
-            rendering, metrics = eval_function(params, batch=batch_from_arrays(arrays))
-            missing = {name: count + int(metrics.pop(name)) for name, count in missing.items()}
+            rgb, metrics, left_out = self.program.evaluate(params, arrays)
             for name, values in metrics.items():
-                scores.setdefault(name, []).append(np.asarray(values))
-            pictures.append((arrays["input_image"], arrays["target_image"], rendering.rgb))
+                scores.setdefault(name, []).append(values)
+            lost = {name: lost.get(name, 0) + count for name, count in left_out.items()}
+            pictures.append((arrays["input_image"], arrays["target_image"], rgb))
         means = {name: float(np.mean(np.concatenate(parts))) for name, parts in scores.items()}
-        self.log.write("eval", step, means | missing)
+        self.log.write("eval", step, means | lost)
         columns = zip(*pictures, strict=True)
         self.log.preview(step, *(np.concatenate(column)[:PREVIEW_SCENES] for column in columns))
         return means["psnr"]
+
+
+def program_of(config: RunConfig, static: StaticParts) -> OneDevice | MeshProgram:
+    """The steps of a run: over its mesh, or of one device where there is no other.
+
+    Raises InputError where the mesh does not fit the devices or the batches.
+    """
+    if config.mesh.is_one_device and jax.process_count() == 1:
+        return OneDevice(static)
+    return MeshProgram(config, static, make_mesh(config.mesh))
+
+
+@contextlib.contextmanager
+def _first_process_first(name: str) -> Iterator[None]:
+    """Lets the first process through before the others, which find what it has rendered."""
+    if not is_first_process():
+        meet(name)
+    yield
+    if is_first_process():
+        meet(name)
 
 
 def _fresh(config: RunConfig) -> tuple[StaticParts, TrainState]:
@@ -213,7 +276,8 @@ def _fresh(config: RunConfig) -> tuple[StaticParts, TrainState]:
 
 def check_writable(directory: Path) -> None:
     """Raises InputError unless `directory` is one we can write to, or can be made."""
-    nearest = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+    wanted = (directory / CHECKPOINTS, directory, *directory.absolute().parents)
+    nearest = next(path for path in wanted if path.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
         raise InputError.of(
             "train.directory", directory, f"cannot be written ({nearest} is no writable directory)",

@@ -1,12 +1,14 @@
 """Training losses of tttLRM: images, opacities, disparities.
 
-Images are channels last. All terms are means, computed in at least float32.
+Images are channels last. All terms are means, computed in at least float32. On a mesh they are of
+the device's part, but `depth_loss` is of all views.
 """
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from tttlrm_jax.parallel import average, total
 from tttlrm_jax.types import typechecked
 
 MIN_DEPTH = 0.01
@@ -90,6 +92,8 @@ def depth_loss(
         predicted = relative_disparity(predicted, valid)
         disparity = relative_disparity(disparity, valid)
     if valid is None:
-        return jnp.mean(smooth_l1(predicted - disparity))
+        return average(jnp.mean(smooth_l1(predicted - disparity)), "batch", "view")
     error = jnp.where(valid, predicted - disparity, 0.0)
-    return jnp.sum(smooth_l1(error)) / jnp.maximum(jnp.sum(valid), 1).astype(error.dtype)
+    summed = total(jnp.sum(smooth_l1(error)), "batch", "view")
+    count = total(jnp.sum(valid), "batch", "view")
+    return summed / jnp.maximum(count, 1).astype(error.dtype)

@@ -1,18 +1,23 @@
 """What a run minimises: a batch, what its Gaussians render to, and the terms of the loss."""
 
+import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.struct
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from tttlrm_jax.config import LossConfig, RunConfig
 from tttlrm_jax.decoders import pixel_grid_of_gaussians
 from tttlrm_jax.errors import ConfigError
 from tttlrm_jax.geometry.cameras import rigid_inverse
 from tttlrm_jax.models import prune
+from tttlrm_jax.models.global_rank import hide_pruned
+from tttlrm_jax.parallel import average, current_layout, total
 from tttlrm_jax.rasterize import Rendering, render_views
+from tttlrm_jax.rasterize.exchange import PartRendering, Parts, render_parts
 from tttlrm_jax.training.losses import depth_loss, mean_squared_error, opacity_loss
 from tttlrm_jax.training.perceptual import Convolution, perceptual_loss
 from tttlrm_jax.types import Cameras, Gaussians, Views
@@ -20,15 +25,18 @@ from tttlrm_jax.types import Cameras, Gaussians, Views
 
 @flax.struct.dataclass
 class Batch:
-    """Scenes with posed inputs and supervision; depth and mask where the source has them."""
+    """Scenes with posed inputs and supervision; depth and mask where the source has them.
+
+    On a mesh, images and masks of the targets are cut into `Parts`; their cameras are whole.
+    """
 
     inputs: Views
     targets: Views
     target_mask: Float[Array, "batch view height width"] | None = None  # foreground coverage
     input_depth: Float[Array, "batch view height width"] | None = None  # z; 0 where none
+    input_number: Int[Array, "batch view"] | None = None  # of each input, where a mesh moved it
 
 
-LEFT_OUT = ("num_dropped", "num_invalid")  # counts of a Rendering, and their metrics
 VGG19 = tuple[Convolution, ...]
 
 
@@ -39,21 +47,21 @@ class StaticParts(NamedTuple):
     config: RunConfig
 
 
-def batch_from_arrays(arrays: dict[str, Any]) -> Batch:
-    """The loader's dictionary as records."""
+def batch_from_arrays(arrays: dict[str, Any], convert: Callable[..., Any] = jnp.asarray) -> Batch:
+    """The loader's dictionary as records of arrays that `convert` makes."""
 
     def views(prefix: str) -> Views:
-        image = jnp.asarray(arrays[f"{prefix}_image"])
+        image = convert(arrays[f"{prefix}_image"])
         cameras = Cameras(
-            world_from_camera=jnp.asarray(arrays[f"{prefix}_world_from_camera"]),
-            intrinsics=jnp.asarray(arrays[f"{prefix}_intrinsics"]),
+            world_from_camera=convert(arrays[f"{prefix}_world_from_camera"]),
+            intrinsics=convert(arrays[f"{prefix}_intrinsics"]),
             height=image.shape[2],
             width=image.shape[3],
         )
         return Views(image=image, cameras=cameras)
 
     def optional(name: str):
-        return jnp.asarray(arrays[name]) if name in arrays else None
+        return convert(arrays[name]) if name in arrays else None
 
     return Batch(
         inputs=views("input"),
@@ -64,11 +72,22 @@ def batch_from_arrays(arrays: dict[str, Any]) -> Batch:
 
 
 def render_scenes(gaussians: Gaussians, cameras: Cameras, config: RunConfig) -> Rendering:
-    """Renders each scene of a batch from its own cameras `[batch, view]`, one at a time."""
+    """Renders each scene of a batch from its own cameras `[batch, view]`, one at a time.
+
+    On a mesh the result is this device's `PartRendering`.
+    """
     background = jnp.asarray(config.data.background, gaussians.mean.dtype)
+    parts, layout = target_parts(cameras, config), current_layout()
 
     def one_scene(scene):
         gaussians, cameras = scene
+        if parts is not None and layout is not None:
+            held = gaussians.opacity_logit.shape[0]
+            return render_parts(
+                gaussians.activate(), cameras, parts, layout.table["part"],
+                background=background, config=config.raster, exchange=config.mesh.exchange,
+                capacity=math.ceil(config.mesh.exchange_capacity * held),
+            )  # fmt: skip
         return render_views(
             gaussians.activate(), cameras, background=background, config=config.raster
         )
@@ -76,16 +95,29 @@ def render_scenes(gaussians: Gaussians, cameras: Cameras, config: RunConfig) -> 
     return jax.lax.map(one_scene, (gaussians, cameras))
 
 
-def left_out(rendering: Rendering) -> dict[str, Array]:
-    """What renderings left out, by metric name: sums over all their axes."""
-    return {name: jnp.sum(getattr(rendering, name)) for name in LEFT_OUT}
+def target_parts(cameras: Cameras, config: RunConfig) -> Parts | None:
+    """How a mesh parts the targets `[batch, view]`; None on one device."""
+    layout = current_layout()
+    if layout is None:
+        return None
+    return parts_on(layout.size("part"), cameras.intrinsics.shape[1], cameras.height, config)
 
 
-def pruned_for_rendering(gaussians: Gaussians, config: RunConfig, key: Array) -> Gaussians:
-    """The Gaussians a run renders: all of them, or those its pruning keeps."""
-    if config.train.keep_ratio == 1:
+def parts_on(devices: int, num_views: int, height: int, config: RunConfig) -> Parts:
+    """Parts of targets over so many devices; the perceptual loss needs whole images."""
+    return Parts.of(num_views, height, devices, whole=bool(config.loss.perceptual))
+
+
+def pruned_for_rendering(
+    gaussians: Gaussians, config: RunConfig, key: Array, batch: Batch
+) -> Gaussians:
+    """The Gaussians a run renders: all of them, or those its pruning keeps (on a mesh: shows)."""
+    keep_ratio, random_ratio = config.train.keep_ratio, config.train.random_ratio
+    if keep_ratio == 1:
         return gaussians
-    return prune(gaussians, config.train.keep_ratio, config.train.random_ratio, key)
+    if batch.input_number is not None:
+        return hide_pruned(gaussians, keep_ratio, random_ratio, key, batch.input_number)
+    return prune(gaussians, keep_ratio, random_ratio, key)
 
 
 def loss_terms(
@@ -103,22 +135,38 @@ def loss_terms(
     """
     weights = config.loss
     rendering = render_scenes(
-        pruned_for_rendering(gaussians, config, key), batch.targets.cameras, config
+        pruned_for_rendering(gaussians, config, key, batch), batch.targets.cameras, config
     )
-    terms = {"mse": mean_squared_error(rendering.rgb, batch.targets.image)}
+    parts = target_parts(batch.targets.cameras, config)
+
+    def over_images(mean):
+        return mean if parts is None else parts.excess * average(mean, "batch", "part")
+
+    terms = {"mse": over_images(mean_squared_error(rendering.rgb, batch.targets.image))}
     if weights.opacity:
-        terms["opacity"] = opacity_loss(gaussians.opacity_logit)
+        terms["opacity"] = average(opacity_loss(gaussians.opacity_logit), "batch", "gaussian")
         if arrived is not None:
             terms["opacity"] /= jnp.mean(arrived.astype(terms["opacity"].dtype))
     if weights.depth:
         terms["depth"] = _input_depth_loss(gaussians, batch, config, arrived)
     if weights.mask:
         target_mask = _required(batch.target_mask, "mask", "foreground masks")
-        terms["mask"] = mean_squared_error(rendering.alpha, target_mask)
+        terms["mask"] = over_images(mean_squared_error(rendering.alpha, target_mask))
     if weights.perceptual:
         assert vgg19 is not None, "the loop loads the weights the configuration names"
-        terms["perceptual"] = perceptual_loss(vgg19, rendering.rgb, batch.targets.image)
+        distance = perceptual_loss(vgg19, rendering.rgb, batch.targets.image)
+        terms["perceptual"] = over_images(distance)
     return terms, rendering
+
+
+def lost_work(rendering: Rendering) -> dict[str, Array]:
+    """Counts of what the renderings of a batch left out, by name: 0 each, or
+    capacity is short or Gaussians are not finite."""
+    names = ["num_dropped", "num_invalid"]
+    if isinstance(rendering, PartRendering):
+        names.append("num_unsent")
+    counts = {name: jnp.sum(getattr(rendering, name)) for name in names}
+    return total(counts, "batch", "part")
 
 
 def weighted_sum(terms: dict[str, Array], weights: LossConfig) -> Array:

@@ -131,11 +131,11 @@ def train_recurrent(config: RecurrentRunConfig, *, stop_at: int | None = None) -
     with contextlib.ExitStack() as resources:
         checkpoints = RunCheckpoints(directory, settings.keep_checkpoints)
         resources.callback(checkpoints.close)
-        newest = checkpoints.latest_step()
-        if newest is not None:
-            state, _ = checkpoints.restore(newest, state)
+        state, _, said = checkpoints.restore_newest(state)
         log = RunLog(directory, int(state.step), settings.num_steps)
         resources.callback(log.close)
+        for line in said:
+            log.say(line)
         stop = resources.enter_context(StopRequest())
         state = _steps(state, graph, config, last, stop, log, checkpoints)
     step = int(state.step)

@@ -1,5 +1,6 @@
 """One training step as a pure function: batch and state in, state and metrics out."""
 
+import functools
 from typing import Any
 
 import flax.struct
@@ -18,8 +19,8 @@ from tttlrm_jax.training.objective import (
     VGG19,
     Batch,
     StaticParts,
-    left_out,
     loss_terms,
+    lost_work,
     pruned_for_rendering,
     render_scenes,
     weighted_sum,
@@ -68,13 +69,8 @@ def batch_loss(
     gaussians = model(batch.inputs, plan=config.train.plan, chunk_views=chunk_views)
     terms, rendering = loss_terms(gaussians, batch, config, key, vgg19)
     loss = weighted_sum(terms, config.loss)
-    metrics = dict(
-        terms,
-        loss=loss,
-        psnr=psnr_of_mse(terms["mse"]),
-        **left_out(rendering),
-    )
-    return loss, metrics
+    psnr_of_batch = psnr_of_mse(terms["mse"])
+    return loss, dict(terms, loss=loss, psnr=psnr_of_batch, **lost_work(rendering))
 
 
 def train_step(
@@ -85,10 +81,18 @@ def train_step(
     chunk_views: int | None = None,
 ) -> tuple[TrainState, dict[str, Array]]:
     """Gradient, guard, AdamW. A refused step keeps parameters and moments, and is counted."""
+    loss_function = functools.partial(batch_loss, static=static, chunk_views=chunk_views)
+    return step_of_loss(loss_function, state, batch, static, vgg19)
+
+
+def step_of_loss(
+    loss_function: Any, state: TrainState, batch: Batch, static: StaticParts, vgg19: VGG19 | None
+) -> tuple[TrainState, dict[str, Array]]:
+    """`train_step` for any `(params, batch=, key=, vgg19=) -> (loss, metrics)`."""
     config = static.config
     key_prune = jax.random.fold_in(jax.random.key(config.train.seed), state.step)
-    grad_function = jax.grad(batch_loss, has_aux=True)
-    grads, metrics = grad_function(state.params, static, batch, key_prune, vgg19, chunk_views)
+    grad_function = jax.grad(loss_function, has_aux=True)
+    grads, metrics = grad_function(state.params, batch=batch, key=key_prune, vgg19=vgg19)
     optimizer = make_optimizer(config.optimizer, config.train.num_steps)
     return updated_state(state, grads, metrics, optimizer, config.optimizer)
 
@@ -128,11 +132,11 @@ def predict(params: Any, static: StaticParts, batch: Batch) -> tuple[Rendering, 
         return _predict_causal(params, static, batch, key)
     model = merge_model(static.graph, params)
     gaussians = model(batch.inputs, plan=config.train.plan, chunk_views=config.train.chunk_views)
-    shown = pruned_for_rendering(gaussians, config, key)
+    shown = pruned_for_rendering(gaussians, config, key, batch)
     rendering = render_scenes(shown, batch.targets.cameras, config)
     return rendering, {
         "psnr": jnp.mean(psnr(rendering.rgb, batch.targets.image), axis=1),
-        **left_out(rendering),
+        **lost_work(rendering),
     }
 
 
@@ -142,5 +146,5 @@ def _predict_causal(params, static: StaticParts, batch: Batch, key: Array):
     scores = [jnp.mean(psnr(rgb, batch.targets.image), axis=1) for rgb in by_chunk.rgb]
     num_views = batch.inputs.image.shape[1]
     metrics = {metric_after("psnr", t, chunk_views, num_views): s for t, s in enumerate(scores)}
-    metrics |= {"psnr": scores[-1], **left_out(by_chunk)}
+    metrics |= {"psnr": scores[-1], **lost_work(by_chunk)}
     return jax.tree.map(lambda x: x[-1], by_chunk), metrics

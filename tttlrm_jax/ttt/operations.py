@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from tttlrm_jax.errors import InputError
+from tttlrm_jax.parallel import total
 from tttlrm_jax.ttt.fast_weights import (
     FastWeights,
     TokenRates,
@@ -106,6 +107,7 @@ def update_state(
     if mask is not None:
         rates = jax.tree.map(lambda rate: jnp.where(mask[:, None], rate, 0), rates)
     grad = ascent_direction(state.weights, key, value, rates, dtype, rule.objective)
+    grad = total(grad, "token")
     rule_state = rule.observe(state.rule_state, gate_values(rates))
     delta, rule_state = rule.update(grad, rule_state, state.weights)
     weights = jax.tree.map(jnp.add, state.weights, delta)
@@ -113,7 +115,9 @@ def update_state(
     if persist:
         rule_state = rule.commit(rule_state, weights)
     updated = state.replace(weights=weights, rule_state=rule_state)
-    return updated if mask is None else select_scenes(jnp.any(mask, axis=1), updated, state)
+    if mask is None:
+        return updated
+    return select_scenes(total(jnp.sum(mask, axis=1), "token") > 0, updated, state)
 
 
 def select_scenes(chosen: Bool[Array, " batch"], new: LayerState, old: LayerState) -> LayerState:
@@ -133,8 +137,9 @@ def select_scenes(chosen: Bool[Array, " batch"], new: LayerState, old: LayerStat
 def gate_values(rates: TokenRates) -> tuple[Float[Array, "batch head"], ...]:
     """Each gate of a chunk: sigmoid of its mean logit over the tokens that write; 1 without any."""
     writes = (rates.gate > 0).astype(rates.gate.dtype)
-    count = jnp.sum(writes, axis=-1)
-    means = (jnp.sum(writes * x, axis=-1) / jnp.maximum(count, 1) for x in rates.gates)
+    count = total(jnp.sum(writes, axis=-1), "token")
+    sums = [total(jnp.sum(writes * x, axis=-1), "token") for x in rates.gates]
+    means = (each / jnp.maximum(count, 1) for each in sums)
     return tuple(jnp.where(count > 0, jax.nn.sigmoid(mean), 1) for mean in means)
 
 

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from tttlrm_jax.config import Dtype
+from tttlrm_jax.parallel import maximum
 from tttlrm_jax.precision import round_to
 from tttlrm_jax.ttt.fast_weights import FastWeights
 from tttlrm_jax.ttt.rules.base import UpdateRule, require_option
@@ -59,7 +60,7 @@ def elastic(
         return fisher_decay * fisher + round_to((1 - fisher_decay) * rounded_square, fisher_dtype)
 
     def pull(step, fisher, weight, anchor):
-        importance = 1 - fisher / (jnp.max(fisher) + FISHER_EPS)
+        importance = 1 - fisher / (maximum(jnp.max(fisher), "batch") + FISHER_EPS)
         return step - strength * importance * (weight + step - anchor)
 
     def update(grad: FastWeights, state: ElasticState, weights: FastWeights):

@@ -1,0 +1,151 @@
+"""Bytes moved and peak memory per device of a training step over a mesh; nothing is run.
+
+    python -m benchmarks.mesh [--views 16] [--height 64] [--width 64] [--json]
+
+The step is compiled from abstract arrays for 1, 2, 4 and 8 simulated CPU devices along `seq`, with
+both exchanges of Gaussians (MESH_DEVICES=64 simulates more). Memory is XLA's own analysis of the
+compiled program: arguments (the device's share of parameters, moments and batch) and temporaries.
+Bytes are what one device puts into collectives (`benchmarks.collectives`), by kind; a padded
+`all_to_all` counts with its padding.
+"""
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import tyro
+
+DEVICES = int(os.environ.get("MESH_DEVICES", "8"))
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + f" --xla_force_host_platform_device_count={DEVICES}"
+)
+
+import jax  # noqa: E402
+import numpy as np  # noqa: E402
+
+from benchmarks.collectives import collective_bytes  # noqa: E402
+from tttlrm_jax.config import (  # noqa: E402
+    DataConfig,
+    LossConfig,
+    MeshConfig,
+    ModelConfig,
+    RunConfig,
+    SyntheticConfig,
+    TrainConfig,
+)
+from tttlrm_jax.models import abstract_model, split_model  # noqa: E402
+from tttlrm_jax.parallel import make_mesh  # noqa: E402
+from tttlrm_jax.training.mesh import MeshProgram  # noqa: E402
+from tttlrm_jax.training.objective import StaticParts  # noqa: E402
+from tttlrm_jax.training.step import init_train_state  # noqa: E402
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """One scene of so many views and targets."""
+
+    views: int = 16
+    targets: int = 8
+    height: int = 64
+    width: int = 64
+    d_model: int = 64
+    num_layers: int = 4
+    patch_size: int = 8
+    num_ttt_heads: int = 1
+    remat: str = "block"
+    compute_dtype: str = "float32"
+    exchanges: tuple[str, ...] = ("all_to_all", "all_gather")
+    exchange_capacity: float = 1.0  # share of a device's Gaussians that one image part may take
+    devices: tuple[int, ...] = (1, 2, 4, 8)
+    json: bool = False
+
+
+def run_config(options: Options, mesh: MeshConfig) -> RunConfig:
+    """The step that is compiled."""
+    views = options.views + options.targets
+    return RunConfig(
+        name="benchmark",
+        model=ModelConfig(
+            d_model=options.d_model, num_layers=options.num_layers, patch_size=options.patch_size,
+            attention_head_dim=min(64, options.d_model), num_ttt_heads=options.num_ttt_heads,
+            remat=options.remat, compute_dtype=options.compute_dtype,  # type: ignore[arg-type]
+        ),
+        data=DataConfig(
+            synthetic=SyntheticConfig(num_views=views, height=options.height, width=options.width),
+            num_input_views=options.views, num_target_views=options.targets,
+        ),
+        loss=LossConfig(opacity=0.01, depth=0.0),
+        train=TrainConfig(batch_size=mesh.data if mesh.data > 0 else 1),
+        mesh=mesh,
+    )  # fmt: skip
+
+
+def compiled_step(config: RunConfig, devices: Any | None = None) -> Any:
+    """The training step for a mesh, compiled from shapes alone."""
+    graph, params = split_model(abstract_model(config.model))
+    program = MeshProgram(config, StaticParts(graph, config), make_mesh(config.mesh, devices))
+    state = jax.eval_shape(lambda p: init_train_state(p, config), params)
+    state = jax.tree.map(_placed, state, program.state_shardings(state))
+    chunk = config.train.chunk_views
+    batch = program.abstract_batch(config.train.batch_size, chunk)
+    return program.lower_step(state, batch, chunk).compile()
+
+
+def _placed(leaf, sharding):
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def memory_of(compiled: Any) -> dict[str, int]:
+    """Bytes per device: arguments, temporaries, and their sum (outputs reuse neither)."""
+    analysis = compiled.memory_analysis()
+    arguments, temporary = analysis.argument_size_in_bytes, analysis.temp_size_in_bytes
+    return {"arguments": arguments, "temporary": temporary, "peak": arguments + temporary}
+
+
+def measure(options: Options) -> Iterator[dict[str, Any]]:
+    """One record per number of devices and exchange."""
+    for devices in options.devices:
+        for exchange in options.exchanges:
+            if devices == 1 and exchange != options.exchanges[0]:
+                continue
+            mesh = MeshConfig(
+                seq=devices,
+                exchange=exchange,  # type: ignore[arg-type]
+                exchange_capacity=options.exchange_capacity,
+            )
+            compiled = compiled_step(run_config(options, mesh), jax.devices()[:devices])
+            moved = collective_bytes(compiled.as_text()) if devices > 1 else {}
+            yield {
+                "devices": devices, "exchange": exchange, "memory": memory_of(compiled),
+                "moved": moved,
+            }  # fmt: skip
+
+
+def main() -> None:
+    options = tyro.cli(Options)
+    records = []
+    for record in measure(options):
+        records.append(record)
+        if not options.json:
+            one = records[0]["memory"]["temporary"]
+            share = record["memory"]["temporary"] / one * record["devices"]
+            moved = ", ".join(f"{k} {v / 2**20:.2f}" for k, v in record["moved"].items() if v)
+            print(
+                f"{record['devices']} devices, {record['exchange']}: temporaries "
+                f"{record['memory']['temporary'] / 2**20:.1f} MiB a device ({share:.2f} of an "
+                f"equal share), moved MiB: {moved or 'nothing'}",
+                flush=True,
+            )
+    if options.json:
+        gaussians = options.views * math.prod((options.height, options.width))
+        print(json.dumps({"options": dataclasses.asdict(options), "gaussians": gaussians,
+                          "jax": jax.__version__, "numpy": np.__version__, "records": records},
+                         indent=2))  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,325 @@
+"""Run by test_mesh.py in a process with eight simulated devices, in float64."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec
+
+from benchmarks.collectives import collective_bytes
+from tests.sharding.scene import SCENES, arrays_of, assert_close, parts_of, repeated, run_config
+from tttlrm_jax.config import MeshConfig
+from tttlrm_jax.errors import ConfigError, InputError
+from tttlrm_jax.models import build_model, init_stream, merge_model, query, split_model, step
+from tttlrm_jax.models.global_rank import hide_pruned, largest, ordered_bits
+from tttlrm_jax.models.mesh_stream import MeshStream
+from tttlrm_jax.models.streaming import HIDDEN_OPACITY_LOGIT
+from tttlrm_jax.nn.block import run_blocks
+from tttlrm_jax.parallel import Layout, make_mesh, total
+from tttlrm_jax.rasterize.exchange import _to_owners
+from tttlrm_jax.training.mesh import MeshProgram
+from tttlrm_jax.training.objective import batch_from_arrays
+from tttlrm_jax.training.step import batch_loss, init_train_state, predict, train_step
+from tttlrm_jax.ttt import full_plan
+from tttlrm_jax.types import Chunk, Gaussians
+
+MESHES = [(1, 1, 1), (1, 8, 1), (2, 4, 1), (2, 2, 2), (1, 2, 4), (8, 1, 1)]
+PLANS = ["full", "sequential", "causal"]
+QUICK = [("full", (2, 2, 2))]  # the others are extended
+CASES = [
+    pytest.param(plan, mesh, marks=() if (plan, mesh) in QUICK else pytest.mark.extended)
+    for plan in PLANS
+    for mesh in MESHES
+]
+ROUND_OFF = 1e-9  # of float64, after sums in another order and a Newton-Schulz iteration
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory) -> str:
+    return str(tmp_path_factory.mktemp("scenes"))
+
+
+def on_mesh(config, sizes, **mesh_settings):
+    """The configuration on a mesh of sizes (data, seq, fsdp), with scenes enough for it."""
+    data, seq, fsdp = sizes
+    mesh = MeshConfig(data=data, seq=seq, fsdp=fsdp, **mesh_settings)
+    train = dataclasses.replace(config.train, batch_size=max(SCENES, data))
+    return dataclasses.replace(config, mesh=mesh, train=train)
+
+
+@functools.cache
+def one_device(directory: str, plan: str):
+    """(state after a step, metrics) of one device; the first moments are 0.1 x the gradients."""
+    config = run_config(directory, plan)
+    static, params = parts_of(config)
+    batch = batch_from_arrays(arrays_of(directory))
+    return jax.jit(functools.partial(train_step, static=static))(
+        init_train_state(params, config), batch
+    )
+
+
+def program_of(directory, plan, sizes, **mesh_settings) -> tuple[MeshProgram, dict]:
+    """(program over a mesh, batch as the loader gives it)."""
+    config = on_mesh(run_config(directory, plan), sizes, **mesh_settings)
+    static, _ = parts_of(run_config(directory, plan))
+    program = MeshProgram(config, static._replace(config=config), make_mesh(config.mesh))
+    return program, repeated(arrays_of(directory), config.train.batch_size)
+
+
+def assert_same_step(directory, plan, sizes, **mesh_settings):
+    """Loss, metrics, gradients, parameters and moments after a step; returns what made them."""
+    state, metrics = one_device(directory, plan)
+    program, arrays = program_of(directory, plan, sizes, **mesh_settings)
+    train = program.config.train
+    batch = program.batch(arrays, train.batch_size, train.chunk_views)
+    placed = program.place(
+        init_train_state(parts_of(run_config(directory, plan))[1], program.config)
+    )
+    ours, our_metrics = program.step(placed, batch, None, train.chunk_views)
+    assert_close({name: our_metrics[name] for name in metrics}, metrics, ROUND_OFF, "metrics")
+    assert int(our_metrics["num_unsent"]) == 0
+    adam, our_adam = state.opt_state[0], ours.opt_state[0]
+    assert_close(our_adam.mu, adam.mu, ROUND_OFF, "gradient ")
+    assert_close(our_adam.nu, adam.nu, ROUND_OFF, "second moment ")
+    assert_close(ours.params, state.params, ROUND_OFF, "parameters ")
+    return program, ours, batch
+
+
+@pytest.mark.parametrize(("plan", "sizes"), CASES)
+def test_mesh_equals_one_device(directory, plan, sizes):
+    program, state, batch = assert_same_step(directory, plan, sizes)
+    _assert_shardings(program, state, batch)
+
+
+@pytest.mark.extended
+@pytest.mark.parametrize("sizes", [(2, 4, 1), (1, 2, 4)])
+def test_gathered_gaussians_give_the_same(directory, sizes):
+    assert_same_step(directory, "full", sizes, exchange="all_gather")
+
+
+@pytest.mark.parametrize("plan", ["full", pytest.param("causal", marks=pytest.mark.extended)])
+@pytest.mark.parametrize("sizes", [(1, 8, 1), pytest.param((2, 2, 2), marks=pytest.mark.extended)])
+def test_images_equal_one_devices(directory, plan, sizes):
+    """Three targets over as many devices as there are: in bands, with parts that pad."""
+    static, params = parts_of(run_config(directory, plan))
+    program, arrays = program_of(directory, plan, sizes)
+    train = program.config.train
+    batch = batch_from_arrays(arrays_of(directory))
+    theirs, _ = jax.jit(lambda params: predict(params, static, batch))(params)
+    placed = program.place(init_train_state(params, program.config)).params
+    images, lost = program.predict(placed, arrays, train.batch_size, train.chunk_views)
+    assert_close(images[-1], theirs.rgb, ROUND_OFF, "image")
+    assert set(lost.values()) == {0}
+
+
+def _assert_shardings(program, state, batch):
+    """Outputs lie where the table says, moments as their parameters, nothing large is whole."""
+    fsdp, data, seq = (program.mesh.shape[axis] for axis in ("fsdp", "data", "seq"))
+    for tree in (state.params, state.opt_state[0].mu, state.opt_state[0].nu):
+        for leaf, sharding in zip(
+            jax.tree.leaves(tree), jax.tree.leaves(program.state_shardings(state).params),
+            strict=True,
+        ):  # fmt: skip
+            assert leaf.sharding.is_equivalent_to(sharding, leaf.ndim)
+    kernel = state.params["blocks"]["mlp"]["c_fc"]["kernel"]
+    assert kernel.addressable_shards[0].data.size == kernel.size // fsdp
+    image = batch.inputs.image
+    spread = min(image.shape[0] * image.shape[1], data * seq * fsdp)
+    assert image.addressable_shards[0].data.size == image.size // spread
+    if fsdp == 1:
+        return
+    whole = [
+        (leaf.size, jax.tree_util.keystr(path))
+        for path, leaf in jax.tree_util.tree_flatten_with_path((state, batch))[0]
+        if leaf.sharding.is_fully_replicated
+    ]
+    size, name = max(whole)
+    assert "ttt'].o_norm" in name or "norm" in name, name
+    assert size == 2 * 16, name  # layers x d_model
+
+
+def test_fsdp_takes_views_where_scenes_do_not_divide():
+    mesh = make_mesh(MeshConfig(data=1, seq=2, fsdp=4))
+    assert Layout.of(mesh, 4, 16).spec("batch", "view") == PartitionSpec(("data", "fsdp"), ("seq",))
+    assert Layout.of(mesh, 1, 16).spec("batch", "view") == PartitionSpec(("data",), ("seq", "fsdp"))
+    assert Layout.of(mesh, 1, 2).spec("batch", "view") == PartitionSpec(("data",), ("seq",))
+
+
+@pytest.mark.extended
+@pytest.mark.parametrize(("views", "chunk"), [("seq and fsdp", 8), ("seq alone", 2)])
+def test_one_scene_over_all_devices(directory, views, chunk):
+    """With one scene, devices along fsdp part its views too, or repeat each other's work."""
+    config = run_config(directory, "sequential")
+    config = dataclasses.replace(
+        config, mesh=MeshConfig(data=1, seq=2, fsdp=4),
+        train=dataclasses.replace(config.train, batch_size=1, chunk_views=chunk),
+    )  # fmt: skip
+    static, params = parts_of(config)
+    arrays = repeated(arrays_of(directory), 1)
+    loss = functools.partial(
+        batch_loss, static=static, batch=batch_from_arrays(arrays), key=jax.random.key(0)
+    )
+    (value, _), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+    program = MeshProgram(config, static, make_mesh(config.mesh))
+    batch = program.batch(arrays, 1, chunk)
+    ours = functools.partial(program.loss, batch=batch, key=jax.random.key(0), chunk_views=chunk)
+    (our_value, _), our_grads = jax.jit(jax.value_and_grad(ours, has_aux=True))(
+        program.place(init_train_state(params, config)).params
+    )
+    assert_close(our_value, value, ROUND_OFF)
+    assert_close(our_grads, grads, ROUND_OFF, "gradient ")
+
+
+@pytest.mark.parametrize("sizes", [(2, 2, 2), pytest.param((1, 8, 1), marks=pytest.mark.extended)])
+def test_streamed_state_equals_one_devices(directory, sizes):
+    static, params = parts_of(run_config(directory))
+    views = batch_from_arrays(arrays_of(directory)).inputs
+    chunks = [Chunk(jax.tree.map(lambda x, k=k: x[:, 8 * k : 8 * k + 8], views)) for k in range(2)]
+    mask = jnp.asarray(np.arange(8)[None] < np.array([[8], [3], [0], [5]]))
+    chunks[1] = chunks[1].replace(mask=mask)
+    single = jax.jit(functools.partial(step, graph=static.graph))
+    state = init_stream(params, SCENES, graph=static.graph)
+    data, seq, fsdp = sizes
+    stream = MeshStream(
+        merge_model(static.graph, params), make_mesh(MeshConfig(data=data, seq=seq, fsdp=fsdp))
+    )
+    ours = stream.init(SCENES)
+    for chunk in chunks:
+        state, read = single(params, state, chunk)
+        ours, our_read = stream.step(ours, chunk)
+        assert_close(ours, state, ROUND_OFF, "state ")
+        assert_close(our_read, read, ROUND_OFF, "read ")
+    assert (
+        our_read.mean.sharding.shard_shape(our_read.mean.shape)[1] == our_read.mean.shape[1] // seq
+    )
+    weights = ours.layers.weights.gate
+    assert weights.sharding.shard_shape(weights.shape)[1] == SCENES // (data * fsdp)
+    if sizes == (2, 2, 2):
+        cameras = chunks[0].views.cameras
+        theirs = jax.jit(functools.partial(query, graph=static.graph))(params, state, cameras)
+        assert_close(stream.query(ours, cameras), theirs, ROUND_OFF, "query ")
+
+
+def test_sizes_that_do_not_split_are_refused_in_words(directory):
+    with pytest.raises(ConfigError, match=r"2x8x1 needs 16 devices, there are 8"):
+        make_mesh(MeshConfig(data=2, seq=8))
+    with pytest.raises(ConfigError, match="does not divide the 8 devices"):
+        make_mesh(MeshConfig(data=3, seq=-1))
+    assert make_mesh(MeshConfig(data=2, seq=-1, fsdp=2)).shape == {"data": 2, "seq": 2, "fsdp": 2}
+    mesh = make_mesh(MeshConfig(seq=4))
+    message = "input views=13 do not split over mesh axis 'seq' of size 4; use 12 or 16"
+    with pytest.raises(InputError, match=message):
+        Layout.of(mesh, 1, 13)
+    with pytest.raises(InputError, match=r"input views=3 .*; use 4, or a smaller mesh\.seq"):
+        Layout.of(mesh, 1, 3)
+    with pytest.raises(InputError, match="chunk_views=2 do not split over mesh axis 'seq'"):
+        Layout.of(mesh, 1, 16, 2)
+    config = on_mesh(run_config(directory), (1, 4, 1))
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, num_input_views=13))
+    with pytest.raises(InputError, match="use 12 or 16"):
+        MeshProgram(config, parts_of(run_config(directory))[0], mesh)
+
+
+def test_trunk_moves_the_fast_weight_gradient_and_nothing_else():
+    """Per layer and update three matrices cross the mesh, however many views there are; backward
+    as many again, and once the gradient of the parameters."""
+    config = run_config("unused").model
+    graph, params = split_model(build_model(config))
+    mesh = make_mesh(MeshConfig(seq=8))
+    layout = Layout.of(mesh, 1, 16)
+
+    def outcome(params, tokens):
+        def local(params, tokens):
+            with layout.region(params):
+                per_view = tokens.shape[1] * tokens.shape[2]
+                blocks = merge_model(graph, params).blocks
+                out, _ = run_blocks(blocks, tokens, full_plan(per_view, per_view))
+                return total(jnp.sum(out * out), "token")
+
+        specs = (PartitionSpec(), layout.spec("batch", "view"))
+        mapped = jax.shard_map(
+            local, mesh=mesh, in_specs=specs, out_specs=PartitionSpec(), check_vma=False
+        )
+        return mapped(params, tokens)
+
+    width = np.dtype(config.param_dtype)
+    d_head = config.d_model // config.num_ttt_heads
+    hidden = int(d_head * config.ttt_inner_factor)
+    per_update = config.num_ttt_heads * 3 * d_head * hidden * width.itemsize
+    moved = {}
+    for views in (8, 16):
+        tokens = jax.ShapeDtypeStruct((1, views, 12, config.d_model), width)
+        lowered = jax.jit(outcome).lower(params, tokens)
+        moved[views] = sum(collective_bytes(lowered.compile().as_text()).values())
+    assert moved[8] == moved[16]
+    assert moved[8] == pytest.approx(config.num_layers * per_update, rel=0.05)
+    tokens = jax.ShapeDtypeStruct((1, 8, 12, config.d_model), width)
+    lowered = jax.jit(jax.grad(outcome)).lower(params, tokens)
+    both = sum(collective_bytes(lowered.compile().as_text()).values())
+    gradients = sum(leaf.nbytes for leaf in jax.tree.leaves(params["blocks"]))
+    print("moved", both, 2 * config.num_layers * per_update, gradients)
+    assert both == pytest.approx(2 * config.num_layers * per_update + gradients, rel=0.05)
+
+
+def test_pruning_by_global_rank_keeps_what_pruning_one_cloud_keeps():
+    """Ties and signed zeros included; as many random others, the same on every mesh."""
+    logits = np.random.default_rng(0).normal(size=(2, 8 * 20)).round(1)
+    logits[0, ::7] = 0.0
+    logits[0, 1::7] = -0.0
+    logits[1, 5] = np.nan
+    order = np.argsort(-logits, axis=1, kind="stable")  # NaN last
+    marks = np.zeros(logits.shape, bool)
+    np.put_along_axis(marks, order[:, :48], True, axis=1)
+    found = []
+    for seq in (1, 8):
+        layout = Layout.of(make_mesh(MeshConfig(seq=seq)), 2, 8)
+
+        def local(logits, numbers, layout=layout):
+            with layout.region({}):
+                cloud = Gaussians(
+                    *(jnp.zeros((*logits.shape, n)) for n in (3, 1, 3, 4)), opacity_logit=logits
+                )
+                exact = largest(ordered_bits(logits), 48)
+                hidden = hide_pruned(cloud, 0.3, 0.1, jax.random.key(0), numbers)
+            return exact, hidden.opacity_logit > HIDDEN_OPACITY_LOGIT
+
+        lie = layout.spec("batch", "view")
+        mapped = jax.shard_map(
+            local, mesh=layout.mesh, in_specs=lie, out_specs=lie, check_vma=False
+        )
+        numbers = jnp.broadcast_to(jnp.arange(8), (2, 8))
+        exact, shown = jax.jit(mapped)(jnp.asarray(logits, jnp.float32), numbers)
+        np.testing.assert_array_equal(exact, marks)
+        found.append(np.asarray(shown))
+    np.testing.assert_array_equal(*found)
+    assert found[0][0].sum() == 48 + 11
+    assert found[0][marks].all()
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_ragged_exchange_lowers_for_accelerators(platform):
+    """CPUs have no ragged exchange, so that it is lowered here but never run."""
+    mesh = make_mesh(MeshConfig(seq=8))
+    mapped = jax.shard_map(
+        lambda buffers, sent: _to_owners(buffers, sent, ("seq",)),
+        mesh=mesh, in_specs=PartitionSpec("seq"), out_specs=PartitionSpec("seq"), check_vma=False,
+    )  # fmt: skip
+    shapes = jax.ShapeDtypeStruct((64, 5, 3), jnp.float32), jax.ShapeDtypeStruct((64,), jnp.int32)
+
+    def both(buffers, sent):
+        return jax.vjp(lambda x: mapped(x, sent), buffers)[1](buffers)
+
+    text = jax.jit(both).trace(*shapes).lower(lowering_platforms=(platform,)).as_text()
+    assert "ragged_all_to_all" in text
+
+
+def test_exchange_counts_what_it_cannot_send(directory):
+    """With room for few Gaussians the count is above 0, and the picture changes."""
+    program, arrays = program_of(directory, "full", (1, 8, 1), exchange_capacity=0.02)
+    _, params = parts_of(run_config(directory))
+    placed = program.place(init_train_state(params, program.config)).params
+    _, lost = program.predict(placed, arrays, SCENES, 8)
+    assert lost["num_unsent"] > 0

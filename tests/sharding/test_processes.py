@@ -1,0 +1,150 @@
+"""Real processes on the loopback: a job of two equals one process, and notices its dead."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tttlrm_jax.errors import ConfigError, InputError
+from tttlrm_jax.processes import detected, init_distributed
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = ROOT / "tests" / "sharding" / "tiny_run.py"
+TIMEOUT = 20  # seconds that processes wait for each other
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def start(workspace: Path, name: str, *arguments: str, devices: int = 1, **environment: str):
+    """`train.py` on the tiny run as a process with so many simulated devices."""
+    flags = "--xla_backend_optimization_level=0"
+    command = [
+        sys.executable, str(ROOT / "train.py"), str(TINY), "--name", name,
+        "--train.directory", str(workspace / "runs"),
+        "--data.cache-directory", str(workspace / "cache"), *arguments,
+    ]  # fmt: skip
+    environment = (
+        os.environ
+        | environment
+        | {
+            "XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count={devices}",
+            "TTTLRM_TYPECHECK": "0",
+        }
+    )
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def start_two(workspace: Path, name: str, *arguments: str):
+    """A job of two processes with two devices each; its address comes from the environment."""
+    address = f"127.0.0.1:{free_port()}"
+    return [
+        start(
+            workspace, name, *arguments, "--mesh.timeout", str(TIMEOUT * 6), devices=2,
+            TTTLRM_COORDINATOR=address, TTTLRM_NUM_PROCESSES="2", TTTLRM_PROCESS_ID=str(process),
+        )
+        for process in range(2)
+    ]  # fmt: skip
+
+
+def finish(process: subprocess.Popen, seconds: float = 400) -> tuple[int, str]:
+    try:
+        _, errors = process.communicate(timeout=seconds)
+    finally:
+        process.kill()
+    return process.returncode, errors
+
+
+def losses(workspace: Path, name: str) -> dict[int, float]:
+    lines = (workspace / "runs" / name / "metrics.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    return {r["step"]: r["loss"] for r in records if r["kind"] == "train"}
+
+
+@pytest.mark.extended
+def test_two_processes_save_what_one_resumes_on_another_mesh(tmp_path):
+    """Scenes over two processes, views over two devices of each; then parameters over two."""
+    job = start_two(
+        tmp_path, "job", "--mesh.data", "2", "--mesh.seq", "2", "--train.num-steps", "5"
+    )
+    for process in job:
+        code, errors = finish(process)
+        assert code == 0, errors[-3000:]
+    one = start(tmp_path, "one", "--train.num-steps", "5")
+    assert finish(one)[0] == 0
+    assert set(losses(tmp_path, "job")) == {1, 2, 3, 4, 5}
+    for name, arguments, devices in (
+        ("job", ("--mesh.data", "1", "--mesh.seq", "1", "--mesh.fsdp", "2"), 2),
+        ("one", (), 1),
+    ):
+        resumed = start(tmp_path, name, *arguments, "--train.num-steps", "7", devices=devices)
+        code, errors = finish(resumed)
+        assert code == 0, errors[-3000:]
+        assert "resumed" in errors
+    ours, theirs = losses(tmp_path, "job"), losses(tmp_path, "one")
+    assert set(ours) == set(range(1, 8))
+    assert ours == pytest.approx(theirs, rel=1e-4)
+
+
+@pytest.mark.extended
+def test_the_survivor_of_two_ends_with_an_error(tmp_path):
+    job = start_two(
+        tmp_path, "job", "--mesh.data", "2", "--mesh.seq", "2", "--train.num-steps", "100000",
+        "--train.eval-every", "100000", "--train.checkpoint-every", "100000",
+    )  # fmt: skip
+    metrics = tmp_path / "runs" / "job" / "metrics.jsonl"
+    deadline = time.monotonic() + 400
+    while not (metrics.exists() and metrics.stat().st_size):
+        assert time.monotonic() < deadline, "the job never took a step"
+        assert all(process.poll() is None for process in job)
+        time.sleep(0.2)
+    job[1].send_signal(signal.SIGKILL)
+    code, errors = finish(job[0], seconds=TIMEOUT * 6 + 60)
+    assert code not in (0, None)
+    assert "cannot reach the others" in errors or "detected fatal errors" in errors, errors[-3000:]
+
+
+def test_a_coordinator_that_is_not_there_is_named_in_time(tmp_path):
+    address = f"127.0.0.1:{free_port()}"
+    lonely = start(
+        tmp_path, "lonely", "--mesh.coordinator", address, "--mesh.num-processes", "2",
+        "--mesh.process-id", "1", "--mesh.timeout", "2",
+    )  # fmt: skip
+    code, errors = finish(lonely, seconds=200)
+    assert code == 2
+    assert f"coordinator={address} has not brought all processes together after 2 s" in errors
+    assert "Traceback" not in errors
+
+
+def test_settings_of_processes_are_checked():
+    with pytest.raises(ConfigError, match="TTTLRM_NUM_PROCESSES, TTTLRM_PROCESS_ID is not set"):
+        init_distributed(environment={"TTTLRM_COORDINATOR": "host:1"})
+    with pytest.raises(ConfigError, match="are no whole numbers"):
+        init_distributed(
+            environment={
+                "TTTLRM_COORDINATOR": "host:1",
+                "TTTLRM_NUM_PROCESSES": "two",
+                "TTTLRM_PROCESS_ID": "0",
+            }
+        )
+    with pytest.raises(ConfigError, match="process_id=2 of num_processes=2"):
+        init_distributed("host:1", 2, 2)
+    with pytest.raises(InputError, match="has no port"):
+        init_distributed("host", 2, 0)
+    init_distributed("host:1", 1, 0)  # alone: nothing to do
+    init_distributed(environment={})
+    assert detected({"SLURM_NTASKS": "4", "SLURM_PROCID": "1"}) == "SLURM"
+    assert detected({"TPU_WORKER_HOSTNAMES": "a,b"}) == "TPU"
+    assert detected({"KUBERNETES_SERVICE_HOST": "h", "JOBSET_NAME": "j"}) == "Kubernetes"
+    assert detected({"SLURM_NTASKS": "1", "SLURM_PROCID": "0"}) is None

@@ -1,0 +1,110 @@
+"""A stream over a mesh: `streaming.step` and `query` with scenes over `data`, views over `seq`.
+
+    stream = MeshStream(model, mesh)
+    state = stream.init(batch)
+    state, gaussians = stream.step(state, Chunk(views))
+    gaussians = stream.query(state, other_views)
+
+Values equal `live_step` and `live_query` but for the order of summation. Parameters lie over
+`fsdp`; the state of a scene is on all devices that hold views of it, what is read lies where its
+views do.
+"""
+
+from typing import Any
+
+import jax
+from flax import nnx
+from jax.sharding import Mesh, PartitionSpec
+
+from tttlrm_jax.models import streaming
+from tttlrm_jax.models.streaming import StreamState
+from tttlrm_jax.parallel import Layout, gather_outer_parameters
+from tttlrm_jax.types import Cameras, Chunk, Views
+
+
+class MeshStream:
+    """Compiled steps and queries of one model over one mesh."""
+
+    def __init__(self, model: nnx.Module, mesh: Mesh):
+        self.mesh = mesh
+        self._graph, params = nnx.split(model, nnx.Param)
+        pure = nnx.to_pure_dict(params)
+        whole = Layout.of(mesh, mesh.shape["data"], mesh.shape["seq"])
+        self._params = jax.device_put(pure, whole.parameter_shardings(pure))
+        self._step = jax.jit(self._mapped_step)
+        self._query = jax.jit(self._mapped_query)
+
+    def init(self, batch: int) -> StreamState:
+        """The state of `batch` scenes before any view."""
+        layout = Layout.of(self.mesh, batch, self.mesh.shape["seq"])
+
+        def first(params):
+            return streaming.init_stream(params, batch, graph=self._graph)
+
+        shapes = jax.eval_shape(first, self._params)
+        shardings = jax.tree.map(
+            lambda spec: jax.NamedSharding(self.mesh, spec), _state_specs(shapes, layout)
+        )
+        return jax.jit(first, out_shardings=shardings)(self._params)
+
+    def step(self, state: StreamState, chunk: Chunk) -> tuple[StreamState, Any]:
+        """`streaming.step`. Raises InputError where scenes, views or virtual views do not split."""
+        return self._step(self._params, state, chunk)
+
+    def query(self, state: StreamState, views: Views | Cameras, mask: Any = None) -> Any:
+        """`streaming.query`. Raises InputError where scenes or views do not split."""
+        return self._query(self._params, state, views, mask)
+
+    def _mapped_step(self, params, state: StreamState, chunk: Chunk):
+        batch, views = chunk.views.image.shape[:2]
+        layout = Layout.of(self.mesh, batch, views, _num_views(chunk.virtual))
+        lie = layout.spec("batch", "view")
+
+        def local(held, state, chunk):
+            with layout.region(params):
+                whole = gather_outer_parameters(held)
+                return streaming.step(whole, state, chunk, graph=self._graph)
+
+        specs = _state_specs(state, layout)
+        return self._map(local, layout, params, (specs, lie), (specs, lie))(params, state, chunk)
+
+    def _mapped_query(self, params, state: StreamState, views: Views | Cameras, mask):
+        cameras = views.cameras if isinstance(views, Views) else views
+        layout = Layout.of(self.mesh, *cameras.intrinsics.shape[:2])
+        lie = layout.spec("batch", "view")
+
+        def local(held, state, views, mask):
+            with layout.region(params):
+                whole = gather_outer_parameters(held)
+                return streaming.query(whole, state, views, graph=self._graph, mask=mask)
+
+        specs = (_state_specs(state, layout), lie, lie)
+        return self._map(local, layout, params, specs, lie)(params, state, views, mask)
+
+    def _map(self, local, layout: Layout, params, in_specs: tuple, out_specs):
+        return jax.shard_map(
+            local,
+            mesh=self.mesh,
+            in_specs=(layout.parameter_specs(params), *in_specs),
+            out_specs=out_specs,
+            check_vma=False,
+        )
+
+
+def _num_views(views: Views | Cameras | None) -> int | None:
+    if views is None:
+        return None
+    cameras = views.cameras if isinstance(views, Views) else views
+    return cameras.intrinsics.shape[1]
+
+
+def _state_specs(state: StreamState, layout: Layout) -> Any:
+    """A state with specs in place of arrays: scenes over `data`, what they share whole."""
+
+    def of_layers(leaf) -> PartitionSpec:
+        return layout.spec(None, "batch") if len(leaf.shape) > 1 else PartitionSpec()
+
+    layers = jax.tree.map(of_layers, state.layers)
+    return jax.tree.unflatten(
+        jax.tree.structure(state), [*jax.tree.leaves(layers), layout.spec("batch")]
+    )

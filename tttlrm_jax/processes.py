@@ -1,0 +1,141 @@
+"""Several processes as one: finding each other, and agreeing.
+
+`parallel` re-exports `init_distributed`. Nothing else here does anything in a single process.
+"""
+
+import os
+import threading
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+from jax._src.distributed import global_state  # Orbax waits through it, too; there is no other
+from jax.experimental import multihost_utils
+
+from tttlrm_jax.errors import ConfigError, InputError
+
+VARIABLES = ("TTTLRM_COORDINATOR", "TTTLRM_NUM_PROCESSES", "TTTLRM_PROCESS_ID")
+MEETING_SECONDS = 3600
+AUTOMATIC = "auto"  # as TTTLRM_COORDINATOR: JAX is to ask the cluster, as on a TPU pod's hosts
+HEARTBEAT_SECONDS = 100  # after which a silent process counts as dead
+
+
+def init_distributed(
+    coordinator: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+    *,
+    timeout: int = 300,
+    environment: Mapping[str, str] = os.environ,
+) -> None:
+    """Joins the processes of a job; call it before anything else of JAX. Calling it again does
+    nothing.
+
+    Settings come from the arguments, else from `TTTLRM_COORDINATOR` (HOST:PORT of process 0),
+    `TTTLRM_NUM_PROCESSES` and `TTTLRM_PROCESS_ID`, else from SLURM, Kubernetes or a TPU pod where
+    `detected` finds one, else the process stays alone.
+
+    Raises ConfigError for incomplete settings, InputError naming the coordinator where the
+    processes have not met after `timeout` seconds.
+    """
+    if jax.distributed.is_initialized():
+        return
+    if coordinator is None:
+        coordinator, num_processes, process_id = _from_environment(environment)
+    if coordinator in (None, AUTOMATIC):
+        if coordinator is None and not detected(environment):
+            return
+        _initialize("the one the cluster names", timeout)
+        return
+    if num_processes is None or process_id is None or not 0 <= process_id < num_processes:
+        raise ConfigError(
+            f"process_id={process_id} of num_processes={num_processes} is no process; give a "
+            "number from 0 to num_processes - 1"
+        )
+    if ":" not in coordinator:
+        raise ConfigError(f"coordinator={coordinator} has no port; give HOST:PORT of process 0")
+    if num_processes > 1:
+        _initialize(
+            coordinator, timeout, coordinator_address=coordinator, num_processes=num_processes,
+            process_id=process_id,
+        )  # fmt: skip
+
+
+def detected(environment: Mapping[str, str] = os.environ) -> str | None:
+    """Name of the cluster whose job, of several processes, this is one of; None for none."""
+    if int(environment.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in environment:
+        return "SLURM"
+    if "KUBERNETES_SERVICE_HOST" in environment and "JOBSET_NAME" in environment:
+        return "Kubernetes"
+    if "," in environment.get("TPU_WORKER_HOSTNAMES", ""):
+        return "TPU"
+    return None
+
+
+def _from_environment(environment: Mapping[str, str]):
+    values = [environment.get(name) for name in VARIABLES]
+    if not any(values) or values[0] == AUTOMATIC:
+        return values[0], None, None
+    missing = [name for name, value in zip(VARIABLES, values, strict=True) if not value]
+    if missing:
+        raise ConfigError(f"{', '.join(missing)} is not set; set all of {', '.join(VARIABLES)}")
+    address, *numbers = values
+    try:
+        return address, *(int(number or "") for number in numbers)
+    except ValueError:
+        raise ConfigError(
+            f"{VARIABLES[1]}, {VARIABLES[2]}={numbers} are no whole numbers; correct them"
+        ) from None
+
+
+def _initialize(named: str, timeout: int, **settings) -> None:
+    """`jax.distributed.initialize`, which ends the process when its own time-out passes: it is
+    given twice the time, and waited for half of it."""
+    failure: list[BaseException] = []
+
+    def connect() -> None:
+        try:
+            jax.distributed.initialize(
+                **settings,
+                initialization_timeout=2 * timeout + 60,
+                heartbeat_timeout_seconds=min(HEARTBEAT_SECONDS, timeout),
+            )
+        except Exception as error:  # handed to the caller below
+            failure.append(error)
+
+    thread = threading.Thread(target=connect, daemon=True, name="init_distributed")
+    thread.start()
+    thread.join(timeout)
+    if thread.is_alive() or failure:
+        reason = f": {str(failure[0]).splitlines()[0]}" if failure else f" after {timeout} s"
+        raise InputError.of(
+            "coordinator", named, f"has not brought all processes together{reason}",
+            "check that it is reachable and that every process was started, or raise mesh.timeout",
+        )  # fmt: skip
+
+
+_meetings: dict[str, int] = {}  # a barrier of the coordinator can be used once
+
+
+def is_first_process() -> bool:
+    """Whether this one writes what is written once."""
+    return jax.process_index() == 0
+
+
+def meet(name: str) -> None:
+    """Waits until all processes have come here, for an hour at most.
+
+    Through the coordinator, not the devices: these give up after half a minute on CPUs.
+    """
+    client = global_state.client
+    if jax.process_count() == 1 or client is None:
+        return
+    number = _meetings[name] = _meetings.get(name, 0) + 1
+    client.wait_at_barrier(f"tttlrm {name} {number}", MEETING_SECONDS * 1000)
+
+
+def largest_of_processes(number: int) -> int:
+    """The largest of one number of each process: all get the same."""
+    if jax.process_count() == 1:
+        return number
+    return int(np.max(multihost_utils.process_allgather(np.int32(number))))

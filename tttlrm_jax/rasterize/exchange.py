@@ -1,0 +1,250 @@
+"""Rendering a cloud that devices hold in parts, each device rendering its parts of the images.
+
+Runs inside `jax.shard_map`. The target images are cut into bands of rows, so many that every
+device owns equally many `Parts`. Two ways to bring Gaussians there, with equal images and
+gradients:
+
+- `all_gather`: every device receives all Gaussians and projects them itself. The baseline: memory
+  and traffic grow with the cloud, spherical harmonics included.
+- `all_to_all`: every device projects and colours its own and sends the owner of a part those that
+  reach into it: 12 numbers each (RGB) in place of up to 59. Buffers hold `capacity` Gaussians for
+  each (sender, part); what exceeds it is left out and counted in `num_unsent`. GPUs and TPUs move
+  the used rows alone (`ragged_all_to_all`), CPUs the whole buffers.
+
+Gradients return the same way. Gaussians stay in the order of the cloud, which decides between
+equal depths.
+"""
+
+import dataclasses
+import math
+from typing import Any, Literal
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Bool, Int
+
+from tttlrm_jax.config import RasterConfig
+from tttlrm_jax.geometry.cameras import rigid_inverse
+from tttlrm_jax.rasterize.compositing import ScreenSplats
+from tttlrm_jax.rasterize.render import Rendering, composite, default_capacity, project_and_colour
+from tttlrm_jax.types import Cameras, Splats
+
+Exchange = Literal["all_to_all", "all_gather"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """Target images as bands of rows, in (view, band) order, padded to a multiple of devices."""
+
+    num_views: int
+    height: int  # of a whole image
+    bands: int  # of each image
+    devices: int
+
+    @classmethod
+    def of(cls, num_views: int, height: int, devices: int, *, whole: bool = False) -> "Parts":
+        """As few bands as part the images equally; with `whole`, images stay in one piece."""
+        bands = 1 if whole else devices // math.gcd(num_views, devices)
+        return cls(num_views, height, min(bands, height), devices)
+
+    @property
+    def band_height(self) -> int:
+        return -(-self.height // self.bands)
+
+    @property
+    def per_device(self) -> int:
+        return -(-self.num_views * self.bands // self.devices)
+
+    @property
+    def count(self) -> int:
+        """Number of parts, with those that pad."""
+        return self.per_device * self.devices
+
+    @property
+    def excess(self) -> float:
+        """Rows of all parts per row of the images: a mean over parts times this is one of images
+        where all padding is zero."""
+        return self.count * self.band_height / (self.num_views * self.height)
+
+    def cut(self, images: Any) -> Any:
+        """`[batch, view, height, ...]` to `[batch, part, row, ...]`, padded with zeros."""
+        batch, _, _, *rest = images.shape
+        rows = self.bands * self.band_height - self.height
+        padding = [(0, 0)] * images.ndim
+        padding[2] = (0, rows)
+        library = np if isinstance(images, np.ndarray) else jnp
+        cut = library.pad(images, padding).reshape(batch, -1, self.band_height, *rest)
+        padding[1:3] = [(0, self.count - cut.shape[1]), (0, 0)]
+        return library.pad(cut, padding)
+
+    def join(self, parts: Any) -> Any:
+        """Inverse of `cut`."""
+        batch, _, _, *rest = parts.shape
+        used = parts[:, : self.num_views * self.bands]
+        return used.reshape(batch, self.num_views, -1, *rest)[:, :, : self.height]
+
+
+@flax.struct.dataclass
+class PartRendering(Rendering):
+    """Parts `[part, row, width, ...]`, zero past the image; `num_dropped` is of each part.
+
+    `num_unsent` counts Gaussians that a part should have received beyond the capacity.
+    """
+
+    num_unsent: Int[Array, "*part"]
+
+
+def render_parts(
+    splats: Splats,
+    cameras: Cameras,
+    parts: Parts,
+    axes: tuple[str, ...],
+    *,
+    background: Array | None,
+    config: RasterConfig,
+    exchange: Exchange = "all_to_all",
+    capacity: int | None = None,
+) -> PartRendering:
+    """This device's parts of all `cameras` `[view]`; `splats` are this device's of one scene.
+
+    `axes` are the mesh axes the cloud and the parts are parted over, `capacity` the Gaussians a
+    device can send to one part (None: all it has).
+    """
+    first = lax.axis_index(axes) * parts.per_device
+    if exchange == "all_gather":
+        splats = lax.all_gather(splats, axes, axis=0, tiled=True)
+    held = splats.mean.shape[0]
+    capacity = held if capacity is None else min(capacity, held)
+
+    def render_one(turn):
+        if exchange == "all_gather":
+            screen, invalid = _reaching(splats, cameras, parts, first + turn, config)
+            unsent = jnp.zeros((), jnp.int32)
+        else:
+            screen, invalid, unsent = _exchanged(
+                splats, cameras, parts, turn, axes, config, capacity
+            )
+        return _composite_part(
+            screen, parts, first + turn, cameras.width, background, config
+        ).replace(num_invalid=invalid, num_unsent=unsent)
+
+    return lax.map(render_one, jnp.arange(parts.per_device, dtype=jnp.int32))
+
+
+def _composite_part(screen, parts: Parts, number, width, background, config) -> PartRendering:
+    """Composites one part and blanks what lies outside of its image."""
+    height = parts.band_height
+    share = min(screen.depth.shape[0], -(-2 * screen.depth.shape[0] // parts.bands))
+    slots = default_capacity(max(share, 1), height, width)
+    whole = composite(screen, height, width, background=background, config=config, capacity=slots)
+    rows = (number % parts.bands) * parts.band_height + jnp.arange(height, dtype=jnp.int32)
+    shown = (rows < parts.height) & (number < parts.num_views * parts.bands)
+    rgb, depth, alpha = (
+        jnp.where(shown.reshape(-1, *(1,) * (x.ndim - 1)), x, 0)
+        for x in (whole.rgb, whole.depth, whole.alpha)
+    )
+    nothing = jnp.zeros((), jnp.int32)
+    return PartRendering(rgb, depth, alpha, whole.num_dropped, nothing, nothing)
+
+
+def _reaching(
+    splats: Splats, cameras: Cameras, parts: Parts, number, config
+) -> tuple[ScreenSplats, Int[Array, ""]]:
+    """Splats as part `number` sees them, those that do not reach into it undrawn; and how many
+    are invalid, which the first part of a view counts."""
+    view = jnp.minimum(number // parts.bands, parts.num_views - 1)
+    top = ((number % parts.bands) * parts.band_height).astype(splats.mean.dtype)
+    screen = project_and_colour(
+        splats, rigid_inverse(cameras.world_from_camera[view]), cameras.intrinsics[view],
+        cameras.height, cameras.width, config,
+    )  # fmt: skip
+    y = screen.mean[:, 1] - top
+    reach = screen.radius[:, 1].astype(y.dtype)
+    inside = (y + reach > 0) & (y - reach < parts.band_height)
+    in_image = number < parts.num_views * parts.bands
+    inside &= jnp.all(screen.radius > 0, axis=1) & in_image
+    counts = in_image & (number % parts.bands == 0)
+    invalid = jnp.where(counts, jnp.sum(~_finite(splats), dtype=jnp.int32), 0)
+    screen = screen.replace(
+        mean=jnp.stack([screen.mean[:, 0], y], axis=1),
+        radius=jnp.where(inside[:, None], screen.radius, 0),
+        opacity=jnp.where(inside, screen.opacity, 0),
+    )
+    return screen, invalid
+
+
+def _finite(splats: Splats) -> Bool[Array, " gaussian"]:
+    flat = [x.reshape(x.shape[0], -1) for x in jax.tree.leaves(splats)]
+    return jnp.all(jnp.isfinite(jnp.concatenate(flat, axis=1)), axis=1)
+
+
+def _exchanged(splats, cameras, parts: Parts, turn, axes, config, capacity: int):
+    """(splats of all devices that reach into this device's part, invalid, unsent)."""
+
+    @jax.checkpoint
+    def pack(splats, owner):
+        number = owner * parts.per_device + turn
+        screen, invalid = _reaching(splats, cameras, parts, number, config)
+        return *_packed(screen, capacity), invalid
+
+    owners = jnp.arange(parts.devices, dtype=jnp.int32)
+    numbers, radius, count, invalid = lax.map(lambda owner: pack(splats, owner), owners)
+    sent = jnp.minimum(count, capacity)
+    numbers, radius = (_to_owners(x, sent, axes) for x in (numbers, radius))
+    counts = jnp.stack([invalid, count - sent], axis=1)
+    invalid, unsent = jnp.sum(lax.all_to_all(counts, axes, 0, 0, tiled=True), axis=0)
+    received = numbers.reshape(-1, numbers.shape[-1])
+    mean, conic, opacity, feature = jnp.split(received, (2, 5, 6), axis=1)
+    screen = ScreenSplats(
+        mean, conic, opacity[:, 0], feature, depth=feature[:, -1], radius=radius.reshape(-1, 2)
+    )
+    return screen, invalid, unsent
+
+
+def _packed(screen: ScreenSplats, capacity: int):
+    """(numbers [capacity, 6 + channel], radius [capacity, 2], count) of what is drawn, in order.
+
+    Rows past the count are zero, hence undrawn. The last channel is depth, which orders.
+    """
+    drawn = jnp.all(screen.radius > 0, axis=1)
+    (chosen,) = jnp.nonzero(drawn, size=capacity, fill_value=drawn.shape[0])
+    numbers = jnp.concatenate(
+        [screen.mean, screen.conic, screen.opacity[:, None], screen.feature], axis=1
+    )
+    numbers, radius = (
+        x.at[chosen].get(mode="fill", fill_value=0) for x in (numbers, screen.radius)
+    )
+    return numbers, radius, jnp.sum(drawn, dtype=jnp.int32)
+
+
+def _to_owners(buffers: Array, sent: Int[Array, " device"], axes: tuple[str, ...]) -> Array:
+    """Row block o of `buffers` [device, capacity, ...] goes to device o; block s came from s."""
+
+    def padded(buffers, sent):
+        del sent
+        return lax.all_to_all(buffers, axes, 0, 0, tiled=True)
+
+    if len(axes) != 1:  # ragged exchanges know one axis
+        return padded(buffers, sent)
+    axis = axes[0]
+
+    def ragged(buffers, sent):
+        return ragged_to_owners(buffers, sent, axis)
+
+    return lax.platform_dependent(buffers, sent, default=padded, cuda=ragged, tpu=ragged)
+
+
+def ragged_to_owners(buffers: Array, sent: Int[Array, " device"], axis: str) -> Array:
+    """`_to_owners` that moves the first `sent[o]` rows of block o alone; other rows are zero."""
+    devices, capacity = buffers.shape[:2]
+    starts = jnp.arange(devices, dtype=jnp.int32) * capacity
+    here = jnp.full(devices, lax.axis_index(axis) * capacity, jnp.int32)
+    received = lax.all_to_all(sent, axis, 0, 0, tiled=True)
+    rows = buffers.reshape(devices * capacity, -1)
+    out = lax.ragged_all_to_all(
+        rows, jnp.zeros_like(rows), starts, sent, here, received, axis_name=axis
+    )
+    return out.reshape(buffers.shape)
