@@ -53,20 +53,26 @@ def composite(
     splats: ScreenSplats, height: int, width: int, config: RasterConfig, capacity: int
 ) -> Composite:
     """Front-to-back compositing, by the kernel if it can run and by `balanced` otherwise."""
-    reason = why_not(splats)
-    if reason is None:
-        return composite_by_kernel(splats, height, width, config, capacity, interpret=False)
-    if reason not in _said:
-        _said.add(reason)
-        _logger.warning("backend pallas: %s; using balanced instead", reason)
-    return balanced.composite(splats, height, width, config, capacity)
+    return _composite_unless(why_not(splats), splats, height, width, config, capacity, False)
 
 
 def composite_interpreted(
     splats: ScreenSplats, height: int, width: int, config: RasterConfig, capacity: int
 ) -> Composite:
-    """`composite` by the interpreted kernel."""
-    return composite_by_kernel(splats, height, width, config, capacity, interpret=True)
+    """`composite` by the interpreted kernel; JAX's interpreter does float32 only."""
+    reason = _why_not_splats(splats)
+    return _composite_unless(reason, splats, height, width, config, capacity, True)
+
+
+def _composite_unless(
+    reason: str | None, splats: ScreenSplats, height, width, config, capacity, interpret: bool
+) -> Composite:
+    if reason is None:
+        return composite_by_kernel(splats, height, width, config, capacity, interpret=interpret)
+    if reason not in _said:
+        _said.add(reason)
+        _logger.warning("backend pallas: %s; using balanced instead", reason)
+    return balanced.composite(splats, height, width, config, capacity)
 
 
 def composite_by_kernel(
@@ -94,11 +100,15 @@ def composite_by_kernel(
 
 def why_not(splats: ScreenSplats) -> str | None:
     """Why the compiled kernel cannot draw these splats, in words; None if it can."""
+    return _why_not_splats(splats) or why_not_here()
+
+
+def _why_not_splats(splats: ScreenSplats) -> str | None:
     if splats.mean.dtype != jnp.float32:
         return f"the kernel is for float32, not {splats.mean.dtype}"
     if splats.feature.shape[1] > MAX_CHANNELS:
         return f"the kernel takes {MAX_CHANNELS} channels, not {splats.feature.shape[1]}"
-    return why_not_here()
+    return None
 
 
 def why_not_here() -> str | None:
