@@ -16,7 +16,7 @@ LEVELS = {
     "decoders": 4,
     "models": 5,
     "convert": 6, "evaluation": 6, "export": 6,
-    "training": 7,
+    "training": 7, "optimize": 7,
     "parity": 8, "commands": 8,
 }  # fmt: skip
 BASE_ORDER = {"errors": 0, "precision": 0, "types": 1, "config": 1, "command_line": 1}
