@@ -50,13 +50,15 @@ def test_gaussians_are_added_where_gradients_are_large_and_only_there():
     assert counts == [1, 1, 2, 0]  # cloned, split, pruned, refused
     after = result.state
     assert int(after.alive.sum()) == 5  # 5 - 2 pruned + 2 born
-    assert bool(after.alive[SMALL]) and bool(after.alive[CALM])
+    assert bool(after.alive[SMALL])
+    assert bool(after.alive[CALM])
     for old, new in zip(
         jax.tree.leaves(before.gaussians), jax.tree.leaves(after.gaussians), strict=True
     ):
         np.testing.assert_array_equal(old[SMALL], new[SMALL])
         np.testing.assert_array_equal(old[CALM], new[CALM])
-    assert not np.any(after.pull) and not np.any(after.seen)
+    assert not np.any(after.pull)
+    assert not np.any(after.seen)
     np.testing.assert_allclose(mean_pull(before)[:3], [0.3, 1.5, 0], rtol=1e-6)
 
 

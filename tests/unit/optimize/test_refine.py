@@ -54,9 +54,7 @@ def test_broken_gaussians_stay_and_harm_no_other(disturbed, views):
     broken = disturbed.replace(mean=disturbed.mean.at[3].set(jnp.nan))
     config = RefineConfig(steps=10)
     result = refine(broken, views[:4], config, raster=RASTER, background=BACKGROUND)
-    for old, new in zip(
-        jax.tree.leaves(broken), jax.tree.leaves(result.gaussians), strict=True
-    ):
+    for old, new in zip(jax.tree.leaves(broken), jax.tree.leaves(result.gaussians), strict=True):
         np.testing.assert_array_equal(old[3], new[3])
         assert np.isfinite(np.delete(np.asarray(new), 3, axis=0)).all()
     assert result.losses[-1] < result.losses[0]
@@ -71,8 +69,8 @@ def test_slopes_are_the_derivative_of_the_mean_loss(disturbed, views):
         shift = jnp.zeros((20, 2))
         return sum(view_loss(gaussians, shift, views[i], settings)[0] for i in (0, 1)) / 2
 
-    loss, gradient = jax.value_and_grad(mean_loss)(disturbed)
-    slopes = slopes_of_views(disturbed, views[:2], settings)
+    loss, gradient = jax.jit(jax.value_and_grad(mean_loss))(disturbed)
+    slopes = jax.jit(slopes_of_views, static_argnums=2)(disturbed, views[:2], settings)
     np.testing.assert_allclose(slopes.loss, loss, rtol=1e-5)
     for ours, exact in zip(
         jax.tree.leaves(slopes.gaussians), jax.tree.leaves(gradient), strict=True
@@ -82,6 +80,7 @@ def test_slopes_are_the_derivative_of_the_mean_loss(disturbed, views):
     assert np.all((np.asarray(slopes.seen) > 0) | (np.asarray(slopes.pull) == 0))
 
 
+@pytest.mark.extended
 def test_steps_that_dropped_something_are_taken_again_with_room(disturbed, views):
     """Too little room at the start gives the result of enough room."""
     rates = RefineConfig().rates
