@@ -4,7 +4,9 @@ Protocol: scenes of the `eval` split (their seeds never occur in training), rend
 model's own resolution; per scene the input and target views are drawn once with a fixed seed, as
 in training. PSNR and SSIM are per image, clipped to [0, 1], averaged over views and scenes; `+-`
 is the standard error over scenes, of gains that of the difference scene by scene. All rows come
-from one run on the same images.
+from one run on the same images. `--post-optimize 3 10` adds rows of the model's Gaussians refined
+on the inputs for so many steps, `--fit 500 2000` rows of 3D Gaussian Splatting from nothing; their
+seconds are means per scene, wall clock, without compiling and without the model's own.
 """
 
 import argparse
@@ -18,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.per_scene import Seconds, fitted, refined
 from tttlrm_jax.commands.evaluate import packaged
 from tttlrm_jax.config import RunConfig
 from tttlrm_jax.data import evaluation_loader
@@ -68,8 +71,13 @@ def standard_error(scores: np.ndarray) -> float | None:
     return float(scores.std(ddof=1) / math.sqrt(len(scores)))
 
 
-def measure(checkpoint: str, num_scenes: int) -> dict:
-    """Mean scores of the checkpoint and the baselines."""
+def measure(
+    checkpoint: str,
+    num_scenes: int,
+    post_optimize: tuple[int, ...] = (),
+    fit: tuple[int, ...] = (),
+) -> dict:
+    """Mean scores of the checkpoint, the baselines and per-scene optimisation by its steps."""
     config, model = load_model(checkpoint)
     graph, params = split_model(model)
     _, untrained = split_model(build_model(config.model, seed=0))
@@ -80,9 +88,15 @@ def measure(checkpoint: str, num_scenes: int) -> dict:
             "this model": functools.partial(run, params),
             "untrained model": functools.partial(run, untrained),
         }
+        seconds = Seconds()
+        static = StaticParts(graph, config)
+        per_scene = [refined(params, static, steps, seconds) for steps in post_optimize]
+        per_scene += [fitted(static, steps, seconds) for steps in fit]
         scores: dict[str, list] = {}
         for batch in evaluation_loader(config.data, num_scenes, BATCH_SIZE):
-            for name, answer in pictures(batch, predictors).items():
+            answers = pictures(batch, predictors)
+            answers |= {name: answer(batch_from_arrays(batch)) for name, answer in per_scene}
+            for name, answer in answers.items():
                 images = jnp.asarray(answer), jnp.asarray(batch["target_image"])
                 pair = np.stack([psnr(*images), ssim(*images)], axis=-1)
                 scores.setdefault(name, []).append(pair.mean(axis=1))
@@ -102,6 +116,7 @@ def measure(checkpoint: str, num_scenes: int) -> dict:
                 "ssim": float(values[:, 1].mean()),
                 "gain": float((rows["this model"] - values)[:, 0].mean()),
                 "gain_standard_error": standard_error((rows["this model"] - values)[:, 0]),
+                "seconds": seconds.mean(name),
             }
             for name, values in rows.items()
         },
@@ -112,9 +127,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Quality on held-out procedural objects.")
     parser.add_argument("--checkpoint", default=None, help="default: the weights in the package")
     parser.add_argument("--scenes", type=int, default=64)
+    parser.add_argument("--post-optimize", type=int, nargs="*", default=[], metavar="STEPS")
+    parser.add_argument("--fit", type=int, nargs="*", default=[], metavar="STEPS")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    result = measure(arguments.checkpoint or str(packaged("quickstart")), arguments.scenes)
+    result = measure(
+        arguments.checkpoint or str(packaged("quickstart")), arguments.scenes,
+        tuple(arguments.post_optimize), tuple(arguments.fit),
+    )  # fmt: skip
     if arguments.json:
         print(json.dumps(result, indent=2))
         return
@@ -129,7 +149,8 @@ def main() -> None:
         gain = f"   we gain {row['gain']:.2f}" if name != "this model" else ""
         if gain and row["gain_standard_error"] is not None:
             gain += f" +- {row['gain_standard_error']:.2f} dB"
-        print(f"{name:<22}{row['psnr']:7.2f}{spread} dB   SSIM {row['ssim']:.3f}{gain}")
+        time = "" if row["seconds"] is None else f"   {row['seconds']:.2f} s a scene"
+        print(f"{name:<30}{row['psnr']:7.2f}{spread} dB   SSIM {row['ssim']:.3f}{gain}{time}")
 
 
 if __name__ == "__main__":

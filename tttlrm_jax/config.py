@@ -550,6 +550,7 @@ class EvalConfig:
     background: tuple[float, float, float] | None = None  # RGB in [0, 1] under transparent pixels
     keep_ratio: float | None = None  # of Gaussians kept by opacity; 1 switches pruning off
     random_ratio: float | None = None  # share of the others kept at random
+    post_optimize: int = 0  # steps that refine the Gaussians on the input views
     min_opacity: float = 1.0 / 255.0  # in scene.ply; fainter Gaussians cannot show
     orbit_frames: int = 72  # of the film, at 24 frames a second
     skip_missing: bool = False  # leave out frames whose image does not exist
@@ -574,6 +575,14 @@ class EvalConfig:
             "first_distance", self.first_distance, "is not a positive number", "use e.g. 2.5",
         )  # fmt: skip
         self._check_stream()
+        _require(
+            self.post_optimize >= 0, "post_optimize", self.post_optimize, "is negative",
+            "use 0 or more steps",
+        )  # fmt: skip
+        _require(
+            self.query is None or self.post_optimize == 0, "post_optimize", self.post_optimize,
+            "needs photographs, and a query has none", "leave one of them out",
+        )  # fmt: skip
         _require(
             0 <= self.min_opacity < 1, "min_opacity", self.min_opacity, "is not in [0, 1)",
             "use e.g. 0.01",

@@ -57,6 +57,7 @@ def test_metrics_hold_what_is_promised(result, tiny_checkpoint):
     assert metrics["num_gaussians"] == 3 * 24 * 40
     assert set(metrics["baselines"]) == {"mean_colour", "nearest_input", "untrained"}
     assert set(metrics["seconds"]) >= {"reconstruct", "render_per_view"}
+    assert "post_optimize" not in metrics
     assert metrics["checkpoint"] == str(tiny_checkpoint)
     assert metrics["device"]
     assert "lpips" in metrics
@@ -106,7 +107,8 @@ def test_a_second_run_replaces_the_first_as_a_subprocess(result, arguments, tmp_
     process = subprocess.run(
         [sys.executable, "eval.py", *arguments, "--views", "4", "--plan", "sequential",
          "--chunk-views", "2", "--resolution", "16", "16", "--keep-ratio", "0.5",
-         "--random-ratio", "0.2", "--background", "0", "0.5", "1", "--output", str(output)],
+         "--random-ratio", "0.2", "--background", "0", "0.5", "1", "--post-optimize", "2",
+         "--output", str(output)],
         cwd=REPOSITORY, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert process.returncode == 0, process.stderr
@@ -114,7 +116,21 @@ def test_a_second_run_replaces_the_first_as_a_subprocess(result, arguments, tmp_
     assert metrics["plan"] == "sequential"
     assert metrics["num_gaussians"] == int(0.5 * 1024) + int(0.5 * 0.2 * 1024)
     assert metrics["lpips"] is None  # pictures too small for it
-    for row in ("this model", "nearest input view", "mean colour", "untrained model"):
+    refined = metrics["post_optimize"]
+    assert refined["steps"] == len(refined["loss"]) == 2
+    assert refined["loss"][1] < refined["loss"][0]
+    assert refined["psnr_before"] != metrics["psnr"]
+    assert metrics["seconds"]["post_optimize"] > 0
+    assert f"{refined['psnr_before']:.2f}" in process.stdout
+    page = (output / "report.html").read_text(encoding="utf-8")
+    assert "refined on the inputs" in page
+    for row in (
+        "this model",
+        "before 2 steps on inputs",
+        "nearest input view",
+        "mean colour",
+        "untrained model",
+    ):
         assert row in process.stdout
     assert f"{metrics['psnr']:.2f}" in process.stdout
     assert process.stdout.rstrip().endswith("report.html")

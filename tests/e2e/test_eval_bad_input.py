@@ -188,6 +188,7 @@ def test_unknown_field(run):
     [
         (("--views", "many"), ("--views",)),
         (("--views", "0"), ("views=0", "positive")),
+        (("--post-optimize", "-1"), ("post_optimize=-1", "negative")),
         (("--plan", "fastest"), ("plan", "sequential")),
         (("--keep-ratio", "1.5"), ("keep_ratio=1.5",)),
         (("--resolution", "20", "16"), ("20 16", "multiple of the patch size 8")),

@@ -316,3 +316,22 @@ def test_query_needs_sizes(refused, half, tmp_path):
     query = ("--load-state", half / "state", "--query", tmp_path / "cameras")
     assert "add w and h" in refused(*query, with_capture=False, size=None)
     assert "capture" in refused(*query, size=None)
+
+
+@pytest.mark.extended
+def test_refinement_comes_after_the_last_chunk(command, tmp_path, whole):
+    """The curve over chunks and the saved state are those without it; the result is better fed."""
+    code, out, err = command(
+        "--plan", "causal", "--frames", "1-5", "--chunk-views", 2, "--accumulate", "all",
+        "--post-optimize", 2, "--output", tmp_path / "out", "--save-state", tmp_path / "state",
+    )  # fmt: skip
+    assert code == 0, err
+    metrics, plain = metrics_of(tmp_path), metrics_of(whole)
+    assert metrics["post_optimize"]["psnr_before"] == pytest.approx(plain["psnr"])
+    assert metrics["stream"][-1]["psnr"] == pytest.approx(plain["psnr"])
+    assert metrics["psnr"] != plain["psnr"]
+    assert metrics["post_optimize"]["loss"][1] < metrics["post_optimize"]["loss"][0]
+    assert "before 2 steps on inputs" in out
+    assert "Refinement on the inputs came after the last chunk" in (
+        tmp_path / "out" / "report.html"
+    ).read_text(encoding="utf-8")

@@ -17,7 +17,7 @@ LEVELS = {
     "decoders": 4,
     "models": 5,
     "convert": 6, "evaluation": 6, "export": 6,
-    "training": 7,
+    "training": 7, "optimize": 7,
     "parity": 8, "commands": 8,
     "__main__": 9,
 }  # fmt: skip

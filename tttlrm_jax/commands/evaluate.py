@@ -17,6 +17,7 @@ from tttlrm_jax.commands import evaluate_ttt3r
 from tttlrm_jax.commands.evaluation_files import ALL_FILES, Job, write_files
 from tttlrm_jax.commands.input_frames import choose_frames
 from tttlrm_jax.commands.output_directory import atomic_directory, disk_errors
+from tttlrm_jax.commands.post_optimize import post_optimize
 from tttlrm_jax.commands.progress import step
 from tttlrm_jax.commands.rule_arguments import parse_with_rule
 from tttlrm_jax.commands.state_query import query_state
@@ -140,7 +141,7 @@ def evaluate(config: EvalConfig) -> tuple[Path, dict[str, Any]]:
             checkpoint=checkpoint, frames=(inputs, targets), lpips_note=lpips_note,
             saved=saved, has_scale=has_scale,
         )  # fmt: skip
-        evaluated = measure(merge_model(graph, params), job, lpips)
+        evaluated = post_optimize(measure(merge_model(graph, params), job, lpips), job, lpips)
         with disk_errors(directory, output):
             metrics = write_files(directory, job, evaluated)
         if state is not None and evaluated.stream is not None:
@@ -208,6 +209,14 @@ def summary(metrics: dict[str, Any]) -> str:
         f"{'':<28}{'PSNR dB':>9}{'SSIM':>8}" + (f"{'LPIPS':>8}" if with_lpips else ""),
         _row("this model", metrics["psnr"], metrics["ssim"], metrics["lpips"]),
     ]
+    if "post_optimize" in metrics:
+        refined = metrics["post_optimize"]
+        lines.append(
+            _row(
+                f"before {refined['steps']} steps on inputs", refined["psnr_before"],
+                refined["ssim_before"], refined["lpips_before"],
+            )
+        )  # fmt: skip
     lines += [
         _row(
             ROWS[name], metrics["baselines"][name], metrics["baselines_ssim"][name],
@@ -222,6 +231,8 @@ def summary(metrics: dict[str, Any]) -> str:
             f"{entry['seconds']:>9.2f}"
             for entry in metrics["stream"]
         ]
+    if "post_optimize" in seconds:
+        lines += ["", f"refined on the inputs in {seconds['post_optimize']:.2f} s"]
     lines += [
         "",
         f"{metrics['num_gaussians']} Gaussians; reconstructed in {seconds['reconstruct']:.2f} s "

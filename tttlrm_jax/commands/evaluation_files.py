@@ -159,6 +159,7 @@ def collect_metrics(job: Job, evaluated: Evaluated, count: ExportCount) -> dict[
         "baselines_lpips": {k: _mean(v.scores.lpips) for k, v in evaluated.baselines.items()},
         "inputs": job.scene.input_names,
         **_stream_part(job, evaluated),
+        **_refined_part(evaluated),
         "targets": [
             {"name": name, **_view_scores(scores, index)}
             for index, name in enumerate(job.scene.target_names)
@@ -251,6 +252,7 @@ def settings_table(job: Job, metrics: dict[str, Any]) -> dict[str, str]:
         "views": f"{metrics['input_views']} of {len(job.capture)} frames in, every 8th frame a "
         "target; " + _choice_of_inputs(job),
         **_stream_settings(job),
+        **_refined_settings(metrics),
         "size": f"{metrics['resolution'][1]}x{metrics['resolution'][0]} pixels",
         "pruning": f"{settings.keep_ratio:g} kept by opacity, {settings.random_ratio:g} of the "
         "others at random"
@@ -316,6 +318,12 @@ def _stream_caveats(job: Job) -> list[str]:
             f"The weights were trained with the {job.run.train.plan} plan, not on streams: later "
             "chunks need not improve what the first one gave."
         )
+    if job.config.post_optimize:
+        texts.append(
+            "Refinement on the inputs came after the last chunk: the curve over chunks, the "
+            "growing film and a saved state are without it"
+            + ("; it knew the new views only." if job.saved is not None else ".")
+        )
     if job.saved is not None:
         texts.append(
             f"The stream went on from a state that had seen {len(job.saved.record.frames)} views; "
@@ -335,6 +343,17 @@ def _choice_of_inputs(job: Job) -> str:
     if job.saved is not None:
         return "inputs by k-means over camera positions and directions of frames not seen before"
     return "inputs by k-means over camera positions and directions, or as the file lists"
+
+
+def _refined_settings(metrics: dict[str, Any]) -> dict[str, str]:
+    if "post_optimize" not in metrics:
+        return {}
+    refined, seconds = metrics["post_optimize"], metrics["seconds"]
+    return {
+        "refined on the inputs": f"{refined['steps']} steps on all input views in "
+        f"{seconds['post_optimize']:.2f} s (compiling {seconds['post_optimize_compile']:.1f} s); "
+        f"before, PSNR was {refined['psnr_before']:.2f} dB and SSIM {refined['ssim_before']:.3f}"
+    }
 
 
 def _stream_settings(job: Job) -> dict[str, str]:
@@ -363,6 +382,23 @@ def _stream_part(job: Job, evaluated: Evaluated) -> dict[str, Any]:
         "accumulate": job.settings.accumulate,
         "views_seen": history.scene.num_views,
         "stream": stream_metrics(history, job.scene.input_names),
+    }
+
+
+def _refined_part(evaluated: Evaluated) -> dict[str, Any]:
+    """What refinement on the inputs adds to metrics.json, whose scores are those after it."""
+    refinement = evaluated.refinement
+    if refinement is None:
+        return {}
+    before = refinement.before.scores
+    return {
+        "post_optimize": {
+            "steps": len(refinement.losses),
+            "psnr_before": _mean(before.psnr),
+            "ssim_before": _mean(before.ssim),
+            "lpips_before": _mean(before.lpips),
+            "loss": [float(loss) for loss in refinement.losses],
+        }
     }
 
 

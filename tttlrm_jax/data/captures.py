@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tttlrm_jax.data.capture_files import READERS, Frame, read_camera_file
+from tttlrm_jax.data.capture_files import READERS, CameraFile, Frame, read_camera_file
+from tttlrm_jax.data.colmap import COLMAP_FILES, find_model, read_colmap
 from tttlrm_jax.data.distortion import undistort
 from tttlrm_jax.data.images import (
     WHITE,
@@ -83,7 +84,7 @@ def read_capture(directory: str | Path, skip_missing: bool = False) -> Capture:
     targets stay targets.
     """
     path = _find_camera_file(Path(directory))
-    contents = read_camera_file(path)
+    contents = _read_any(path)
     for frame in contents.frames:
         if os.path.isdir(frame.image_path):
             raise InputError(
@@ -112,7 +113,7 @@ def read_capture(directory: str | Path, skip_missing: bool = False) -> Capture:
 
 def read_cameras(path: str | Path) -> tuple[Frame, ...]:
     """The cameras of a capture directory or of its camera file; images need not exist."""
-    return read_camera_file(_find_camera_file(Path(path), "query")).frames
+    return _read_any(_find_camera_file(Path(path), "query")).frames
 
 
 def load_views(
@@ -219,13 +220,21 @@ def _size_remedy(frame: Frame, actual: tuple[int, int]) -> str:
     return "resize the image or correct w, h and intrinsics"
 
 
+def _read_any(path: Path) -> CameraFile:
+    return read_colmap(path) if path.name in COLMAP_FILES else read_camera_file(path)
+
+
 def _find_camera_file(path: Path, field: str = "capture") -> Path:
-    if path.is_file() and path.name in READERS:
+    """The file of cameras; JSON files come before a COLMAP model, whose `cameras` file is given."""
+    if path.is_file() and path.name in (*READERS, *COLMAP_FILES):
         return path
-    known = " or ".join(READERS)
+    known = " or ".join((*READERS, "COLMAP model (cameras.bin or cameras.txt)"))
     if not path.is_dir():
         raise InputError(f"{field}={path} is not a directory; name the one that holds {known}")
     found = [path / name for name in READERS if (path / name).is_file()]
+    model = find_model(path)
+    if not found and model is not None:
+        return model
     if not found:
         raise InputError(f"{field}={path} holds no {known}; export the cameras to one of them")
     return found[0]

@@ -112,6 +112,15 @@ class Evaluated:
     baselines: dict[str, Answer]
     seconds: dict[str, float]
     stream: StreamHistory | None = None  # of the causal plan
+    refinement: "Refinement | None" = None  # where the Gaussians were refined on the inputs
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Refinement:
+    """What refining the Gaussians on the input views started from."""
+
+    before: Answer
+    losses: np.ndarray  # before each step
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
