@@ -36,13 +36,13 @@ def refined(params: Any, static: StaticParts, steps: int, seconds: Seconds) -> R
     settings = config.train
 
     @jax.jit
-    def predicted(params, inputs, key) -> Gaussians:
+    def predicted(params, batch, key) -> Gaussians:
         model = merge_model(static.graph, params)
-        made = model(inputs, plan=settings.plan, chunk_views=settings.chunk_views)
-        return pruned_for_rendering(made, config, key)
+        made = model(batch.inputs, plan=settings.plan, chunk_views=settings.chunk_views)
+        return pruned_for_rendering(made, config, key, batch)
 
     def answer(batch: Batch) -> np.ndarray:
-        gaussians = predicted(params, batch.inputs, jax.random.key(settings.seed))
+        gaussians = predicted(params, batch, jax.random.key(settings.seed))
 
         def one(index: int) -> Gaussians:
             result = refine(
