@@ -10,7 +10,7 @@ import pytest
 
 from tttlrm_jax.errors import InputError
 from tttlrm_jax.training.checkpoint import DamagedCheckpoint, RunCheckpoints, fingerprints
-from tttlrm_jax.training.loop import _check_writable
+from tttlrm_jax.training.loop import check_writable
 from tttlrm_jax.training.step import TrainState
 
 
@@ -116,7 +116,7 @@ def test_unwritable_checkpoint_directory_is_refused_before_the_run(two_saved, mo
     allowed = os.access
     monkeypatch.setattr(os, "access", lambda path, mode: path != locked and allowed(path, mode))
     with pytest.raises(InputError, match=r"cannot be written .*checkpoints is no writable"):
-        _check_writable(two_saved)
+        check_writable(two_saved)
 
 
 def test_fingerprints_see_every_bit():
