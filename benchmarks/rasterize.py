@@ -69,8 +69,8 @@ def main(arguments: list[str] | None = None) -> None:
     protocol = {"warm_up": 1, "repeats": options.repeats, "statistic": "median"}
     rates = measure_rates() if options.floors or jax.default_backend() != "cpu" else None
     results = []
-    settings: Any = itertools.product(sizes, options.gaussians, options.views, options.backend)
-    for size, count, views, backend in settings:
+    scenes = list(itertools.product(options.gaussians, options.views, options.backend))
+    for size, (count, views, backend) in itertools.product(sizes, scenes):
         results.append(measure(size, count, views, backend, options, rates))
         if not options.json:
             print(_lines(results[-1]), flush=True)
