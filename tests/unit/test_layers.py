@@ -26,7 +26,8 @@ BASE_ORDER = {
     "types": 1,
     "config": 1,
     "command_line": 1,
-    "parallel": 2,
+    "processes": 2,
+    "parallel": 3,
 }
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
