@@ -23,7 +23,7 @@ LEVELS = {
 }  # fmt: skip
 BASE_ORDER = {
     "errors": 0, "precision": 0, "types": 1, "config": 1, "command_line": 1, "config_ttt3r": 2,
-    "config_sequences": 2, "parallel": 2,
+    "config_sequences": 2, "processes": 2, "parallel": 3,
 }  # fmt: skip
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
