@@ -32,6 +32,6 @@ def test_mesh_cases():
 
 
 @pytest.mark.extended
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(3600)
 def test_more_mesh_cases():
     run_cases("mesh_cases.py", "extended")

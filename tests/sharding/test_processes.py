@@ -73,6 +73,7 @@ def losses(workspace: Path, name: str) -> dict[int, float]:
 
 
 @pytest.mark.extended
+@pytest.mark.timeout(1800)
 def test_two_processes_save_what_one_resumes_on_another_mesh(tmp_path):
     """Scenes over two processes, views over two devices of each; then parameters over two."""
     job = start_two(
@@ -98,6 +99,7 @@ def test_two_processes_save_what_one_resumes_on_another_mesh(tmp_path):
 
 
 @pytest.mark.extended
+@pytest.mark.timeout(1800)
 def test_the_survivor_of_two_ends_with_an_error(tmp_path):
     job = start_two(
         tmp_path, "job", "--mesh.data", "2", "--mesh.seq", "2", "--train.num-steps", "100000",
