@@ -1,7 +1,7 @@
 """Time and memory of the rasterizer: forward, forward + backward, and their stages.
 
 Scene: seeded points in the unit ball seen from distance 3, deviations 0.01 to 0.03, one opacity,
-degree 1 harmonics, white background, focal length 1.02 image widths as in the recordings. Protocol:
+degree 1 harmonics, white background, focal length 1.02 image widths as in the recordings (`--focal`). Protocol:
 compile (timed apart), one warm-up, then the median of `--repeats` runs, each blocked on. Stages are
 programs of their own, fed with what the stage before gave, so that their sum is not exactly the
 whole. Memory is XLA's own account of the compiled programs. `auto`, `tiled` and `balanced` have
@@ -61,6 +61,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--preset", choices=sorted(PRESETS), help="in place of the options above")
     parser.add_argument("--floors", action="store_true", help="measure the device's limits on CPU")
     parser.add_argument("--opacity", type=float, default=0.1)
+    parser.add_argument("--focal", type=float, default=FOCAL, help="focal length, image widths")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
     options = parser.parse_args(arguments)
@@ -92,7 +93,7 @@ def machine() -> dict[str, Any]:
     }
 
 
-def scene(width: int, height: int, count: int, views: int, opacity: float):
+def scene(width: int, height: int, count: int, views: int, opacity: float, focal: float = FOCAL):
     """(splats, cameras) of the module docstring; cameras stand around the ball."""
     rng = np.random.default_rng(0)
     direction = rng.normal(size=(count, 3))
@@ -112,7 +113,7 @@ def scene(width: int, height: int, count: int, views: int, opacity: float):
     poses[:, :3, 1] = np.stack([zero, one, zero], axis=-1)
     poses[:, :3, 2] = forward
     poses[:, :3, 3] = -3 * forward
-    intrinsics = np.tile([FOCAL * width, FOCAL * width, width / 2, height / 2], (views, 1))
+    intrinsics = np.tile([focal * width, focal * width, width / 2, height / 2], (views, 1))
     cameras = Cameras(jnp.float32(poses), jnp.float32(intrinsics), height, width)
     return jax.tree.map(jnp.float32, splats), cameras
 
@@ -122,7 +123,7 @@ def measure(
 ) -> dict[str, Any]:
     """Everything about one size and backend."""
     width, height = size
-    splats, cameras = scene(width, height, count, views, options.opacity)
+    splats, cameras = scene(width, height, count, views, options.opacity, options.focal)
     config = RasterConfig(backend=backend)
     capacity = fit_capacity(splats, cameras, config=config)
     white = jnp.ones(3)
