@@ -48,7 +48,7 @@ def run_config(directory, plan: str = "full", *, backend: str = "reference", **c
         optimizer=OptimizerConfig(peak_lr=1e-3, warmup_steps=0, guard_from_step=100),
         train=TrainConfig(
             num_steps=100, batch_size=SCENES, plan=plan, chunk_views=CHUNK,
-            accumulate="chunk",
+            accumulate="append",
         ),
         mesh=MeshConfig(),
     )  # fmt: skip
