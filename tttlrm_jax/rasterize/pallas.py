@@ -28,6 +28,10 @@ from tttlrm_jax.rasterize.tables import (
 )
 from tttlrm_jax.rasterize.tile_lists import TileLists, build_tile_lists
 
+INTERPRETERS = (  # where versions of JAX keep the parameters of their interpreter
+    "jax.experimental.pallas.mosaic_gpu",
+    "jax._src.pallas.mosaic_gpu.interpret.params",  # up to JAX 0.10
+)
 MAX_CHANNELS = 32  # depth included: a thread keeps two numbers for each in registers
 
 _logger = logging.getLogger("tttlrm_jax.rasterize")
@@ -60,7 +64,7 @@ def composite_interpreted(
     splats: ScreenSplats, height: int, width: int, config: RasterConfig, capacity: int
 ) -> Composite:
     """`composite` by the interpreted kernel; JAX's interpreter does float32 only."""
-    reason = _why_not_splats(splats)
+    reason = _why_not_splats(splats) or _why_not_interpreted()
     return _composite_unless(reason, splats, height, width, config, capacity, True)
 
 
@@ -125,6 +129,16 @@ def why_not_here() -> str | None:
     return None
 
 
+def _why_not_interpreted() -> str | None:
+    """Why the kernel cannot be interpreted; None if it can."""
+    try:
+        _interpreter()
+        _kernel()
+    except ImportError as error:
+        return f"this JAX has no interpreter of Mosaic GPU ({error})"
+    return None
+
+
 def _capability(device) -> float:
     """Compute capability of an NVIDIA GPU, 0 for others."""
     text = str(getattr(device, "compute_capability", ""))
@@ -136,16 +150,19 @@ def _kernel() -> Any:
     return importlib.import_module("tttlrm_jax.rasterize.kernel")
 
 
+def _interpreter() -> Any:
+    """Parameters of JAX's interpreter of kernels; ImportError where this JAX has none."""
+    for module in INTERPRETERS:
+        try:
+            return importlib.import_module(module).InterpretGPUParams()
+        except (ImportError, AttributeError):
+            continue
+    raise ImportError(f"no InterpretGPUParams in {' or '.join(INTERPRETERS)}")
+
+
 def _interpret_option(static: _Static) -> Any:
     """What `plgpu.kernel` takes."""
-    if not static.interpret:
-        return False
-    modules = (
-        "jax.experimental.pallas.mosaic_gpu",
-        "jax._src.pallas.mosaic_gpu.interpret.params",  # up to JAX 0.10
-    )
-    found = (getattr(importlib.import_module(m), "InterpretGPUParams", None) for m in modules)
-    return next(option for option in found if option is not None)()
+    return _interpreter() if static.interpret else False
 
 
 def _walk(lists: TileLists) -> Any:

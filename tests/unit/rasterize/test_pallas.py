@@ -119,3 +119,19 @@ def test_without_a_gpu_balanced_draws_and_says_so_once(caplog, monkeypatch):
     assert caplog.messages == [
         "backend pallas: the kernel needs a GPU, not cpu; using balanced instead"
     ]
+
+
+def test_without_an_interpreter_balanced_draws_and_says_so(caplog, monkeypatch):
+    """As where a newer JAX has moved it: one place is gone, the other holds something else."""
+    monkeypatch.setattr(pallas, "_said", set())
+    monkeypatch.setattr(pallas, "INTERPRETERS", ("jax.no_such_module", "jax.numpy"))
+    splats = cloud(10, 3, 12)
+    programs = [
+        jax.make_jaxpr(
+            lambda s, config: composite(s, 9, 12, config=config, capacity=64), static_argnums=1
+        )(splats, RasterConfig(backend=backend))
+        for backend in ("pallas_interpret", "balanced")
+    ]
+    assert str(programs[0]) == str(programs[1])
+    (message,) = caplog.messages
+    assert "no InterpretGPUParams in jax.no_such_module or jax.numpy" in message
