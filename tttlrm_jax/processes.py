@@ -5,11 +5,10 @@
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 import numpy as np
-from jax._src.distributed import global_state  # Orbax waits through it, too; there is no other
 from jax.experimental import multihost_utils
 
 from tttlrm_jax.errors import ConfigError, InputError
@@ -63,13 +62,25 @@ def init_distributed(
 
 def detected(environment: Mapping[str, str] = os.environ) -> str | None:
     """Name of the cluster whose job, of several processes, this is one of; None for none."""
-    if int(environment.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in environment:
+    if _is_slurm_task(environment):
         return "SLURM"
     if "KUBERNETES_SERVICE_HOST" in environment and "JOBSET_NAME" in environment:
         return "Kubernetes"
     if "," in environment.get("TPU_WORKER_HOSTNAMES", ""):
         return "TPU"
     return None
+
+
+def _is_slurm_task(environment: Mapping[str, str]) -> bool:
+    """Whether `srun` started this with others. A batch script's own shell has the job's
+    SLURM_NTASKS and a SLURM_PROCID as well, but no numbered step."""
+    tasks = environment.get("SLURM_STEP_NUM_TASKS", "")
+    return (
+        "SLURM_PROCID" in environment
+        and environment.get("SLURM_STEP_ID", "").isdigit()
+        and tasks.isdigit()
+        and int(tasks) > 1
+    )
 
 
 def _from_environment(environment: Mapping[str, str]):
@@ -125,13 +136,28 @@ def is_first_process() -> bool:
 def meet(name: str) -> None:
     """Waits until all processes have come here, for an hour at most.
 
-    Through the coordinator, not the devices: these give up after half a minute on CPUs.
+    Through the coordinator, not the devices: these give up after half a minute on CPUs. Where a
+    JAX has no such barrier any more, through the devices all the same.
     """
-    client = global_state.client
-    if jax.process_count() == 1 or client is None:
+    if jax.process_count() == 1:
         return
     number = _meetings[name] = _meetings.get(name, 0) + 1
-    client.wait_at_barrier(f"tttlrm {name} {number}", MEETING_SECONDS * 1000)
+    label = f"tttlrm {name} {number}"
+    wait = _coordinator_barrier()
+    if wait is None:
+        multihost_utils.sync_global_devices(label)
+    else:
+        wait(label, MEETING_SECONDS * 1000)
+
+
+def _coordinator_barrier() -> Callable[[str, int], None] | None:
+    """The coordinator's barrier; a private name of JAX, which has no public one."""
+    try:
+        from jax._src.distributed import global_state
+
+        return global_state.client.wait_at_barrier
+    except (ImportError, AttributeError):
+        return None
 
 
 def largest_of_processes(number: int) -> int:

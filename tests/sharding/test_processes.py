@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tttlrm_jax import processes
 from tttlrm_jax.errors import ConfigError, InputError
 from tttlrm_jax.processes import detected, init_distributed
 
@@ -146,7 +147,24 @@ def test_settings_of_processes_are_checked():
         init_distributed("host", 2, 0)
     init_distributed("host:1", 1, 0)  # alone: nothing to do
     init_distributed(environment={})
-    assert detected({"SLURM_NTASKS": "4", "SLURM_PROCID": "1"}) == "SLURM"
+    step = {"SLURM_NTASKS": "4", "SLURM_PROCID": "1", "SLURM_STEP_ID": "0"}
+    assert detected(step | {"SLURM_STEP_NUM_TASKS": "4"}) == "SLURM"
+    assert detected(step | {"SLURM_STEP_NUM_TASKS": "1"}) is None  # srun -n 1 in a larger job
+    assert detected({"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}) is None  # a batch script
     assert detected({"TPU_WORKER_HOSTNAMES": "a,b"}) == "TPU"
     assert detected({"KUBERNETES_SERVICE_HOST": "h", "JOBSET_NAME": "j"}) == "Kubernetes"
     assert detected({"SLURM_NTASKS": "1", "SLURM_PROCID": "0"}) is None
+
+
+def test_processes_meet_without_the_private_name_of_jax(monkeypatch):
+    """A newer JAX that has renamed it: they meet through the devices, a number for each time."""
+    labels: list[str] = []
+    monkeypatch.setitem(sys.modules, "jax._src.distributed", None)  # importing it fails
+    monkeypatch.setattr(processes.jax, "process_count", lambda: 2)
+    monkeypatch.setattr(processes.multihost_utils, "sync_global_devices", labels.append)
+    for _ in range(2):
+        processes.meet("here")
+    assert labels == ["tttlrm here 1", "tttlrm here 2"]
+    monkeypatch.setattr(processes.jax, "process_count", lambda: 1)
+    processes.meet("here")
+    assert len(labels) == 2
