@@ -14,5 +14,6 @@ arguments=$(printf ' %q' "$@")
 everywhere() { gcloud compute tpus tpu-vm ssh "$name" --zone "$zone" --worker=all --command "$1"; }
 
 everywhere "[ -d tttlrm-jax ] || git clone $(printf %q "$repository") tttlrm-jax
-cd tttlrm-jax && [ -d .venv ] || { python3 -m venv .venv && .venv/bin/pip install --quiet . 'jax[tpu]'; }"
+cd tttlrm-jax && { [ -e .venv/installed ] || {
+  python3 -m venv .venv && .venv/bin/pip install --quiet . 'jax[tpu]' && touch .venv/installed; }; }"
 everywhere "cd tttlrm-jax && exec env TTTLRM_COORDINATOR=auto .venv/bin/python train.py$arguments"
