@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 
 import jax
@@ -24,16 +25,19 @@ from tttlrm_jax.training.recurrent import train_recurrent
 from tttlrm_jax.training.recurrent_config import RecurrentRunConfig
 
 PROG = "train.py configs/NAME.py"
+UNFINISHED_EXIT = "TTTLRM_UNFINISHED_EXIT"
 USAGE = f"usage: python {PROG} [--field.sub value ...]"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns its exit code.
 
-    0 finished, or saved after SIGTERM (a preemption notice); 1 another process of the job is
-    gone; 2 bad input; 130 interrupted.
+    0 finished, or saved after SIGTERM (a preemption notice), unless the environment's
+    `TTTLRM_UNFINISHED_EXIT` names another code for the latter, by which a scheduler can tell that
+    there is more to do; 1 another process of the job is gone; 2 bad input; 130 interrupted.
     """
     try:
+        unfinished = _unfinished_exit(os.environ)
         config = parse(sys.argv[1:] if arguments is None else arguments)
         if isinstance(config, RecurrentRunConfig):
             result = train_recurrent(config)
@@ -57,7 +61,19 @@ def main(arguments: list[str] | None = None) -> int:
     score = "" if result.eval_psnr is None else f", held-out PSNR {result.eval_psnr:.2f} dB"
     state = "finished" if result.finished else "saved"
     print(f"{state} {result.directory} at step {result.step}{score}")
-    return EXIT_INTERRUPTED if result.signal == signal.SIGINT else 0
+    if result.signal == signal.SIGINT:
+        return EXIT_INTERRUPTED
+    return 0 if result.finished else unfinished
+
+
+def _unfinished_exit(environment: Mapping[str, str]) -> int:
+    """The exit code of a run that saved before its end; every process of a job has the same."""
+    text = environment.get(UNFINISHED_EXIT, "0")
+    if not (text.isascii() and text.isdigit() and int(text) < 126):
+        raise InputError.of(
+            UNFINISHED_EXIT, text, "is no exit code from 0 to 125", "set it to e.g. 75, or unset it"
+        )
+    return int(text)
 
 
 def _lost_process(error: Exception) -> str:
