@@ -4,10 +4,8 @@ import contextlib
 import dataclasses
 import os
 import signal
-import threading
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any, NamedTuple
 
 import grain
@@ -19,7 +17,7 @@ from tttlrm_jax.data import evaluation_loader, make_loader
 from tttlrm_jax.errors import ConfigError, InputError
 from tttlrm_jax.models import build_model, split_model
 from tttlrm_jax.parallel import make_mesh
-from tttlrm_jax.processes import is_first_process, largest_of_processes, meet
+from tttlrm_jax.processes import is_first_process, meet
 from tttlrm_jax.training.causal import chunk_views_at
 from tttlrm_jax.training.checkpoint import (
     CHECKPOINTS,
@@ -37,6 +35,7 @@ from tttlrm_jax.training.optimizer import lr_schedule
 from tttlrm_jax.training.perceptual import load_vgg19
 from tttlrm_jax.training.program import OneDevice
 from tttlrm_jax.training.step import TrainState, init_train_state
+from tttlrm_jax.training.stopping import StopRequest
 
 PREVIEW_SCENES = 6
 # settings that a resumed run may change; the length changes the learning rates still to come
@@ -58,30 +57,6 @@ class RunResult:
     finished: bool  # False: to be resumed
     eval_psnr: float | None
     directory: Path
-
-
-class StopRequest:
-    """Turns SIGINT and SIGTERM into a flag that the loop reads between steps."""
-
-    def __init__(self):
-        self.signal: signal.Signals | None = None
-        self._previous: dict[int, Any] = {}
-
-    def __enter__(self) -> "StopRequest":
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *exception) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        del frame
-        if self.signal is not None:  # a second one means it
-            raise KeyboardInterrupt
-        self.signal = signal.Signals(number)
 
 
 def train(config: RunConfig, *, stop_at: int | None = None) -> RunResult:
@@ -164,7 +139,7 @@ class _Run:
         step, saved_step = int(state.step), -1
         pending: _Taken | None = None
         eval_psnr = None
-        while step < last and not largest_of_processes(stop.signal or 0):
+        while step < last and not stop.agreed():
             chunk_views = chunk_views_at(settings, self.config.data.num_input_views, step)
             arrays = next(self.loader)
             batch = self.program.batch(arrays, settings.batch_size, chunk_views)

@@ -24,11 +24,12 @@ from tttlrm_jax.models import build_model, split_model
 from tttlrm_jax.models.ttt3r import Frame, init_state, scan_frames
 from tttlrm_jax.training.checkpoint import RunCheckpoints, has_checkpoint, read_config_values
 from tttlrm_jax.training.logs import RunLog
-from tttlrm_jax.training.loop import RunResult, StopRequest, check_writable, write_run_directory
+from tttlrm_jax.training.loop import RunResult, check_writable, write_run_directory
 from tttlrm_jax.training.optimizer import lr_schedule
 from tttlrm_jax.training.pointmap_losses import FrameTruth, frame_terms, scene_scale
 from tttlrm_jax.training.recurrent_config import RecurrentRunConfig
 from tttlrm_jax.training.step import TrainState, updated_state
+from tttlrm_jax.training.stopping import StopRequest
 from tttlrm_jax.ttt.state_rules import build_state_rule
 
 TRAINING_RULE = "cut3r"  # the gate of TTT3R is for use without training
