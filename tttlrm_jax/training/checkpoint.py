@@ -10,14 +10,11 @@ import dataclasses
 import json
 import logging
 import shutil
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 import orbax.checkpoint as ocp
 from flax import nnx
 
@@ -25,7 +22,14 @@ from tttlrm_jax.config import RunConfig, config_from_dict, config_to_dict
 from tttlrm_jax.config_ttt3r import is_ttt3r
 from tttlrm_jax.errors import InputError
 from tttlrm_jax.models import abstract_model, merge_model, split_model
-from tttlrm_jax.processes import is_first_process, meet
+from tttlrm_jax.processes import is_first_process, largest_of_processes, meet
+from tttlrm_jax.training.checkpoint_checks import (
+    check_same_shapes,
+    fingerprints,
+    seal,
+    sealed,
+    shapes,
+)
 from tttlrm_jax.training.step import TrainState
 
 CONFIG_FILE = "config.json"
@@ -51,11 +55,7 @@ class RunCheckpoints:
         self._manager = ocp.CheckpointManager(
             (run_directory / CHECKPOINTS).absolute(),
             options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True),
-            item_handlers={
-                PARAMS: ocp.StandardCheckpointHandler(),
-                "train": ocp.StandardCheckpointHandler(),
-                "data": ocp.JsonCheckpointHandler(),
-            },
+            item_handlers=_handlers(),
         )
 
     def latest_step(self) -> int | None:
@@ -74,7 +74,7 @@ class RunCheckpoints:
                 args=ocp.args.Composite(
                     params=ocp.args.StandardSave(state.params),
                     train=ocp.args.StandardSave(_train_part(state)),
-                    data=ocp.args.JsonSave(_sealed({"loader": data_state, "arrays": marks})),
+                    data=ocp.args.JsonSave(sealed({"loader": data_state, "arrays": marks})),
                 ),
             )
 
@@ -84,22 +84,15 @@ class RunCheckpoints:
         Raises InputError if the checkpoint holds another model, DamagedCheckpoint if it is
         damaged: what is read must have the fingerprints that were saved with it.
         """
-        directory = Path(self._manager.directory) / str(step)
-        _check_same_shapes(_saved_shapes(directory / PARAMS), like.params)
-        with _reading(directory):
-            restored = self._manager.restore(
-                step,
-                args=ocp.args.Composite(
-                    params=ocp.args.StandardRestore(_abstract(like.params)),
-                    train=ocp.args.StandardRestore(_abstract(_train_part(like))),
-                    data=ocp.args.JsonRestore(),
-                ),
-            )
+        directory = self._manager.directory / str(step)
+        with _alike(directory):
+            check_same_shapes(_saved_shapes(directory / PARAMS), like.params)
+            restored = _read(directory, like)
             data_state = _loader_state(restored["data"], directory)
-            saved = restored["data"].get("arrays")
-            parts = {PARAMS: restored[PARAMS], "train": restored["train"]}
-            if saved is not None and fingerprints(parts) != saved:
-                raise _damaged(directory, "its arrays are not those that were saved")
+        saved = restored["data"].get("arrays")
+        parts = {PARAMS: restored[PARAMS], "train": restored["train"]}
+        if saved is not None and fingerprints(parts) != saved:  # of all processes' arrays
+            raise _damaged(directory, "its arrays are not those that were saved")
         return TrainState(params=restored[PARAMS], **restored["train"]), data_state
 
     def restore_newest(
@@ -163,6 +156,42 @@ class RunCheckpoints:
         self._manager.close()
 
 
+def _handlers() -> dict[str, Any]:
+    return {
+        PARAMS: ocp.StandardCheckpointHandler(),
+        "train": ocp.StandardCheckpointHandler(),
+        "data": ocp.JsonCheckpointHandler(),
+    }
+
+
+def _read(directory: Any, like: TrainState) -> Any:
+    """What the checkpoint holds, read without the manager: after reading it waits for all
+    processes, in vain if one of them has failed. `directory` is one of Orbax's own paths."""
+    with _reading(directory):
+        handler = ocp.CompositeCheckpointHandler(**_handlers())
+        return handler.restore(
+            directory,
+            args=ocp.args.Composite(
+                params=ocp.args.StandardRestore(_abstract(like.params)),
+                train=ocp.args.StandardRestore(_abstract(_train_part(like))),
+                data=ocp.args.JsonRestore(),
+            ),
+        )
+
+
+@contextlib.contextmanager
+def _alike(directory: Path) -> Iterator[None]:
+    """Makes a checkpoint that any process cannot read damaged for all: each reads its own part,
+    and all have to go on with the same one."""
+    failure: DamagedCheckpoint | None = None
+    try:
+        yield
+    except DamagedCheckpoint as error:
+        failure = error
+    if largest_of_processes(int(failure is not None)):
+        raise failure or _damaged(directory, "another process cannot read its part")
+
+
 def _train_part(state: TrainState) -> dict[str, Any]:
     return {
         "step": state.step,
@@ -171,50 +200,11 @@ def _train_part(state: TrainState) -> dict[str, Any]:
     }
 
 
-def fingerprints(tree: Any) -> dict[str, int]:
-    """A checksum of every array's bits by its path, the same however it lies on devices."""
-    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-    marks = _fingerprints([leaf for _, leaf in leaves])
-    return {
-        jax.tree_util.keystr(path): int(mark) for (path, _), mark in zip(leaves, marks, strict=True)
-    }
-
-
-@jax.jit
-def _fingerprints(arrays: list[jax.Array]) -> list[jax.Array]:
-    """Sum modulo 2^32 of each word times an odd number of its place: no single change escapes."""
-
-    def of_array(x: jax.Array) -> jax.Array:
-        bits = x.astype(jnp.uint32) if x.dtype == bool else _words(x)
-        place, stride = jnp.zeros(bits.shape, jnp.uint32), 1
-        for axis in reversed(range(bits.ndim)):
-            index = jax.lax.broadcasted_iota(jnp.uint32, bits.shape, axis)
-            place += index * np.uint32(stride % 2**32)
-            stride *= bits.shape[axis]
-        return jnp.sum(bits * (2 * place + 1), dtype=jnp.uint32)
-
-    return [of_array(x) for x in arrays]
-
-
-def _words(x: jax.Array) -> jax.Array:
-    """The bits as uint32; 64-bit numbers become two along a new axis."""
-    kind = {1: jnp.uint8, 2: jnp.uint16}.get(x.dtype.itemsize, jnp.uint32)
-    return jax.lax.bitcast_convert_type(x, kind).astype(jnp.uint32)
-
-
-def _sealed(record: dict[str, Any]) -> dict[str, Any]:
-    return {**record, "seal": _seal(record)}
-
-
-def _seal(record: dict[str, Any]) -> int:
-    return zlib.crc32(json.dumps(record, sort_keys=True).encode())
-
-
 def _loader_state(record: dict[str, Any], directory: Path) -> dict[str, Any]:
     """The loader's state of a record that is as it was sealed; older ones are the state alone."""
     if "seal" not in record:
         return record
-    if _seal({name: value for name, value in record.items() if name != "seal"}) != record["seal"]:
+    if seal({name: value for name, value in record.items() if name != "seal"}) != record["seal"]:
         raise _damaged(directory, "its record of the data is not the one that was saved")
     return record["loader"]
 
@@ -228,30 +218,6 @@ def _damaged(path: Path, reason: str) -> DamagedCheckpoint:
 
 def _abstract(tree: Any) -> Any:
     return jax.tree.map(ocp.utils.to_shape_dtype_struct, tree)
-
-
-def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-    return {
-        "/".join(str(getattr(k, "key", k)) for k in path): tuple(leaf.shape)
-        for path, leaf in leaves
-    }
-
-
-def _check_same_shapes(saved: Any, expected: Any) -> None:
-    """Raises InputError naming how the parameters differ."""
-    saved, expected = _shapes(saved), _shapes(expected)
-    differing = [
-        f"{name}: checkpoint {saved.get(name, 'absent')}, model {expected.get(name, 'absent')}"
-        for name in sorted(saved.keys() | expected.keys())
-        if saved.get(name) != expected.get(name)
-    ]
-    if differing:
-        more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
-        raise InputError(
-            f"checkpoint is of another model: {'; '.join(differing[:3])}{more}; "
-            f"use the configuration it was trained with, or another run name"
-        )
 
 
 def write_config(directory: Path, config: Any) -> None:
@@ -312,7 +278,7 @@ def load_parameters(path: Path | str, expected: Any) -> Any:
     """
     params_path = _params_path(Path(path))
     logging.getLogger("absl").setLevel(logging.ERROR)
-    _check_same_shapes(_saved_shapes(params_path), expected)
+    check_same_shapes(_saved_shapes(params_path), expected)
     target = jax.tree.map(
         lambda e: jax.ShapeDtypeStruct(e.shape, e.dtype, sharding=_one_device()), expected
     )
@@ -326,7 +292,7 @@ def saved_names(path: Path | str) -> set[str]:
     Raises InputError as `load_model` does.
     """
     logging.getLogger("absl").setLevel(logging.ERROR)
-    return set(_shapes(_saved_shapes(_params_path(Path(path)))))
+    return set(shapes(_saved_shapes(_params_path(Path(path)))))
 
 
 def _saved_shapes(params_path: Path) -> Any:

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from tttlrm_jax.errors import InputError
-from tttlrm_jax.training.checkpoint import DamagedCheckpoint, RunCheckpoints, fingerprints
+from tttlrm_jax.training import checkpoint
+from tttlrm_jax.training.checkpoint import DamagedCheckpoint, RunCheckpoints
+from tttlrm_jax.training.checkpoint_checks import fingerprints
 from tttlrm_jax.training.loop import check_writable
 from tttlrm_jax.training.step import TrainState
 
@@ -70,6 +72,18 @@ def test_the_one_before_a_damaged_checkpoint_is_used_loudly(two_saved, harm):
     assert said[0].startswith("WARNING: checkpoint=")
     assert str(newest) in said[0]
     assert said[1] == f"resumed {two_saved} at step 1"
+    assert (two_saved / "damaged" / "2").is_dir()
+
+
+def test_what_another_process_cannot_read_is_damaged_here_too(two_saved, monkeypatch):
+    """The other process, whose part of the newest checkpoint is broken, is played."""
+    answers = iter([1, 0])
+    monkeypatch.setattr(checkpoint, "largest_of_processes", lambda own: max(own, next(answers)))
+    checkpoints = RunCheckpoints(two_saved, keep=3)
+    state, _, said = checkpoints.restore_newest(state_at(0))
+    checkpoints.close()
+    assert int(state.step) == 1
+    assert "another process cannot read its part" in said[0]
     assert (two_saved / "damaged" / "2").is_dir()
 
 
