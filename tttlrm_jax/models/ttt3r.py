@@ -36,6 +36,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from tttlrm_jax.config_ttt3r import Behaviour, TTT3RConfig
 from tttlrm_jax.errors import InputError
+from tttlrm_jax.models.ttt3r_checks import check_finite, check_size
 from tttlrm_jax.models.ttt3r_network import RAY_CHANNELS, RGB_CHANNELS, TTT3R, Decoded
 from tttlrm_jax.ttt.state_rules import Proposal, StateRule, build_state_rule
 
@@ -200,7 +201,7 @@ def query(
 ) -> FrameOutput:
     """What a camera would see, given by its ray map alone; changes nothing (gates are 0)."""
     model = nnx.merge(graph, params)
-    _check_size("ray_map", ray_map, RAY_CHANNELS, model.config)
+    check_size("ray_map", ray_map, RAY_CHANNELS, model.config)
     rows, columns = model.grid(ray_map)
     tokens = model.encode_rays(ray_map)
     pose_token = model.memory.read(jnp.mean(tokens, axis=1, keepdims=True), state.memory)
@@ -262,9 +263,9 @@ def live_step(
 
     Raises InputError as `step` does, and for values that are not finite within the masks.
     """
-    _check_finite("frame.image", frame.image, frame.image_mask)
+    check_finite("frame.image", frame.image, frame.image_mask)
     if frame.ray_map is not None:
-        _check_finite("frame.ray_map", frame.ray_map, frame.ray_mask)
+        check_finite("frame.ray_map", frame.ray_map, frame.ray_mask)
     return _compiled_step(
         params, state, frame, graph=graph, rule=rule, behaviour=behaviour,
         rays_in_sequence=rays_in_sequence,
@@ -273,7 +274,7 @@ def live_step(
 
 def live_query(params: Any, state: RecurrentState, ray_map: Array, *, graph: Any) -> FrameOutput:
     """`query`, compiled once per shape, after a look at the ray map."""
-    _check_finite("ray_map", ray_map, None)
+    check_finite("ray_map", ray_map, None)
     return _compiled_query(params, state, ray_map, graph=graph)
 
 
@@ -288,9 +289,9 @@ class FrameMasks(NamedTuple):
 
 def frame_masks(frame: Frame, config: TTT3RConfig) -> FrameMasks:
     """The masks of a frame. Raises InputError for sizes that do not fit each other or the patch."""
-    _check_size("frame.image", frame.image, RGB_CHANNELS, config)
+    check_size("frame.image", frame.image, RGB_CHANNELS, config)
     if frame.ray_map is not None:
-        _check_size("frame.ray_map", frame.ray_map, RAY_CHANNELS, config)
+        check_size("frame.ray_map", frame.ray_map, RAY_CHANNELS, config)
         if frame.ray_map.shape[:3] != frame.image.shape[:3]:
             raise InputError.of(
                 "frame.ray_map size", frame.ray_map.shape[:3],
@@ -379,30 +380,3 @@ def _check_some_image(frames: Frame, behaviour: Behaviour) -> None:
         return
     if not np.asarray(mask).any(axis=0).all():
         raise InputError("frames.image_mask leaves a scene without any image; give one at least")
-
-
-def _check_size(name: str, pixels: Array, channels: int, config: TTT3RConfig) -> None:
-    patch, shape = config.patch_size, tuple(pixels.shape)
-    if len(shape) != 4 or shape[-1] != channels or shape[0] == 0:
-        raise InputError.of(
-            f"{name} shape", shape, f"is not (batch, height, width, {channels})",
-            "add the missing axis, e.g. x[None] for one scene",
-        )  # fmt: skip
-    for side, value in zip(("height", "width"), shape[1:3], strict=True):
-        if value % patch or value == 0:
-            raise InputError.of(
-                f"{name} {side}", value, f"is not a multiple of patch_size={patch}",
-                f"resize or crop to {max(value // patch, 1) * patch}",
-            )  # fmt: skip
-
-
-def _check_finite(name: str, pixels: Array, mask: Any) -> None:
-    values = np.asarray(pixels)
-    broken = ~np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
-    if mask is not None:
-        broken &= np.asarray(mask)
-    if broken.any():
-        raise InputError.of(
-            f"{name} of scene {np.argmax(broken)}", "non-finite",
-            "would spoil the state for good", "leave the frame out or mask it",
-        )  # fmt: skip
