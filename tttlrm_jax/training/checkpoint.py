@@ -84,7 +84,7 @@ class RunCheckpoints:
         Raises InputError if the checkpoint holds another model, DamagedCheckpoint if it is
         damaged: what is read must have the fingerprints that were saved with it.
         """
-        directory = self._manager.directory / str(step)
+        directory: Any = self._manager.directory / str(step)  # its type is Orbax's own
         with _alike(directory):
             check_same_shapes(_saved_shapes(directory / PARAMS), like.params)
             restored = _read(directory, like)
