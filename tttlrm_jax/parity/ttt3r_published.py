@@ -134,7 +134,7 @@ def check_published_run(path: Path) -> Iterator[Row]:
     """`published_config_procedural.npz`: a few frames at full size, where memory allows."""
     recording = load(path)
     meta = recording.meta
-    config = TTT3RConfig(head=meta.get("head", "dpt"))
+    config = listed_config({"head_type": meta.get("head", "dpt"), **meta.get("config", {})})
     abstract = abstract_model(config)
     shapes = published_shapes(abstract)
     needed, free = 4 * _count(shapes) + WORKING_MEMORY, available_memory()
@@ -143,7 +143,7 @@ def check_published_run(path: Path) -> Iterator[Row]:
         yield row(path, reason, 0, 0, "skipped")
         return
     tensors = {
-        name: ProceduralTensor(name, shape, meta["prefix"], meta["seed"])
+        name: ProceduralTensor(name, shape, meta.get("prefix", "pub."), meta["seed"])
         for name, shape in shapes.items()
     }
     for name, values in recording.under("probe/").items():
