@@ -4,8 +4,10 @@ import jax
 import numpy as np
 import pytest
 
+from tttlrm_jax.nn.rope import state_positions
 from tttlrm_jax.parity.recording import load
-from tttlrm_jax.parity.suites import collect
+from tttlrm_jax.parity.suites import collect, recognise
+from tttlrm_jax.parity.ttt3r_network import _check_positions
 
 
 @pytest.fixture(autouse=True)
@@ -73,3 +75,56 @@ def test_update_and_reset_may_be_left_out(judged):
     rows = judged("state_update.npz", changed)
     assert not failed(rows)
     assert {"streaming_ttt3r/gate", "streaming_ttt3r/mem_after"} <= {row.quantity for row in rows}
+
+
+def small_memory(arrays, width=5, heads=2):
+    """A pose memory whose widths no rotary embedding could split."""
+    random, made = np.random.default_rng(0), {}
+    for key, x in arrays.items():
+        shape = [
+            {24: width, 48: 2 * width, 32: 7, 144: 6 * width, 192: 8 * width}.get(n, n)
+            for n in x.shape
+        ]
+        made[key] = random.normal(size=shape, scale=0.3).astype(np.float32)
+    made["meta"] = np.array(f'{{"num_heads": {heads}}}')
+    made["mem0"] = made["param/mem"].repeat(len(made["feat_k_1"]), axis=0)
+    return made
+
+
+def test_a_pose_memory_of_any_width_runs(judged):
+    rows = judged("pose_memory.npz", small_memory, "pose_memory_small.npz")
+    assert {row.quantity for row in rows if row.ok} == {"mem0 float32", "mem0 float64"}
+    assert all(np.isfinite(row.error) for row in rows)  # compared, with made-up results
+
+
+@pytest.mark.extended
+@pytest.mark.parametrize("name", ["head_linear.npz", "head_dpt.npz"])
+def test_sizes_of_a_head_come_from_its_tensors(judged, name):
+    def changed(arrays):
+        return {**arrays, "meta": np.array('{"num_heads": 2}')}
+
+    assert not failed(judged(name, changed))
+
+
+def test_state_tokens_without_positions_are_not_compared(judged, shared):
+    recording = load(shared / "goldens" / "ttt3r" / "encode_modalities.npz")
+    assert not list(_check_positions(recording, "init_state_pos", state_positions(10, "none")))
+    assert list(_check_positions(recording, "init_state_pos", state_positions(10, "2d")))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("rope2d_hd8", "rope2d"), ("encoder_block_wide", "encoder_block"),
+        ("decoder_block_b3", "decoder_block"), ("state_update_seed2", "state_update"),
+        ("metrics_recon_2", "metrics_recon"), ("preprocess_portrait", "preprocess"),
+        ("full_dpt_params_seed2", "full_dpt_params"), ("head_dpt_odd", "head_dpt"),
+    ],
+)  # fmt: skip
+def test_a_longer_name_is_of_the_same_kind(shared, tmp_path, name, kind):
+    path, known = tmp_path / f"{name}.npz", shared / "goldens" / "ttt3r" / f"{kind}.npz"
+    np.savez(path, x=np.zeros(1))
+    longer, shorter = recognise(path), recognise(known)
+    assert longer is not None
+    assert shorter is not None
+    assert longer.check is shorter.check

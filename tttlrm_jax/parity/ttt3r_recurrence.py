@@ -204,7 +204,8 @@ def stages_of(network: TTT3R, state, moved, read, frame: Frame, scores: bool) ->
         "mem_after": moved.memory,
         "head_in/0": decoded.taps[0],
         "head_in/3": jnp.concatenate([decoded.pose_token, decoded.taps[3]], axis=1),
-        "cross_attn_logit_mean_per_layer": jnp.mean(decoded.alignment, axis=2)[0],
+        # the reference puts the scenes of a batch together before it averages
+        "cross_attn_logit_mean_per_layer": jnp.mean(decoded.alignment, axis=(0, 2)),
     }
     if scores:
         _, _, (layers, _, observed) = network.run_branches(
