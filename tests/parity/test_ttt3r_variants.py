@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from tttlrm_jax.nn.rope import state_positions
+from tttlrm_jax.parity.memory import available_memory
 from tttlrm_jax.parity.recording import load
 from tttlrm_jax.parity.suites import collect, recognise
 from tttlrm_jax.parity.ttt3r_network import _check_positions
@@ -79,12 +80,10 @@ def test_update_and_reset_may_be_left_out(judged):
 
 def small_memory(arrays, width=5, heads=2):
     """A pose memory whose widths no rotary embedding could split."""
+    sizes = {24: width, 48: 2 * width, 32: 7, 144: 6 * width, 192: 8 * width}
     random, made = np.random.default_rng(0), {}
     for key, x in arrays.items():
-        shape = [
-            {24: width, 48: 2 * width, 32: 7, 144: 6 * width, 192: 8 * width}.get(n, n)
-            for n in x.shape
-        ]
+        shape = [sizes.get(side, side) for side in x.shape]
         made[key] = random.normal(size=shape, scale=0.3).astype(np.float32)
     made["meta"] = np.array(f'{{"num_heads": {heads}}}')
     made["mem0"] = made["param/mem"].repeat(len(made["feat_k_1"]), axis=0)
@@ -128,3 +127,50 @@ def test_a_longer_name_is_of_the_same_kind(shared, tmp_path, name, kind):
     assert longer is not None
     assert shorter is not None
     assert longer.check is shorter.check
+
+
+def test_distances_stay_strict_where_normals_are_rounded(judged):
+    def changed(distance, normal):
+        def change(arrays):
+            case = one_case(arrays, "icp", "icp")
+            for key in [key for key in case if "[mean" in key]:
+                case[key] = case[key] + np.array([distance, distance, normal, normal])
+            return case
+
+        return change
+
+    def which(rows):
+        return {line.split()[2] for line in failed(rows)}
+
+    assert not failed(judged("metrics_recon.npz", changed(0.0, 4e-6)))
+    assert which(judged("metrics_recon.npz", changed(1e-7, 0.0))) == {"distances"}
+    assert which(judged("metrics_recon.npz", changed(0.0, 1e-3))) == {"normals"}
+
+
+def write_files(root, files):
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(f"{text}\n")
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, None),
+        ({"sys/fs/cgroup/memory.max": "max", "sys/fs/cgroup/memory.current": 5}, None),
+        ({"sys/fs/cgroup/memory.max": 900, "sys/fs/cgroup/memory.current": 500}, 400),
+        ({"sys/fs/cgroup/memory.max": 9000, "sys/fs/cgroup/memory.current": 50}, 2048),
+        ({"sys/fs/cgroup/memory.max": 900, "sys/fs/cgroup/memory.current": 500,
+          "sys/fs/cgroup/memory.stat": "anon 7\ninactive_file 300"}, 700),
+        ({"sys/fs/cgroup/a/memory.max": 800, "sys/fs/cgroup/a/memory.current": 790,
+          "sys/fs/cgroup/a/b/memory.max": "max", "sys/fs/cgroup/a/b/memory.current": 5,
+          "proc/self/cgroup": "0::/a/b"}, 10),
+        ({"sys/fs/cgroup/memory/memory.limit_in_bytes": 700,
+          "sys/fs/cgroup/memory/memory.usage_in_bytes": 600}, 100),
+    ],
+)  # fmt: skip
+def test_available_memory_heeds_control_groups(tmp_path, files, expected):
+    write_files(tmp_path, files)
+    if expected is not None:
+        write_files(tmp_path, {"proc/meminfo": "MemTotal: 9 kB\nMemAvailable:   2 kB"})
+    assert available_memory(tmp_path) == expected

@@ -217,8 +217,8 @@ def check_pose_memory(path: Path) -> Iterator[Row]:
             encoder_width=recording["feat_k_1"].shape[-1],
             decoder_width=recording["feat_v_1"].shape[-1],
             memory_heads=meta["num_heads"], memory_slots=recording["mem0"].shape[1],
-            memory_depth=depth, mlp_factor=meta.get("mlp_ratio", default.mlp_factor), compute_dtype=dtype,
-            param_dtype=dtype,
+            memory_depth=depth, mlp_factor=meta.get("mlp_ratio", default.mlp_factor),
+            compute_dtype=dtype, param_dtype=dtype,
         )  # fmt: skip
         memory = recorded_module(lambda rngs, config=config: PoseMemory(config, rngs=rngs), tensors)
         inputs = arrays(recording, dtype, "mem0", "feat_k_1", "feat_v_1", "query_2")
