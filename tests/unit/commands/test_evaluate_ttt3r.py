@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -229,6 +230,23 @@ def test_a_camera_that_stands_still_is_said(tmp_path):
     assert any("has no extent" in note for note in metrics["notes"])
 
 
+def test_points_are_those_of_the_first_frame_that_was_shown(room, tmp_path):
+    """Without its depth the world is still its camera; without its pose there is no such world."""
+    lacking = tmp_path / "lacking"
+    shutil.copytree(room, lacking)
+    (lacking / "frame-000000.depth.png").unlink()
+    metrics = run(lacking, tmp_path / "out", reconstruction=True)
+    assert metrics["reconstruction"]["accuracy"] < 2e-3
+    assert metrics["notes"] == []
+
+    (lacking / "frame-000000.pose.txt").unlink()
+    metrics = run(lacking, tmp_path / "out", reconstruction=True)
+    assert metrics["reconstruction"] is None
+    assert metrics["trajectory"]["frames"] == COUNT - 1
+    (note,) = metrics["notes"]
+    assert note.startswith("reconstruction is not scored: first frame=")
+
+
 def test_a_model_gone_wild_is_said(room, tmp_path):
     class Wild(Oracle):
         def __call__(self, image, **options):
@@ -283,6 +301,7 @@ def test_a_protocol_runs_every_sequence(room, tmp_path):
         (["--rule", "absent.py"], "does not exist"),
         (["--min-confidence", "0.5"], "min_confidence=0.5"),
         (["--length", "50"], "needs a protocol"),
+        (["--reconstruction", "--reset-every", "4"], "reset_every=4 does not go with"),
         (["--protocol", "configs/ttt3r/kitti_depth.py", "--length", "7"], "length=7"),
         (["--protocol", "README.md"], "protocol=README.md"),
         (["--views", "3"], "views"),
