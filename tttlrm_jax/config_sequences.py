@@ -60,6 +60,11 @@ class SequenceEvalConfig:
             value = getattr(self, field)
             _require(value is None or value > 0, field, value, "is not positive", "use metres")
         _require(
+            not (self.reconstruction and self.reset_every), "reset_every", self.reset_every,
+            "does not go with reconstruction, whose points are all in one world, the first frame's",
+            "use --reset-every 0 or leave --reconstruction out",
+        )  # fmt: skip
+        _require(
             self.protocol is not None or self.length is None, "length", self.length,
             "needs a protocol", "use --max-frames, or name one with --protocol",
         )  # fmt: skip

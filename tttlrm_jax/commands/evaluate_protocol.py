@@ -10,7 +10,12 @@ from typing import Any
 from tttlrm_jax.config import RuleConfig
 from tttlrm_jax.config_sequences import SequenceEvalConfig
 from tttlrm_jax.errors import ConfigError, InputError
-from tttlrm_jax.evaluation.protocols import SequenceProtocol, read_protocol, table_row
+from tttlrm_jax.evaluation.protocols import (
+    SequenceProtocol,
+    protocol_overrides,
+    read_protocol,
+    table_row,
+)
 from tttlrm_jax.evaluation.sequence_run import FrameModel
 
 TABLE_FILE = "table.json"
@@ -61,7 +66,7 @@ def evaluate_protocol(
 
 
 def table_summary(row: dict[str, Any]) -> str:
-    """The row beside the published one."""
+    """The row beside what is listed of it elsewhere, and what was not done as the protocol says."""
     lines = [f"{row['dataset']}, {row['task']}: {row['sequences']} sequences, rule {row['rule']}"]
     for part in ("pose", "reconstruction"):
         lines += [f"  {name:<20}{value:.4f}" for name, value in row.get(part, {}).items()]
@@ -70,17 +75,30 @@ def table_summary(row: dict[str, Any]) -> str:
             f"  depth, {name:<13}Abs Rel {errors['abs_rel']:.4f}, "
             f"delta < 1.25 {100 * errors['delta_125']:.2f} %"
         )
-    published = ", ".join(f"{name} {value:g}" for name, value in row["published"].items())
-    lines.append(f"  to reproduce: {row['table']}; {published or 'see the paper for the numbers'}")
+    lines.append(f"  to reproduce: {row['table']}; {_listed(row)}")
+    changed = ", ".join(f"{name} {value}" for name, value in row["overrides"].items())
+    lines += [f"  not as the protocol says: {changed}"] if changed else []
     lines += [f"  left out: {scene}: {reason}" for scene, reason in row["failed"].items()]
     return "\n".join(lines)
+
+
+def _listed(row: dict[str, Any]) -> str:
+    if not row["listed"]:
+        return "see the paper for the numbers"
+    numbers = ", ".join(f"{name} {value:g}" for name, value in row["listed"].items())
+    aligned = ""
+    if row["task"] == "depth":
+        aligned = f", alignment {row['listed_alignment'] or 'not stated'}"
+    return f"{numbers}{aligned} (secondary listing, unchecked)"
 
 
 def _row(protocol: SequenceProtocol, config, made: list[dict], failed: dict) -> dict[str, Any]:
     return {
         "dataset": protocol.dataset, "task": protocol.task, "table": protocol.table,
-        "published": protocol.published, "rule": made[0]["rule"], "frames": config.max_frames,
-        "stride": config.stride, "checkpoint": config.checkpoint, **table_row(made),
+        "listed": protocol.listed, "listed_alignment": protocol.listed_alignment,
+        "overrides": protocol_overrides(config), "rule": made[0]["rule"],
+        "frames": config.max_frames, "stride": config.stride, "checkpoint": config.checkpoint,
+        **table_row(made),
         "failed": failed, "scenes": {each["scene"]: each["trajectory"] for each in made},
     }  # fmt: skip
 

@@ -65,7 +65,7 @@ def main(arguments: list[str]) -> int:
 
 
 def parse(arguments: list[str]) -> tuple[SequenceEvalConfig, RuleConfig]:
-    """The configuration, with what a protocol sets, and the complete state rule.
+    """The configuration and the complete state rule; options that are given win over a protocol.
 
     Raises ConfigError in one sentence; `--help` lists options and rules.
     """
@@ -76,6 +76,9 @@ def parse(arguments: list[str]) -> tuple[SequenceEvalConfig, RuleConfig]:
         finally:
             print(rules_help())
     config = parse_arguments(SequenceEvalConfig, others, PROG)
+    if config.protocol is not None:
+        protocol = SequenceEvalConfig(protocol=config.protocol, length=config.length)
+        config = parse_arguments(SequenceEvalConfig, others, PROG, apply_protocol(protocol))
     name = state_rule_name(given.pop("", DEFAULT_RULE))
     options = find_state_rule(name).options
     for key in given:
@@ -88,7 +91,7 @@ def parse(arguments: list[str]) -> tuple[SequenceEvalConfig, RuleConfig]:
         key: convert_option(f"--rule.{key}", text, options[key].kind) for key, text in given.items()
     }
     rule = complete_state_rule(RuleConfig.of(name, **values))
-    return apply_protocol(config), rule
+    return config, rule
 
 
 def rules_help() -> str:

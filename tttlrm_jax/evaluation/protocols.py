@@ -27,9 +27,10 @@ class SequenceProtocol:
     layout: str  # folders expected below the root, as text
     sequences: tuple[str, ...]  # patterns of sequence folders below the root
     table: str  # paper, table and row that this reproduces
-    published: dict[str, float] = dataclasses.field(
+    listed: dict[str, float] = dataclasses.field(
         default_factory=dict
-    )  # what listings of the paper's results confirm
+    )  # that row in a listing elsewhere; not checked against the paper's own table
+    listed_alignment: DepthAlignment | None = None  # of listed depth errors; None: not known
     size: int = 512
     fit: Literal["crop", "resize"] = "crop"
     behaviour: Literal["streaming", "batch"] = "streaming"
@@ -89,7 +90,10 @@ def read_protocol(name: str) -> SequenceProtocol:
 
 
 def apply_protocol(config: SequenceEvalConfig) -> SequenceEvalConfig:
-    """The configuration with what its protocol fixes; options given otherwise win."""
+    """The configuration with what its protocol fixes where it holds the defaults.
+
+    A field that was set to its default on purpose cannot be told from one that was left alone.
+    """
     if config.protocol is None:
         return config
     defaults = {each.name: each.default for each in dataclasses.fields(SequenceEvalConfig)}
@@ -99,6 +103,15 @@ def apply_protocol(config: SequenceEvalConfig) -> SequenceEvalConfig:
         if getattr(config, name) == defaults[name]
     }
     return dataclasses.replace(config, **changes)
+
+
+def protocol_overrides(config: SequenceEvalConfig) -> dict[str, Any]:
+    """Fields in which a configuration differs from its protocol, and what they are instead."""
+    if config.protocol is None:
+        return {}
+    fixed = read_protocol(config.protocol).settings(config.length)
+    found = {name: getattr(config, name) for name in fixed if getattr(config, name) != fixed[name]}
+    return {name: list(x) if isinstance(x, tuple) else x for name, x in found.items()}
 
 
 def table_row(all_metrics: list[dict[str, Any]]) -> dict[str, Any]:

@@ -44,7 +44,8 @@ class SequenceScores:
         self._scratch, self._fit, self._max_depth = scratch, fit, max_depth
         self._lens = None if intrinsics is None else fit.intrinsics(intrinsics)
         self._wants_points = reconstruction and self._lens is not None
-        self._first: np.ndarray | None = None  # true pose of the first frame
+        self._first_name = ""
+        self._first: np.ndarray | None = None  # its true pose: predicted points are in its camera
         self.times: list[float] = []
         self.predicted: list[np.ndarray] = []
         self.true: list[np.ndarray | None] = []
@@ -55,6 +56,8 @@ class SequenceScores:
     def add(self, result: FrameResult) -> None:
         """Notes poses and, where true depth is known, its pixels."""
         frame = result.frame
+        if not self.times:
+            self._first_name, self._first = frame.name, _double(frame.world_from_camera)
         self.times.append(frame.time)
         self.predicted.append(result.world_from_camera)
         self.true.append(frame.world_from_camera)
@@ -65,16 +68,14 @@ class SequenceScores:
         pixels = valid_pixels(predicted, known, self._max_depth)
         for name, values in zip(("depth", "true_depth"), pixels, strict=True):
             self._files[name].write(values.astype(np.float32).tobytes())
-        if self._wants_points and frame.world_from_camera is not None:
-            self._add_points(result, frame.depth, frame.world_from_camera)
+        pose = frame.world_from_camera
+        if self._wants_points and self._first is not None and pose is not None:
+            self._add_points(result, frame.depth, rigid_inverse(self._first) @ pose)
 
-    def _add_points(self, result: FrameResult, depth: np.ndarray, pose: np.ndarray) -> None:
+    def _add_points(self, result: FrameResult, depth: np.ndarray, relative: np.ndarray) -> None:
         """Points of pixels with true depth, both in the first camera, and which are inner ones."""
         assert self._lens is not None
-        if self._first is None:
-            self._first = np.asarray(pose, np.float64)
         near = self._fit.nearest(depth)
-        relative = rigid_inverse(self._first) @ pose
         true = transform_points(relative, unproject(near, self._lens))
         valid = (near > 0) & np.isfinite(result.prediction.points_world).all(axis=-1)
         inner = np.zeros(near.shape, bool)
@@ -106,10 +107,18 @@ class SequenceScores:
 
     def reconstruction(self, threshold: float = ICP_THRESHOLD) -> dict[str, float] | None:
         """Accuracy, completion, chamfer and normal consistency of the inner points."""
+        if not self._wants_points:
+            return None
+        if self._first is None:
+            raise InputError.of(
+                "first frame", self._first_name,
+                "has no true pose, and predicted points are in its camera",
+                "start with a frame whose pose is known",
+            )  # fmt: skip
         predicted = self._mapped("points", np.float32).reshape(-1, 3)
         true = self._mapped("true_points", np.float32).reshape(-1, 3)
         inner = self._mapped("inner", bool)
-        if not len(predicted) or self._first is None:
+        if not len(predicted):
             return None
         (own_shift, own_scale), (shift, scale) = median_frame(predicted), median_frame(true)
         if not own_scale > 0:
@@ -146,6 +155,10 @@ class SequenceScores:
         if path.stat().st_size == 0:
             return np.empty(0, dtype)
         return np.memmap(path, dtype, "r")
+
+
+def _double(pose: np.ndarray | None) -> np.ndarray | None:
+    return None if pose is None else np.asarray(pose, np.float64)
 
 
 def _middle(side: int) -> slice:

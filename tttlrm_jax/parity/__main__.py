@@ -46,7 +46,7 @@ def _run(options) -> int:
                 name = f"{recording.suite}/{recording.path.name}"
                 print(f"{name:<36} not implemented yet", flush=True)
             continue
-        for each in _rows(recording):
+        for each in _rows(recording, alone=len(found) == 1):
             rows.append(each)
             if not options.json:
                 print(each.line(), flush=True)
@@ -66,20 +66,27 @@ def _run(options) -> int:
     return 1 if failed or missing else 0
 
 
-def _rows(recording: Found) -> list[Row]:
-    """Rows of one recording; one whose arrays do not fit together fails as a whole."""
+def _rows(recording: Found, alone: bool) -> list[Row]:
+    """Rows of one recording; one that lacks a key, or whose arrays do not fit, fails as a whole.
+
+    One that holds nothing to check fails as well, and raises InputError where it is all there is.
+    """
     assert recording.check is not None
     name = f"{recording.suite}/{recording.path.name}"
     try:
         rows = list(recording.check(recording.path))
     except KeyError as error:
-        raise InputError(f"recording {name} has no array {error}; fetch it again") from error
+        return [_unusable(recording, f"no key {error} in its arrays or meta data")]
     except (TypeError, ValueError, IndexError, AttributeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:100]
-        return [row(recording.path, f"cannot be run: {reason}", math.inf, 0.0, "exact")]
-    if not rows:
+        return [_unusable(recording, str(error) or type(error).__name__)]
+    if not rows and alone:
         raise InputError(f"recording {name} holds nothing to check; fetch it again")
-    return rows
+    return rows or [_unusable(recording, "holds nothing to check")]
+
+
+def _unusable(recording: Found, reason: str) -> Row:
+    first_line = (reason.splitlines() or [""])[0][:100]
+    return row(recording.path, f"cannot be run: {first_line}", math.inf, 0.0, "exact")
 
 
 def _plain(judged: Row) -> dict:

@@ -34,18 +34,18 @@ def check_params(path: Path) -> Iterator[Row]:
 
 # The first pattern that fits a file's name decides.
 KINDS: dict[str, FileCheck] = {
-    "rope2d.npz": check_rope,
-    "encoder_block.npz": check_encoder_block,
+    "rope2d*.npz": check_rope,
+    "encoder_block*.npz": check_encoder_block,
     "decoder_block*.npz": check_decoder_block,
-    "modulation_block.npz": check_modulation_block,
-    "patch_embed.npz": check_patch_embed,
-    "encode_modalities.npz": check_modalities,
-    "pose_memory.npz": check_pose_memory,
-    "state_update.npz": check_state_update,
+    "modulation_block*.npz": check_modulation_block,
+    "patch_embed*.npz": check_patch_embed,
+    "encode_modalities*.npz": check_modalities,
+    "pose_memory*.npz": check_pose_memory,
+    "state_update*.npz": check_state_update,
     "head_*.npz": check_head,
-    "heads_postprocess.npz": check_postprocess,
-    "full_*_params.npz": check_params,
+    "heads_postprocess*.npz": check_postprocess,
+    "full_*_params*.npz": check_params,
     "full_*.npz": check_run,
-    "published_config_procedural.npz": check_published_run,
+    "published_config_procedural*.npz": check_published_run,
     "checkpoint_keys.json": check_checkpoint_keys,
 }

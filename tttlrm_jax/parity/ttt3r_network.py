@@ -1,6 +1,7 @@
 """Recorded networks of TTT3R: their configuration, and what does not recur (encoders, heads)."""
 
 import functools
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from tttlrm_jax.config_ttt3r import TTT3RConfig
 from tttlrm_jax.convert import config_from_ttt3r_shapes, params_from_published, settle
 from tttlrm_jax.models import TTT3R, abstract_model
 from tttlrm_jax.models.ttt3r import Frame, frame_masks, frame_tokens
-from tttlrm_jax.nn.point_heads import DPTHead, LinearHead, PointHead
+from tttlrm_jax.nn.point_heads import POINT_CHANNELS, DPTHead, LinearHead, PointHead
 from tttlrm_jax.nn.rope import grid_positions, state_positions
 from tttlrm_jax.parity.recording import Recording, load
 from tttlrm_jax.parity.report import Row, compare
@@ -21,6 +22,7 @@ from tttlrm_jax.parity.ttt3r_components import (
     COMPONENT,
     DTYPES,
     HALF_ROPE,
+    PartConfig,
     arrays,
     call,
     judged,
@@ -61,8 +63,13 @@ def recorded_network(path: Path, dtype: Dtype, half_rope: bool = False) -> TTT3R
 
 
 def params_file(recording: Recording) -> Path:
-    """The file beside a recording that holds its network's parameters."""
-    return recording.path.with_name(recording.meta["params_file"])
+    """The file beside a recording that holds its network's parameters.
+
+    Where the meta data name none: that of the head in `full_<head>_...`, else the linear one's.
+    """
+    _, head, *_ = [*recording.path.stem.split("_"), ""]
+    named = f"full_{head if recording.path.stem.startswith('full_') else 'linear'}_params.npz"
+    return recording.path.with_name(recording.meta.get("params_file", named))
 
 
 def channels_last(x, dtype: Dtype | None = None):
@@ -103,8 +110,7 @@ def check_head(path: Path) -> Iterator[Row]:
     for dtype in DTYPES:
         head, taps, pose_token = _recorded_head(recording, dtype)
         (positions,) = arrays(recording, dtype, "pos")
-        patch = TTT3RConfig().patch_size
-        rows, columns = (side // patch for side in recording.meta["hw"])
+        rows, columns = (int(last) + 1 for last in recording["pos"].reshape(-1, 2).max(axis=0))
 
         def run(head: PointHead, taps, pose_token, positions, rows=rows, columns=columns):
             world = head.world_tokens(taps[-1], pose_token, positions)
@@ -143,13 +149,17 @@ def _recorded_head(recording: Recording, dtype: Dtype):
         "decoder_heads": recording.meta["num_heads"],
     }
     if is_dpt:
-        dpt = recording.meta["dpt"]
         sizes |= {
-            "dpt_width": dpt["feature_dim"],
-            "dpt_last_width": dpt["last_dim"],
-            "dpt_layer_widths": tuple(dpt["layer_dims"]),
+            "dpt_width": len(tensors["dpt_self.scratch.layer1_rn.weight"]),
+            "dpt_last_width": len(tensors["dpt_self.head.2.weight"]),
+            "dpt_layer_widths": tuple(
+                len(tensors[f"dpt_self.act_postprocess.{level}.0.weight"]) for level in range(4)
+            ),
         }
-    config = TTT3RConfig(
+    else:
+        pixels = len(tensors["proj.fc2.weight"]) // POINT_CHANNELS
+        sizes["patch_size"] = math.isqrt(pixels)
+    config = PartConfig(
         encoder_width=encoder, encoder_heads=1, ray_encoder_heads=1, decoder_width=decoder,
         state_heads=1, memory_heads=1, head="dpt" if is_dpt else "linear",
         compute_dtype=dtype, param_dtype=dtype, **sizes,
@@ -204,7 +214,8 @@ def check_modalities(path: Path) -> Iterator[Row]:
 
 
 def _check_positions(recording: Recording, name: str, ours) -> Iterator[Row]:
-    if name in recording:
+    """No row where ours are None: tokens without positions have none to compare."""
+    if name in recording and ours is not None:
         expected = recording[name]
         ours = np.broadcast_to(ours, expected.shape)
         yield compare(recording.path, name, ours, expected, 0, "exact")

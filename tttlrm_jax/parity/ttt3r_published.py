@@ -12,6 +12,7 @@ from tttlrm_jax.config_ttt3r import TTT3RConfig
 from tttlrm_jax.convert import params_from_published, published_shapes
 from tttlrm_jax.convert.ttt3r_names import ALIASES
 from tttlrm_jax.models import TTT3R, abstract_model
+from tttlrm_jax.parity.memory import available_memory
 from tttlrm_jax.parity.recording import load
 from tttlrm_jax.parity.report import Row, compare, row
 from tttlrm_jax.parity.ttt3r_components import MEASURE
@@ -134,7 +135,7 @@ def check_published_run(path: Path) -> Iterator[Row]:
     """`published_config_procedural.npz`: a few frames at full size, where memory allows."""
     recording = load(path)
     meta = recording.meta
-    config = TTT3RConfig(head=meta.get("head", "dpt"))
+    config = listed_config({"head_type": meta.get("head", "dpt"), **meta.get("config", {})})
     abstract = abstract_model(config)
     shapes = published_shapes(abstract)
     needed, free = 4 * _count(shapes) + WORKING_MEMORY, available_memory()
@@ -143,7 +144,7 @@ def check_published_run(path: Path) -> Iterator[Row]:
         yield row(path, reason, 0, 0, "skipped")
         return
     tensors = {
-        name: ProceduralTensor(name, shape, meta["prefix"], meta["seed"])
+        name: ProceduralTensor(name, shape, meta.get("prefix", "pub."), meta["seed"])
         for name, shape in shapes.items()
     }
     for name, values in recording.under("probe/").items():
@@ -173,13 +174,3 @@ def strided(key: str) -> tuple[str, Callable[[np.ndarray], np.ndarray]]:
         for part in match.group(2).split(",")
     ]  # fmt: skip
     return match.group(1), lambda array: array[tuple(parts)]
-
-
-def available_memory() -> int | None:
-    """Bytes that can be had without swapping, None where the system does not tell."""
-    try:
-        text = Path("/proc/meminfo").read_text()
-    except OSError:
-        return None
-    match = re.search(r"MemAvailable:\s+(\d+) kB", text)
-    return None if match is None else 1024 * int(match.group(1))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -37,10 +37,16 @@ RECURRENT = 1e-4  # |a - b| / (1 + |b|), the recordings' own bound for float32
 STATE = ("state", "mem")
 
 
-def recorded_behaviour(recording: Recording) -> tuple[Behaviour, str]:
-    """Behaviour and state rule of a run. A third path of the reference knows `cut3r` only."""
-    path, rule = recording.meta["path"], recording.meta["model_update_type"]
-    if path in ("streaming", "batch"):
+def recorded_behaviour(recording: Recording, name: str) -> tuple[Behaviour, str]:
+    """Behaviour and state rule of a run: what the meta data say, else its `<path>_<mode>` name.
+
+    A third path of the reference knows `cut3r` only, whatever its name says.
+    """
+    words = name.split("_")
+    named = next((word for word in words if word in get_args(Behaviour)), "")
+    path = recording.meta.get("path", named)
+    rule = recording.meta.get("model_update_type", "ttt3r" if "ttt3r" in words else "cut3r")
+    if path in get_args(Behaviour):
         return path, rule
     return "batch", "cut3r"
 
@@ -49,9 +55,12 @@ def check_state_update(path: Path) -> Iterator[Row]:
     """`state_update.npz`: recorded proposals through the gate, masks and resets."""
     recording = load(path)
     for case in recording.cases("/candidate_state"):
-        behaviour: Behaviour = "batch" if case.startswith("batch") else "streaming"
-        rule = build_state_rule("ttt3r" if "ttt3r" in case else "cut3r")
+        behaviour, rule_name = recorded_behaviour(recording, case)
+        rule = build_state_rule(rule_name)
         given = recording.under(f"{case}/")
+        image_mask = given.get("img_mask", np.ones(given["candidate_state"].shape[:2], bool))
+        updates = np.logical_and(given.get("update", image_mask), image_mask)
+        resets = given.get("reset", np.zeros_like(updates))
         batch = given["init_state"].shape[0]
         tokens = jnp.asarray(given["init_state"])
         initial = RecurrentState(
@@ -61,7 +70,7 @@ def check_state_update(path: Path) -> Iterator[Row]:
         # frame, layer, batch, head, state, key -> frame, batch, layer, head, state
         alignment = np.swapaxes(given["cross_attn_state_logits"].mean(axis=-1), 1, 2)
         state, found = initial, {}
-        for index in range(len(given["update"])):
+        for index in range(len(updates)):
             found.setdefault("used_learned_pose_token", []).append(np.asarray(state.first).all())
             proposal = Proposal(
                 candidate=jnp.asarray(given["candidate_state"][index]),
@@ -69,8 +78,7 @@ def check_state_update(path: Path) -> Iterator[Row]:
             )
             state, gate = advance(
                 state, initial, proposal, jnp.asarray(given["candidate_mem"][index]),
-                jnp.asarray(given["update"][index] & given["img_mask"][index]),
-                jnp.asarray(given["reset"][index]), rule, behaviour,
+                jnp.asarray(updates[index]), jnp.asarray(resets[index]), rule, behaviour,
             )  # fmt: skip
             for name, value in (
                 ("gate", gate), ("state_after", state.tokens), ("mem_after", state.memory)
@@ -117,14 +125,15 @@ def check_positions(recording: Recording, network: TTT3R) -> Iterator[Row]:
 
 def recorded_frames(recording: Recording) -> list[Frame]:
     """The frames of a run; pixels outside of the masks become NaN, which nothing may see."""
-    image_mask = recording["in/img_mask"]
     image = np.asarray(unit_rgb(recording["in/img"], "float32"))
+    image_mask = recording.arrays.get("in/img_mask", np.ones(image.shape[:2], bool))
     image = np.where(image_mask[..., None, None, None], image, np.nan)
     optional: dict[str, Any] = {
         name: recording.arrays.get(f"in/{name}")
         for name in ("ray_map", "ray_mask", "update", "reset")
     }
     if optional["ray_map"] is not None:
+        optional["ray_mask"] = _ray_mask(recording)
         mask = optional["ray_mask"][..., None, None, None]
         optional["ray_map"] = np.where(mask, optional["ray_map"], np.float32(np.nan))
     else:
@@ -136,6 +145,13 @@ def recorded_frames(recording: Recording) -> list[Frame]:
     ]
 
 
+def _ray_mask(recording: Recording) -> np.ndarray:
+    """Which frames of which scenes have a ray map, [frame, batch]; all where nothing is said."""
+    if "in/ray_map" not in recording:
+        return np.zeros((1, 1), bool)
+    return recording.arrays.get("in/ray_mask", np.ones(recording["in/ray_map"].shape[:2], bool))
+
+
 def run_sequence(
     recording: Recording, network: TTT3R, scores: bool = True
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -143,12 +159,11 @@ def run_sequence(
 
     `scores=False` leaves out the attention scores, which are large.
     """
-    behaviour, rule_name = recorded_behaviour(recording)
+    behaviour, rule_name = recorded_behaviour(recording, recording.path.stem)
     graph, params = nnx.split(network)
     rule, frames = build_state_rule(rule_name), recorded_frames(recording)
     batch = frames[0].image.shape[0]
-    ray_mask = recording["in/ray_mask"] if "in/ray_map" in recording else np.zeros(1, bool)
-    rays = jnp.full(batch, ray_mask.any())
+    rays = jnp.full(batch, _ray_mask(recording).any())
 
     @quick_jit
     def one_frame(params, state, frame):
@@ -189,7 +204,8 @@ def stages_of(network: TTT3R, state, moved, read, frame: Frame, scores: bool) ->
         "mem_after": moved.memory,
         "head_in/0": decoded.taps[0],
         "head_in/3": jnp.concatenate([decoded.pose_token, decoded.taps[3]], axis=1),
-        "cross_attn_logit_mean_per_layer": jnp.mean(decoded.alignment, axis=2)[0],
+        # the reference puts the scenes of a batch together before it averages
+        "cross_attn_logit_mean_per_layer": jnp.mean(decoded.alignment, axis=(0, 2)),
     }
     if scores:
         _, _, (layers, _, observed) = network.run_branches(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from PIL import Image
 
 from tttlrm_jax.commands import evaluate_ttt3r
 from tttlrm_jax.commands.evaluate import main, take_model
-from tttlrm_jax.commands.evaluate_protocol import evaluate_protocol
+from tttlrm_jax.commands.evaluate_protocol import evaluate_protocol, table_summary
 from tttlrm_jax.commands.evaluate_ttt3r import evaluate_sequence, parse
 from tttlrm_jax.config import RuleConfig
 from tttlrm_jax.config_sequences import SequenceEvalConfig
@@ -17,7 +18,7 @@ from tttlrm_jax.data.rooms import RoomConfig, room_sequence
 from tttlrm_jax.data.sequence_readers import read_tum_trajectory
 from tttlrm_jax.data.sequence_writers import write_seven_scenes
 from tttlrm_jax.errors import InputError
-from tttlrm_jax.evaluation.protocols import apply_protocol
+from tttlrm_jax.evaluation.protocols import apply_protocol, protocol_overrides
 from tttlrm_jax.evaluation.sequence_run import Prediction
 from tttlrm_jax.export.point_stream import read_points
 from tttlrm_jax.export.video import write_video
@@ -229,6 +230,23 @@ def test_a_camera_that_stands_still_is_said(tmp_path):
     assert any("has no extent" in note for note in metrics["notes"])
 
 
+def test_points_are_those_of_the_first_frame_that_was_shown(room, tmp_path):
+    """Without its depth the world is still its camera; without its pose there is no such world."""
+    lacking = tmp_path / "lacking"
+    shutil.copytree(room, lacking)
+    (lacking / "frame-000000.depth.png").unlink()
+    metrics = run(lacking, tmp_path / "out", reconstruction=True)
+    assert metrics["reconstruction"]["accuracy"] < 2e-3
+    assert metrics["notes"] == []
+
+    (lacking / "frame-000000.pose.txt").unlink()
+    metrics = run(lacking, tmp_path / "out", reconstruction=True)
+    assert metrics["reconstruction"] is None
+    assert metrics["trajectory"]["frames"] == COUNT - 1
+    (note,) = metrics["notes"]
+    assert note.startswith("reconstruction is not scored: first frame=")
+
+
 def test_a_model_gone_wild_is_said(room, tmp_path):
     class Wild(Oracle):
         def __call__(self, image, **options):
@@ -268,6 +286,8 @@ def test_a_protocol_runs_every_sequence(room, tmp_path):
     assert row["sequences"] == 2
     assert row["reconstruction"]["accuracy"] < 2e-3
     assert row["failed"] == {}
+    assert row["overrides"] == {"size": 64}
+    assert "not as the protocol says: size 64" in table_summary(row)
     assert json.loads((output / "table.json").read_text()) == row
     assert (output / "chess_seq-03" / "report.html").is_file()
 
@@ -283,6 +303,7 @@ def test_a_protocol_runs_every_sequence(room, tmp_path):
         (["--rule", "absent.py"], "does not exist"),
         (["--min-confidence", "0.5"], "min_confidence=0.5"),
         (["--length", "50"], "needs a protocol"),
+        (["--reconstruction", "--reset-every", "4"], "reset_every=4 does not go with"),
         (["--protocol", "configs/ttt3r/kitti_depth.py", "--length", "7"], "length=7"),
         (["--protocol", "README.md"], "protocol=README.md"),
         (["--views", "3"], "views"),
@@ -314,4 +335,9 @@ def test_rules_and_protocols_from_the_command_line(tmp_path):
     assert (config.start, config.max_frames, config.fit) == (30, 50, "resize")
     config, _ = parse(["--protocol", "configs/ttt3r/bonn_depth.py", "--start", "5"])
     assert config.start == 5
+    config, _ = parse(
+        ["--protocol", "configs/ttt3r/bonn_depth.py", "--start", "0", "--fit", "crop"]
+    )
+    assert (config.start, config.fit, config.max_frames) == (0, "crop", 110)
+    assert protocol_overrides(config) == {"start": 0, "fit": "crop"}
     assert parse([])[1].name == evaluate_ttt3r.DEFAULT_RULE

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tttlrm_jax.commands.evaluate_protocol import table_summary
 from tttlrm_jax.config_sequences import SequenceEvalConfig
 from tttlrm_jax.data.sequence_readers import READERS
 from tttlrm_jax.errors import ConfigError, InputError
@@ -61,3 +62,15 @@ def test_a_row_weighs_depth_and_not_poses():
     assert row["depth"]["scale"]["abs_rel"] == pytest.approx(0.2)
     none = {"scene": "x", "trajectory": None, "depth": None, "reconstruction": None}
     assert table_row([none]) == {"sequences": 1, "unscored": ["x"]}
+
+
+def test_listed_numbers_are_said_to_be_unchecked():
+    row = {
+        "dataset": "d", "task": "depth", "sequences": 1, "rule": "ttt3r", "table": "table 1",
+        "listed": {"abs_rel": 0.1}, "listed_alignment": None, "overrides": {}, "failed": {},
+    }  # fmt: skip
+    said = "abs_rel 0.1, alignment not stated (secondary listing, unchecked)"
+    assert said in table_summary(row)
+    assert "alignment scale" in table_summary({**row, "listed_alignment": "scale"})
+    assert "alignment" not in table_summary({**row, "task": "pose"})
+    assert "see the paper" in table_summary({**row, "listed": {}})
