@@ -137,8 +137,10 @@ def check_reconstruction_metrics(path: Path) -> Iterator[Row]:
     """Distances, the ICP chain, voxels and the alignment of pointmaps."""
     recording = load(path)
     for case in recording.cases("/pred_normals"):
-        clouds = [recording[f"{case}/{k}"] for k in ("pred", "pred_normals", "gt", "gt_normals")]
-        yield from _check_distances(recording, case, *clouds)
+        points, normals, others, other_normals = (
+            recording[f"{case}/{name}"] for name in ("pred", "pred_normals", "gt", "gt_normals")
+        )
+        yield from _check_distances(recording, case, points, normals, others, other_normals)
     for case in recording.cases("/pred_in"):
         yield from _check_icp(recording, case)
     for case in recording.cases("/points_sorted"):
