@@ -1,12 +1,13 @@
 """Time and memory of the rasterizer: forward, forward + backward, and their stages.
 
 Scene: seeded points in the unit ball seen from distance 3, deviations 0.01 to 0.03, one opacity,
-degree 1 harmonics, white background, focal length 1.02 image widths as in the recordings (`--focal`). Protocol:
-compile (timed apart), one warm-up, then the median of `--repeats` runs, each blocked on. Stages are
-programs of their own, fed with what the stage before gave, so that their sum is not exactly the
-whole. Memory is XLA's own account of the compiled programs. `auto`, `tiled` and `balanced` have
-stages. On accelerators, or with `--floors`, times are set against what the device could do at best
-(see `raster_floors`). `--preset gpu` is the table that docs/results.md has room for.
+degree 1 harmonics, white background, focal length 1.02 image widths as in the recordings
+(`--focal`). Protocol: compile (timed apart), one warm-up, then the median of `--repeats` runs,
+each blocked on. Stages are programs of their own, fed with what the stage before gave, so that
+their sum is not exactly the whole. Memory is XLA's own account of the compiled programs. `auto`,
+`tiled` and `balanced` have stages. On accelerators, or with `--floors`, times are set against
+what the device could do at best (see `raster_floors`). `--preset gpu` is the table that
+docs/results.md has room for.
 """
 
 import argparse

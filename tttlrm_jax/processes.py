@@ -155,7 +155,7 @@ def _coordinator_barrier() -> Callable[[str, int], None] | None:
     try:
         from jax._src.distributed import global_state
 
-        return global_state.client.wait_at_barrier
+        return getattr(global_state.client, "wait_at_barrier", None)
     except (ImportError, AttributeError):
         return None
 
