@@ -73,6 +73,15 @@ def losses(workspace: Path, name: str) -> dict[int, float]:
     return {r["step"]: r["loss"] for r in records if r["kind"] == "train"}
 
 
+def wait_for_a_step(workspace: Path, job) -> None:
+    metrics = workspace / "runs" / "job" / "metrics.jsonl"
+    deadline = time.monotonic() + 400
+    while not (metrics.exists() and metrics.stat().st_size):
+        assert time.monotonic() < deadline, "the job never took a step"
+        assert all(process.poll() is None for process in job)
+        time.sleep(0.2)
+
+
 @pytest.mark.extended
 @pytest.mark.timeout(1800)
 def test_two_processes_save_what_one_resumes_on_another_mesh(tmp_path):
@@ -106,16 +115,28 @@ def test_the_survivor_of_two_ends_with_an_error(tmp_path):
         tmp_path, "job", "--mesh.data", "2", "--mesh.seq", "2", "--train.num-steps", "100000",
         "--train.eval-every", "100000", "--train.checkpoint-every", "100000",
     )  # fmt: skip
-    metrics = tmp_path / "runs" / "job" / "metrics.jsonl"
-    deadline = time.monotonic() + 400
-    while not (metrics.exists() and metrics.stat().st_size):
-        assert time.monotonic() < deadline, "the job never took a step"
-        assert all(process.poll() is None for process in job)
-        time.sleep(0.2)
+    wait_for_a_step(tmp_path, job)
     job[1].send_signal(signal.SIGKILL)
     code, errors = finish(job[0], seconds=TIMEOUT * 6 + 60)
     assert code not in (0, None)
     assert "cannot reach the others" in errors or "detected fatal errors" in errors, errors[-3000:]
+
+
+@pytest.mark.extended
+@pytest.mark.timeout(1800)
+def test_a_signal_to_one_of_two_stops_both_after_the_same_step(tmp_path, monkeypatch):
+    monkeypatch.setenv("TTTLRM_UNFINISHED_EXIT", "75")
+    job = start_two(
+        tmp_path, "job", "--mesh.data", "2", "--mesh.seq", "2", "--train.num-steps", "100000",
+        "--train.eval-every", "100000", "--train.checkpoint-every", "100000",
+    )  # fmt: skip
+    wait_for_a_step(tmp_path, job)
+    job[1].send_signal(signal.SIGTERM)
+    for process in job:
+        code, errors = finish(process)
+        assert code == 75, errors[-3000:]
+    (saved,) = (tmp_path / "runs" / "job" / "checkpoints").glob("[0-9]*")
+    assert int(saved.name) == max(losses(tmp_path, "job"))
 
 
 def test_a_coordinator_that_is_not_there_is_named_in_time(tmp_path):
