@@ -44,7 +44,7 @@ GAUSSIANS = (10_000, 100_000, 1_000_000)
 PRESETS = {  # options that they stand in for
     "gpu": {
         "sizes": ("960x536",), "gaussians": (100_000, 1_000_000, 5_000_000), "views": (1, 48),
-        "backend": ("balanced", "pallas"),
+        "backend": ("balanced", "pallas", "tiled"),
     },
 }  # fmt: skip
 WITH_STAGES = {"tiled": tiled.composite_lists, "balanced": balanced.composite_lists}

@@ -215,11 +215,11 @@ def utilisation(options) -> Iterator[dict[str, Any]]:
         raise InputError.of(
             "device", device.platform, "is no accelerator", "run this part on a GPU or TPU"
         )
-    known = (peak for name, peak in PEAK_TFLOPS.items() if name in device.device_kind)
+    known = (rate for name, rate in PEAK_TFLOPS.items() if name in device.device_kind)
+    peak = options.peak_tflops or next(known, None)
     config = ModelConfig(compute_dtype="bfloat16")
     for views in options.views or (16, 32, 64):
         inputs = draw_views(views, LARGE_SIZE)
-        peak = options.peak_tflops or next(known, None)
         yield from utilisation_rows(config, inputs, options.repeats, peak)
 
 

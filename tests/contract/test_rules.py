@@ -70,14 +70,14 @@ def stream(rule):
     return weights, query, key, value, rates
 
 
-def two_updates(weights, key, value, rates, rule, dtype=F32):
-    """State after two chunks of 8 tokens, in one compilation."""
+def four_updates(weights, key, value, rates, rule, dtype=F32):
+    """State after four chunks of 4 tokens, in one compilation."""
 
     @jax.jit
     def run(weights, *written):
         state = initial_state(weights, rule)
-        for start in (0, 8):
-            chunk = jax.tree.map(lambda x, s=start: x[:, :, s : s + 8], written)
+        for start in range(0, 16, 4):
+            chunk = jax.tree.map(lambda x, s=start: x[:, :, s : s + 4], written)
             state = update_state(state, *chunk, rule, dtype)
         return state
 
@@ -92,7 +92,7 @@ def test_state_keeps_its_structure_and_inputs_stay(rule, stream):
     weights, _, key, value, rates = stream
     before = jax.tree.map(np.array, (weights, key, value, rates))
     state = initial_state(weights, rule)
-    after = two_updates(weights, key, value, rates, rule)
+    after = four_updates(weights, key, value, rates, rule)
     assert jax.tree.structure(after) == jax.tree.structure(state)
     assert jax.eval_shape(lambda: after) == jax.eval_shape(lambda: state)
     assert all(leaf.ndim == 0 or leaf.shape[0] == 2 for leaf in jax.tree.leaves(after))
@@ -102,9 +102,9 @@ def test_state_keeps_its_structure_and_inputs_stay(rule, stream):
 def test_scanned_chunks_equal_single_updates(rule, stream):
     weights, query, *written = stream
     scanned, state = run_operations(
-        initial_state(weights, rule), query, *written, sequential_plan(16, 16, 8), rule, F32
+        initial_state(weights, rule), query, *written, sequential_plan(16, 16, 4), rule, F32
     )
-    expected = two_updates(weights, *written, rule)
+    expected = four_updates(weights, *written, rule)
     assert_close(state, expected)
     assert_close(scanned, apply_fast_mlp(expected.weights, query, F32), atol=2e-4)
 
@@ -143,7 +143,7 @@ def test_outer_gradient_reaches_every_input(rule, stream):
 
     def scalar(weights, *written):
         out, _ = run_operations(
-            initial_state(weights, rule), query, *written, sequential_plan(16, 16, 8), rule, F32
+            initial_state(weights, rule), query, *written, sequential_plan(16, 16, 4), rule, F32
         )
         return jnp.sum(jnp.sin(out))
 
@@ -170,24 +170,24 @@ def test_scenes_and_heads_do_not_mix(rule, stream, request):
     if "elastic" in request.node.callspec.params["rule"]:
         pytest.skip("elastic takes the maximum over scenes and heads together, as published")
     weights, _, *written = stream
-    together = two_updates(weights, *written, rule)
+    together = four_updates(weights, *written, rule)
     alone = [jax.tree.map(lambda x, b=b: x[b : b + 1], (weights, *written)) for b in range(2)]
-    scenes = [two_updates(*one, rule) for one in alone]
+    scenes = [four_updates(*one, rule) for one in alone]
     assert_close(together, jax.tree.map(lambda *x: jnp.concatenate(x), *scenes))
-    head = two_updates(*jax.tree.map(lambda x: x[:, 1:], (weights, *written)), rule)
+    head = four_updates(*jax.tree.map(lambda x: x[:, 1:], (weights, *written)), rule)
     assert_close(jax.tree.map(lambda x: x[:, 1:], together), head)
 
 
 def test_vmap_equals_a_loop(rule, stream):
     weights, _, *written = stream
     stacked = jax.tree.map(lambda x: jnp.stack([x, x[:, ::-1]]), (weights, *written))
-    mapped = jax.vmap(functools.partial(two_updates, rule=rule))(*stacked)
-    second = two_updates(*jax.tree.map(lambda x: x[1], stacked), rule)
+    mapped = jax.vmap(functools.partial(four_updates, rule=rule))(*stacked)
+    second = four_updates(*jax.tree.map(lambda x: x[1], stacked), rule)
     assert_close(jax.tree.map(lambda x: x[1], mapped), second, atol=2e-4)
 
 
 def test_float64_stays_float64(rule, stream):
     with jax.enable_x64(True):
         weights, _, *written = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), stream)
-        after = two_updates(weights, *written, rule, jnp.dtype("float64"))
+        after = four_updates(weights, *written, rule, jnp.dtype("float64"))
         assert {leaf.dtype for leaf in jax.tree.leaves(after)} == {jnp.dtype("float64")}

@@ -19,9 +19,15 @@ RASTER = tuple(
 )  # fmt: skip
 TILED = ("fp32", "tiled")
 DENSE = ("fp64", "reference")
+BALANCED = ("fp32", "balanced")
 CASES = [
     *(pytest.param(name, None, id=name) for name in STAGES),
     *(pytest.param(name, TILED, id=f"{name}-tiled") for name in (*RASTER, "garden.npz")),
+    pytest.param("raster_depth_ties.npz", BALANCED, id="raster_depth_ties.npz-balanced"),
+    *(
+        pytest.param(name, BALANCED, id=f"{name}-balanced", marks=pytest.mark.extended)
+        for name in ("raster_random_odd.npz", "raster_opaque_stack.npz", "raster_needles.npz")
+    ),
     *(
         pytest.param(name, DENSE, id=f"{name}-reference", marks=pytest.mark.extended)
         for name in RASTER  # garden has 10,000 Gaussians: too many for dense

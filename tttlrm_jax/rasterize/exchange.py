@@ -24,12 +24,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Int
 
 from tttlrm_jax.config import RasterConfig
 from tttlrm_jax.geometry.cameras import rigid_inverse
 from tttlrm_jax.rasterize.compositing import ScreenSplats
-from tttlrm_jax.rasterize.render import Rendering, composite, default_capacity, project_and_colour
+from tttlrm_jax.rasterize.render import Rendering, composite, default_capacity, project_and_judge
 from tttlrm_jax.types import Cameras, Splats
 
 Exchange = Literal["all_to_all", "all_gather"]
@@ -157,7 +157,7 @@ def _reaching(
     are invalid, which the first part of a view counts."""
     view = jnp.minimum(number // parts.bands, parts.num_views - 1)
     top = ((number % parts.bands) * parts.band_height).astype(splats.mean.dtype)
-    screen = project_and_colour(
+    screen, unusable = project_and_judge(
         splats, rigid_inverse(cameras.world_from_camera[view]), cameras.intrinsics[view],
         cameras.height, cameras.width, config,
     )  # fmt: skip
@@ -167,18 +167,13 @@ def _reaching(
     in_image = number < parts.num_views * parts.bands
     inside &= jnp.all(screen.radius > 0, axis=1) & in_image
     counts = in_image & (number % parts.bands == 0)
-    invalid = jnp.where(counts, jnp.sum(~_finite(splats), dtype=jnp.int32), 0)
+    invalid = jnp.where(counts, jnp.sum(unusable, dtype=jnp.int32), 0)
     screen = screen.replace(
         mean=jnp.stack([screen.mean[:, 0], y], axis=1),
         radius=jnp.where(inside[:, None], screen.radius, 0),
         opacity=jnp.where(inside, screen.opacity, 0),
     )
     return screen, invalid
-
-
-def _finite(splats: Splats) -> Bool[Array, " gaussian"]:
-    flat = [x.reshape(x.shape[0], -1) for x in jax.tree.leaves(splats)]
-    return jnp.all(jnp.isfinite(jnp.concatenate(flat, axis=1)), axis=1)
 
 
 def _exchanged(splats, cameras, parts: Parts, turn, axes, config, capacity: int):

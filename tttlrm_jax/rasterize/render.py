@@ -108,12 +108,15 @@ def render_views(
     config: RasterConfig = GSPLAT,
     capacity: int | None = None,
     views_at_once: int = 1,
+    remat: bool = False,
 ) -> Rendering:
     """Renders cameras with one leading axis; other arguments as in `render`.
 
     One view after another by default, so that one view's workspace is live. `views_at_once` maps
     over so many together: less overhead per view for as many times the memory. (The `tiled` and
     `pallas` backends composite mapped views one by one in any case, `balanced` all at once.)
+    Reverse mode keeps lists and transmittances of every view until its turn comes; with `remat` it
+    draws each view again instead, so that one view's workspace is live there, too.
     """
     if cameras.world_from_camera.ndim != 3:
         raise InputError.of(
@@ -128,6 +131,8 @@ def render_views(
         one = Cameras(pose, intrinsics, cameras.height, cameras.width)
         return render(splats, one, background=background, config=config, capacity=capacity)
 
+    if remat:
+        one_view = jax.checkpoint(one_view)
     views = (cameras.world_from_camera, cameras.intrinsics)
     together = min(views_at_once, cameras.world_from_camera.shape[0])
     return lax.map(one_view, views, batch_size=together if together > 1 else None)
@@ -149,7 +154,7 @@ def render_from_matrix(
     _check_splats(splats)
     _check_image(height, width, background, splats.features.shape[-1], capacity)
     # Recomputed by the backward pass: projecting is cheaper than keeping its many intermediates.
-    screen, invalid = jax.checkpoint(_project_and_colour, static_argnums=(3, 4, 5))(
+    screen, invalid = jax.checkpoint(project_and_judge, static_argnums=(3, 4, 5))(
         splats, camera_from_world, intrinsics, height, width, config
     )
     rendering = composite(
@@ -262,10 +267,10 @@ def project_and_colour(
     (in the order of the cloud, which decides between equal depths) and given to `composite`.
     """
     _check_splats(splats)
-    return _project_and_colour(splats, camera_from_world, intrinsics, height, width, config)[0]
+    return project_and_judge(splats, camera_from_world, intrinsics, height, width, config)[0]
 
 
-def _project_and_colour(splats, camera_from_world, intrinsics, height, width, config):
+def project_and_judge(splats, camera_from_world, intrinsics, height, width, config):
     """(screen splats, which Gaussians are invalid)."""
     projected = project(splats, camera_from_world, intrinsics, height, width, config)
     colour = _colour(splats, projected.visible, camera_from_world)

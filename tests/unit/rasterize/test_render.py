@@ -221,3 +221,28 @@ def test_memory_is_no_product_of_gaussians_and_pixels():
     gradient = jax.jit(jax.grad(lambda s: jnp.sum(render(s, cameras).rgb)))
     memory = gradient.lower(splats).compile().memory_analysis()
     assert memory.temp_size_in_bytes < 4 * count * size**2 / 8
+
+
+def test_rematerialised_views_keep_one_views_memory_and_the_gradient():
+    """Residuals of a view are 8 bytes per slot and more: five further views add none of them."""
+    count, size = 600, 32
+    splats = cloud(count)
+    poses = jnp.tile(jnp.eye(4), (6, 1, 1)).at[:, 0, 3].set(jnp.linspace(-0.2, 0.2, 6))
+    intrinsics = jnp.tile(jnp.array([32.0, 32.0, 16.0, 16.0]), (6, 1))
+
+    def gradient_of(views: int, remat: bool):
+        cameras = Cameras(poses[:views], intrinsics[:views], size, size)
+
+        def loss(splats):
+            return jnp.sum(render_views(splats, cameras, capacity=16384, remat=remat).rgb ** 2)
+
+        return jax.jit(jax.grad(loss)).lower(splats).compile()
+
+    def mebibytes(compiled) -> float:
+        return compiled.memory_analysis().temp_size_in_bytes / 2**20
+
+    kept, again = gradient_of(6, False), gradient_of(6, True)
+    assert mebibytes(kept) > 1.5 * mebibytes(again)
+    assert mebibytes(again) < 1.2 * mebibytes(gradient_of(1, True))
+    for ours, expected in zip(*(jax.tree.leaves(c(splats)) for c in (again, kept)), strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-6)
