@@ -66,6 +66,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
     options = parser.parse_args(arguments)
+    if options.repeats < 1:
+        parser.error(f"--repeats {options.repeats} is below 1; use 1 or more")
     vars(options).update(PRESETS.get(options.preset, {}))
     sizes = [_size(parser, text) for text in options.sizes]
     protocol = {"warm_up": 1, "repeats": options.repeats, "statistic": "median"}

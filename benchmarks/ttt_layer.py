@@ -73,6 +73,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--peak-tflops", type=float, help="of the chip in bfloat16")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
     options = parser.parse_args(arguments)
+    if options.repeats < 1:
+        parser.error(f"--repeats {options.repeats} is below 1; use 1 or more")
     results: dict[str, list] = {}
     try:
         for name in options.parts or parts:
