@@ -22,8 +22,9 @@ from benchmarks.laboratory.recall import Memory, measure_drift, measure_recall, 
 from benchmarks.laboratory.reconstruction import Reconstructions, Streams
 from benchmarks.laboratory.rules import compared_rules
 from tttlrm_jax.commands.evaluate import packaged
-from tttlrm_jax.commands.rule_arguments import register_from_file
+from tttlrm_jax.commands.rule_file import register_from_file
 from tttlrm_jax.errors import InputError
+from tttlrm_jax.ttt.rules import RULES
 
 QUICK_MEMORY = Memory(
     d_head=8, d_hid=16, chunk=4, num_chunks=4, seeds=3, tuning_seeds=2, rates=(0.3, 3.0),
@@ -59,7 +60,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     """All measurements, as the JSON file holds them."""
     start = time.perf_counter()
     for file in options.rule_file:
-        register_from_file(file)
+        register_from_file(file, RULES)
     rules = compared_rules()
     unknown = sorted(set(options.rules or ()) - set(rules))
     if unknown:

@@ -17,8 +17,8 @@ from tttlrm_jax.commands.evaluate_protocol import TABLE_FILE, evaluate_protocol,
 from tttlrm_jax.commands.output_directory import disk_errors
 from tttlrm_jax.commands.progress import step
 from tttlrm_jax.commands.rule_arguments import convert_option, split_rule_arguments
+from tttlrm_jax.commands.rule_file import register_from_file
 from tttlrm_jax.commands.sequence_files import SequenceFiles, SequenceJob, prepare_directory
-from tttlrm_jax.commands.state_rule_file import state_rule_name
 from tttlrm_jax.config import RuleConfig
 from tttlrm_jax.config_sequences import SequenceEvalConfig
 from tttlrm_jax.data.frame_images import check_patches, plan_fit
@@ -79,7 +79,9 @@ def parse(arguments: list[str]) -> tuple[SequenceEvalConfig, RuleConfig]:
     if config.protocol is not None:
         protocol = SequenceEvalConfig(protocol=config.protocol, length=config.length)
         config = parse_arguments(SequenceEvalConfig, others, PROG, apply_protocol(protocol))
-    name = state_rule_name(given.pop("", DEFAULT_RULE))
+    name = given.pop("", DEFAULT_RULE)
+    if name.endswith(".py"):
+        name = register_from_file(name, STATE_RULES, "state rule")
     options = find_state_rule(name).options
     for key in given:
         if key not in options:

@@ -6,11 +6,10 @@ Python file that registers a rule. Wrapped rules nest: `--rule elastic --rule.in
 """
 
 import dataclasses
-import importlib.util
-from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from tttlrm_jax.command_line import parse_arguments
+from tttlrm_jax.commands.rule_file import register_from_file
 from tttlrm_jax.config import ModelConfig, RuleConfig
 from tttlrm_jax.errors import ConfigError
 from tttlrm_jax.ttt.rules import (
@@ -150,32 +149,6 @@ def convert_option(argument: str, text: str, kind: Any) -> Any:
 def _rule_name(name: str) -> str:
     """The name itself, or that of the rule which the file of that name registers."""
     if name.endswith(".py"):
-        return register_from_file(name)
+        return register_from_file(name, RULES)
     find_rule(name)
     return name
-
-
-def register_from_file(name: str) -> str:
-    """Runs a Python file that registers one rule; returns the rule's name.
-
-    Raises ConfigError if there is no such file, it fails, or registers none or several.
-    """
-    path = Path(name)
-    spec = importlib.util.spec_from_file_location(path.stem, path) if path.is_file() else None
-    if spec is None or spec.loader is None:
-        raise ConfigError(f"rule file {name} does not exist; give a file that registers a rule")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except ConfigError:
-        raise
-    except Exception as error:  # the file is the user's: whatever it raises is their mistake
-        raise ConfigError(
-            f"rule file {name} fails: {type(error).__name__}: {error}; correct it"
-        ) from error
-    own = [rule for rule, entry in RULES.items() if entry.build.__module__ == module.__name__]
-    if len(own) != 1:
-        raise ConfigError(
-            f"rule file {name} registers {', '.join(own) or 'no rule'}; it must register one"
-        )
-    return own[0]

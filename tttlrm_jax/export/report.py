@@ -7,8 +7,6 @@ import base64
 import dataclasses
 import html
 import io
-import json
-from importlib import resources
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -20,6 +18,7 @@ from tttlrm_jax.export.camera_plot import NamedCamera, camera_plot, up_direction
 from tttlrm_jax.export.comparison import ComparedView, representative
 from tttlrm_jax.export.heatmap import absolute_error, error_scale, heat
 from tttlrm_jax.export.images import png_bytes, to_uint8
+from tttlrm_jax.export.page import asset, grouped, script_json, settings_table
 from tttlrm_jax.export.splat import encode_splat
 from tttlrm_jax.export.writable import importance_order, opacity, writable
 from tttlrm_jax.types import Gaussians
@@ -72,7 +71,7 @@ def report_html(report: Report) -> str:
     metrics = report.metrics
     return Template(_PAGE).substitute(
         title=html.escape(str(metrics["scene"])),
-        css=_asset("report.css"),
+        css=asset("report.css"),
         lead=_lead(metrics),
         tiles=_tiles(metrics),
         viewer_note=_viewer_note(count.num_written, metrics["num_gaussians"]),
@@ -83,11 +82,11 @@ def report_html(report: Report) -> str:
         video=_uri(report.video, "video/mp4"),
         cameras=camera_plot(report.cameras, _sample_points(report.gaussians)),
         table=_view_table(report.views, metrics),
-        settings=_settings(report.settings),
+        settings=settings_table(report.settings),
         caveats="".join(f"<li>{html.escape(text)}</li>" for text in report.caveats),
-        scene=_script_json(_viewer_scene(report)),
+        scene=script_json(_viewer_scene(report)),
         splats=base64.b64encode(splats).decode("ascii"),
-        script=_asset("viewer.js"),
+        script=asset("viewer.js"),
     )
 
 
@@ -102,7 +101,7 @@ def _lead(metrics: dict[str, Any]) -> str:
     views, targets = metrics["input_views"], metrics["target_views"]
     came = f" came in {_count(len(metrics['stream']), 'chunk')} and" if "stream" in metrics else ""
     return (
-        f"{_count(views, 'input view')}{came} became {_grouped(metrics['num_gaussians'])} "
+        f"{_count(views, 'input view')}{came} became {grouped(metrics['num_gaussians'])} "
         f"Gaussians in {_seconds(metrics['seconds']['reconstruct'])}. On "
         f"{_count(targets, 'view')} the model was not given, the rendering reaches "
         f"{metrics['psnr']:.2f} dB PSNR: {verdict} the nearest input view."
@@ -117,7 +116,7 @@ def _tiles(metrics: dict[str, Any]) -> str:
         ("main", f"{metrics['psnr']:.2f} <small>dB</small>", "PSNR, mean over target views"),
         ("", f"{metrics['ssim']:.3f}", "SSIM"),
         ("", "none" if lpips is None else f"{lpips:.3f}", "LPIPS, lower is better"),
-        ("", _grouped(metrics["num_gaussians"]), "Gaussians"),
+        ("", grouped(metrics["num_gaussians"]), "Gaussians"),
         ("", f"{width}\u00d7{height}", "pixels per view"),
         ("", _seconds(seconds["reconstruct"]), "to reconstruct, after compiling"),
         ("", _seconds(seconds["render_per_view"]), "to render a view"),
@@ -185,27 +184,14 @@ def _view_table(views: list[ComparedView], metrics: dict[str, Any]) -> str:
     return f'<details>{summary}<div class="scroll">{table}</div></details>'
 
 
-def _settings(settings: dict[str, str]) -> str:
-    rows = (
-        f'<tr><th>{html.escape(name)}</th><td class="wide">{html.escape(value)}</td></tr>'
-        for name, value in settings.items()
-    )
-    return f"<table>{''.join(rows)}</table>"
-
-
 def _viewer_note(shown: int, total: int) -> str:
     part = "" if shown >= total else (
-        f" Shows the {_grouped(shown)} most important of {_grouped(total)} Gaussians."
+        f" Shows the {grouped(shown)} most important of {grouped(total)} Gaussians."
     )  # fmt: skip
     return (
         "Drag to turn, wheel or two fingers to come closer, shift-drag to move. "
         f"Colour without view dependence (degree 0).{part}"
     )
-
-
-def _grouped(number: int) -> str:
-    """Thousands apart by a narrow space: 16 384."""
-    return f"{number:,}".replace(",", "\u202f")
 
 
 def _count(number: int, noun: str) -> str:
@@ -316,18 +302,8 @@ def _sample_points(gaussians: Gaussians, count: int = 700) -> np.ndarray:
     return kept.mean.astype(np.float64)[half[:: max(1, len(half) // count)]]
 
 
-def _script_json(value: dict[str, Any]) -> str:
-    """JSON that cannot end its script element."""
-    return json.dumps(value, allow_nan=False).replace("<", "\\u003c")
-
-
 def _uri(content: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
-
-
-def _asset(name: str) -> str:
-    folder = resources.files("tttlrm_jax") / "assets" / "report"
-    return (folder / name).read_text(encoding="utf-8")
 
 
 _PAGE = """<!doctype html>

@@ -6,8 +6,6 @@ Numbers come from the dictionary that also becomes metrics.json, so the two cann
 import base64
 import dataclasses
 import html
-import json
-from importlib import resources
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -16,6 +14,7 @@ import numpy as np
 
 from tttlrm_jax.export.heatmap import heat
 from tttlrm_jax.export.images import png_bytes
+from tttlrm_jax.export.page import asset, grouped, script_json, settings_table
 from tttlrm_jax.export.splat import RECORD
 
 MAX_VIEWER_POINTS = 60_000
@@ -84,12 +83,12 @@ def sequence_report_html(report: SequenceReport) -> str:
     notes = "".join(f"<li>{html.escape(text)}</li>" for text in metrics["notes"])
     return Template(_PAGE).substitute(
         title=html.escape(str(metrics["scene"])),
-        css=_asset("report.css"),
+        css=asset("report.css"),
         lead=_lead(metrics),
         tiles=_tiles(metrics),
         viewer_note=(
             f"Drag to turn, wheel or two fingers to come closer, shift-drag to move. Shows "
-            f"{_grouped(len(report.points))} of {_grouped(metrics['num_points'])} points of "
+            f"{grouped(len(report.points))} of {grouped(metrics['num_points'])} points of "
             "points.ply, from predicted cameras."
         ),
         trajectory=_img(report.trajectory, "trajectory from above"),
@@ -97,18 +96,18 @@ def sequence_report_html(report: SequenceReport) -> str:
         stills=_stills(report.stills),
         depth=_depth_table(metrics),
         notes=f"<h2>Read with care</h2><ul>{notes}</ul>" if notes else "",
-        settings=_table(report.settings),
-        scene=json.dumps(_viewer_scene(report), allow_nan=False).replace("<", "\\u003c"),
+        settings=settings_table(report.settings),
+        scene=script_json(_viewer_scene(report)),
         splats=base64.b64encode(_splats(report.points)).decode("ascii"),
-        script=_asset("viewer.js"),
+        script=asset("viewer.js"),
     )
 
 
 def _lead(metrics: dict[str, Any]) -> str:
     height, width = metrics["resolution"]
     text = (
-        f"{_grouped(metrics['frames'])} frames of {width}x{height} pixels, one after the other, "
-        f"became {_grouped(metrics['num_points'])} points and a trajectory."
+        f"{grouped(metrics['frames'])} frames of {width}x{height} pixels, one after the other, "
+        f"became {grouped(metrics['num_points'])} points and a trajectory."
     )
     trajectory = metrics["trajectory"]
     if trajectory is None:
@@ -138,7 +137,7 @@ def _tiles(metrics: dict[str, Any]) -> str:
     memory = metrics["peak_memory_mib"]
     tiles += [
         ("", f"{rate:.3g} <small>/ s</small>", "frames, after compiling"),
-        ("", _grouped(metrics["num_points"]), "points"),
+        ("", grouped(metrics["num_points"]), "points"),
         ("", f"{memory:.0f} <small>MiB</small>", "peak memory of the program"),
     ]
     return "".join(
@@ -159,7 +158,7 @@ def _depth_table(metrics: dict[str, Any]) -> str:
         cells = "".join(f'<td class="number">{value:.4f}</td>' for value in values)
         rows.append(f"<tr><th>{_words(name)}</th>{cells}</tr>")
     columns = "".join(f'<th class="number">{name}</th>' for name in head)
-    count = _grouped(next(iter(depth.values()))["valid_pixels"])
+    count = grouped(next(iter(depth.values()))["valid_pixels"])
     return (
         '<h2>Depth against the truth</h2><p class="note">One alignment for the whole sequence, '
         f'{count} pixels.</p><div class="scroll"><table><tr><th>alignment</th>{columns}</tr>'
@@ -235,14 +234,6 @@ def _splats(points: np.ndarray) -> bytes:
     return table.tobytes()
 
 
-def _table(settings: dict[str, str]) -> str:
-    rows = (
-        f'<tr><th>{html.escape(name)}</th><td class="wide">{html.escape(value)}</td></tr>'
-        for name, value in settings.items()
-    )
-    return f"<table>{''.join(rows)}</table>"
-
-
 def _picture(picture: np.ndarray, text: str) -> str:
     kind = ' class="crisp"' if picture.shape[1] < STILL_WIDTH // 2 else ""
     return _img(png_bytes(picture), text, kind)
@@ -256,15 +247,6 @@ def _img(png: bytes, text: str, kind: str = "") -> str:
 
 def _words(name: str) -> str:
     return {"metric": "as predicted", "scale_shift": "scale and shift"}.get(name, name)
-
-
-def _grouped(number: int) -> str:
-    return f"{number:,}".replace(",", "\u202f")
-
-
-def _asset(name: str) -> str:
-    folder = resources.files("tttlrm_jax") / "assets" / "report"
-    return (folder / name).read_text(encoding="utf-8")
 
 
 _PAGE = """<!doctype html>

@@ -1,21 +1,20 @@
-"""`--rule FILE.py`: a state rule of the user's own."""
+"""`--rule FILE.py`: a rule of the user's own, of fast weights or of recurrent states."""
 
 import importlib.util
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tttlrm_jax.errors import ConfigError
-from tttlrm_jax.ttt.state_rules import STATE_RULES, find_state_rule
 
 
-def state_rule_name(name: str) -> str:
-    """The name itself, or that of the rule which the file of that name registers.
+def register_from_file(name: str, table: Mapping[str, Any], kind: str = "rule") -> str:
+    """Runs a Python file that registers one rule in `table`; returns the rule's name.
 
-    Raises ConfigError for a name that is unknown, and for a file that does not exist, fails, or
-    registers no rule or several.
+    Entries of the table hold what builds a rule as `build`; `kind` is the word for one in errors.
+
+    Raises ConfigError if there is no such file, it fails, or registers none or several.
     """
-    if not name.endswith(".py"):
-        find_state_rule(name)
-        return name
     path = Path(name)
     spec = importlib.util.spec_from_file_location(path.stem, path) if path.is_file() else None
     if spec is None or spec.loader is None:
@@ -29,9 +28,9 @@ def state_rule_name(name: str) -> str:
         raise ConfigError(
             f"rule file {name} fails: {type(error).__name__}: {error}; correct it"
         ) from error
-    own = [rule for rule, each in STATE_RULES.items() if each.build.__module__ == module.__name__]
+    own = [rule for rule, entry in table.items() if entry.build.__module__ == module.__name__]
     if len(own) != 1:
         raise ConfigError(
-            f"rule file {name} registers {', '.join(own) or 'no state rule'}; it must register one"
+            f"rule file {name} registers {', '.join(own) or f'no {kind}'}; it must register one"
         )
     return own[0]
