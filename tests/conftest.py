@@ -19,9 +19,12 @@ from pathlib import Path
 import jax
 import pytest
 
+from tttlrm_jax.host_memory import keep_freed_memory
+
 # Benchmarks are not installed; at the end, so that the installed package is what is tested.
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
+keep_freed_memory()
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"

@@ -1,0 +1,34 @@
+"""How a process that computes on the CPU keeps its memory between steps.
+
+XLA takes the temporary memory of every call from `malloc` and gives it back at the end. The C
+library of Linux hands large blocks back to the kernel, which clears every page again at the next
+call: measured on two cores, half of the time of a TTT layer and a quarter of a training step
+(`benchmarks/ttt_layer.py`, docs/results.md).
+"""
+
+import ctypes
+import os
+import platform
+
+import jax
+
+# Parameters of mallopt (malloc.h).
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+NEVER = -1
+
+
+def keep_freed_memory() -> bool:
+    """Keeps freed memory in this process for its next call; returns whether it could.
+
+    Before the first computation only. Calls then run on the thread that makes them, as only the
+    main thread's heap may grow without bound. Does nothing where the C library is another than
+    glibc or where the environment sets `MALLOC_*` or `GLIBC_TUNABLES` itself.
+    """
+    own = any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ)
+    if own or platform.libc_ver()[0] != "glibc":
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    if not (mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, NEVER)):
+        return False
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
+    return True
