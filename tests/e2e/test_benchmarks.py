@@ -1,10 +1,9 @@
-"""The benchmarks' commands run at tiny sizes, count what they say and refuse what makes no sense."""
+"""The commands of the benchmarks at tiny sizes: they run, count right, refuse senseless options."""
 
 import json
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from benchmarks import rasterize, streaming, ttt3r_stream, ttt_layer
@@ -54,7 +53,7 @@ def test_rasterize_runs(capsys):
     result = json.loads(capsys.readouterr().out)
     (row,) = result["results"]
     assert (row["width"], row["height"], row["gaussians"]) == (24, 16, 7)
-    assert 0 < row["intersections"]["ellipse"]
+    assert row["intersections"]["ellipse"] > 0
     for name in ("forward", "forward_backward"):
         assert row[name]["seconds_per_view"] > 0
 
@@ -70,7 +69,7 @@ def test_ttt_layer_scaling_runs(capsys):
 
 
 @pytest.mark.parametrize(
-    "command, arguments",
+    ("command", "arguments"),
     [
         (rasterize, ["--sizes", "0x5"]),
         (rasterize, ["--views", "0"]),
