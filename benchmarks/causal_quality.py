@@ -20,6 +20,7 @@ import argparse
 import functools
 import json
 import math
+import sys
 import tempfile
 
 import jax
@@ -28,6 +29,7 @@ import numpy as np
 
 from benchmarks.arguments import positive
 from benchmarks.quality import on_procedural_objects, standard_error
+from tttlrm_jax.command_line import EXIT_BAD_INPUT
 from tttlrm_jax.commands.evaluate import packaged
 from tttlrm_jax.config import Plan
 from tttlrm_jax.data import evaluation_loader
@@ -157,7 +159,8 @@ def _spread(error: float | None) -> str:
     return "" if error is None or math.isnan(error) else f" +- {error:.2f}"
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str] | None = None) -> int:
+    """Prints the table, or one JSON object; returns the exit code (2 for bad input)."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.causal_quality", description="Quality after every chunk."
     )
@@ -169,10 +172,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     options = parser.parse_args(arguments)
     baseline = options.baseline or str(packaged("quickstart"))
-    result = measure(
-        options.checkpoint, baseline, options.chunk_views, options.scenes, options.control
-    )
+    try:
+        result = measure(
+            options.checkpoint, baseline, options.chunk_views, options.scenes, options.control
+        )
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
     print(json.dumps(result, indent=2) if options.json else _text(result))
+    return 0
 
 
 def _text(result: dict) -> str:
@@ -185,4 +193,4 @@ def _text(result: dict) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -14,6 +14,8 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # commands started by tests c
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="tttlrm-jax-compiled-")
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -27,7 +29,8 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 keep_freed_memory()
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
 
 
 @pytest.fixture(scope="session")
@@ -36,3 +39,24 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("the folder ../shared (recordings, captures) is not beside this checkout")
     return SHARED
+
+
+@pytest.fixture
+def registered_rules() -> Iterator[None]:
+    """Forgets update rules that a test registers."""
+    from tttlrm_jax.ttt.rules import RULES
+
+    before = dict(RULES)
+    yield
+    RULES.clear()
+    RULES.update(before)
+
+
+@pytest.fixture
+def documented_rule(tmp_path, registered_rules) -> Path:
+    """The file with a rule `unit_ascent` that docs/update_rules.md shows."""
+    text = (ROOT / "docs" / "update_rules.md").read_text()
+    (code,) = re.findall(r"```python\n(# unit_ascent\.py.*?)```", text, re.S)
+    path = tmp_path / "unit_ascent.py"
+    path.write_text(code)
+    return path

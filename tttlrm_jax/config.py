@@ -104,7 +104,8 @@ class RuleConfig:
 
     def __str__(self) -> str:
         """`name(option=value, ...)`."""
-        return f"{self.name}({', '.join(f'{key}={value}' for key, value in self.options)})"
+        options = ", ".join(f"{key}={value}" for key, value in self.options)
+        return f"{self.name}({options})" if options else self.name
 
     def to_dict(self) -> dict[str, Any]:
         """`{"name": ..., option: value, ...}`, for JSON."""

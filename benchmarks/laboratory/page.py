@@ -40,7 +40,7 @@ def write_page(results: dict[str, Any]) -> str:
         for n, name in enumerate(rules)
     }
 
-    def lines(part: str, x: str, y: str, bands: bool = True) -> list[Line]:
+    def lines(part: str, x: str, y: str) -> list[Line]:
         drawn = []
         for name, rule in rules.items():
             if rule.get(part) is None:
@@ -53,7 +53,7 @@ def write_page(results: dict[str, Any]) -> str:
             )
             drawn.append(
                 Line(name=name, colour=look[name][0], dashed=look[name][1], x=rule[part][x],
-                     y=mean, spread=spread if bands else None)
+                     y=_numbers(mean), spread=None if spread is None else _numbers(spread))
             )  # fmt: skip
         return drawn
 
@@ -118,22 +118,42 @@ def write_page(results: dict[str, Any]) -> str:
                 f"The model {html.escape(str(results['checkpoint']))} with its rule replaced and "
                 f"nothing retrained: {streams['scenes']} held-out procedural objects, "
                 f"{streams['input_views']} views in chunks of {streams['chunk_views']}. After "
-                f"each chunk all views so far are read. The standard error over scenes is in the "
-                f"table; the scenes are the same for all rules.",
+                f"each chunk all views so far are read. Bands are the standard error over scenes; "
+                f"the scenes are the same for all rules, so that differences, taken scene by "
+                f"scene, are known better than each rule's PSNR.{_gates(rules)}",
                 ("PSNR of unseen views by chunk",
-                 chart(lines("reconstruction", "views", "psnr", bands=False),
-                       Axis(label="views seen"), Axis(label="PSNR, dB"))),
+                 chart(lines("reconstruction", "views", "psnr"), Axis(label="views seen"),
+                       Axis(label="PSNR, dB"))),
+                ("Gain over the rule of the model's training",
+                 chart(lines("reconstruction", "views", "gain"), Axis(label="views seen"),
+                       Axis(label="PSNR gain, dB"))),
             )
         )  # fmt: skip
+    state = "" if results["finished"] else " &middot; not finished"
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>Update rules of fast weights</title><style>{STYLE}</style></head><body>"
         "<h1>Update rules of fast weights</h1>"
         f'<p class="faint">{html.escape(results["machine"])} &middot; '
-        f"{results['seconds']:.0f} s</p>"
+        f"{results['seconds']:.0f} s{state}</p>"
         f"{_table(rules)}{_legend(look)}{''.join(sections)}</body></html>"
     )
+
+
+def _numbers(values: list[float | None]) -> list[float]:
+    """As numbers; JSON has null for those that are not finite."""
+    return [math.nan if value is None else value for value in values]
+
+
+def _gates(rules: dict[str, Any]) -> str:
+    """A sentence on the gates of rules that learn some."""
+    gated = [
+        f"{html.escape(name)} ({rule['reconstruction']['gates']})"
+        for name, rule in rules.items()
+        if rule["reconstruction"]["gates"] is not None
+    ]
+    return f" Gates that a rule learns: {', '.join(gated)}." if gated else ""
 
 
 def _section(title: str, text: str, *figures: tuple[str, str]) -> str:
@@ -166,6 +186,7 @@ COLUMNS = (
     ("MFLOP/token, 1 view", lambda r: (r["cost"]["mflop_per_token"][0], None), 1, False),
     ("rule's share, 1 view", lambda r: (r["cost"]["rule_share"][0], None), 3, None),
     ("PSNR after last chunk", lambda r: _last(r["reconstruction"]["psnr"]), 2, True),
+    ("PSNR gain over own rule", lambda r: _last(r["reconstruction"]["gain"]), 2, None),
 )
 
 
@@ -178,6 +199,13 @@ def _first(values):
     return values["mean"][0], values["standard_error"][0]
 
 
+def _cell(value: float | None, error: float | None, digits: int, best: float | None) -> str:
+    if value is None:
+        return "<td>&ndash;</td>"
+    spread = "" if error is None else f" <small>&plusmn;&nbsp;{error:.{digits}f}</small>"
+    return f"<td{' class=best' if value == best else ''}>{value:.{digits}f}{spread}</td>"
+
+
 def _table(rules: dict[str, Any]) -> str:
     columns = [
         column for column in COLUMNS
@@ -186,16 +214,13 @@ def _table(rules: dict[str, Any]) -> str:
     cells = {name: [read(rule) for _, read, *_ in columns] for name, rule in rules.items()}
     best = []
     for index, (_, _, _, more) in enumerate(columns):
-        values = [row[index][0] for row in cells.values() if math.isfinite(row[index][0])]
+        values = [row[index][0] for row in cells.values() if row[index][0] is not None]
         best.append(None if more is None or not values else (max if more else min)(values))
     head = "".join(f"<th>{title}</th>" for title, *_ in columns)
     body = "".join(
         f"<tr><td>{html.escape(name)}</td>"
         + "".join(
-            f"<td{' class=best' if value == best[i] else ''}>{value:.{columns[i][2]}f}"
-            + ("" if error is None else f" <small>&plusmn;&nbsp;{error:.{columns[i][2]}f}</small>")
-            + "</td>"
-            for i, (value, error) in enumerate(row)
+            _cell(value, error, columns[i][2], best[i]) for i, (value, error) in enumerate(row)
         )
         + "</tr>"
         for name, row in cells.items()

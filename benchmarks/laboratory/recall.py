@@ -105,10 +105,13 @@ def error_by_distance(error: np.ndarray) -> np.ndarray:
     return error[..., -1, ::-1]
 
 
-def tuned_rate(rule: RuleConfig, memory: Memory) -> float:
-    """The rate with the least mean error over all pairs at the end, on seeds of their own."""
+def tuned_rate(rule: RuleConfig, memory: Memory) -> float | None:
+    """The rate with the least mean error over all pairs at the end, on seeds of their own.
+
+    None for rules without a rate.
+    """
     if not has_rate(rule):
-        return 1.0
+        return None
     seeds = 10_000 + jnp.arange(memory.tuning_seeds)
     run = functools.partial(stream, rule=rule, memory=memory)
     over_rates = jax.vmap(jax.vmap(run, (0, None)), (None, 0))
@@ -117,10 +120,14 @@ def tuned_rate(rule: RuleConfig, memory: Memory) -> float:
     return memory.rates[int(np.argmin(score))]
 
 
-def measure_recall(rule: RuleConfig, rate: float, memory: Memory) -> dict[str, Any]:
+def _as_array(rate: float | None):
+    return jnp.float32(1 if rate is None else rate)  # without a rate, nobody reads it
+
+
+def measure_recall(rule: RuleConfig, rate: float | None, memory: Memory) -> dict[str, Any]:
     """Curves (mean and standard error over seeds) and final numbers of one rule."""
     run = jax.vmap(functools.partial(stream, rule=rule, memory=memory), (0, None))
-    out = jax.tree.map(np.asarray, run(jnp.arange(memory.seeds), jnp.float32(rate)))
+    out = jax.tree.map(np.asarray, run(jnp.arange(memory.seeds), _as_array(rate)))
     by_pairs, by_distance = error_by_pairs(out["error"]), error_by_distance(out["error"])
     return {
         "pairs_seen": [memory.chunk * (t + 1) for t in range(memory.num_chunks)],
@@ -187,19 +194,19 @@ def condition(state, first, seed, stop, *, memory: Memory):
     }
 
 
-def measure_drift(rule: RuleConfig, rate: float, memory: Memory) -> dict[str, Any]:
+def measure_drift(rule: RuleConfig, rate: float | None, memory: Memory) -> dict[str, Any]:
     """Condition of the weights after 1, 2, 4, ... chunks of a long stream, over seeds."""
     stops = [2**n for n in range(int(math.log2(memory.long_stream)) + 1)]
     seeds = jnp.arange(memory.seeds)
     first = jax.vmap(lambda s: draw_weights(jax.random.fold_in(jax.random.key(s), 2**30), memory))(
         seeds
     )
-    state = jax.vmap(lambda w: initial_state(w, build_with_rate(rule, jnp.float32(rate))))(first)
+    state = jax.vmap(lambda w: initial_state(w, build_with_rate(rule, _as_array(rate))))(first)
     step = jax.vmap(functools.partial(advance, rule=rule, memory=memory), (0, 0, None, None, None))
     look = jax.vmap(functools.partial(condition, memory=memory), (0, 0, 0, None))
     rows, start = [], 0
     for stop in stops:
-        state = step(state, seeds, start, stop, jnp.float32(rate))
+        state = step(state, seeds, start, stop, _as_array(rate))
         rows.append(jax.tree.map(np.asarray, look(state, first, seeds, stop)))
         start = stop
     curves = {name: np.stack([row[name] for row in rows], axis=1) for name in rows[0]}

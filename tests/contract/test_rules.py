@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tttlrm_jax.commands.rule_file import register_from_file
 from tttlrm_jax.config import RuleConfig
 from tttlrm_jax.ttt import (
     RULES,
@@ -35,6 +36,7 @@ CASES = {
         ),
     ),
 }
+DOCUMENTED = "file of the documentation"
 
 
 def with_two_steps(rule: RuleConfig) -> RuleConfig:
@@ -48,8 +50,11 @@ def with_two_steps(rule: RuleConfig) -> RuleConfig:
     return RuleConfig.of(rule.name, **options)
 
 
-@pytest.fixture(params=sorted(CASES))
+@pytest.fixture(params=[*sorted(CASES), DOCUMENTED])
 def rule(request):
+    if request.param == DOCUMENTED:
+        file = request.getfixturevalue("documented_rule")
+        return build_rule(RuleConfig(register_from_file(str(file), RULES)))
     return build_rule(with_two_steps(CASES[request.param]), "float32")
 
 

@@ -65,6 +65,24 @@ def test_metrics_hold_what_is_promised(result, tiny_checkpoint):
     assert metrics["psnr"] == pytest.approx(np.mean(means))
 
 
+def test_another_rule_gives_another_result_and_is_named(result, arguments, tmp_path):
+    rule = ["--rule", "elastic", "--rule.strength", "0.5", "--rule.inner", "sgd"]
+    output = tmp_path / "elastic"
+    assert evaluate.main([*arguments, *rule, "--rule.inner.rate=3", "--output", str(output)]) == 0
+    usual, other = (json.loads((each / "metrics.json").read_text()) for each in (result, output))
+    assert usual["rule"] == {"name": "muon", "steps": 5, "rate": 1.0}
+    assert other["rule"] == {
+        "name": "elastic", "strength": 0.5, "fisher_decay": 0.5, "anchor_decay": 0.8,
+        "inner": {"name": "sgd", "rate": 3.0},
+    }  # fmt: skip
+    assert other["inputs"] == usual["inputs"]
+    for mine, theirs in zip(other["targets"], usual["targets"], strict=True):
+        assert mine["name"] == theirs["name"]
+        assert np.isfinite(mine["psnr"])
+        assert mine["psnr"] != theirs["psnr"]
+    assert "elastic(anchor_decay=0.8" in (output / "report.html").read_text()
+
+
 def test_ply_in_the_input_frame_renders_to_the_reported_score(result, tiny_capture_source):
     """scene.ply seen from the capture's own cameras scores what metrics.json says."""
     metrics = json.loads((result / "metrics.json").read_text())

@@ -22,7 +22,7 @@ from tttlrm_jax.commands.stream_files import (
     write_growth,
     write_stream_plot,
 )
-from tttlrm_jax.config import EvalConfig, RasterConfig, RunConfig
+from tttlrm_jax.config import EvalConfig, RasterConfig, RuleConfig, RunConfig
 from tttlrm_jax.data import Capture
 from tttlrm_jax.evaluation.scene import Evaluated, PosedScene, Scores, Settings, render_frames
 from tttlrm_jax.export import (
@@ -39,6 +39,7 @@ from tttlrm_jax.export import (
 from tttlrm_jax.geometry.paths import orbit_path
 from tttlrm_jax.geometry.similarity import transform_gaussians
 from tttlrm_jax.training.stream_checkpoint import SavedStream
+from tttlrm_jax.ttt.rules import complete_rule, configured_rule
 from tttlrm_jax.types import Cameras, Gaussians
 
 OUTPUT_FILES = ("scene.ply", "orbit.mp4", "comparison.png", "report.html", "metrics.json")
@@ -144,6 +145,7 @@ def collect_metrics(job: Job, evaluated: Evaluated, count: ExportCount) -> dict[
         "target_views": len(job.scene.target_names),
         "resolution": list(job.scene.targets.image.shape[2:4]),
         "plan": job.settings.plan,
+        "rule": complete_rule(configured_rule(job.run.model)).to_dict(),
         "psnr": _mean(scores.psnr),
         "ssim": _mean(scores.ssim),
         "lpips": _mean(scores.lpips),
@@ -249,6 +251,7 @@ def settings_table(job: Job, metrics: dict[str, Any]) -> dict[str, str]:
         "plan": settings.plan
         if settings.plan == "full"
         else f"{settings.plan}, {settings.chunk_views} views per update",
+        "update rule": str(RuleConfig.from_dict(metrics["rule"])),
         "views": f"{metrics['input_views']} of {len(job.capture)} frames in, every 8th frame a "
         "target; " + _choice_of_inputs(job),
         **_stream_settings(job),

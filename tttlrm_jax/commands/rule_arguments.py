@@ -16,10 +16,12 @@ from tttlrm_jax.ttt.rules import (
     RULES,
     RuleOption,
     UpdateRule,
+    checked_option,
     complete_rule,
     configured_rule,
     find_rule,
     override_rule,
+    wrapped_rule,
 )
 
 _Config = TypeVar("_Config")
@@ -100,8 +102,13 @@ def split_rule_arguments(arguments: list[str], prog: str) -> tuple[list[str], di
     return others, given
 
 
-def _read_rule(given: dict[str, str], current: RuleConfig | None, prog: str) -> RuleConfig:
-    """The rule of dotted arguments; without a name they change options of the current one."""
+def _read_rule(
+    given: dict[str, str], current: RuleConfig | None, prog: str, argument: str = "--rule"
+) -> RuleConfig:
+    """The rule of dotted arguments; without a name they change options of the current one.
+
+    `argument` is what they are called on the command line.
+    """
     if "" in given:
         base = RuleConfig(_rule_name(given[""]))
     elif current is not None:
@@ -122,10 +129,10 @@ def _read_rule(given: dict[str, str], current: RuleConfig | None, prog: str) -> 
         if options[key].kind is UpdateRule:
             nested.setdefault(key, {})[below] = text
         else:
-            values[key] = convert_option(f"--rule.{dotted}", text, options[key].kind)
+            values[key] = convert_option(f"{argument}.{dotted}", text, options[key].kind)
     for key, below in nested.items():
-        default = values.get(key, RuleConfig(options[key].default))
-        values[key] = _read_rule(below, default, prog)
+        default = wrapped_rule(f"{argument}.{key}", values.get(key, options[key].default))
+        values[key] = _read_rule(below, default, prog, f"{argument}.{key}")
     return RuleConfig.of(base.name, **values)
 
 
@@ -140,10 +147,11 @@ def convert_option(argument: str, text: str, kind: Any) -> Any:
             raise ConfigError(f"{argument}={text} is not True or False; give one of them")
         return BOOLEANS[text.lower()]
     try:
-        return kind(text)
+        value = kind(text)
     except ValueError:
         wanted = "a whole number" if kind is int else "a number"
         raise ConfigError(f"{argument}={text} is not {wanted}; give one") from None
+    return checked_option(argument, value, kind)
 
 
 def _rule_name(name: str) -> str:

@@ -209,7 +209,9 @@ def compiled_reconstruct(model, inputs: Views, config: Settings) -> Callable[[An
         gaussians = jax.block_until_ready(compiled(params, inputs, key))
         seconds = time.perf_counter() - start
         if not np.isfinite(gaussians.mean).all(axis=-1).any():
-            raise InputError("the model's Gaussians are not finite; use another checkpoint")
+            raise InputError(
+                "the model's Gaussians are not finite; use another checkpoint or update rule"
+            )
         return Timed(value=gaussians, compile_seconds=compile_seconds, seconds=seconds)
 
     return timed

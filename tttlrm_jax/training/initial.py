@@ -32,3 +32,10 @@ def initial_parameters(path: Path | str, params: dict[str, Any]) -> dict[str, An
         names,
     )
     return unflatten_dict(flatten_dict(loaded) | {key: fresh[key] for key in new})
+
+
+def with_gates(params: dict[str, Any], fresh: dict[str, Any]) -> dict[str, Any]:
+    """`params` with the gates of `fresh` in place of its own; everything else as it is."""
+    kept = {key: value for key, value in flatten_dict(params).items() if GATES not in key}
+    gates = {key: value for key, value in flatten_dict(fresh).items() if GATES in key}
+    return unflatten_dict(kept | gates)

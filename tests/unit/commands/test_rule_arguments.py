@@ -1,8 +1,7 @@
 """`--rule` on command lines, in files and in JSON; the recipe of docs/update_rules.md."""
 
 import json
-import re
-from pathlib import Path
+import math
 
 import jax
 import jax.numpy as jnp
@@ -21,32 +20,21 @@ from tttlrm_jax.config import (
 )
 from tttlrm_jax.errors import ConfigError
 from tttlrm_jax.nn.ttt_layer import TTTLayer
-from tttlrm_jax.ttt import RULES, FastWeights, build_rule, full_plan, rule_from_config
-from tttlrm_jax.ttt.rules import configured_rule, override_rule, register_rule
+from tttlrm_jax.ttt import FastWeights, build_rule, full_plan, rule_from_config
+from tttlrm_jax.ttt.rules import (
+    complete_rule,
+    configured_rule,
+    override_rule,
+    register_rule,
+    sgd,
+)
 
-DOCS = Path(__file__).resolve().parents[3] / "docs" / "update_rules.md"
 RUN = RunConfig(name="test")
 
 
 def train_rule(*arguments: str, model: ModelConfig = RUN.model) -> RuleConfig | None:
     default = RunConfig(name="test", model=model)
     return parse_with_rule(RunConfig, list(arguments), "train.py", default).model.rule
-
-
-def recipe(tmp_path: Path) -> Path:
-    """The rule file that the documentation shows."""
-    (code,) = re.findall(r"```python\n(# unit_ascent\.py.*?)```", DOCS.read_text(), re.S)
-    path = tmp_path / "unit_ascent.py"
-    path.write_text(code)
-    return path
-
-
-@pytest.fixture
-def own_rule(tmp_path):
-    before = dict(RULES)
-    yield recipe(tmp_path)
-    RULES.clear()
-    RULES.update(before)
 
 
 def test_without_arguments_nothing_changes():
@@ -77,6 +65,33 @@ def test_options_alone_change_the_configured_rule():
     assert dict(options["inner"].options) == {"steps": 3, "rate": 0.5}
 
 
+def test_options_reach_a_wrapped_rule_that_is_named_only():
+    model = ModelConfig(rule=RuleConfig.of("delta", inner="muon"))
+    rule = train_rule("--rule.inner.rate", "2", model=model)
+    assert rule == RuleConfig.of("delta", inner=RuleConfig.of("muon", steps=5, rate=2.0))
+    assert train_rule("--rule.inner", "sgd", model=model) == (
+        RuleConfig.of("delta", inner=RuleConfig.of("sgd", rate=1.0))
+    )
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        (RuleConfig.of("sgd", rate=math.inf), ["rule.rate=inf", "finite"]),
+        (RuleConfig.of("delta", inner=3), ["rule.inner=3", "a rule's name"]),
+    ],
+)
+def test_configurations_in_files_are_checked_too(rule, words):
+    with pytest.raises(ConfigError) as raised:
+        complete_rule(rule)
+    assert all(word in str(raised.value) for word in words)
+
+
+def test_a_rule_built_directly_is_checked():
+    with pytest.raises(ConfigError, match="finite and 0 or more"):
+        sgd(rate=math.inf)
+
+
 def test_other_arguments_pass_by_their_parser():
     config = parse_with_rule(
         EvalConfig, ["--views", "3", "--rule", "sgd", "--seed", "7"], "eval.py"
@@ -91,6 +106,8 @@ def test_other_arguments_pass_by_their_parser():
         (["--rule", "sgd", "--rule.rte", "1"], ["rte", "rate"]),
         (["--rule", "muon", "--rule.steps", "x"], ["--rule.steps=x", "whole number"]),
         (["--rule", "sgd", "--rule.rate", "-1"], ["rate=-1.0", "0 or more"]),
+        (["--rule", "sgd", "--rule.rate", "inf"], ["--rule.rate=inf", "finite number"]),
+        (["--rule", "elastic", "--rule.inner.rate", "nan"], ["--rule.inner.rate=nan", "finite"]),
         (["--rule", "forget", "--rule.gate", "maybe"], ["maybe", "constant"]),
         (["--rule", "forget", "--rule.inner", "mun"], ["mun", "muon"]),
         (["--rule"], ["--rule", "no value"]),
@@ -153,13 +170,13 @@ def test_registering_refuses_what_a_command_line_cannot_say():
         register_rule(muon)
 
 
-def test_the_documented_recipe_is_in_the_help_and_trains(own_rule, capsys):
+def test_the_documented_recipe_is_in_the_help_and_trains(documented_rule, capsys):
     with pytest.raises(SystemExit):
-        parse_with_rule(EvalConfig, ["--rule", str(own_rule), "--help"], "eval.py")
+        parse_with_rule(EvalConfig, ["--rule", str(documented_rule), "--help"], "eval.py")
     printed = capsys.readouterr().out
     assert "unit_ascent" in printed
     assert "--rule.length FLOAT (default: 0.5)" in printed
-    rule = train_rule("--rule", str(own_rule), "--rule.length", "0.1")
+    rule = train_rule("--rule", str(documented_rule), "--rule.length", "0.1")
     assert rule == RuleConfig.of("unit_ascent", length=0.1)
     config = ModelConfig(d_model=8, attention_head_dim=4, ttt_inner_factor=2.0, rule=rule)
     layer = TTTLayer(config, projection_std=0.3, rngs=nnx.Rngs(0))

@@ -21,19 +21,22 @@ from tttlrm_jax.ttt.rules.registry import (
     RegisteredRule,
     RuleOption,
     build_rule,
+    checked_option,
     complete_rule,
     configured_rule,
     find_rule,
     override_rule,
     register_rule,
     rule_from_config,
+    wrapped_rule,
 )
 from tttlrm_jax.ttt.rules.sgd import sgd
 
 __all__ = [
-    "RULES", "Gate", "RegisteredRule", "RuleOption", "UpdateRule", "build_rule", "complete_rule",
-    "configured_rule", "delta", "elastic", "find_rule", "forget", "gram", "momentum", "muon",
-    "override_rule", "polar_express", "register_rule", "rule_from_config", "sgd",
+    "RULES", "Gate", "RegisteredRule", "RuleOption", "UpdateRule", "build_rule", "checked_option",
+    "complete_rule", "configured_rule", "delta", "elastic", "find_rule", "forget", "gram",
+    "momentum", "muon", "override_rule", "polar_express", "register_rule", "rule_from_config",
+    "sgd", "wrapped_rule",
 ]  # fmt: skip
 
 for _module in pkgutil.iter_modules(__path__):

@@ -23,9 +23,12 @@ class Gate(NamedTuple):
 
 
 def require_option(option: str, value: Any, low: float, high: float = math.inf) -> None:
-    """Raises ConfigError unless `low <= value <= high`; arrays, as in a sweep, pass unchecked."""
-    if not isinstance(value, jax.Array) and not low <= value <= high:
-        limits = f"in [{low}, {high}]" if high < math.inf else f"{low} or more"
+    """Raises ConfigError unless `low <= value <= high` and `value` is finite.
+
+    Arrays, as in a sweep, pass unchecked.
+    """
+    if not isinstance(value, jax.Array) and not (low <= value <= high and value < math.inf):
+        limits = f"in [{low}, {high}]" if high < math.inf else f"finite and {low} or more"
         raise ConfigError(f"rule.{option}={value} is not {limits}; give such a value")
 
 

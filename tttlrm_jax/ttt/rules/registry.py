@@ -8,6 +8,7 @@ is another rule, which the function wraps.
 import dataclasses
 import difflib
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -114,15 +115,23 @@ def complete_rule(rule: RuleConfig) -> RuleConfig:
             continue
         value = given.get(key, option.default)
         if option.kind is UpdateRule:
-            values[key] = complete_rule(
-                value if isinstance(value, RuleConfig) else RuleConfig(value)
-            )
+            values[key] = complete_rule(wrapped_rule(f"rule.{key}", value))
         else:
             values[key] = checked_option(f"rule.{key}", value, option.kind)
     return RuleConfig.of(rule.name, **values)
 
 
+def wrapped_rule(field: str, value: Any) -> RuleConfig:
+    """A rule to wrap, given as a configuration or by its name alone; ConfigError otherwise."""
+    if isinstance(value, RuleConfig):
+        return value
+    if not isinstance(value, str):
+        raise ConfigError(f"{field}={value!r} is no rule; give a RuleConfig or a rule's name")
+    return RuleConfig(value)
+
+
 def checked_option(field: str, value: Any, kind: Any) -> Any:
+    """`value` if it is of that kind, numbers finite; ConfigError otherwise."""
     if get_origin(kind) is Literal:
         fits, wanted = value in get_args(kind), f"one of {get_args(kind)}"
     else:
@@ -131,6 +140,8 @@ def checked_option(field: str, value: Any, kind: Any) -> Any:
         wanted = PLAIN[kind]
     if not fits:
         raise ConfigError(f"{field}={value!r} is not {wanted}; give {wanted}")
+    if kind is float and not math.isfinite(value):
+        raise ConfigError(f"{field}={value} is not finite; give a finite number")
     return value
 
 
