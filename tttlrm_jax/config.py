@@ -198,8 +198,14 @@ class ModelConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SyntheticConfig:
-    """Procedural objects inside the unit ball, seen by cameras on spheres around it."""
+    """Procedural objects inside the unit ball, seen by cameras on spheres around it.
 
+    `primitives` are smooth solids with solid textures; `sculptures` are meshes that may swell, have
+    bites or be wires, with pictures and shadows; `rooms` hold clusters of these around the cameras'
+    common centre.
+    """
+
+    generator: Literal["primitives", "sculptures", "rooms"] = "primitives"
     num_scenes: int = 2048
     num_views: int = 16  # rendered per scene
     height: int = 64
@@ -249,6 +255,10 @@ class SyntheticConfig:
         _require(
             0 <= self.look_jitter <= 0.5, "synthetic.look_jitter", self.look_jitter,
             "is not in [0, 0.5]", "use a value in it",
+        )  # fmt: skip
+        _require(
+            self.generator == "primitives" or self.supersampling <= 2, "synthetic.supersampling",
+            self.supersampling, f"exceeds 2, the most that {self.generator} know", "use 1 or 2",
         )  # fmt: skip
 
 

@@ -23,9 +23,10 @@ import numpy as np
 from tqdm import tqdm
 
 from tttlrm_jax.config import SyntheticConfig
+from tttlrm_jax.data.generators import GENERATORS, render_scene
 from tttlrm_jax.data.images import composite
 from tttlrm_jax.data.scenes import SceneViews
-from tttlrm_jax.data.synthetic import RENDER_VERSION, render_object, scene_seed
+from tttlrm_jax.data.synthetic import scene_seed
 from tttlrm_jax.errors import InputError
 
 SHARD_SCENES = 16
@@ -39,8 +40,11 @@ _ONE_HEADER_AT_A_TIME = threading.Lock()
 
 def cache_path(config: SyntheticConfig, directory: str | Path) -> Path:
     """Where the scenes of a configuration lie inside a cache directory."""
-    fields = dataclasses.asdict(config) | {"render_version": RENDER_VERSION}
+    version = GENERATORS[config.generator].version
+    fields = dataclasses.asdict(config) | {"render_version": version}
     del fields["num_scenes"]
+    if config.generator == "primitives":  # their caches are older than the choice
+        del fields["generator"]
     digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
     return Path(directory) / f"{config.split}-{config.height}x{config.width}-{digest}"
 
@@ -181,7 +185,7 @@ def _die_with_parent() -> None:
 
 
 def _write_shard(config: SyntheticConfig, path: Path, shard: tuple[int, int]) -> int:
-    scenes = [render_object(scene_seed(config, index), config) for index in range(*shard)]
+    scenes = [render_scene(scene_seed(config, index), config) for index in range(*shard)]
     final = path / _shard_name(shard)
     partial = path / f".partial-{uuid.uuid4().hex}-{final.name}"
     try:
