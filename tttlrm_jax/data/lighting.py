@@ -93,7 +93,7 @@ def shade(
     gloss: float,
     shininess: float,
 ) -> np.ndarray:
-    """Colours [point, 3], unclipped, of points and unit vectors [3, point] and albedo [point, 3]."""
+    """Unclipped colours [point, 3] of points, unit vectors [3, point] and albedo [point, 3]."""
     up = (0.5 + 0.5 * normal[2])[:, None]
     light = lights.ground + up * (lights.sky - lights.ground)
     shine = np.zeros_like(light)

@@ -25,7 +25,6 @@ class Material:
     tile: float = 1.0  # side of the picture on the surface, scene units
     gloss: float = 0.0  # strength of highlights
     shininess: float = 20.0  # exponent of Blinn-Phong
-    coordinates: np.ndarray | None = None  # float32 [vertex, 2]: a mesh that brings its own
 
     def albedo(self, point: np.ndarray, normal: np.ndarray) -> np.ndarray:
         """Colours [point, 3]."""
@@ -48,9 +47,7 @@ def random_material(rng: np.random.Generator, patterned: bool = False) -> Materi
             return Material(texture, None, 1.0, gloss, shininess)
 
 
-def around_box(
-    point: np.ndarray, normal: np.ndarray, tile: float
-) -> tuple[np.ndarray, np.ndarray]:
+def around_box(point: np.ndarray, normal: np.ndarray, tile: float) -> tuple[np.ndarray, np.ndarray]:
     """Coordinates to the right and up, in tiles, on the side of a box that the normal points to.
 
     Pictures stand upright (z is up on the four sides) and are not mirrored.

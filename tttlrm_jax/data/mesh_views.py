@@ -130,7 +130,9 @@ def _project(mesh: Mesh, pose, lens, height, width) -> _Projected:
 
 def _on_screen(seen: np.ndarray, lens: np.ndarray) -> np.ndarray:
     nearness = 1.0 / np.where(seen[:, 2] > 0, seen[:, 2], np.inf)
-    return np.concatenate([lens[:2] * seen[:, :2] * nearness[:, None] + lens[2:], nearness[:, None]], 1)
+    return np.concatenate(
+        [lens[:2] * seen[:, :2] * nearness[:, None] + lens[2:], nearness[:, None]], 1
+    )
 
 
 def _in_view(screen: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -178,19 +180,14 @@ def _shade(scene, number, projected, hits, sample, position, pose, lens) -> np.n
 
 def _normals(projected: _Projected, owner: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Unit world normals [3, sample], interpolated between corners in the scene."""
-    used, owner = np.unique(owner, return_inverse=True)
-    corners = projected.corners[used].astype(np.float32).transpose(1, 2, 0)
-    normals = projected.normals[used].transpose(1, 2, 0)
+    corners = projected.corners[owner].astype(np.float32).transpose(1, 2, 0)
+    normals = projected.normals[owner].transpose(1, 2, 0)
     total = np.zeros((3, len(owner)), np.float32)
     for number in range(3):
         one, two = corners[(number + 1) % 3], corners[(number + 2) % 3]
-        along_x, along_y, near = two[0] - one[0], two[1] - one[1], corners[number, 2]
-        # twice the area opposite to the corner, times its nearness, linear in x and y
-        by_x, by_y = (-along_y * near)[owner], (along_x * near)[owner]
-        weight = by_x * (x - one[0][owner]) + by_y * (y - one[1][owner])
-        weight = np.minimum(weight, np.float32(0.0))  # the triangle's area is negative
-        for axis in range(3):
-            total[axis] -= weight * normals[number, axis][owner]
+        area = (two[0] - one[0]) * (y - one[1]) - (two[1] - one[1]) * (x - one[0])
+        weight = np.minimum(area, np.float32(0.0)) * corners[number, 2]  # seen ones are negative
+        total -= weight * normals[number]
     return total / np.maximum(np.sqrt((total * total).sum(axis=0)), np.float32(1e-12))
 
 

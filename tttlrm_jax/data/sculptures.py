@@ -52,9 +52,7 @@ def render_sculpture(seed: int, config: SyntheticConfig) -> dict[str, np.ndarray
     return {"image": image, "depth": depth, "world_from_camera": poses, "intrinsics": intrinsics}
 
 
-def random_sculpture(
-    rng: np.random.Generator, config: SyntheticConfig
-) -> tuple[MeshScene, float]:
+def random_sculpture(rng: np.random.Generator, config: SyntheticConfig) -> tuple[MeshScene, float]:
     """A lit object with materials, and the radius of the ball around the origin that holds it."""
     group = random_group(rng, random_count(rng, config.min_primitives, config.max_primitives))
     group = group.moved(rng.uniform(0.7, 1.0) / group.radius, np.zeros(3))
@@ -77,9 +75,7 @@ def random_count(rng: np.random.Generator, least: int, most: int) -> int:
     return int(rng.choice(numbers, p=weights / weights.sum()))
 
 
-def random_group(
-    rng: np.random.Generator, count: int, detail: tuple[int, int] = DETAIL
-) -> Group:
+def random_group(rng: np.random.Generator, count: int, detail: tuple[int, int] = DETAIL) -> Group:
     """Solids that touch, each with or without swelling, a bite or as wires; centred in its ball."""
     kinds = [list(SOLIDS)[i] for i in rng.integers(len(SOLIDS), size=count)]
     scales = rng.uniform(0.35, 1.0, (count, 1)) * rng.uniform(0.3, 1.0, (count, 3))

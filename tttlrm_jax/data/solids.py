@@ -198,8 +198,6 @@ SOLIDS: dict[str, Solid] = {
                 1.5,
             ),
         ),
-        lambda point: (
-            np.hypot(np.hypot(point[0], point[1]) - TORUS_RADIUS, point[2]) - TORUS_TUBE
-        ),
+        lambda point: np.hypot(np.hypot(point[0], point[1]) - TORUS_RADIUS, point[2]) - TORUS_TUBE,
     ),
 }
