@@ -266,13 +266,15 @@ class SyntheticConfig:
 class DataConfig:
     """Where scenes come from and how an item (inputs and targets of one scene) is drawn."""
 
-    source: Literal["synthetic", "captures"] = "synthetic"
+    source: Literal["synthetic", "captures", "shards"] = "synthetic"
     synthetic: SyntheticConfig = SyntheticConfig()
     cache_directory: str = "cache/synthetic"  # holds rendered scenes, keyed by the configuration
     render_workers: int = 2  # processes that fill the cache
+    shard_directory: str = ""  # of a dataset that data.prepare_shards wrote
     capture_directories: tuple[str, ...] = ()
-    capture_height: int = 64  # captures are resized to this
+    capture_height: int = 64  # captures and shards are resized to this
     capture_width: int = 64
+    capture_depth: bool = False  # read the disparity that data.prepare_depth put beside captures
     capture_resize: Literal["tttlrm", "lact"] = "lact"  # x and y apart, or isotropic and cropped
     holdout_every: int = 8  # captures' frames 0, 8, ... are drawn in evaluation only; 0: none kept
     num_input_views: int = 4
@@ -309,6 +311,10 @@ class DataConfig:
             self.source != "captures" or len(self.capture_directories) > 0,
             "data.capture_directories", self.capture_directories,
             "is empty while data.source=captures", "name at least one directory",
+        )  # fmt: skip
+        _require(
+            self.source != "shards" or self.shard_directory != "", "data.shard_directory", "''",
+            "is empty while data.source=shards", "name the directory of a dataset",
         )  # fmt: skip
         _require(
             all(0 <= channel <= 1 for channel in self.background), "data.background",

@@ -162,7 +162,7 @@ def _render_all(config, path, shards, num_workers):
     pool = concurrent.futures.ProcessPoolExecutor(
         min(num_workers, len(shards)),
         mp_context=multiprocessing.get_context("spawn"),
-        initializer=_start_worker,
+        initializer=start_worker,
     )
     with pool:
         pending = [pool.submit(_write_shard, config, path, shard) for shard in shards]
@@ -173,7 +173,7 @@ def _render_all(config, path, shards, num_workers):
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _start_worker() -> None:
+def start_worker() -> None:
     """Renders faster for keeping its memory, and ends with its parent."""
     keep_freed_memory()
     _die_with_parent()
