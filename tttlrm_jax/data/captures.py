@@ -68,9 +68,7 @@ class Capture:
 
     def has_disparity(self) -> bool:
         """Whether disparity lies beside the capture for every frame (`data.prepare_depth`)."""
-        return all(
-            disparity_path(self.directory, frame.name).is_file() for frame in self.frames
-        )
+        return all(disparity_path(self.directory, frame.name).is_file() for frame in self.frames)
 
     def image_size(self, index: int = 0) -> tuple[int, int]:
         """Height and width of a frame: as stated, else from the file's header."""
@@ -92,7 +90,11 @@ def read_capture(directory: str | Path, skip_missing: bool = False) -> Capture:
     targets stay targets.
     """
     path = _find_camera_file(Path(directory))
-    contents = _read_any(path)
+    return make_capture(_read_any(path), path, skip_missing)
+
+
+def make_capture(contents: CameraFile, path: Path, skip_missing: bool = False) -> Capture:
+    """A capture of what the camera file `path` says; checks that its images exist."""
     for frame in contents.frames:
         if os.path.isdir(frame.image_path):
             raise InputError(

@@ -6,6 +6,7 @@ the same bytes.
 """
 
 import dataclasses
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -83,12 +84,15 @@ class SceneShards(tfds.core.GeneratorBasedBuilder):
         table, key = self.info.metadata.splits.setdefault(split, []), 0
         for scene in self._scenes[split]:
             for view in scene.views:
-                yield key, {
-                    "image": view.image,
-                    "depth": view.depth,
-                    "depth_unit": view.depth_unit,
-                    "disparity": view.disparity,
-                }
+                yield (
+                    key,
+                    {
+                        "image": view.image,
+                        "depth": view.depth,
+                        "depth_unit": view.depth_unit,
+                        "disparity": view.disparity,
+                    },
+                )
                 key += 1
             table.append(dataclasses.replace(scene, views=()))  # the pictures are written
 
@@ -106,5 +110,6 @@ def write_shards(
         raise InputError(f"directory={path} holds a dataset already; delete it or choose another")
     if not progress:
         tfds.disable_progress_bar()
-    builder.download_and_prepare()
+    with tempfile.TemporaryDirectory() as unused:  # TFDS makes a folder for downloads
+        builder.download_and_prepare(download_dir=unused)
     return path

@@ -7,7 +7,6 @@ from typing import Literal
 from tttlrm_jax.config import DataConfig
 from tttlrm_jax.data.captures import CaptureScene, read_capture
 from tttlrm_jax.data.scenes import SceneSource
-from tttlrm_jax.data.shards import ShardScenes
 from tttlrm_jax.data.synthetic_cache import SyntheticScenes, build_cache
 from tttlrm_jax.errors import InputError
 
@@ -48,6 +47,8 @@ def _open_captures(config: DataConfig, split: Split) -> SceneSource:
 
 def _open_shards(config: DataConfig, split: Split) -> SceneSource:
     """The scenes of a dataset that `data.prepare_shards` wrote."""
+    from tttlrm_jax.data.shards import ShardScenes  # imports TFDS, which takes a second
+
     return ShardScenes(
         config.shard_directory, split, config.image_size, config.capture_resize,
         config.background, config.holdout_every,
