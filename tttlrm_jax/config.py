@@ -286,6 +286,8 @@ class DataConfig:
     pose_normalisation: Literal["mean_cam", "first_cam", "focus"] = "mean_cam"
     normalise_over: Literal["inputs", "all"] = "inputs"  # views that define frame and scale
     background: tuple[float, float, float] = (1.0, 1.0, 1.0)  # under transparent pixels
+    mirror_probability: float = 0.0  # of training on the mirrored scene
+    reverse_probability: float = 0.0  # of taking the input views in the opposite order
     num_threads: int = 4  # reading ahead; 0 reads in the calling thread
     prefetch: int = 8  # batches kept ready; 0 switches it off
 
@@ -298,6 +300,9 @@ class DataConfig:
         for field in ("holdout_every", "num_threads", "prefetch"):
             value = getattr(self, field)
             _require(value >= 0, f"data.{field}", value, "is negative", "use 0 or more")
+        for field in ("mirror_probability", "reverse_probability"):
+            value = getattr(self, field)
+            _require(0 <= value <= 1, f"data.{field}", value, "is not in [0, 1]", "use a share")
         _require(
             self.holdout_every != 1, "data.holdout_every", 1, "holds every frame out",
             "use 2 or more, or 0 to hold none out",
