@@ -13,9 +13,7 @@ from tttlrm_jax.data.scenes import SceneViews
 MIRROR = np.diag([-1.0, 1.0, 1.0, 1.0])
 
 
-def maybe_reversed(
-    inputs: np.ndarray, rng: np.random.Generator, config: DataConfig
-) -> np.ndarray:
+def maybe_reversed(inputs: np.ndarray, rng: np.random.Generator, config: DataConfig) -> np.ndarray:
     """Input views in the opposite order with probability `config.reverse_probability`."""
     if config.reverse_probability and rng.random() < config.reverse_probability:
         return inputs[::-1]

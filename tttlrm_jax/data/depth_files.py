@@ -85,7 +85,9 @@ def write_disparity(path: Path, disparity: np.ndarray) -> None:
     share = (np.where(known, disparity, low) - low) / max(float(high - low), 1e-12)
     levels = np.where(known, np.rint(1.0 + (DISPARITY_LEVELS - 1) * share), 0).astype(np.uint16)
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(levels).save(path)
+    partial = path.with_suffix(".partial")
+    Image.fromarray(levels).save(partial, "PNG")
+    partial.replace(path)
 
 
 def read_disparity(path: Path) -> np.ndarray:

@@ -33,7 +33,7 @@ def points(views, poses, view):
 
 def test_a_mirrored_scene_is_the_scene_mirrored(scene):
     views, poses = scene.read(np.arange(3)), scene.world_from_camera[:3]
-    views = dataclasses.replace(views, intrinsics=views.intrinsics + [0.0, 0.0, 1.5, 0.0])
+    views = dataclasses.replace(views, intrinsics=views.intrinsics + np.eye(4)[2])
     flipped, other = mirrored(views, poses)
     check_poses(other)
     for view in range(3):
