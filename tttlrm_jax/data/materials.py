@@ -25,12 +25,17 @@ class Material:
     tile: float = 1.0  # side of the picture on the surface, scene units
     gloss: float = 0.0  # strength of highlights
     shininess: float = 20.0  # exponent of Blinn-Phong
+    mapped: bool = False  # the picture lies where the mesh's texture coordinates say
 
-    def albedo(self, point: np.ndarray, normal: np.ndarray) -> np.ndarray:
-        """Colours [point, 3]."""
+    def albedo(
+        self, point: np.ndarray, normal: np.ndarray, coordinates: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Colours [point, 3]; `coordinates` float32 [2, point] are those of the mesh."""
         if self.texture is not None:
             return evaluate(self.texture, point)
         assert self.picture is not None, "a material has a texture or a picture"
+        if self.mapped and coordinates is not None:
+            return look_up(self.picture, coordinates[0], coordinates[1])
         return look_up(self.picture, *around_box(point, normal, self.tile))
 
 

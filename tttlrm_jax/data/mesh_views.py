@@ -37,7 +37,7 @@ class _Projected:
     """Triangles before one camera, clipped and culled."""
 
     corners: np.ndarray  # float64 [triangle, 3, 3]: x, y in pixels and 1 / z
-    normals: np.ndarray  # float32 [triangle, 3, 3], world
+    surface: np.ndarray  # float32 [triangle, 3, 3 or 5], world normals and texture coordinates
     part: np.ndarray  # int32 [triangle]
 
 
@@ -110,16 +110,19 @@ def _render(scene, projected, pose, lens, height, width, supersampling):
 
 
 def _project(mesh: Mesh, pose, lens, height, width) -> _Projected:
+    surface = mesh.normals
+    if mesh.coordinates is not None:
+        surface = np.concatenate([surface, mesh.coordinates], axis=1)
     seen = (mesh.vertices - pose[:3, 3]) @ pose[:3, :3]
     triangles, part = mesh.triangles, mesh.part
     behind = (seen[:, 2] < NEAR)[triangles]
     if not behind.any():
         screen = _on_screen(seen, lens)
         kept = _in_view(screen[triangles], height, width)
-        return _Projected(screen[triangles[kept]], mesh.normals[triangles[kept]], part[kept])
+        return _Projected(screen[triangles[kept]], surface[triangles[kept]], part[kept])
     front = ~behind.any(axis=1)
     crossing = np.flatnonzero(~front & ~behind.all(axis=1))
-    both = np.concatenate([seen, mesh.normals], axis=1)
+    both = np.concatenate([seen, surface], axis=1)
     clipped, source = clip(both[triangles[crossing]], seen[triangles[crossing], 2] - NEAR)
     corners = np.concatenate([both[triangles[front]], clipped])
     part = np.concatenate([part[front], part[crossing[source]]])
@@ -168,9 +171,14 @@ def _shade(scene, number, projected, hits, sample, position, pose, lens) -> np.n
     ray = np.stack([(x - cx) / fx, (y - cy) / fy, np.ones_like(x)])
     ray = pose[:3, :3].astype(np.float32) @ ray
     point = ray / hits.nearness.ravel()[sample] + pose[:3, 3, None].astype(np.float32)
-    normal = _normals(projected, hits.triangle.ravel()[sample], x, y)
+    surface = _interpolated(projected, hits.triangle.ravel()[sample], x, y)
+    normal = surface[:3] / np.maximum(np.sqrt((surface[:3] ** 2).sum(axis=0)), np.float32(1e-12))
     material, turn = scene.materials[number], scene.part_from_world[number]
-    albedo = material.albedo(turn @ (point - scene.centres[number][:, None]), turn @ normal)
+    albedo = material.albedo(
+        turn @ (point - scene.centres[number][:, None]),
+        turn @ normal,
+        surface[3:] if len(surface) == 5 else None,
+    )
     to_camera = -ray / np.sqrt((ray * ray).sum(axis=0))
     return shade(
         scene.lights, scene.shadows, point, normal, to_camera, albedo, material.gloss,
@@ -178,17 +186,23 @@ def _shade(scene, number, projected, hits, sample, position, pose, lens) -> np.n
     )  # fmt: skip
 
 
-def _normals(projected: _Projected, owner: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Unit world normals [3, sample], interpolated between corners in the scene."""
+def _interpolated(
+    projected: _Projected, owner: np.ndarray, x: np.ndarray, y: np.ndarray
+) -> np.ndarray:
+    """Surface values [3 or 5, sample] at pixels, linear in the scene; normals not yet of length 1.
+
+    A corner weighs as the triangle opposite to it on the screen, times the corner's nearness.
+    """
     corners = projected.corners[owner].astype(np.float32).transpose(1, 2, 0)
-    normals = projected.normals[owner].transpose(1, 2, 0)
-    total = np.zeros((3, len(owner)), np.float32)
+    surface = projected.surface[owner].transpose(1, 2, 0)
+    total, weights = np.zeros(surface.shape[1:], np.float32), np.float32(1e-30)
     for number in range(3):
         one, two = corners[(number + 1) % 3], corners[(number + 2) % 3]
         area = (two[0] - one[0]) * (y - one[1]) - (two[1] - one[1]) * (x - one[0])
-        weight = np.minimum(area, np.float32(0.0)) * corners[number, 2]  # seen ones are negative
-        total -= weight * normals[number]
-    return total / np.maximum(np.sqrt((total * total).sum(axis=0)), np.float32(1e-12))
+        weight = -np.minimum(area, np.float32(0.0)) * corners[number, 2]  # seen ones are negative
+        total += weight * surface[number]
+        weights = weights + weight
+    return total / weights
 
 
 def _changes(colour: np.ndarray, part: np.ndarray) -> np.ndarray:

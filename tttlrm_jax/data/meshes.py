@@ -19,6 +19,11 @@ class Mesh:
     normals: np.ndarray  # float32 [vertex, 3] unit vectors, outward
     triangles: np.ndarray  # int32 [triangle, 3]
     part: np.ndarray  # int32 [triangle]
+    coordinates: np.ndarray | None = None  # float32 [vertex, 2] to the right and up, in tiles
+
+    def from_both_sides(self) -> "Mesh":
+        """Every triangle twice, for surfaces that do not enclose anything."""
+        return join([self, self.flipped()])
 
     def flipped(self) -> "Mesh":
         """The same surface seen from its other side."""
@@ -33,7 +38,8 @@ class Mesh:
 
 
 def join(meshes: Sequence[Mesh]) -> Mesh:
-    """All triangles of some meshes in one."""
+    """All triangles of some meshes in one; all have texture coordinates or none."""
+    given = [mesh.coordinates for mesh in meshes]
     starts = np.cumsum([0, *(len(mesh.vertices) for mesh in meshes[:-1])])
     return Mesh(
         np.concatenate([mesh.vertices for mesh in meshes]),
@@ -42,6 +48,7 @@ def join(meshes: Sequence[Mesh]) -> Mesh:
             [mesh.triangles + start for mesh, start in zip(meshes, starts, strict=True)]
         ).astype(np.int32),
         np.concatenate([mesh.part for mesh in meshes]),
+        np.concatenate(given) if all(some is not None for some in given) else None,
     )
 
 

@@ -15,6 +15,7 @@ import tyro
 from tttlrm_jax.command_line import EXIT_BAD_INPUT, parse_arguments
 from tttlrm_jax.config import SyntheticConfig
 from tttlrm_jax.data.capture_collections import CollectionConfig, open_collection
+from tttlrm_jax.data.furniture import furniture_records
 from tttlrm_jax.data.scene_records import capture_records, synthetic_records
 from tttlrm_jax.data.shard_builder import write_shards
 from tttlrm_jax.errors import InputError
@@ -51,6 +52,21 @@ class Captures(CollectionConfig):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Furniture:
+    """Pieces of Sweet Home 3D's public-domain and CC-BY archives, each once; credits are kept.
+
+    Debian's package `sweethome3d-furniture` brings such archives. Of `config` the number of views,
+    the image size and the cameras count.
+    """
+
+    archives: tuple[str, ...]
+    config: SyntheticConfig = SCULPTURES
+
+    def splits(self) -> dict:
+        return {"train": furniture_records(self.archives, self.config)}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ShardConfig:
     """Where shards are written and what becomes of them."""
 
@@ -58,6 +74,7 @@ class ShardConfig:
     scenes: (
         Annotated[Synthetic, tyro.conf.subcommand("synthetic", prefix_name=False)]
         | Annotated[Captures, tyro.conf.subcommand("captures", prefix_name=False)]
+        | Annotated[Furniture, tyro.conf.subcommand("furniture", prefix_name=False)]
     )
 
 

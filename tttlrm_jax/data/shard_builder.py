@@ -45,7 +45,8 @@ class SceneTable(tfds.core.Metadata):
             credits_ |= {scene.credit for scene in scenes if scene.credit}
         np.savez(Path(data_dir) / TABLE_FILE, **arrays)
         if credits_:
-            (Path(data_dir) / CREDITS_FILE).write_text("\n".join(sorted(credits_)) + "\n")
+            lines = "\n".join(sorted(credits_)) + "\n"
+            (Path(data_dir) / CREDITS_FILE).write_text(lines, encoding="utf-8")
 
     def load_metadata(self, data_dir) -> None:
         """Readers open the table themselves (`shards.ShardScenes`)."""
