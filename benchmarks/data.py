@@ -26,7 +26,6 @@ from tttlrm_jax.data.generators import GENERATORS, render_scene
 from tttlrm_jax.data.scene_records import synthetic_records
 from tttlrm_jax.data.shard_builder import write_shards
 from tttlrm_jax.data.synthetic_cache import start_worker
-from tttlrm_jax.host_memory import keep_freed_memory
 
 SIZES = (64, 128, 256)
 SCENES_PER_ROUND = 4
@@ -208,7 +207,6 @@ def main() -> None:
     parser.add_argument("--config", default="configs/quickstart.py", help="run to be fed")
     parser.add_argument("--rendering-only", action="store_true")
     options = parser.parse_args()
-    keep_freed_memory()
     results = measure(options)
     report = {"cpus": os.cpu_count(), "repeats": options.repeats, "results": results}
     if options.json:

@@ -28,7 +28,7 @@ def load_predictor(
     if not download:
         os.environ["HF_HUB_OFFLINE"] = "1"  # read when the library is imported
     try:
-        import transformers
+        import transformers  # pyright: ignore[reportMissingImports]
 
         pipeline = transformers.pipeline("depth-estimation", model=model, device=device)
     except ImportError as error:

@@ -222,15 +222,17 @@ def _changes(colour: np.ndarray, part: np.ndarray) -> np.ndarray:
 
 
 def _windows(grid: np.ndarray):
-    """The nine samples of every pixel with their weights, from a grid of half pixels."""
+    """The nine samples of every pixel, from a grid of half pixels."""
     height, width = (grid.shape[0] - 1) // 2, (grid.shape[1] - 1) // 2
     for i, j in np.ndindex(3, 3):
-        yield WEIGHTS[i] * WEIGHTS[j], grid[i : i + 2 * height : 2, j : j + 2 * width : 2]
+        yield grid[i : i + 2 * height : 2, j : j + 2 * width : 2]
 
 
 def _partial(triangle: np.ndarray) -> np.ndarray:
     """Pixels whose nine samples are neither all covered nor all free."""
-    count = sum((window >= 0).astype(np.int8) for _, window in _windows(triangle))
+    count = np.zeros(((triangle.shape[0] - 1) // 2, (triangle.shape[1] - 1) // 2), np.int8)
+    for window in _windows(triangle):
+        count += window >= 0
     return (count > 0) & (count < 9)
 
 
@@ -238,7 +240,7 @@ def _around(refine: np.ndarray) -> np.ndarray:
     """The samples of the marked pixels, on the grid of half pixels."""
     height, width = refine.shape
     out = np.zeros((2 * height + 1, 2 * width + 1), bool)
-    for _, window in _windows(out):
+    for window in _windows(out):
         window |= refine
     return out
 

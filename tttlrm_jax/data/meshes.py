@@ -39,7 +39,7 @@ class Mesh:
 
 def join(meshes: Sequence[Mesh]) -> Mesh:
     """All triangles of some meshes in one; all have texture coordinates or none."""
-    given = [mesh.coordinates for mesh in meshes]
+    given = [mesh.coordinates for mesh in meshes if mesh.coordinates is not None]
     starts = np.cumsum([0, *(len(mesh.vertices) for mesh in meshes[:-1])])
     return Mesh(
         np.concatenate([mesh.vertices for mesh in meshes]),
@@ -48,7 +48,7 @@ def join(meshes: Sequence[Mesh]) -> Mesh:
             [mesh.triangles + start for mesh, start in zip(meshes, starts, strict=True)]
         ).astype(np.int32),
         np.concatenate([mesh.part for mesh in meshes]),
-        np.concatenate(given) if all(some is not None for some in given) else None,
+        np.concatenate(given) if given else None,
     )
 
 

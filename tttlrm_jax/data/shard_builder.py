@@ -82,7 +82,9 @@ class SceneShards(tfds.core.GeneratorBasedBuilder):
         return {split: self._generate_examples(split) for split in self._scenes}
 
     def _generate_examples(self, split: str) -> Iterator[tuple[int, dict]]:
-        table, key = self.info.metadata.splits.setdefault(split, []), 0
+        metadata, key = self.info.metadata, 0
+        assert isinstance(metadata, SceneTable), "_info gives it"
+        table = metadata.splits.setdefault(split, [])
         for scene in self._scenes[split]:
             for view in scene.views:
                 yield (

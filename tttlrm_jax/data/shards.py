@@ -47,7 +47,8 @@ class ShardScenes:
         self.path, self.split, self.size = path, stored, size
         self.resize_mode: ResizeMode = resize_mode
         self.background = background
-        self.records = tfds.builder_from_directory(path).as_data_source(split=stored)
+        builder = tfds.builder_from_directory(path)
+        self.records = builder.as_data_source(stored)
 
     def __len__(self) -> int:
         return len(self.table["count"])
