@@ -203,8 +203,14 @@ class ModelConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SyntheticConfig:
-    """Procedural objects inside the unit ball, seen by cameras on spheres around it."""
+    """Procedural objects inside the unit ball, seen by cameras on spheres around it.
 
+    `primitives` are smooth solids with solid textures; `sculptures` are meshes that may swell, have
+    bites or be wires, with pictures and shadows; `rooms` hold clusters of these around the cameras'
+    common centre.
+    """
+
+    generator: Literal["primitives", "sculptures", "rooms"] = "primitives"
     num_scenes: int = 2048
     num_views: int = 16  # rendered per scene
     height: int = 64
@@ -255,19 +261,25 @@ class SyntheticConfig:
             0 <= self.look_jitter <= 0.5, "synthetic.look_jitter", self.look_jitter,
             "is not in [0, 0.5]", "use a value in it",
         )  # fmt: skip
+        _require(
+            self.generator == "primitives" or self.supersampling <= 2, "synthetic.supersampling",
+            self.supersampling, f"exceeds 2, the most that {self.generator} know", "use 1 or 2",
+        )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """Where scenes come from and how an item (inputs and targets of one scene) is drawn."""
 
-    source: Literal["synthetic", "captures"] = "synthetic"
+    source: Literal["synthetic", "captures", "shards"] = "synthetic"
     synthetic: SyntheticConfig = SyntheticConfig()
     cache_directory: str = "cache/synthetic"  # holds rendered scenes, keyed by the configuration
     render_workers: int = 2  # processes that fill the cache
+    shard_directory: str = ""  # of a dataset that data.prepare_shards wrote
     capture_directories: tuple[str, ...] = ()
-    capture_height: int = 64  # captures are resized to this
+    capture_height: int = 64  # captures and shards are resized to this
     capture_width: int = 64
+    capture_depth: bool = False  # read the disparity that data.prepare_depth put beside captures
     capture_resize: Literal["tttlrm", "lact"] = "lact"  # x and y apart, or isotropic and cropped
     holdout_every: int = 8  # captures' frames 0, 8, ... are drawn in evaluation only; 0: none kept
     num_input_views: int = 4
@@ -279,6 +291,8 @@ class DataConfig:
     pose_normalisation: Literal["mean_cam", "first_cam", "focus"] = "mean_cam"
     normalise_over: Literal["inputs", "all"] = "inputs"  # views that define frame and scale
     background: tuple[float, float, float] = (1.0, 1.0, 1.0)  # under transparent pixels
+    mirror_probability: float = 0.0  # of training on the mirrored scene
+    reverse_probability: float = 0.0  # of taking the input views in the opposite order
     num_threads: int = 4  # reading ahead; 0 reads in the calling thread
     prefetch: int = 8  # batches kept ready; 0 switches it off
 
@@ -291,6 +305,9 @@ class DataConfig:
         for field in ("holdout_every", "num_threads", "prefetch"):
             value = getattr(self, field)
             _require(value >= 0, f"data.{field}", value, "is negative", "use 0 or more")
+        for field in ("mirror_probability", "reverse_probability"):
+            value = getattr(self, field)
+            _require(0 <= value <= 1, f"data.{field}", value, "is not in [0, 1]", "use a share")
         _require(
             self.holdout_every != 1, "data.holdout_every", 1, "holds every frame out",
             "use 2 or more, or 0 to hold none out",
@@ -304,6 +321,10 @@ class DataConfig:
             self.source != "captures" or len(self.capture_directories) > 0,
             "data.capture_directories", self.capture_directories,
             "is empty while data.source=captures", "name at least one directory",
+        )  # fmt: skip
+        _require(
+            self.source != "shards" or self.shard_directory != "", "data.shard_directory", "''",
+            "is empty while data.source=shards", "name the directory of a dataset",
         )  # fmt: skip
         _require(
             all(0 <= channel <= 1 for channel in self.background), "data.background",

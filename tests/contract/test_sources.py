@@ -1,11 +1,15 @@
 """Promises of every entry of `SOURCES`: shapes, camera convention, same seed = same batch."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from tttlrm_jax.config import DataConfig, SyntheticConfig
 from tttlrm_jax.data import SOURCES, evaluation_loader, make_loader, open_source
 from tttlrm_jax.data.capture_files import write_opencv_capture
+from tttlrm_jax.data.scene_records import synthetic_records
+from tttlrm_jax.data.shard_builder import write_shards
 from tttlrm_jax.data.synthetic import render_object
 from tttlrm_jax.errors import InputError
 from tttlrm_jax.geometry.poses import check_poses
@@ -22,8 +26,13 @@ def config(request, tmp_path):
                 tmp_path / str(seed), scene["image"], scene["world_from_camera"],
                 scene["intrinsics"],
             )  # fmt: skip
+    if request.param == "shards":
+        held_out = dataclasses.replace(SYNTHETIC, split="eval", num_scenes=2)
+        splits = {"train": synthetic_records(SYNTHETIC), "eval": synthetic_records(held_out)}
+        write_shards(tmp_path / "shards", splits, progress=False)
     return DataConfig(
         source=request.param,
+        shard_directory=str(tmp_path / "shards"),
         synthetic=SYNTHETIC,
         cache_directory=str(tmp_path / "cache"),
         render_workers=1,
@@ -106,6 +115,8 @@ def test_evaluation_shows_what_training_never_draws(config):
 def test_a_bad_file_raises(config, tmp_path):
     if config.source == "captures":
         (tmp_path / "1" / "opencv_cameras.json").write_text("{")
+    elif config.source == "shards":
+        next((tmp_path / "shards").rglob("scenes.npz")).write_text("{")
     else:
         (tmp_path / "cache").write_text("in the way")
     with pytest.raises(InputError):

@@ -14,6 +14,7 @@ import numpy as np
 
 from tttlrm_jax.data.capture_files import READERS, CameraFile, Frame, read_camera_file
 from tttlrm_jax.data.colmap import COLMAP_FILES, find_model, read_colmap
+from tttlrm_jax.data.depth_files import disparity_path, read_disparity
 from tttlrm_jax.data.distortion import undistort
 from tttlrm_jax.data.images import (
     WHITE,
@@ -25,6 +26,7 @@ from tttlrm_jax.data.images import (
     image_size,
     read_image,
     resize,
+    resize_map,
 )
 from tttlrm_jax.data.scenes import SceneViews
 from tttlrm_jax.data.view_selection import TARGET_STRIDE, evaluation_split
@@ -64,6 +66,10 @@ class Capture:
         """Whether every image has transparency, hence a mask; reads headers only."""
         return all(has_alpha(frame.image_path) for frame in self.frames)
 
+    def has_disparity(self) -> bool:
+        """Whether disparity lies beside the capture for every frame (`data.prepare_depth`)."""
+        return all(disparity_path(self.directory, frame.name).is_file() for frame in self.frames)
+
     def image_size(self, index: int = 0) -> tuple[int, int]:
         """Height and width of a frame: as stated, else from the file's header."""
         frame = self.frames[index]
@@ -84,7 +90,11 @@ def read_capture(directory: str | Path, skip_missing: bool = False) -> Capture:
     targets stay targets.
     """
     path = _find_camera_file(Path(directory))
-    contents = _read_any(path)
+    return make_capture(_read_any(path), path, skip_missing)
+
+
+def make_capture(contents: CameraFile, path: Path, skip_missing: bool = False) -> Capture:
+    """A capture of what the camera file `path` says; checks that its images exist."""
     for frame in contents.frames:
         if os.path.isdir(frame.image_path):
             raise InputError(
@@ -160,7 +170,10 @@ def load_scene_views(
 
 @dataclasses.dataclass(frozen=True)
 class CaptureScene:
-    """A capture as a `Scene` of the training pipeline; `use_mask=False` leaves masks out."""
+    """A capture as a `Scene` of the training pipeline; `use_mask=False` leaves masks out.
+
+    With `use_disparity` its views have depth: the inverse of the disparity beside it.
+    """
 
     capture: Capture
     size: tuple[int, int]
@@ -168,6 +181,7 @@ class CaptureScene:
     background: tuple[float, float, float]
     use_mask: bool = True
     holdout_every: int = TARGET_STRIDE  # frames so numbered are held out; 0: none
+    use_disparity: bool = False
 
     @property
     def name(self) -> str:
@@ -187,7 +201,14 @@ class CaptureScene:
         views = load_scene_views(
             self.capture, view_indices, self.size, self.resize_mode, self.background
         )
+        if self.use_disparity:
+            views = dataclasses.replace(views, depth=self._depth(view_indices))
         return views if self.use_mask else dataclasses.replace(views, mask=None)
+
+    def _depth(self, view_indices: np.ndarray) -> np.ndarray:
+        capture, frames = self.capture, [self.capture.frames[index] for index in view_indices]
+        maps = [read_disparity(disparity_path(capture.directory, frame.name)) for frame in frames]
+        return np.stack([resize_map(depth, self.size, self.resize_mode) for depth in maps])
 
 
 def _load_frame(frame: Frame, size, resize_mode, background):

@@ -117,6 +117,20 @@ def resize(
     return cropped, np.asarray(intrinsics) * scale - np.array([0.0, 0.0, left, top])
 
 
+def resize_map(values: np.ndarray, size: tuple[int, int], mode: ResizeMode) -> np.ndarray:
+    """Values [h, w] at the pixel centres that `resize` to `size` would have; nothing is mixed."""
+    height, width = size
+    old_height, old_width = values.shape
+    if (old_height, old_width) == (height, width):
+        return values
+    step_y, step_x = old_height / height, old_width / width
+    if mode == "lact":
+        step_y = step_x = min(step_y, step_x)
+    row = 0.5 * old_height + (np.arange(height) + 0.5 - 0.5 * height) * step_y
+    column = 0.5 * old_width + (np.arange(width) + 0.5 - 0.5 * width) * step_x
+    return values[row.astype(np.int64)[:, None], column.astype(np.int64)]
+
+
 def round_to_patch(height: float, width: float, patch_size: int) -> tuple[int, int]:
     """The nearest multiples of the patch size, at least one patch each way."""
     return (

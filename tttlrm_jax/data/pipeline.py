@@ -14,6 +14,7 @@ import grain
 import numpy as np
 
 from tttlrm_jax.config import DataConfig
+from tttlrm_jax.data.augmentation import maybe_mirrored, maybe_reversed
 from tttlrm_jax.data.scenes import Scene, SceneSource, SceneViews
 from tttlrm_jax.data.sources import Split, open_source
 from tttlrm_jax.data.view_selection import frame_window, select_kmeans
@@ -100,11 +101,14 @@ def draw_item(
     `scene_index`. Sources that know no mask or depth leave these keys out.
     """
     inputs, targets = draw_views(scene.world_from_camera, rng, config, scene.held_out, split)
+    if split == "train":
+        inputs = maybe_reversed(inputs, rng, config)
     chosen = np.concatenate([inputs, targets])
-    poses = scene.world_from_camera[chosen]
+    poses, views = scene.world_from_camera[chosen], scene.read(chosen)
+    if split == "train":
+        views, poses = maybe_mirrored(views, poses, rng, config)
     reference = poses if config.normalise_over == "all" else poses[: len(inputs)]
     poses, similarity = normalise_poses(poses, config.pose_normalisation, reference)
-    views = scene.read(chosen)
     item = _half("input", views, poses, similarity.scale, slice(0, len(inputs)))
     item |= _half("target", views, poses, similarity.scale, slice(len(inputs), None))
     item["scene_scale"] = np.float32(similarity.scale)

@@ -13,7 +13,9 @@ class SceneViews:
     image: np.ndarray  # float32 [view, height, width, 3] in [0, 1], on the background
     intrinsics: np.ndarray  # float64 [view, 4] in pixels of this image size
     mask: np.ndarray | None = None  # float32 [view, height, width] coverage in [0, 1]
-    depth: np.ndarray | None = None  # float32 [view, height, width] z depth, 0 where rays miss
+    # float32 [view, height, width] z depth, 0 where rays miss or it is not known; the depth of
+    # captures is the inverse of a disparity that is free of shift and scale
+    depth: np.ndarray | None = None
 
 
 class Scene(Protocol):

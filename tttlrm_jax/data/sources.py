@@ -8,6 +8,7 @@ from tttlrm_jax.config import DataConfig
 from tttlrm_jax.data.captures import CaptureScene, read_capture
 from tttlrm_jax.data.scenes import SceneSource
 from tttlrm_jax.data.synthetic_cache import SyntheticScenes, build_cache
+from tttlrm_jax.errors import InputError
 
 Split = Literal["train", "eval"]
 
@@ -29,18 +30,35 @@ def _open_captures(config: DataConfig, split: Split) -> SceneSource:
     del split
     captures = [read_capture(directory) for directory in config.capture_directories]
     use_mask = all(capture.has_alpha() for capture in captures)
+    for capture in captures if config.capture_depth else ():
+        if not capture.has_disparity():
+            raise InputError(
+                f"capture={capture.directory} lacks disparity for some frame while "
+                "data.capture_depth=True; run python -m tttlrm_jax.data.prepare_depth on it"
+            )
     return tuple(
         CaptureScene(
             capture, config.image_size, config.capture_resize, config.background, use_mask,
-            config.holdout_every,
+            config.holdout_every, config.capture_depth,
         )
         for capture in captures
+    )  # fmt: skip
+
+
+def _open_shards(config: DataConfig, split: Split) -> SceneSource:
+    """The scenes of a dataset that `data.prepare_shards` wrote."""
+    from tttlrm_jax.data.shards import ShardScenes  # imports TFDS, which takes a second
+
+    return ShardScenes(
+        config.shard_directory, split, config.image_size, config.capture_resize,
+        config.background, config.holdout_every,
     )  # fmt: skip
 
 
 SOURCES: dict[str, Callable[[DataConfig, Split], SceneSource]] = {
     "synthetic": _open_synthetic,
     "captures": _open_captures,
+    "shards": _open_shards,
 }
 
 

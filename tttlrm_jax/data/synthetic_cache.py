@@ -23,10 +23,12 @@ import numpy as np
 from tqdm import tqdm
 
 from tttlrm_jax.config import SyntheticConfig
+from tttlrm_jax.data.generators import GENERATORS, render_scene
 from tttlrm_jax.data.images import composite
 from tttlrm_jax.data.scenes import SceneViews
-from tttlrm_jax.data.synthetic import RENDER_VERSION, render_object, scene_seed
+from tttlrm_jax.data.synthetic import scene_seed
 from tttlrm_jax.errors import InputError
+from tttlrm_jax.host_memory import keep_freed_memory
 
 SHARD_SCENES = 16
 ARRAYS = ("image", "depth", "world_from_camera", "intrinsics")
@@ -39,8 +41,11 @@ _ONE_HEADER_AT_A_TIME = threading.Lock()
 
 def cache_path(config: SyntheticConfig, directory: str | Path) -> Path:
     """Where the scenes of a configuration lie inside a cache directory."""
-    fields = dataclasses.asdict(config) | {"render_version": RENDER_VERSION}
+    version = GENERATORS[config.generator].version
+    fields = dataclasses.asdict(config) | {"render_version": version}
     del fields["num_scenes"]
+    if config.generator == "primitives":  # their caches are older than the choice
+        del fields["generator"]
     digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
     return Path(directory) / f"{config.split}-{config.height}x{config.width}-{digest}"
 
@@ -157,7 +162,7 @@ def _render_all(config, path, shards, num_workers):
     pool = concurrent.futures.ProcessPoolExecutor(
         min(num_workers, len(shards)),
         mp_context=multiprocessing.get_context("spawn"),
-        initializer=_die_with_parent,
+        initializer=start_worker,
     )
     with pool:
         pending = [pool.submit(_write_shard, config, path, shard) for shard in shards]
@@ -166,6 +171,12 @@ def _render_all(config, path, shards, num_workers):
                 yield future.result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def start_worker() -> None:
+    """Renders faster for keeping its memory, and ends with its parent."""
+    keep_freed_memory()
+    _die_with_parent()
 
 
 def _die_with_parent() -> None:
@@ -181,7 +192,7 @@ def _die_with_parent() -> None:
 
 
 def _write_shard(config: SyntheticConfig, path: Path, shard: tuple[int, int]) -> int:
-    scenes = [render_object(scene_seed(config, index), config) for index in range(*shard)]
+    scenes = [render_scene(scene_seed(config, index), config) for index in range(*shard)]
     final = path / _shard_name(shard)
     partial = path / f".partial-{uuid.uuid4().hex}-{final.name}"
     try:

@@ -1,0 +1,221 @@
+"""Shards hold what was put in: bit for bit for pictures and cameras, to a level for depth."""
+
+import dataclasses
+import json
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tttlrm_jax.config import DataConfig, SyntheticConfig
+from tttlrm_jax.data import SyntheticScenes, build_cache, make_loader, read_capture
+from tttlrm_jax.data.capture_files import write_opencv_capture
+from tttlrm_jax.data.captures import load_views
+from tttlrm_jax.data.depth_files import disparity_path, write_disparity
+from tttlrm_jax.data.prepare_shards import main
+from tttlrm_jax.data.scene_records import capture_records, synthetic_records
+from tttlrm_jax.data.shard_builder import write_shards
+from tttlrm_jax.data.shards import ShardScenes
+from tttlrm_jax.data.synthetic import render_object
+from tttlrm_jax.errors import ConfigError, InputError
+
+CONFIG = SyntheticConfig(num_scenes=3, num_views=9, height=24, width=40)
+SIZE = (CONFIG.height, CONFIG.width)
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("shards")
+    return write_shards(directory, {"train": synthetic_records(CONFIG)}, progress=False)
+
+
+def write_capture(directory, seed=0):
+    scene = render_object(seed, CONFIG)
+    write_opencv_capture(directory, scene["image"], scene["world_from_camera"], scene["intrinsics"])
+    return read_capture(directory)
+
+
+def test_scenes_equal_those_of_the_cache(shards, tmp_path):
+    build_cache(CONFIG, tmp_path, progress=False)
+    stored, cached = ShardScenes(shards, "train", SIZE), SyntheticScenes(CONFIG, tmp_path)
+    assert len(stored) == len(cached) == 3
+    for index in range(3):
+        chosen = np.array([7, 0, 3])
+        one, two = stored[index].read(chosen), cached[index].read(chosen)
+        np.testing.assert_array_equal(one.image, two.image)
+        np.testing.assert_array_equal(one.mask, two.mask)
+        np.testing.assert_array_equal(one.intrinsics, two.intrinsics)
+        np.testing.assert_allclose(one.depth, two.depth, atol=4 / 65535)
+        np.testing.assert_array_equal(one.depth > 0, two.depth > 0)
+        np.testing.assert_array_equal(
+            stored[index].world_from_camera, cached[index].world_from_camera
+        )
+    with pytest.raises(IndexError):
+        stored[3]
+
+
+def test_writing_twice_gives_the_same_bytes(shards, tmp_path):
+    again = write_shards(tmp_path, {"train": synthetic_records(CONFIG)}, progress=False)
+    for file in shards.iterdir():
+        assert (again / file.name).read_bytes() == file.read_bytes(), file.name
+    with pytest.raises(InputError, match="holds a dataset already"):
+        write_shards(tmp_path, {"train": synthetic_records(CONFIG)})
+
+
+def test_without_a_split_for_evaluation_frames_are_held_out(shards):
+    scene = ShardScenes(shards, "train", SIZE, holdout_every=4)[1]
+    np.testing.assert_array_equal(np.flatnonzero(scene.held_out), [0, 4, 8])
+    assert ShardScenes(shards, "eval", SIZE, holdout_every=0)[1].held_out is None
+
+
+def test_processes_share_the_scenes(shards):
+    """Two processes of one run draw what one process draws, by turns, and read no TensorFlow."""
+    config = DataConfig(
+        source="shards", shard_directory=str(shards), capture_height=24, capture_width=40,
+        num_input_views=3, num_target_views=2,
+    )  # fmt: skip
+    whole = make_loader(config, 5, 1, shuffle=True)
+    parts = [make_loader(config, 5, 1, shard_index=k, shard_count=2) for k in (0, 1)]
+    for number in range(6):
+        one, two = next(whole), next(parts[number % 2])
+        for name in one:
+            np.testing.assert_array_equal(one[name], two[name])
+
+
+def test_writing_and_reading_load_no_tensorflow(shards):
+    assert ShardScenes(shards, "train", SIZE)[2].read(np.array([1])).image.shape == (1, *SIZE, 3)
+    assert "tensorflow" not in sys.modules
+
+
+def test_other_sizes_are_resized_as_captures_are(tmp_path):
+    capture = write_capture(tmp_path / "capture")
+    path = write_shards(tmp_path / "out", {"train": capture_records([capture])}, progress=False)
+    views = ShardScenes(path, "train", (16, 16))[0].read(np.array([2, 5]))
+    image, cameras = load_views(capture, [2, 5], 16, 16)
+    np.testing.assert_array_equal(views.image, image)
+    np.testing.assert_array_equal(views.intrinsics, cameras.intrinsics)
+    assert views.mask.shape == (2, 16, 16)
+    assert views.depth is None
+
+
+def test_photographs_keep_their_bytes_unless_reduced(tmp_path):
+    capture = write_capture(tmp_path / "capture")
+    (kept,) = capture_records([capture])
+    assert [view.image for view in kept.views] == [
+        frame.image_path.read_bytes() for frame in capture.frames
+    ]
+    (reduced,) = capture_records([capture], max_side=20)
+    np.testing.assert_allclose(reduced.intrinsics, kept.intrinsics / 2)
+    path = write_shards(
+        tmp_path / "out", {"train": capture_records([capture], 20, "CC0, nobody")}, progress=False
+    )
+    views = ShardScenes(path, "train", (12, 20))[0].read(np.array([1]))
+    expected, _ = load_views(capture, [1], 12, 20)
+    assert np.abs(views.image - expected).mean() < 0.01
+    assert (path / "CREDITS.txt").read_text() == "CC0, nobody\n"
+
+
+def test_disparity_comes_along(tmp_path):
+    capture = write_capture(tmp_path / "capture")
+    disparity = np.linspace(3.0, 5.0, 24 * 40).reshape(24, 40)
+    for frame in capture.frames:
+        write_disparity(disparity_path(capture.directory, frame.name), disparity)
+    path = write_shards(tmp_path / "out", {"train": capture_records([capture])}, progress=False)
+    depth = ShardScenes(path, "train", SIZE)[0].read(np.array([0])).depth[0]
+    inverse = 1 / depth
+    share = (inverse - inverse.min()) / (inverse.max() - inverse.min())
+    np.testing.assert_allclose(share, (disparity - 3.0) / 2.0, atol=1e-4)
+
+
+def test_broken_and_missing_shards_are_named(tmp_path, capsys):
+    with pytest.raises(InputError, match=r"data\.shard_directory=.* holds no shards"):
+        ShardScenes(tmp_path, "train", SIZE)
+    with pytest.raises(ConfigError, match=r"data\.shard_directory='' is empty"):
+        DataConfig(source="shards")
+    assert main([str(tmp_path / "out"), "captures", "--directory", str(tmp_path / "no")]) == 2
+    assert "is not a directory" in capsys.readouterr().err
+
+
+def test_command_packs_dl3dv_and_realestate(tmp_path):
+    """Both layouts, made from the same scene, give its cameras and pictures."""
+    scene = render_object(1, CONFIG)
+    write_dl3dv(tmp_path / "dl3dv", scene)
+    write_realestate(tmp_path / "realestate", scene)
+    for layout in ("dl3dv", "realestate"):
+        out = tmp_path / f"{layout}-shards"
+        arguments = ["--directory", str(tmp_path / layout), "--layout", layout]
+        assert main([str(out), "captures", *arguments]) == 0
+        stored = ShardScenes(out, "train", SIZE)
+        assert len(stored) == 1
+        np.testing.assert_allclose(
+            stored[0].world_from_camera, scene["world_from_camera"], atol=1e-6
+        )
+        views = stored[0].read(np.array([4]))
+        np.testing.assert_allclose(views.intrinsics[0], scene["intrinsics"][4], rtol=1e-6)
+        np.testing.assert_array_equal(np.rint(255 * views.image[0]), scene["image"][4, ..., :3])
+
+
+def write_dl3dv(root, scene, factor=4):
+    """`hash/nerfstudio`: cameras of the whole size, pictures at a quarter of it."""
+    folder = root / "0a1b2c" / "nerfstudio"
+    (folder / "images_4").mkdir(parents=True)
+    fx, fy, cx, cy = factor * scene["intrinsics"][0]
+    frames = []
+    for number, (image, pose) in enumerate(
+        zip(scene["image"], scene["world_from_camera"], strict=True)
+    ):
+        name = f"frame_{number + 1:05d}.png"
+        Image.fromarray(image[..., :3]).save(folder / "images_4" / name)
+        matrix = pose @ np.diag([1.0, -1.0, -1.0, 1.0])
+        frames.append({"file_path": f"images/{name}", "transform_matrix": matrix.tolist()})
+    document = {
+        "camera_model": "OPENCV", "w": factor * CONFIG.width, "h": factor * CONFIG.height,
+        "fl_x": fx, "fl_y": fy, "cx": cx, "cy": cy, "k1": 0.0, "k2": 0.0, "p1": 0.0, "p2": 0.0,
+        "frames": frames,
+    }  # fmt: skip
+    (folder / "transforms.json").write_text(json.dumps(document))
+
+
+def write_realestate(root, scene):
+    """`train/CLIP.txt` with pictures in `train/CLIP/STAMP.png`."""
+    folder = root / "train" / "00aa11"
+    folder.mkdir(parents=True)
+    lines = ["an address"]
+    for number, (image, pose) in enumerate(
+        zip(scene["image"], scene["world_from_camera"], strict=True)
+    ):
+        stamp = 33000 * (number + 1)
+        Image.fromarray(image[..., :3]).save(folder / f"{stamp}.png")
+        scale = np.tile([CONFIG.width, CONFIG.height], 2)
+        lens = scene["intrinsics"][number] / scale
+        rows = np.linalg.inv(pose)[:3].ravel()
+        numbers = [*lens, 0.0, 0.0, *rows]
+        lines.append(" ".join([str(stamp), *(f"{value:.9f}" for value in numbers)]))
+    (folder.parent / "00aa11.txt").write_text("\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("1 2 3", "is not 19 finite numbers"),
+        (" ".join(["1"] * 19), "its pose"),
+        (" ".join(["x"] * 19), "is not 19 finite numbers"),
+    ],
+)
+def test_a_bad_clip_is_named(tmp_path, line, message):
+    from tttlrm_jax.data.capture_collections import read_realestate
+
+    (tmp_path / "clip.txt").write_text(f"address\n{line}\n")
+    with pytest.raises(InputError, match=message):
+        read_realestate(tmp_path / "clip.txt", tmp_path / "clip")
+
+
+def test_eval_split_of_its_own(tmp_path):
+    held_out = dataclasses.replace(CONFIG, split="eval", num_scenes=1)
+    splits = {"train": synthetic_records(CONFIG), "eval": synthetic_records(held_out)}
+    path = write_shards(tmp_path, splits, progress=False)
+    train, evaluation = (ShardScenes(path, split, SIZE) for split in ("train", "eval"))
+    assert (len(train), len(evaluation)) == (3, 1)
+    assert train[0].held_out is None
+    assert evaluation[0].name == "primitives-eval-0000000"
