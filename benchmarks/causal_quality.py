@@ -26,7 +26,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.quality import on_procedural_objects, standard_error
+from benchmarks.quality import standard_error
+from benchmarks.quality_scenes import on_procedural_objects
 from tttlrm_jax.commands.evaluate import packaged
 from tttlrm_jax.config import Plan
 from tttlrm_jax.data import evaluation_loader

@@ -128,6 +128,8 @@ class ModelConfig:
     kind: Literal["tttlrm", "lvsm"] = "tttlrm"
     d_model: int = 768
     num_layers: int = 24
+    # what joins the views: the TTT layer or, to compare, softmax attention of equal parameters
+    across_views: Literal["ttt", "attention"] = "ttt"
     patch_size: int = 8
     attention_head_dim: int = 64
     num_ttt_heads: int = 1
@@ -510,6 +512,7 @@ class RunConfig:
                 "change one of them",
             )  # fmt: skip
         self._check_chunks()
+        self._check_attention()
         for count in self.train.view_counts:
             _require(
                 0 < count <= self.data.num_input_views, "train.view_counts", count,
@@ -531,6 +534,19 @@ class RunConfig:
             data=dataclasses.replace(self.data, num_input_views=count),
             train=dataclasses.replace(self.train, view_counts=()),
         )
+
+    def _check_attention(self) -> None:
+        if self.model.across_views == "ttt":
+            return
+        _require(
+            self.train.plan == "full", "train.plan", self.train.plan,
+            "writes chunks, which model.across_views=attention cannot", "use full",
+        )  # fmt: skip
+        _require(
+            (self.mesh.seq, self.mesh.fsdp) == (1, 1), "mesh.seq, mesh.fsdp",
+            (self.mesh.seq, self.mesh.fsdp),
+            "part views, which model.across_views=attention cannot", "use mesh.data alone",
+        )  # fmt: skip
 
     def _check_chunks(self) -> None:
         views, train = self.data.num_input_views, self.train

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from tttlrm_jax.commands.train import load_config_file, main, parse
+from tttlrm_jax.config import RunConfig
 from tttlrm_jax.errors import ConfigError
 from tttlrm_jax.models import build_model, split_model
-from tttlrm_jax.training.checkpoint import RunCheckpoints, load_model
+from tttlrm_jax.training.checkpoint import RunCheckpoints, load_model, write_config
 from tttlrm_jax.training.curriculum import (
     CurriculumConfig,
     described,
@@ -20,6 +21,7 @@ from tttlrm_jax.training.curriculum import (
     train_curriculum,
 )
 from tttlrm_jax.training.initial import with_moments_of
+from tttlrm_jax.training.loop import RunResult
 from tttlrm_jax.training.step import init_train_state
 from tttlrm_jax.training.view_counts import view_count_at
 
@@ -66,6 +68,7 @@ def assert_same(ours, theirs):
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("stop_at", [2, 3, 7])
 def test_resumed_in_any_stage_equals_straight(workspace, straight, stop_at):
     """Stopped inside the first stage, between the two, and inside the second."""
@@ -78,6 +81,7 @@ def test_resumed_in_any_stage_equals_straight(workspace, straight, stop_at):
         assert_same(saved(config, number), saved(straight, number))
 
 
+@pytest.mark.extended
 def test_a_stage_starts_from_the_one_before(workspace, straight):
     first, second = placed_stages(straight)
     assert second.train.init_from == str(run_directory(first))
@@ -94,6 +98,7 @@ def test_a_stage_starts_from_the_one_before(workspace, straight):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.extended
 def test_moments_are_kept_where_told(straight):
     first, second = placed_stages(dataclasses.replace(straight, optimizer_state="moments"))
     assert second.train.init_moments
@@ -104,12 +109,14 @@ def test_moments_are_kept_where_told(straight):
     assert_same(state.opt_state[1:], fresh.opt_state[1:])  # the schedule starts anew
 
 
+@pytest.mark.extended
 def test_loading_the_run_gives_the_average(straight):
     stage = placed_stages(straight)[1]
     _, params = split_model(load_model(run_directory(stage))[1])
     assert_same(params, saved(straight, 1).ema)
 
 
+@pytest.mark.extended
 def test_views_vary_and_progress_shows_the_stage(workspace, straight, capfd):
     second = placed_stages(straight)[1]
     drawn = [view_count_at(second, step) for step in range(second.train.num_steps)]
@@ -123,6 +130,7 @@ def test_views_vary_and_progress_shows_the_stage(workspace, straight, capfd):
     assert described(second) == "8x12, 2-4 input views, plan full, 6 steps of 4 scenes, lr 0.0005"
 
 
+@pytest.mark.extended
 def test_mistakes_are_one_sentence(workspace, straight, capsys):
     given = arguments(workspace, "straight")
     assert main([*given, "--3.train.num-steps", "5"]) == 2
@@ -133,7 +141,7 @@ def test_mistakes_are_one_sentence(workspace, straight, capsys):
     assert "stage 2_high has begun" in capsys.readouterr().err
     assert main([*given, "--2.model.d-model", "16"]) == 2
     assert "cannot follow" in capsys.readouterr().err
-    with pytest.raises(ConfigError, match="starts? from the one before"):
+    with pytest.raises(ConfigError, match="stages start from the one before"):
         dataclasses.replace(
             straight,
             stages=(
@@ -144,6 +152,59 @@ def test_mistakes_are_one_sentence(workspace, straight, capsys):
                 ),
             ),
         )
+
+
+def finished_run(stage: RunConfig, step: int):
+    """What there is of a run after so many steps, without its arrays."""
+    (run_directory(stage) / "checkpoints" / str(step) / "params").mkdir(parents=True)
+    write_config(run_directory(stage), stage)
+
+
+def test_it_goes_on_in_the_right_stage(workspace, monkeypatch):
+    """Stages that have ended are passed by; what is trained, in what order, under what title."""
+    config = curriculum(workspace, "order")
+    first, second = placed_stages(config)
+    calls = []
+
+    def instead(stage, *, stop_at=None, title=""):
+        calls.append((stage.name, title, stop_at))
+        step = stage.train.num_steps if stop_at is None else min(stop_at, stage.train.num_steps)
+        return RunResult(step, None, step == stage.train.num_steps, None, run_directory(stage))
+
+    monkeypatch.setattr("tttlrm_jax.training.curriculum.train", instead)
+    assert train_curriculum(config).finished
+    assert calls == [("1_low", "stage 1/2 low", None), ("2_high", "stage 2/2 high", None)]
+    calls.clear()
+    assert not train_curriculum(config, stop_at=5).finished
+    assert [call[0::2] for call in calls] == [("1_low", 5), ("2_high", 2)]
+    calls.clear()
+    assert not train_curriculum(config, stop_at=2).finished
+    assert calls == [("1_low", "stage 1/2 low", 2)]
+    finished_run(first, 3)
+    calls.clear()
+    train_curriculum(config)
+    assert [name for name, *_ in calls] == ["2_high"]
+    other = dataclasses.replace(
+        config.stages[0], optimizer=dataclasses.replace(config.stages[0].optimizer, peak_lr=0.5)
+    )
+    with pytest.raises(ConfigError, match=r"optimizer\.peak_lr=0\.5 \(was"):
+        train_curriculum(dataclasses.replace(config, stages=(other, config.stages[1])))
+    longer = dataclasses.replace(
+        config.stages[0], train=dataclasses.replace(config.stages[0].train, num_steps=9)
+    )
+    finished_run(second, 2)
+    with pytest.raises(ConfigError, match="is not reached, but stage 2_high has begun"):
+        train_curriculum(dataclasses.replace(config, stages=(longer, config.stages[1])))
+
+
+def test_overrides_reach_all_stages_or_one(workspace):
+    given = [*arguments(workspace, "x"), "--optimizer.beta2", "0.9", "--2.train.batch-size", "8"]
+    config = parse(given)
+    assert isinstance(config, CurriculumConfig)
+    assert config.name == "x"
+    assert [stage.name for stage in config.stages] == ["low", "high"]
+    assert [stage.optimizer.beta2 for stage in config.stages] == [0.9, 0.9]
+    assert [stage.train.batch_size for stage in config.stages] == [2, 8]
 
 
 @pytest.mark.parametrize(("file", "stages"), [("scene_curriculum", 5), ("object_curriculum", 3)])
