@@ -71,7 +71,10 @@ def objects(data: DataConfig, num_scenes: int, num_views: int, num_targets: int)
     synthetic = dataclasses.replace(
         data.synthetic, num_scenes=num_scenes, num_views=num_views + num_targets
     )
-    source = open_source(dataclasses.replace(data, synthetic=synthetic), "eval")
+    opened = dataclasses.replace(
+        data, synthetic=synthetic, num_input_views=num_views, num_target_views=num_targets
+    )
+    source = open_source(opened, "eval")
     return [_object(source[index], index, num_targets) for index in range(num_scenes)]
 
 
