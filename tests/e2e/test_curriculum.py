@@ -197,6 +197,23 @@ def test_it_goes_on_in_the_right_stage(workspace, monkeypatch):
         train_curriculum(dataclasses.replace(config, stages=(longer, config.stages[1])))
 
 
+def test_data_of_all_stages_is_looked_at_first(workspace, tiny_capture_source, monkeypatch):
+    """The second stage has the depth loss on captures, which have no depth: nothing is trained."""
+    config = curriculum(workspace, "data")
+    data = dataclasses.replace(
+        config.stages[1].data, source="captures", capture_height=8, capture_width=12,
+        capture_directories=(str(tiny_capture_source),),
+    )  # fmt: skip
+    second = dataclasses.replace(config.stages[1], data=data)
+
+    def never(*arguments, **options):
+        raise AssertionError("a stage was trained")
+
+    monkeypatch.setattr("tttlrm_jax.training.curriculum.train", never)
+    with pytest.raises(ConfigError, match=r"loss\.depth is not 0 but the data source has no depth"):
+        train_curriculum(dataclasses.replace(config, stages=(config.stages[0], second)))
+
+
 def test_overrides_reach_all_stages_or_one(workspace):
     given = [*arguments(workspace, "x"), "--optimizer.beta2", "0.9", "--2.train.batch-size", "8"]
     config = parse(given)

@@ -18,12 +18,14 @@ from pathlib import Path
 from typing import Literal
 
 from tttlrm_jax.config import RunConfig, _check_fields, _require
+from tttlrm_jax.data import evaluation_loader
 from tttlrm_jax.errors import ConfigError, InputError
 from tttlrm_jax.models import abstract_model, split_model
 from tttlrm_jax.processes import is_first_process, meet
 from tttlrm_jax.training.checkpoint import newest_step
 from tttlrm_jax.training.checkpoint_checks import check_same_shapes
 from tttlrm_jax.training.loop import RunResult, changes_since, train
+from tttlrm_jax.training.objective import batch_from_arrays, check_supervision
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,7 +76,7 @@ def run_directory(stage: RunConfig) -> Path:
 
 
 def train_curriculum(config: CurriculumConfig, *, stop_at: int | None = None) -> RunResult:
-    """Trains all stages, from where an earlier call ended; returns how the last one it reached did.
+    """Trains all stages, from where an earlier call ended; returns how the last it reached did.
 
     `stop_at` counts the steps of all stages together. Raises as `train`, and ConfigError
     where stages of one kind have other parameters, or a stage has begun before the one it is to
@@ -85,6 +87,8 @@ def train_curriculum(config: CurriculumConfig, *, stop_at: int | None = None) ->
     first = _first_unfinished(stages)
     for stage in stages[:first]:
         changes_since(run_directory(stage), stage)
+    for stage in stages[first:]:
+        _check_data(stage)
     result = None
     for number in range(first, len(stages)):
         stage = stages[number]
@@ -130,6 +134,14 @@ def _first_unfinished(stages: list[RunConfig]) -> int:
                 f"set it to {steps[first]}, or remove the directories of later stages",
             )  # fmt: skip
     return first
+
+
+def _check_data(stage: RunConfig) -> None:
+    """Raises InputError, before any stage is trained, where its captures cannot be used or lack
+    what its loss needs."""
+    if stage.data.source != "synthetic":
+        arrays = next(evaluation_loader(stage.data, 1))
+        check_supervision(batch_from_arrays(arrays), stage)
 
 
 def _check_parameters(stages: list[RunConfig]) -> None:

@@ -82,7 +82,10 @@ def train(config: RunConfig, *, stop_at: int | None = None, title: str = "") -> 
     changes = changes_since(directory, config)
     described, (config, vgg19, warnings) = config, _with_vgg19(config)
     static, state = _fresh(config)
-    program = program_of(config, static)
+    program, by_views = program_of(config, static), {}
+    for count in set(config.train.view_counts) - {config.data.num_input_views}:
+        fewer = config.with_input_views(count)
+        by_views[count] = program_of(fewer, static._replace(config=fewer))
     state, vgg19 = program.place(state), program.place_whole(vgg19)
     batch_size = config.train.batch_size
     shard, num_shards = program.scenes_of_process(batch_size)
@@ -111,7 +114,7 @@ def train(config: RunConfig, *, stop_at: int | None = None, title: str = "") -> 
         for line in said + changes + warnings:
             log.say(line)
         stop = resources.enter_context(StopRequest())
-        run = _Run(config, static, program, vgg19, loader, eval_batches, checkpoints, log)
+        run = _Run(config, program, by_views, vgg19, loader, eval_batches, checkpoints, log)
         return run.until(state, config.train.num_steps if stop_at is None else stop_at, stop)
 
 
@@ -128,15 +131,14 @@ class _Run:
     """The parts of a run while it goes on."""
 
     config: RunConfig
-    static: StaticParts
-    program: OneDevice | MeshProgram
+    program: OneDevice | MeshProgram  # for all input views, and evaluation
+    by_views: dict[int, OneDevice | MeshProgram]  # for fewer
     vgg19: Any
     loader: grain.DatasetIterator
     eval_batches: list[dict[str, np.ndarray]]
     checkpoints: RunCheckpoints
     log: RunLog
     num_nonfinite: int = 0  # steps in a row up to the last one judged
-    by_views: dict[int, OneDevice | MeshProgram] = dataclasses.field(default_factory=dict)
 
     def until(self, state: TrainState, last: int, stop: StopRequest) -> RunResult:
         """Steps until `last` or a signal, then saves.
@@ -153,7 +155,7 @@ class _Run:
             num_views = view_count_at(self.config, step)
             chunk_views = chunk_views_at(settings, num_views, step)
             arrays = with_fewer_inputs(next(self.loader), num_views, self.config, step)
-            program = self._program_for(num_views)
+            program = self.by_views.get(num_views, self.program)
             batch = program.batch(arrays, settings.batch_size, chunk_views)
             state, metrics = program.step(state, batch, self.vgg19, chunk_views)
             step += 1
@@ -179,15 +181,6 @@ class _Run:
             eval_psnr=eval_psnr,
             directory=Path(settings.directory) / self.config.name,
         )
-
-    def _program_for(self, num_views: int) -> OneDevice | MeshProgram:
-        """The steps for so many input views; evaluation has all of them."""
-        if num_views == self.config.data.num_input_views:
-            return self.program
-        if num_views not in self.by_views:
-            fewer = self.config.with_input_views(num_views)
-            self.by_views[num_views] = program_of(fewer, self.static._replace(config=fewer))
-        return self.by_views[num_views]
 
     def _settle(self, taken: "_Taken | None") -> None:
         """Judges a step that has been taken and logs it if it is one to be logged.
