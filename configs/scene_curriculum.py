@@ -15,6 +15,7 @@ Result    scene_curriculum/5_autoregressive in runs/
 import dataclasses
 import os
 from pathlib import Path
+from typing import Any
 
 from tttlrm_jax.config import (
     DataConfig,
@@ -33,10 +34,13 @@ CAPTURES = tuple(sorted(str(path) for path in SCENES.glob("*") if path.is_dir())
 PLACEHOLDER = (str(SCENES / "NAME"),)  # a run without captures says that this one is missing
 
 
-def stage(name: str, height: int, width: int, *, views: int = 32, **train) -> RunConfig:
+def stage(name: str, height: int, width: int, *, views: int = 32, **train: Any) -> RunConfig:
     """A stage of the published model on windows of 128 to 512 frames."""
     few = views < 64
-    settings = {"keep_ratio": 0.4 if few else 0.3, "random_ratio": 0.1 if few else 0.05}
+    settings: dict[str, Any] = {
+        "keep_ratio": 0.4 if few else 0.3,
+        "random_ratio": 0.1 if few else 0.05,
+    }
     return RunConfig(
         name=name,
         model=ModelConfig(compute_dtype="bfloat16", remat="block"),

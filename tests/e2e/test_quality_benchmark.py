@@ -48,18 +48,20 @@ def test_targets_stay_and_inputs_are_apart(tmp_path, tiny_run):
     for subject in objects(data, 2, num_views=5, num_targets=2):
         scenes = [subject.posed(count, data) for count in (1, 3)]
         assert scenes[0].target_names == scenes[1].target_names
-        np.testing.assert_array_equal(*(np.asarray(s.targets.image) for s in scenes))
+        first, second = (np.asarray(scene.targets.image) for scene in scenes)
+        np.testing.assert_array_equal(first, second)
         for count, scene in zip((1, 3), scenes, strict=True):
             assert len(set(scene.input_names)) == count == scene.inputs.image.shape[1]
             assert not set(scene.input_names) & set(scene.target_names)
 
 
 @pytest.mark.extended
-def test_every_row_at_every_number_of_views(tiny_checkpoint, tiny_capture_source, tmp_path, capsys):
+@pytest.mark.timeout(3600)
+def test_every_row_on_objects_and_captures(tiny_checkpoint, tiny_capture_source, tmp_path, capsys):
     output = tmp_path / "quality.json"
     arguments = [
-        "--checkpoint", str(tiny_checkpoint), "--scenes", "2", "--targets", "1", "--views", "2",
-        "3", "--chunk-views", "1", "--post-optimize", "1", "--fit", "2", "--capture-targets", "1",
+        "--checkpoint", str(tiny_checkpoint), "--scenes", "1", "--targets", "1", "--views", "2",
+        "--chunk-views", "1", "--post-optimize", "1", "--fit", "2", "--capture-targets", "1",
         "--captures", str(tiny_capture_source), "--output", str(output),
     ]  # fmt: skip
     assert quality.main(arguments) == 0
@@ -67,8 +69,8 @@ def test_every_row_at_every_number_of_views(tiny_checkpoint, tiny_capture_source
     rows = json.loads(output.read_text())["rows"]
     names = {FULL, CAUSAL, ELASTIC, FEWER, UNTRAINED, NEAREST, MEAN}
     names |= {f"{FULL}, + 1 steps", "3DGS from nothing, 2 steps"}
-    assert {(r["views"], r["method"]) for r in rows} == {(v, n) for v in (2, 3) for n in names}
-    assert len(rows) == 2 * 2 * len(names)
+    assert {row["method"] for row in rows} == names
+    assert len(rows) == 2 * len(names)
     assert all(0 < r["psnr"] < 60 for r in rows)
 
 

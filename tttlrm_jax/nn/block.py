@@ -46,8 +46,8 @@ class Block(nnx.Module):
         self.attends = attends
 
     @property
-    def across_views(self) -> TTTLayer | GlobalAttention:
-        """The layer that joins the views."""
+    def across_views(self) -> Any:
+        """The layer that joins the views: a `TTTLayer`, or a `GlobalAttention`, without state."""
         return self.view_attention if self.attends else self.ttt
 
     def attention_branch(self, x: Array) -> Array:

@@ -109,7 +109,7 @@ def described(stage: RunConfig) -> str:
     """A stage in a line: size, views, length, batch and learning rate."""
     height, width = stage.data.image_size
     views = stage.train.view_counts or (stage.data.num_input_views,)
-    shown = f"{min(views)}-{max(views)}" if len(views) > 1 else f"{views[0]}"
+    shown = f"{min(views)}-{max(views)}" if len(set(views)) > 1 else str(min(views))
     return (
         f"{height}x{width}, {shown} input views, plan {stage.train.plan}, "
         f"{stage.train.num_steps} steps of {stage.train.batch_size} scenes, "
