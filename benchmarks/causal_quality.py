@@ -26,6 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.arguments import positive
 from benchmarks.quality import standard_error
 from benchmarks.quality_scenes import on_procedural_objects
 from tttlrm_jax.commands.evaluate import packaged
@@ -164,8 +165,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--checkpoint", required=True, help="run or model, causally trained")
     parser.add_argument("--baseline", default=None, help="default: the weights in the package")
     parser.add_argument("--control", help="run or model, trained as long with the sequential plan")
-    parser.add_argument("--chunk-views", type=int, default=2)
-    parser.add_argument("--scenes", type=int, default=32)
+    parser.add_argument("--chunk-views", type=positive, default=2)
+    parser.add_argument("--scenes", type=positive, default=32)
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     options = parser.parse_args(arguments)
     baseline = options.baseline or str(packaged("quickstart"))

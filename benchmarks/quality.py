@@ -32,6 +32,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from benchmarks.arguments import positive
 from benchmarks.quality_methods import Budget, Method, methods_of
 from benchmarks.quality_report import claims, table
 from benchmarks.quality_scenes import Subject, captures, objects, on_procedural_objects
@@ -148,21 +149,17 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     add("--causal", metavar="RUN", help="run whose weights are streamed; default: the checkpoint")
     add("--attention", metavar="RUN", help="run with softmax attention in place of TTT")
     add("--scenes", type=int, default=4, help="procedural objects; 0: none")
-    add("--targets", type=int, default=2, help="target views of an object")
+    add("--targets", type=positive, default=2, help="target views of an object")
     add("--captures", nargs="*", default=[], metavar="DIRECTORY")
-    add("--capture-targets", type=int, default=8, help="targets of a capture at most")
-    add("--views", type=int, nargs="+", default=[2, 4, 8, 16], help="numbers of input views")
-    add("--chunk-views", type=int, default=2, help="views per update of a stream")
+    add("--capture-targets", type=positive, default=8, help="targets of a capture at most")
+    add("--views", type=positive, nargs="+", default=[2, 4, 8, 16], help="numbers of input views")
+    add("--chunk-views", type=positive, default=2, help="views per update of a stream")
     add("--post-optimize", type=int, nargs="*", default=[3, 10], metavar="STEPS")
     add("--fit", type=int, nargs="*", default=[500, 2000, 7000], metavar="STEPS")
     add("--fit-seconds", type=float, default=300.0, help="for all fits together")
     add("--json", action="store_true", help="print one JSON object instead of a table")
     add("--output", help="file that the JSON object is written to as well")
     options = parser.parse_args(arguments)
-    for name in ("targets", "capture_targets", "views", "chunk_views"):
-        given = getattr(options, name)
-        if min(given if isinstance(given, list) else [given]) < 1:
-            parser.error(f"--{name.replace('_', '-')} {given} is below 1; use 1 or more")
     if options.scenes < 0 or not (options.scenes or options.captures):
         parser.error(f"--scenes {options.scenes} leaves nothing to measure; use 1 or more")
     return options

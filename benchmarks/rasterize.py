@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.arguments import positive
 from benchmarks.raster_floors import Rates, floors, measure_rates
 from tttlrm_jax.config import RasterConfig
 from tttlrm_jax.geometry.cameras import rigid_inverse
@@ -54,20 +55,18 @@ def main(arguments: list[str] | None = None) -> None:
     """Measures each size with each number of Gaussians; prints lines, or one JSON object."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rasterize", description=__doc__)
     parser.add_argument("--sizes", nargs="+", default=SIZES, metavar="WIDTHxHEIGHT")
-    parser.add_argument("--gaussians", nargs="+", default=GAUSSIANS, type=int)
-    parser.add_argument("--views", nargs="+", default=(1,), type=int)
-    parser.add_argument("--views-at-once", default=1, type=int, help="mapped together")
+    parser.add_argument("--gaussians", nargs="+", default=GAUSSIANS, type=positive)
+    parser.add_argument("--views", nargs="+", default=(1,), type=positive)
+    parser.add_argument("--views-at-once", default=1, type=positive, help="mapped together")
     names = [AUTO, *BACKENDS]
     parser.add_argument("--backend", nargs="+", choices=names, default=(AUTO,))
     parser.add_argument("--preset", choices=sorted(PRESETS), help="in place of the options above")
     parser.add_argument("--floors", action="store_true", help="measure the device's limits on CPU")
     parser.add_argument("--opacity", type=float, default=0.1)
     parser.add_argument("--focal", type=float, default=FOCAL, help="focal length, image widths")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=positive, default=5)
     parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
     options = parser.parse_args(arguments)
-    if options.repeats < 1:
-        parser.error(f"--repeats {options.repeats} is below 1; use 1 or more")
     vars(options).update(PRESETS.get(options.preset, {}))
     sizes = [_size(parser, text) for text in options.sizes]
     protocol = {"warm_up": 1, "repeats": options.repeats, "statistic": "median"}
@@ -280,7 +279,9 @@ def _size(parser: argparse.ArgumentParser, text: str) -> tuple[int, int]:
     try:
         width, height = (int(part) for part in text.split("x"))
     except ValueError:
-        parser.error(f"--sizes {text} is not WIDTHxHEIGHT, e.g. {SIZES[0]}")
+        width = height = 0
+    if min(width, height) < 1:
+        parser.error(f"--sizes {text} is not WIDTHxHEIGHT in pixels, e.g. {SIZES[0]}")
     return width, height
 
 

@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.arguments import positive
 from tttlrm_jax.commands.evaluate import packaged
 from tttlrm_jax.config import ModelConfig
 from tttlrm_jax.models import build_model, init_stream, scan_stream, split_model, step
@@ -141,9 +142,9 @@ def measure(
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.streaming", description=__doc__)
-    parser.add_argument("--chunks", nargs="+", type=int, default=[8, 32, 128, 512])
-    parser.add_argument("--chunk-views", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--chunks", nargs="+", type=positive, default=[8, 32, 128, 512])
+    parser.add_argument("--chunk-views", type=positive, default=1)
+    parser.add_argument("--repeats", type=positive, default=3)
     parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
     options = parser.parse_args(arguments)
     run = read_config(packaged("quickstart"))

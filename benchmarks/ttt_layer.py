@@ -28,6 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from benchmarks.arguments import positive
 from benchmarks.cost.fits import fit_growth
 from benchmarks.cost.measure import measure, unrolled_flops
 from benchmarks.cost.utilisation import PEAK_TFLOPS, utilisation_rows
@@ -68,13 +69,11 @@ def main(arguments: list[str] | None = None) -> int:
     everything = {**parts, "utilisation": utilisation}
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ttt_layer", description=__doc__)
     parser.add_argument("parts", nargs="*", choices=[*everything, []], help="default: all but GPU")
-    parser.add_argument("--views", nargs="+", type=int, help="default: 1 to 64; GPU: 16 32 64")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--views", nargs="+", type=positive, help="default: 1 to 64; GPU: 16 32 64")
+    parser.add_argument("--repeats", type=positive, default=3)
     parser.add_argument("--peak-tflops", type=float, help="of the chip in bfloat16")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
     options = parser.parse_args(arguments)
-    if options.repeats < 1:
-        parser.error(f"--repeats {options.repeats} is below 1; use 1 or more")
     results: dict[str, list] = {}
     try:
         for name in options.parts or parts:

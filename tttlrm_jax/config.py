@@ -102,6 +102,10 @@ class RuleConfig:
     def of(cls, name: str, **options: Any) -> "RuleConfig":
         return cls(name, tuple(sorted(options.items())))
 
+    def __str__(self) -> str:
+        """`name(option=value, ...)`."""
+        return f"{self.name}({', '.join(f'{key}={value}' for key, value in self.options)})"
+
     def to_dict(self) -> dict[str, Any]:
         """`{"name": ..., option: value, ...}`, for JSON."""
         plain = {k: v.to_dict() if isinstance(v, RuleConfig) else v for k, v in self.options}

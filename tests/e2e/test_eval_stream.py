@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import io
 import json
 import shutil
@@ -153,7 +154,7 @@ def test_resumed_equals_uninterrupted_and_leaves_its_source_alone(whole, half, c
         for directory in (tmp_path, whole)
     ]
     for document in documents:
-        del document["files"]  # Orbax draws their names
+        del document["files"], document["own_sha256"]  # Orbax draws the files' names
     assert documents[0] == documents[1]  # with the SHA-256 of all arrays
     assert (documents[0]["views_seen"], documents[0]["num_chunks"]) == (5, 3)
     source = json.loads((half / "state" / "state.json").read_text())
@@ -298,8 +299,12 @@ def test_state_json_that_lies(refused, spoilt):
     go_on = ("--load-state", spoilt, "--frames", "5,7")
     document = json.loads((spoilt / "state.json").read_text())
 
-    def with_changes(**changes):
+    def with_changes(signed=True, **changes):
         changed = {k: v for k, v in (document | changes).items() if v is not None}
+        if signed:
+            del changed["own_sha256"]
+            text = json.dumps(changed, sort_keys=True)
+            changed["own_sha256"] = hashlib.sha256(text.encode()).hexdigest()
         (spoilt / "state.json").write_text(json.dumps(changed))
         return refused(*go_on, size=None)
 
@@ -307,6 +312,13 @@ def test_state_json_that_lies(refused, spoilt):
     assert "without chunk_views" in with_changes(chunk_views=None)
     assert "SHA-256" in with_changes(sha256="0" * 64)
     assert "cannot be read" in with_changes(similarity={"rotation": [1]})
+    for edited in ({"chunk_views": "4"}, {"keep_ratio": 7}, {"resolution": [8, 48]}):
+        assert "state.json was changed" in with_changes(signed=False, **edited)
+
+
+def test_frames_that_a_state_has_seen(refused, half):
+    sentence = refused("--load-state", half / "state", "--frames", "5,1", size=None)
+    assert "frames=1 are in the state already" in sentence
 
 
 def test_query_needs_sizes(refused, half, tmp_path):

@@ -26,7 +26,7 @@ def choose_frames(
     the stream.
     """
     if config.frames is not None:
-        inputs, targets = _named_frames(capture, config.frames)
+        inputs, targets = _named_frames(capture, config.frames, saved)
     elif saved is not None:
         inputs, targets = _unseen_frames(capture, settings.views, saved)
     else:
@@ -50,7 +50,9 @@ def _split(capture: Capture, num_inputs: int) -> tuple[np.ndarray, np.ndarray]:
     return capture.split(num_inputs)
 
 
-def _named_frames(capture: Capture, text: str) -> tuple[np.ndarray, np.ndarray]:
+def _named_frames(
+    capture: Capture, text: str, saved: StreamRecord | None
+) -> tuple[np.ndarray, np.ndarray]:
     """Frames such as 1-7,9 by their numbers in the camera file."""
     position = {int(number): place for place, number in enumerate(capture.frame_numbers)}
     numbers: list[int] = []
@@ -68,6 +70,10 @@ def _named_frames(capture: Capture, text: str) -> tuple[np.ndarray, np.ndarray]:
             f"are targets (every {TARGET_STRIDE}th), on which scores are taken", "leave them out",
         ),
         (sorted({n for n in numbers if numbers.count(n) > 1}), "come twice", "name each once"),
+        (
+            [n for n in numbers if n in position and _is_seen(capture, position[n], saved)],
+            "are in the state already", "leave them out",
+        ),
     ):  # fmt: skip
         if wrong:
             raise InputError.of("frames", ",".join(map(str, wrong)), limit, remedy)
@@ -84,8 +90,7 @@ def _unseen_frames(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Inputs by k-means among the frames that a stream has not seen; targets as ever."""
     candidates, targets = split_every(len(capture), frame_numbers=capture.frame_numbers)
-    seen = set(saved.frames)
-    new = [n for n in candidates if (capture.name, capture.frames[n].name) not in seen]
+    new = [n for n in candidates if not _is_seen(capture, n, saved)]
     if num_inputs > len(new):
         raise InputError.of(
             "views", num_inputs, f"exceeds the {len(new)} frames of {capture.name} that the state "
@@ -97,6 +102,11 @@ def _unseen_frames(
             "the targets; restore their images"
         )
     return np.array(new)[select_kmeans(capture.world_from_camera[new], num_inputs)], targets
+
+
+def _is_seen(capture: Capture, index: int, saved: StreamRecord | None) -> bool:
+    """Whether a saved stream holds this frame, by capture and name."""
+    return saved is not None and (capture.name, capture.frames[index].name) in saved.frames
 
 
 def _chunk_views(

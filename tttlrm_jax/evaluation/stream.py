@@ -13,12 +13,13 @@ from typing import Any
 
 import flax.struct
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from tttlrm_jax.config import Accumulate
 from tttlrm_jax.errors import InputError
 from tttlrm_jax.models import merge_model, prune, split_model
-from tttlrm_jax.models.streaming import StreamState, check_finite, init_stream, query, step
+from tttlrm_jax.models.streaming import StreamState, check_values, init_stream, query, step
 from tttlrm_jax.types import Cameras, Chunk, Gaussians, Views
 
 HIDDEN_LOGIT = -100.0  # opacity of Gaussians that only fill an array
@@ -171,8 +172,8 @@ class LiveStream:
     ) -> tuple[StreamScene, ChunkCost]:
         """The scene after one more chunk `[1, view, ...]`; `scene` itself is left as it is.
 
-        Raises InputError for more views than a chunk holds or none, for values that are not
-        finite, and where the model gives no finite Gaussian.
+        Raises InputError for more views than a chunk holds or none, for values that `check_values`
+        refuses, and where the state or every Gaussian of the chunk comes out not finite.
         """
         count = views.image.shape[1]
         if not 0 < count <= self.settings.chunk_views:
@@ -180,17 +181,21 @@ class LiveStream:
                 "chunk views", count, f"are not in 1..{self.settings.chunk_views}",
                 "hand the views over in chunks of that size",
             )  # fmt: skip
-        check_finite(views, None, "chunk")
+        check_values(views, None, "chunk")
         chunk = self._padded(views)
         begin = time.perf_counter()
         state, read = jax.block_until_ready(self._step(params, scene.state, chunk))
         newest = self._kept(read, count, scene.num_views)
+        if not (_all_finite(state) and np.isfinite(newest.mean).all(axis=-1).any()):
+            raise InputError.of(
+                "chunk", f"{count} views after {scene.num_views}",
+                "makes the model's state or its Gaussians not finite",
+                "use pixels in [0, 1] and cameras of ordinary size, or another checkpoint",
+            )  # fmt: skip
         stepped = time.perf_counter()
         earlier = self._earlier(params, state, scene)
         end = time.perf_counter()
         gaussians = _joined([*earlier, newest])
-        if not np.isfinite(gaussians.mean).all(axis=-1).any():
-            raise InputError("the model's Gaussians are not finite; use another checkpoint")
         seen, images = scene.cameras, scene.images
         cameras = jax.tree.map(lambda a, b: np.concatenate([a, b[0]]), seen, views.cameras)
         if images is not None:
@@ -200,13 +205,20 @@ class LiveStream:
 
     def most_gaussians(self, scene: StreamScene, num_views: int) -> int:
         """No fewer than any scene on the way has, `num_views` after `scene`."""
-        settings = self.settings
-        kept = settings.keep_ratio + (1 - settings.keep_ratio) * settings.random_ratio
-        shown = min(num_views, settings.chunk_views)
-        new_views = shown if settings.accumulate == "chunk" else num_views
-        new = math.ceil(min(kept, 1.0) * new_views * settings.height * settings.width)
-        earlier = len(scene.gaussians.mean)
-        return max(earlier, new) if settings.accumulate == "chunk" else earlier + new
+        settings, earlier = self.settings, len(scene.gaussians.mean)
+
+        def of_views(count: int) -> int:
+            """At most so many are kept of views that are pruned chunk by chunk."""
+            kept = settings.keep_ratio + (1 - settings.keep_ratio) * settings.random_ratio
+            whole = count * settings.height * settings.width
+            rounded_up = 2 * -(-count // settings.chunk_views)  # both shares, in every chunk
+            return min(math.ceil(min(kept, 1.0) * whole) + rounded_up, whole)
+
+        if settings.accumulate == "append":
+            return earlier + of_views(num_views)
+        if settings.accumulate == "chunk":
+            return max(earlier, of_views(min(num_views, settings.chunk_views)))
+        return max(earlier, of_views(scene.num_views) + of_views(num_views))
 
     def _fresh_state(self, params: Any) -> StreamState:
         return init_stream(params, 1, graph=self.graph)
@@ -266,6 +278,11 @@ def filled_up(gaussians: Gaussians, count: int) -> Gaussians:
         quaternion=fill(gaussians.quaternion, 1.0),
         opacity_logit=fill(gaussians.opacity_logit, HIDDEN_LOGIT),
     )
+
+
+@jax.jit
+def _all_finite(tree: Any) -> jax.Array:
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
 
 
 def _joined(parts: list[Gaussians]) -> Gaussians:

@@ -18,7 +18,7 @@ Gaussians of masked views have opacity logit `HIDDEN_OPACITY_LOGIT` and finite v
 masked views are black. `StreamState` is a scene: its size does not depend on the number of views.
 
 `step` and `query` are to be compiled by the caller; `live_step` and `live_query` are compiled and
-look at values first (finite images and cameras). Neither changes the state it is given.
+look at values first (`check_values`). Neither changes the state it is given.
 """
 
 from collections.abc import Callable
@@ -31,11 +31,13 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Int
 
+from tttlrm_jax.config import RuleConfig
 from tttlrm_jax.errors import InputError
 from tttlrm_jax.models.trunk import check_cameras, check_same_frame, check_views
 from tttlrm_jax.nn.block import initial_states, run_blocks
 from tttlrm_jax.parallel import total
 from tttlrm_jax.ttt import LayerState, Operation
+from tttlrm_jax.ttt.rules import complete_rule, configured_rule
 from tttlrm_jax.types import Cameras, Chunk, Gaussians, Views
 
 Accumulate = Literal["chunk", "all"]
@@ -50,13 +52,18 @@ class StreamState:
 
     layers: LayerState  # of all layers, with a leading layer axis
     num_views: Int[Array, " batch"]  # written so far, without masked ones
+    rule: RuleConfig = flax.struct.field(
+        pytree_node=False
+    )  # complete; what the state is written by
 
 
 def init_stream(params: Any, batch: int, *, graph: Any) -> StreamState:
     """The state of `batch` scenes before any view: the learned initial weights."""
+    model = nnx.merge(graph, params)
     return StreamState(
-        layers=initial_states(nnx.merge(graph, params).blocks, batch),
+        layers=initial_states(model.blocks, batch),
         num_views=jnp.zeros(batch, jnp.int32),
+        rule=complete_rule(configured_rule(model.config)),
     )
 
 
@@ -91,7 +98,7 @@ def step(params: Any, state: StreamState, chunk: Chunk, *, graph: Any) -> tuple[
         )
         tokens = tokens[:, num_input:]
     seen = num_input if chunk.mask is None else jnp.sum(chunk.mask, axis=1, dtype=jnp.int32)
-    state = StreamState(layers=layers, num_views=state.num_views + total(seen, "view"))
+    state = state.replace(layers=layers, num_views=state.num_views + total(seen, "view"))
     return state, hide_masked(model.decode_queries(tokens, queries), shown)
 
 
@@ -193,11 +200,11 @@ def split_into_chunks(
 def live_step(
     params: Any, state: StreamState, chunk: Chunk, *, graph: Any
 ) -> tuple[StreamState, Any]:
-    """`step`, compiled once per shape, after `check_finite`."""
+    """`step`, compiled once per shape, after `check_values`."""
     _check_chunk(chunk, nnx.merge(graph, params).config.patch_size)
-    check_finite(chunk.views, chunk.mask, "chunk.views")
+    check_values(chunk.views, chunk.mask, "chunk.views")
     if chunk.virtual is not None:
-        check_finite(chunk.virtual, chunk.virtual_mask, "chunk.virtual")
+        check_values(chunk.virtual, chunk.virtual_mask, "chunk.virtual")
     return _compiled_step(params, state, chunk, graph=graph)
 
 
@@ -209,15 +216,17 @@ def live_query(
     graph: Any,
     mask: Bool[Array, "batch view"] | None = None,
 ) -> Any:
-    """`query`, compiled once per shape, after `check_finite`."""
-    check_finite(views, mask, "views")
+    """`query`, compiled once per shape, after `check_values`."""
+    _check_queries(views, mask, nnx.merge(graph, params).config.patch_size)
+    check_values(views, mask, "views")
     return _compiled_query(params, state, views, graph=graph, mask=mask)
 
 
-def check_finite(views: Views | Cameras, mask: Any, name: str) -> None:
-    """Raises InputError naming the first view (outside no mask) with a value that is not finite.
+def check_values(views: Views | Cameras, mask: Any, name: str) -> None:
+    """Raises InputError naming the first view that cannot be tokens; masked views may be anything.
 
-    Reads the values back from the device: not for use under `jit`.
+    A view needs finite pixels, pose and intrinsics, and focal lengths that are not 0. Reads the
+    values back from the device: not for use under `jit`.
     """
     cameras = views.cameras if isinstance(views, Views) else views
     parts = {"world_from_camera": cameras.world_from_camera, "intrinsics": cameras.intrinsics}
@@ -225,26 +234,39 @@ def check_finite(views: Views | Cameras, mask: Any, name: str) -> None:
         parts["image"] = views.image
     for part, values in parts.items():
         values = np.asarray(values)
-        broken = ~np.isfinite(values).all(axis=tuple(range(2, values.ndim)))
-        if mask is not None:
-            broken &= np.asarray(mask)
-        if broken.any():
-            scene, view = np.argwhere(broken)[0]
-            raise InputError.of(
-                f"{name} {part} of scene {scene}, view {view}", "non-finite",
-                "would spoil the state for good", "leave the view out or mask it",
-            )  # fmt: skip
+        _refuse(~np.isfinite(values).all(axis=tuple(range(2, values.ndim))), mask,
+                f"{name} {part}", "non-finite")  # fmt: skip
+    no_focal = (np.asarray(cameras.intrinsics)[..., :2] == 0).any(axis=-1)
+    _refuse(no_focal, mask, f"{name} intrinsics", "focal length 0")
+
+
+def _refuse(broken: np.ndarray, mask: Any, field: str, value: str) -> None:
+    """Raises InputError for the first `[batch, view]` that is broken and not masked."""
+    if mask is not None:
+        broken = broken & np.asarray(mask)
+    if broken.any():
+        scene, view = np.argwhere(broken)[0]
+        raise InputError.of(
+            f"{field} of scene {scene}, view {view}", value, "would spoil the state for good",
+            "leave the view out or mask it",
+        )  # fmt: skip
 
 
 def check_state(state: StreamState, params: Any, batch: int, *, graph: Any) -> None:
     """Raises InputError unless `state` is one of `batch` scenes of this model and update rule."""
     expected = jax.eval_shape(lambda p: init_stream(p, batch, graph=graph), params)
+    if state.rule != expected.rule:
+        raise InputError.of(
+            "state", f"a stream written by {state.rule}",
+            f"is of another update rule than this model's {expected.rule}",
+            "use the rule it was started with, or start a new stream",
+        )  # fmt: skip
     wanted, given = _leaves(expected), _leaves(state)
     if wanted.keys() != given.keys():
         names = ", ".join(sorted(wanted.keys() ^ given.keys())[:3])
         raise InputError.of(
-            "state", "a stream", f"is of another update rule (entries that differ: {names})",
-            "use the rule it was started with, or start a new stream",
+            "state", "a stream", f"has other entries than this model's ({names})",
+            "use the model it was started with, or start a new stream",
         )  # fmt: skip
     for name, leaf in wanted.items():
         if given[name] != leaf:
@@ -356,6 +378,8 @@ def _check_mask(cameras: Cameras, mask, name: str) -> None:
             f"{name} mask shape", tuple(mask.shape), f"is not (batch, view) = {shape}",
             "give one entry per view",
         )  # fmt: skip
+    if mask is not None and mask.dtype != bool:
+        raise InputError.of(f"{name} mask", mask.dtype, "is not bool", "give mask.astype(bool)")
 
 
 def _leaves(tree: Any) -> dict[str, tuple[tuple[int, ...], str]]:

@@ -1,7 +1,8 @@
 """The state of a stream on disk: resumed, forked and queried by later commands.
 
 A state directory holds `state.json` (what the stream is: model, rule, chunks, views seen, its frame
-of coordinates, names and shapes of the arrays, SHA-256 of their values and of every file) and
+of coordinates, names and shapes of the arrays, SHA-256 of their values, of every file and of
+itself) and
 `arrays/` (Orbax): the fast weights and rule state of every layer, and the scene so far. It is only
 ever read or written whole.
 """
@@ -20,7 +21,6 @@ import orbax.checkpoint as ocp
 from tttlrm_jax.config import (
     Accumulate,
     ModelConfig,
-    RuleConfig,
     config_from_dict,
     config_to_dict,
 )
@@ -95,6 +95,7 @@ def write_stream(directory: Path, saved: SavedStream) -> None:
     }
     parts = {"arrays": listing, "sha256": fingerprint(arrays), "files": files}
     document = _document(saved.record) | parts
+    document["own_sha256"] = _own_sha256(document)
     text = json.dumps(document, indent=2, allow_nan=False)
     (directory / STATE_FILE).write_text(text + "\n", encoding="utf-8")
 
@@ -161,14 +162,23 @@ def _read_document(directory: Path) -> dict[str, Any]:
     return document
 
 
+def _own_sha256(document: dict[str, Any]) -> str:
+    """SHA-256 of everything else in the document, whatever its layout."""
+    rest = {name: value for name, value in document.items() if name != "own_sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
 def _record(directory: Path, document: dict[str, Any]) -> StreamRecord:
     names = [field.name for field in dataclasses.fields(StreamRecord)]
-    missing = [name for name in (*names, "arrays", "sha256", "files") if name not in document]
+    others = ("arrays", "sha256", "files", "own_sha256")
+    missing = [name for name in (*names, *others) if name not in document]
     if missing:
         raise InputError.of(
             "load_state", directory, f"has a {STATE_FILE} without {', '.join(missing)}",
             "save the state again",
         )  # fmt: skip
+    if document["own_sha256"] != _own_sha256(document):
+        raise _damaged(directory, f"{STATE_FILE} was changed after it was written")
     values = {name: document[name] for name in names}
     try:
         similarity = document["similarity"]
@@ -210,17 +220,9 @@ def _check_same_model(directory: Path, made: ModelConfig, given: ModelConfig) ->
     if rules[0] != rules[1]:
         raise InputError.of(
             "load_state", directory,
-            f"is of another update rule ({_rule_text(rules[0])} in the state, "
-            f"{_rule_text(rules[1])} here)", "use the rule it was made with",
+            f"is of another update rule ({rules[0]} in the state, {rules[1]} here)",
+            "use the rule it was made with",
         )  # fmt: skip
-
-
-def _rule_text(rule: RuleConfig) -> str:
-    options = ", ".join(
-        f"{name}={_rule_text(value) if isinstance(value, RuleConfig) else value}"
-        for name, value in rule.options
-    )
-    return f"{rule.name}({options})"
 
 
 # ---- arrays ---------------------------------------------------------------------------------

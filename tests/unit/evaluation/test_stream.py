@@ -196,3 +196,35 @@ def test_filling_up_changes_no_picture(streams):
     ]
     np.testing.assert_allclose(pictures[0], pictures[1], atol=1e-6)
     assert pictures[0].std() > 0.01
+
+
+def test_a_chunk_that_breaks_the_state_is_refused(streams):
+    """Pixels that are finite and overflow: the earlier scene goes on as if nothing had been."""
+    _, params, made = streams
+    scene = made["append"].advance(params, made["append"].start(params), make_views(2))[0]
+    bad = make_views(2, seed=1)
+    bad = bad.replace(image=bad.image * 3e38)
+    with pytest.raises(InputError, match="2 views after 2"):
+        made["append"].advance(params, scene, bad)
+    grown = made["append"].advance(params, scene, make_views(2, seed=2))[0]
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grown.state))
+
+
+def test_the_bound_holds_for_a_stream_that_keeps_more_than_before(streams):
+    model, params, _ = streams
+
+    def with_ratio(ratio, chunk_views=2):
+        settings = StreamSettings(
+            height=8, width=12, chunk_views=chunk_views, accumulate="all", keep_ratio=ratio,
+            random_ratio=0.3 if ratio < 1 else 0.0,
+        )  # fmt: skip
+        return LiveStream(model, settings)
+
+    views = make_views(5)
+    scene = run(with_ratio(0.37), params, part(views, 0, 4))[-1]
+    for stream in (with_ratio(1.0), with_ratio(0.37, chunk_views=1)):
+        bound = stream.most_gaussians(scene, 1)
+        grown = stream.advance(params, scene, part(views, 4, 5))[0]
+        assert len(scene.gaussians.mean) <= bound
+        assert len(grown.gaussians.mean) <= bound <= 5 * PIXELS
+        assert len(filled_up(grown.gaussians, bound).mean) == bound
