@@ -28,7 +28,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.arguments import positive
-from benchmarks.quality import on_procedural_objects, standard_error
+from benchmarks.quality import standard_error
+from benchmarks.quality_scenes import on_procedural_objects
 from tttlrm_jax.command_line import EXIT_BAD_INPUT
 from tttlrm_jax.commands.evaluate import packaged
 from tttlrm_jax.config import Plan

@@ -1,67 +1,47 @@
-"""Quality on held-out procedural objects: `python -m benchmarks.quality [--json]`.
+"""The quality of a model beside all it is to be measured against: `python -m benchmarks.quality`.
 
-Protocol: scenes of the `eval` split (their seeds never occur in training), rendered at the
-model's own resolution; per scene the input and target views are drawn once with a fixed seed, as
-in training. PSNR and SSIM are per image, clipped to [0, 1], averaged over views and scenes; `+-`
-is the standard error over scenes, of gains that of the difference scene by scene. All rows come
-from one run on the same images. `--post-optimize 3 10` adds rows of the model's Gaussians refined
-on the inputs for so many steps, `--fit 500 2000` rows of 3D Gaussian Splatting from nothing; their
-seconds are means per scene, wall clock, without compiling and without the model's own.
+One command, one run, one table: PSNR, SSIM, LPIPS and seconds of
+
+- the model: all views in one update; streamed (`--causal RUN` for weights trained so), also with
+  the elastic rule; with half as many virtual views as inputs; refined on the inputs for
+  `--post-optimize` steps;
+- 3D Gaussian Splatting from nothing on the inputs, for `--fit` steps, with density control;
+- `--attention RUN`: the same network with softmax attention in place of TTT
+  (`configs/quickstart_attention.py`);
+- the untrained model, the nearest input view, the mean colour,
+
+at every number of `--views`, on held-out procedural objects and on `--captures`.
+
+Protocol: objects of the `eval` split (their seeds never occur in training) at the model's own
+resolution; targets are drawn once per object, inputs chosen by k-means among the other views, and
+targets are the same for every number of inputs. Captures: every 8th frame is a target, inputs by
+k-means among the rest, about as many pixels as in training in the capture's own shape. Scores are
+per image, clipped to [0, 1], averaged over views and scenes; `+-` is the standard error over
+scenes. Seconds are wall clock per scene, without compiling and rendering. Fits from nothing run
+scene by scene until `--fit-seconds` are spent; their rows say how many scenes they cover. LPIPS
+shows as absent where its weights are. What the table says of the paper's claims follows it.
 """
 
 import argparse
-import dataclasses
-import functools
 import json
 import math
+import sys
 import tempfile
+from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.per_scene import Seconds, fitted, refined
+from benchmarks.arguments import positive
+from benchmarks.quality_methods import Budget, Method, methods_of
+from benchmarks.quality_report import claims, table
+from benchmarks.quality_scenes import Subject, captures, objects, on_procedural_objects
 from tttlrm_jax.commands.evaluate import packaged
 from tttlrm_jax.config import RunConfig
-from tttlrm_jax.data import evaluation_loader
-from tttlrm_jax.evaluation.baselines import mean_colour, nearest_input
-from tttlrm_jax.evaluation.metrics import psnr, ssim
-from tttlrm_jax.models import build_model, split_model
-from tttlrm_jax.training.checkpoint import load_model
-from tttlrm_jax.training.objective import StaticParts, batch_from_arrays
-from tttlrm_jax.training.step import predict
-
-BATCH_SIZE = 4
-
-
-def on_procedural_objects(config: RunConfig, cache_directory: str) -> RunConfig:
-    """The run's configuration with procedural objects in place of its own source."""
-    data = dataclasses.replace(
-        config.data, source="synthetic", cache_directory=cache_directory, render_workers=1
-    )
-    return dataclasses.replace(config, data=data)
-
-
-def pictures(batch: dict, predictors: dict) -> dict[str, np.ndarray]:
-    """Every method's answer, `[scene, target, height, width, 3]`."""
-    record = batch_from_arrays(batch)
-    answers = {name: np.asarray(run(batch=record)[0].rgb) for name, run in predictors.items()}
-    num_targets = batch["target_image"].shape[1]
-    answers["nearest input view"] = np.stack(
-        [
-            nearest_input(images, poses, targets)[0]
-            for images, poses, targets in zip(
-                batch["input_image"],
-                batch["input_world_from_camera"],
-                batch["target_world_from_camera"],
-                strict=True,
-            )
-        ]
-    )
-    answers["mean colour"] = np.stack(
-        [mean_colour(images, num_targets) for images in batch["input_image"]]
-    )
-    return answers
+from tttlrm_jax.errors import InputError
+from tttlrm_jax.evaluation.lpips import LPIPS, MIN_SIDE, load_lpips
+from tttlrm_jax.evaluation.scene import score
+from tttlrm_jax.training.checkpoint import read_config
 
 
 def standard_error(scores: np.ndarray) -> float | None:
@@ -71,87 +51,133 @@ def standard_error(scores: np.ndarray) -> float | None:
     return float(scores.std(ddof=1) / math.sqrt(len(scores)))
 
 
-def measure(
-    checkpoint: str,
-    num_scenes: int,
-    post_optimize: tuple[int, ...] = (),
-    fit: tuple[int, ...] = (),
-) -> dict:
-    """Mean scores of the checkpoint, the baselines and per-scene optimisation by its steps."""
-    config, model = load_model(checkpoint)
-    graph, params = split_model(model)
-    _, untrained = split_model(build_model(config.model, seed=0))
-    with tempfile.TemporaryDirectory() as cache:
-        config = on_procedural_objects(config, cache)
-        run = jax.jit(functools.partial(predict, static=StaticParts(graph, config)))
-        predictors = {
-            "this model": functools.partial(run, params),
-            "untrained model": functools.partial(run, untrained),
-        }
-        seconds = Seconds()
-        static = StaticParts(graph, config)
-        per_scene = [refined(params, static, steps, seconds) for steps in post_optimize]
-        per_scene += [fitted(static, steps, seconds) for steps in fit]
-        scores: dict[str, list] = {}
-        for batch in evaluation_loader(config.data, num_scenes, BATCH_SIZE):
-            answers = pictures(batch, predictors)
-            answers |= {name: answer(batch_from_arrays(batch)) for name, answer in per_scene}
-            for name, answer in answers.items():
-                images = jnp.asarray(answer), jnp.asarray(batch["target_image"])
-                pair = np.stack([psnr(*images), ssim(*images)], axis=-1)
-                scores.setdefault(name, []).append(pair.mean(axis=1))
-    rows = {name: np.concatenate(parts) for name, parts in scores.items()}
-    height, width = config.data.image_size
+def measure_group(
+    subjects: list[Subject],
+    views: tuple[int, ...],
+    methods: dict[str, Method],
+    run: RunConfig,
+    lpips: LPIPS | None,
+) -> list[dict]:
+    """Rows of one group of scenes: a method at a number of views."""
+    rows = []
+    for count in views:
+        scores: dict[str, list] = {name: [] for name in methods}
+        for subject in subjects:
+            scene = subject.posed(count, run.data)
+            for name, method in methods.items():
+                answer = method(scene)
+                if answer is None:
+                    continue
+                found = score(answer.pictures, scene, lpips)
+                means = [found.psnr.mean(), found.ssim.mean()]
+                means.append(np.nan if found.lpips is None else found.lpips.mean())
+                scores[name].append((*means, answer.seconds))
+            print(f"{subject.group}: {scene.name}, {count} views", file=sys.stderr)
+        rows += [row(subjects[0].group, count, name, parts) for name, parts in scores.items()]
+    return rows
+
+
+def row(group: str, views: int, method: str, scores: list[tuple]) -> dict:
+    """Means of `(psnr, ssim, lpips, seconds)` by scene; None where there are none."""
+
+    def mean(column: int) -> float | None:
+        values = [s[column] for s in scores if s[column] is not None and np.isfinite(s[column])]
+        return float(np.mean(values)) if values else None
+
+    psnr = np.array([s[0] for s in scores])
     return {
-        "checkpoint": str(checkpoint),
-        "scenes": len(next(iter(rows.values()))),
-        "input_views": config.data.num_input_views,
-        "target_views": config.data.num_target_views,
-        "resolution": [height, width],
-        "device": jax.devices()[0].device_kind,
-        "methods": {
-            name: {
-                "psnr": float(values[:, 0].mean()),
-                "psnr_standard_error": standard_error(values[:, 0]),
-                "ssim": float(values[:, 1].mean()),
-                "gain": float((rows["this model"] - values)[:, 0].mean()),
-                "gain_standard_error": standard_error((rows["this model"] - values)[:, 0]),
-                "seconds": seconds.mean(name),
-            }
-            for name, values in rows.items()
-        },
+        "group": group,
+        "views": views,
+        "method": method,
+        "scenes": len(scores),
+        "psnr": mean(0),
+        "psnr_standard_error": standard_error(psnr),
+        "ssim": mean(1),
+        "lpips": mean(2),
+        "seconds": mean(3),
+        "psnr_by_scene": psnr.tolist(),
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Quality on held-out procedural objects.")
-    parser.add_argument("--checkpoint", default=None, help="default: the weights in the package")
-    parser.add_argument("--scenes", type=int, default=64)
-    parser.add_argument("--post-optimize", type=int, nargs="*", default=[], metavar="STEPS")
-    parser.add_argument("--fit", type=int, nargs="*", default=[], metavar="STEPS")
-    parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
-    result = measure(
-        arguments.checkpoint or str(packaged("quickstart")), arguments.scenes,
-        tuple(arguments.post_optimize), tuple(arguments.fit),
+def measure(options: argparse.Namespace) -> dict:
+    """Everything the options ask for. Raises InputError for options that cannot be met."""
+    checkpoint = options.checkpoint or str(packaged("quickstart"))
+    run = read_config(Path(checkpoint))
+    smallest = min(options.views)
+    if not 1 <= options.chunk_views <= smallest:
+        raise InputError.of(
+            "--chunk-views", options.chunk_views, f"is not in 1..{smallest}, the fewest views",
+            "change one of them",
+        )  # fmt: skip
+    lpips, note = load_lpips()
+    if lpips is not None and min(run.data.image_size) < MIN_SIDE["alex"]:
+        lpips, note = None, f"LPIPS needs {MIN_SIDE['alex']} pixels on each side"
+    methods = methods_of(
+        checkpoint, causal=options.causal, attention=options.attention,
+        chunk_views=options.chunk_views, post_optimize=tuple(options.post_optimize),
+        fit=tuple(options.fit), budget=Budget(options.fit_seconds),
     )  # fmt: skip
-    if arguments.json:
-        print(json.dumps(result, indent=2))
-        return
-    height, width = result["resolution"]
-    print(
-        f"{result['scenes']} held-out objects, {result['input_views']} input and "
-        f"{result['target_views']} target views, {width}x{height} pixels, {result['device']}\n"
+    views, rows = tuple(options.views), []
+    if options.scenes:
+        with tempfile.TemporaryDirectory() as cache:
+            data = on_procedural_objects(run, cache).data
+            subjects = objects(data, options.scenes, max(views), options.targets)
+            rows += measure_group(subjects, views, methods, run, lpips)
+    for subject in captures(options.captures, run, options.capture_targets):
+        rows += measure_group([subject], views, methods, run, lpips)
+    return {
+        "checkpoint": str(checkpoint),
+        "causal": options.causal,
+        "attention": options.attention,
+        "chunk_views": options.chunk_views,
+        "targets": options.targets,
+        "resolution": list(run.data.image_size),
+        "device": jax.devices()[0].device_kind,
+        "lpips": note,
+        "fit_seconds": options.fit_seconds,
+        "rows": rows,
+        "claims": claims(rows),
+    }
+
+
+def parsed(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.quality", description="Quality, method by method."
     )
-    for name, row in result["methods"].items():
-        error = row["psnr_standard_error"]
-        spread = "" if error is None else f" +- {error:.2f}"
-        gain = f"   we gain {row['gain']:.2f}" if name != "this model" else ""
-        if gain and row["gain_standard_error"] is not None:
-            gain += f" +- {row['gain_standard_error']:.2f} dB"
-        time = "" if row["seconds"] is None else f"   {row['seconds']:.2f} s a scene"
-        print(f"{name:<30}{row['psnr']:7.2f}{spread} dB   SSIM {row['ssim']:.3f}{gain}{time}")
+    add = parser.add_argument
+    add("--checkpoint", default=None, help="run or model; default: the weights in the package")
+    add("--causal", metavar="RUN", help="run whose weights are streamed; default: the checkpoint")
+    add("--attention", metavar="RUN", help="run with softmax attention in place of TTT")
+    add("--scenes", type=int, default=4, help="procedural objects; 0: none")
+    add("--targets", type=positive, default=2, help="target views of an object")
+    add("--captures", nargs="*", default=[], metavar="DIRECTORY")
+    add("--capture-targets", type=positive, default=8, help="targets of a capture at most")
+    add("--views", type=positive, nargs="+", default=[2, 4, 8, 16], help="numbers of input views")
+    add("--chunk-views", type=positive, default=2, help="views per update of a stream")
+    add("--post-optimize", type=int, nargs="*", default=[3, 10], metavar="STEPS")
+    add("--fit", type=int, nargs="*", default=[500, 2000, 7000], metavar="STEPS")
+    add("--fit-seconds", type=float, default=300.0, help="for all fits together")
+    add("--json", action="store_true", help="print one JSON object instead of a table")
+    add("--output", help="file that the JSON object is written to as well")
+    options = parser.parse_args(arguments)
+    if options.scenes < 0 or not (options.scenes or options.captures):
+        parser.error(f"--scenes {options.scenes} leaves nothing to measure; use 1 or more")
+    return options
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parsed(arguments)
+    try:
+        result = measure(options)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    text = json.dumps(result, indent=2, allow_nan=False)
+    if options.output:
+        Path(options.output).write_text(text + "\n")
+    print(text if options.json else table(result))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -133,6 +133,8 @@ class ModelConfig:
     kind: Literal["tttlrm", "lvsm"] = "tttlrm"
     d_model: int = 768
     num_layers: int = 24
+    # what joins the views: the TTT layer or, to compare, softmax attention of equal parameters
+    across_views: Literal["ttt", "attention"] = "ttt"
     patch_size: int = 8
     attention_head_dim: int = 64
     num_ttt_heads: int = 1
@@ -362,6 +364,7 @@ class LossConfig:
     mask: float = 0.0  # squared error of rendered alpha against the foreground mask
     depth_alignment: Literal["relative", "metric"] = "relative"
     vgg19_weights: str | None = None  # .npz with the convolutions of VGG-19
+    missing_vgg19: Literal["refuse", "go_on"] = "refuse"  # go_on: train without that term
 
     def __post_init__(self):
         _check_fields("loss", self)
@@ -369,9 +372,11 @@ class LossConfig:
             value = getattr(self, field)
             _require(value >= 0, f"loss.{field}", value, "is negative", "use 0 or more")
         _require(
-            self.perceptual == 0 or self.vgg19_weights is not None, "loss.perceptual",
-            self.perceptual, "needs the weights of VGG-19",
-            "give loss.vgg19_weights or set loss.perceptual to 0",
+            self.perceptual == 0
+            or self.vgg19_weights is not None
+            or self.missing_vgg19 == "go_on",
+            "loss.perceptual", self.perceptual, "needs the weights of VGG-19",
+            "give loss.vgg19_weights, set loss.perceptual to 0 or loss.missing_vgg19 to go_on",
         )  # fmt: skip
 
 
@@ -405,9 +410,13 @@ class TrainConfig:
 
     num_steps: int = 80_000
     batch_size: int = 8
+    micro_batches: int = 1  # parts of a batch taken one after another, gradients averaged
+    ema_decay: float = 0.0  # of the averaged weights that evaluation uses; 0: none are kept
     seed: int = 0
     max_nonfinite: int = 10  # steps in a row with a loss or gradient that is not finite end the run
     init_from: str | None = None  # run or model directory whose parameters the run starts from
+    init_moments: bool = False  # Adam's moments of that run too; its schedule is never kept
+    view_counts: tuple[int, ...] = ()  # input views of a step, drawn per step; none: all
     plan: Plan = "full"
     chunk_views: int = 1  # views per update of the sequential and causal plans
     # of the causal plan
@@ -430,6 +439,19 @@ class TrainConfig:
         _require_positive(
             "train", self, "num_steps", "batch_size", "chunk_views", "log_every", "eval_every",
             "eval_scenes", "checkpoint_every", "keep_checkpoints", "max_nonfinite",
+            "micro_batches",
+        )  # fmt: skip
+        _require(
+            self.batch_size % self.micro_batches == 0, "train.micro_batches", self.micro_batches,
+            f"does not divide train.batch_size={self.batch_size}", "use a divisor",
+        )  # fmt: skip
+        _require(
+            0 <= self.ema_decay < 1, "train.ema_decay", self.ema_decay, "is not in [0, 1)",
+            "use e.g. 0.999, or 0 for none",
+        )  # fmt: skip
+        _require(
+            self.init_from is not None or not self.init_moments, "train.init_moments", True,
+            "needs a run to take them from", "name it with train.init_from",
         )  # fmt: skip
         _require(
             self.truncate_chunks >= 0, "train.truncate_chunks", self.truncate_chunks,
@@ -516,14 +538,40 @@ class RunConfig:
                 "change one of them",
             )  # fmt: skip
         self._check_chunks()
+        self._check_attention()
+        for count in self.train.view_counts:
+            _require(
+                0 < count <= self.data.num_input_views, "train.view_counts", count,
+                f"is not in 1..data.num_input_views={self.data.num_input_views}",
+                "draw more views or use fewer",
+            )  # fmt: skip
+            self.with_input_views(count)
         _require(
             self.data.synthetic.split == "train", "data.synthetic.split",
             self.data.synthetic.split, "is not what a run trains on",
             "use train; evaluation draws from eval by itself",
         )  # fmt: skip
+
+    def with_input_views(self, count: int) -> "RunConfig":
+        """The run with so many input views in every step. Raises ConfigError where chunks of the
+        plan do not fit them."""
+        return dataclasses.replace(
+            self,
+            data=dataclasses.replace(self.data, num_input_views=count),
+            train=dataclasses.replace(self.train, view_counts=()),
+        )
+
+    def _check_attention(self) -> None:
+        if self.model.across_views == "ttt":
+            return
         _require(
-            self.data.source != "captures" or self.loss.depth == 0, "loss.depth", self.loss.depth,
-            "needs depth, which data.source=captures does not have", "set loss.depth to 0",
+            self.train.plan == "full", "train.plan", self.train.plan,
+            "writes chunks, which model.across_views=attention cannot", "use full",
+        )  # fmt: skip
+        _require(
+            (self.mesh.seq, self.mesh.fsdp) == (1, 1), "mesh.seq, mesh.fsdp",
+            (self.mesh.seq, self.mesh.fsdp),
+            "part views, which model.across_views=attention cannot", "use mesh.data alone",
         )  # fmt: skip
 
     def _check_chunks(self) -> None:

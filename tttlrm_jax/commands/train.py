@@ -1,7 +1,9 @@
 """`train.py`: a configuration file, with overrides, to a trained model."""
 
+import dataclasses
 import importlib.util
 import os
+import re
 import signal
 import sys
 import traceback
@@ -20,11 +22,13 @@ from tttlrm_jax.commands.rule_arguments import parse_with_rule
 from tttlrm_jax.config import RunConfig
 from tttlrm_jax.errors import ConfigError, InputError
 from tttlrm_jax.parallel import init_distributed
+from tttlrm_jax.training.curriculum import CurriculumConfig, train_curriculum
 from tttlrm_jax.training.loop import train
 from tttlrm_jax.training.recurrent import train_recurrent
 from tttlrm_jax.training.recurrent_config import RecurrentRunConfig
 
 PROG = "train.py configs/NAME.py"
+AnyConfig = RunConfig | RecurrentRunConfig | CurriculumConfig
 UNFINISHED_EXIT = "TTTLRM_UNFINISHED_EXIT"
 USAGE = f"usage: python {PROG} [--field.sub value ...]"
 
@@ -42,11 +46,12 @@ def main(arguments: list[str] | None = None) -> int:
         if isinstance(config, RecurrentRunConfig):
             result = train_recurrent(config)
         else:
-            mesh = config.mesh
+            mesh = config.stages[0].mesh if isinstance(config, CurriculumConfig) else config.mesh
             init_distributed(
                 mesh.coordinator, mesh.num_processes, mesh.process_id, timeout=mesh.timeout
             )
-            result = train(config)
+            is_run = isinstance(config, RunConfig)
+            result = train(config) if is_run else train_curriculum(config)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return _ended(EXIT_BAD_INPUT)
@@ -93,8 +98,11 @@ def _ended(code: int) -> int:
     return code
 
 
-def parse(arguments: list[str]) -> RunConfig | RecurrentRunConfig:
+def parse(arguments: list[str]) -> AnyConfig:
     """The configuration of a file with command-line overrides; `--help` prints and exits.
+
+    Overrides of a curriculum hold for all of its stages, or as `--3.field value` for the third
+    alone; `--name` renames the whole.
 
     Raises ConfigError for a missing file, one without `CONFIG`, and unknown or bad fields.
     """
@@ -108,10 +116,42 @@ def parse(arguments: list[str]) -> RunConfig | RecurrentRunConfig:
         return parse_arguments(
             RecurrentRunConfig, arguments[1:], f"train.py {arguments[0]}", config
         )
+    if isinstance(config, CurriculumConfig):
+        return _curriculum(config, arguments[1:], f"train.py {arguments[0]}")
     return parse_with_rule(RunConfig, arguments[1:], f"train.py {arguments[0]}", config)
 
 
-def load_config_file(path: Path) -> RunConfig | RecurrentRunConfig:
+def _curriculum(config: CurriculumConfig, arguments: list[str], prog: str) -> CurriculumConfig:
+    """The curriculum with its stages' overrides."""
+    number_of = re.compile(r"--(\d+)\.(.+)")
+    shared: list[str] = []
+    own: dict[int, list[str]] = {}
+    current, name = shared, config.name
+    for argument in arguments:
+        found = number_of.fullmatch(argument)
+        if found:
+            current = own.setdefault(int(found[1]), [])
+            argument = f"--{found[2]}"
+        elif argument.startswith("--"):
+            current = shared
+        current.append(argument)
+    unknown = sorted(set(own) - set(range(1, len(config.stages) + 1)))
+    if unknown:
+        raise ConfigError(
+            f"--{unknown[0]}. names no stage; {config.name} has stages 1 to {len(config.stages)}"
+        )
+    if "--name" in shared[:-1]:
+        place = shared.index("--name")
+        name = shared[place + 1]
+        del shared[place : place + 2]
+    stages = tuple(
+        parse_with_rule(RunConfig, shared + own.get(number, []), prog, stage)
+        for number, stage in enumerate(config.stages, start=1)
+    )
+    return dataclasses.replace(config, name=name, stages=stages)
+
+
+def load_config_file(path: Path) -> AnyConfig:
     """Runs a configuration file and returns its `CONFIG`.
 
     Raises ConfigError for a file that is missing, fails, exits or defines no `CONFIG`; it names
@@ -128,7 +168,7 @@ def load_config_file(path: Path) -> RunConfig | RecurrentRunConfig:
     except (Exception, SystemExit) as error:  # whatever a user's file raises is its mistake
         raise ConfigError(_failure(path, spec.origin, error)) from error
     config = getattr(module, "CONFIG", None)
-    if not isinstance(config, RunConfig | RecurrentRunConfig):
+    if not isinstance(config, AnyConfig):
         raise ConfigError(f"configuration file {path} defines no CONFIG of type RunConfig; add one")
     return config
 

@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float
 
 from tttlrm_jax.config import ModelConfig
 from tttlrm_jax.nn.attention import WindowAttention
+from tttlrm_jax.nn.global_attention import GlobalAttention, wider_mlp
 from tttlrm_jax.nn.layers import LINEAR_INIT_STD, MLP, LayerNorm
 from tttlrm_jax.nn.ttt_layer import TTTLayer
 from tttlrm_jax.parallel import STACKED, gather_parameters
@@ -21,6 +22,9 @@ SUBLAYERS_PER_BLOCK = 3
 class Block(nnx.Module):
     """Tokens are `[batch, view, token, d_model]`: attention sees one view, the TTT layer all.
 
+    With `model.across_views=attention` softmax attention takes the place of the TTT layer, and the
+    MLP is wider by the parameters that this saves.
+
     The operations of the TTT layer must emit one output per token, in token order.
     """
 
@@ -31,9 +35,20 @@ class Block(nnx.Module):
         self.attention_norm = LayerNorm(config.d_model, config)
         self.attention = WindowAttention(config, projection_std=std, rngs=rngs)
         self.ttt_norm = LayerNorm(config.d_model, config)
-        self.ttt = TTTLayer(config, projection_std=std, rngs=rngs)
+        attends = config.across_views == "attention"
+        if attends:
+            self.view_attention = GlobalAttention(config, projection_std=std, rngs=rngs)
+        else:
+            self.ttt = TTTLayer(config, projection_std=std, rngs=rngs)
         self.mlp_norm = LayerNorm(config.d_model, config)
-        self.mlp = MLP(config, projection_std=std, rngs=rngs)
+        wider = wider_mlp(config) if attends else 0
+        self.mlp = MLP(config, projection_std=std, wider=wider, rngs=rngs)
+        self.attends = attends
+
+    @property
+    def across_views(self) -> Any:
+        """The layer that joins the views: a `TTTLayer`, or a `GlobalAttention`, without state."""
+        return self.view_attention if self.attends else self.ttt
 
     def attention_branch(self, x: Array) -> Array:
         return self.attention(self.attention_norm(x)).astype(x.dtype)
@@ -41,7 +56,7 @@ class Block(nnx.Module):
     def ttt_branch(self, x, operations, state, mask=None) -> tuple[Array, LayerState]:
         batch, view, token, d_model = x.shape
         flat = self.ttt_norm(x).reshape(batch, view * token, d_model)
-        out, state = self.ttt(flat, operations, state, mask)
+        out, state = self.across_views(flat, operations, state, mask)
         return out.reshape(x.shape).astype(x.dtype), state
 
     def mlp_branch(self, x: Array) -> Array:
@@ -91,7 +106,7 @@ def initial_states(blocks: Block, batch: int) -> LayerState:
     """States of all layers before any update, with a leading layer axis."""
     graph, params = nnx.split(blocks)
     params = gather_parameters(params, (STACKED,), stacked=True)
-    return jax.vmap(lambda p: nnx.merge(graph, p).ttt.initial_state(batch))(params)
+    return jax.vmap(lambda p: nnx.merge(graph, p).across_views.initial_state(batch))(params)
 
 
 def run_blocks(
@@ -115,7 +130,7 @@ def run_blocks(
         layer_params, layer_state = layer
         block = nnx.merge(graph, gather_parameters(layer_params, (STACKED,)))
         if layer_state is None:
-            layer_state = block.ttt.initial_state(x.shape[0])
+            layer_state = block.across_views.initial_state(x.shape[0])
         return block(x, operations, layer_state, mask)
 
     return jax.lax.scan(rematerialised(body, remat), x, (params, state))

@@ -97,10 +97,12 @@ def linear(
 
 
 class MLP(nnx.Module):
-    """`c_proj(gelu(c_fc(x)))` with the exact GELU."""
+    """`c_proj(gelu(c_fc(x)))` with the exact GELU; `wider` hidden channels more than configured."""
 
-    def __init__(self, config: ModelConfig, *, projection_std: float, rngs: nnx.Rngs):
-        hidden = int(config.d_model * config.mlp_factor)
+    def __init__(
+        self, config: ModelConfig, *, projection_std: float, wider: int = 0, rngs: nnx.Rngs
+    ):
+        hidden = int(config.d_model * config.mlp_factor) + wider
         self.c_fc = linear(config.d_model, hidden, config, rngs=rngs)
         self.c_proj = linear(
             hidden, config.d_model, config, rngs=rngs, init_std=projection_std

@@ -1,7 +1,8 @@
 """Checkpoints of a run, and models to load.
 
 A run directory holds `config.json` and `checkpoints/<step>/` with three parts: `params`, `train`
-(optimizer state and counters) and `data` (state of the data iterator). A model directory holds
+(optimizer state and counters) and `data` (state of the data iterator), and a fourth where the run
+averages its weights, `ema`: that is what loading the run gives. A model directory holds
 `config.json` and `params/`: what `export_model` writes and the package ships. Both are Orbax.
 """
 
@@ -30,13 +31,13 @@ from tttlrm_jax.training.checkpoint_checks import (
     fingerprints,
     seal,
     sealed,
-    shapes,
 )
 from tttlrm_jax.training.step import TrainState
 
 CONFIG_FILE = "config.json"
 CHECKPOINTS = "checkpoints"
 PARAMS = "params"
+EMA = "ema"
 DAMAGED = "damaged"  # directory of a run for checkpoints that could not be read
 DTYPES = ("float32", "bfloat16")
 
@@ -69,15 +70,12 @@ class RunCheckpoints:
         step = int(state.step)
         if step in self._manager.all_steps():
             return
-        marks = fingerprints({PARAMS: state.params, "train": _train_part(state)})
+        parts = _parts(state)
+        record = sealed({"loader": data_state, "arrays": fingerprints(parts)})
+        saves = {name: ocp.args.StandardSave(part) for name, part in parts.items()}
         with self._writing():
             self._manager.save(
-                step,
-                args=ocp.args.Composite(
-                    params=ocp.args.StandardSave(state.params),
-                    train=ocp.args.StandardSave(_train_part(state)),
-                    data=ocp.args.JsonSave(sealed({"loader": data_state, "arrays": marks})),
-                ),
+                step, args=ocp.args.Composite(data=ocp.args.JsonSave(record), **saves)
             )
 
     def restore(self, step: int, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
@@ -92,10 +90,11 @@ class RunCheckpoints:
             restored = _read(directory, like)
             data_state = _loader_state(restored["data"], directory)
         saved = restored["data"].get("arrays")
-        parts = {PARAMS: restored[PARAMS], "train": restored["train"]}
+        parts = {name: restored[name] for name in _parts(like)}
         if saved is not None and fingerprints(parts) != saved:  # of all processes' arrays
             raise _damaged(directory, "its arrays are not those that were saved")
-        return TrainState(params=restored[PARAMS], **restored["train"]), data_state
+        average = parts.get(EMA)
+        return TrainState(params=parts[PARAMS], ema=average, **parts["train"]), data_state
 
     def restore_newest(
         self, like: TrainState
@@ -162,6 +161,7 @@ def _handlers() -> dict[str, Any]:
     return {
         PARAMS: ocp.StandardCheckpointHandler(),
         "train": ocp.StandardCheckpointHandler(),
+        EMA: ocp.StandardCheckpointHandler(),
         "data": ocp.JsonCheckpointHandler(),
     }
 
@@ -171,13 +171,11 @@ def _read(directory: Any, like: TrainState) -> Any:
     processes, in vain if one of them has failed. `directory` is one of Orbax's own paths."""
     with _reading(directory):
         handler = ocp.CompositeCheckpointHandler(**_handlers())
+        reads = {
+            name: ocp.args.StandardRestore(_abstract(part)) for name, part in _parts(like).items()
+        }
         return handler.restore(
-            directory,
-            args=ocp.args.Composite(
-                params=ocp.args.StandardRestore(_abstract(like.params)),
-                train=ocp.args.StandardRestore(_abstract(_train_part(like))),
-                data=ocp.args.JsonRestore(),
-            ),
+            directory, args=ocp.args.Composite(data=ocp.args.JsonRestore(), **reads)
         )
 
 
@@ -192,6 +190,12 @@ def _alike(directory: Path) -> Iterator[None]:
         failure = error
     if largest_of_processes(int(failure is not None)):
         raise failure or _damaged(directory, "another process cannot read its part")
+
+
+def _parts(state: TrainState) -> dict[str, Any]:
+    """The arrays of a checkpoint by the name of their part."""
+    parts = {PARAMS: state.params, "train": _train_part(state)}
+    return parts if state.ema is None else parts | {EMA: state.ema}
 
 
 def _train_part(state: TrainState) -> dict[str, Any]:
@@ -288,13 +292,14 @@ def load_parameters(path: Path | str, expected: Any) -> Any:
         return checkpointer.restore(params_path.absolute(), target)
 
 
-def saved_names(path: Path | str) -> set[str]:
-    """Names of the parameters in a run's newest checkpoint or a model directory, `a/b/c`.
+def saved_arrays(path: Path | str) -> dict[str, Any]:
+    """Shape and dtype of the parameters that `load_parameters` reads, nested as they are.
 
     Raises InputError as `load_model` does.
     """
     logging.getLogger("absl").setLevel(logging.ERROR)
-    return set(shapes(_saved_shapes(_params_path(Path(path)))))
+    described = _saved_shapes(_params_path(Path(path)))
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), described)
 
 
 def _saved_shapes(params_path: Path) -> Any:
@@ -335,6 +340,11 @@ def has_checkpoint(directory: Path) -> bool:
     return bool(_complete_steps(directory))
 
 
+def newest_step(directory: Path) -> int | None:
+    """The step of the newest complete checkpoint of the run in `directory`."""
+    return max(_complete_steps(directory), default=None)
+
+
 def _complete_steps(directory: Path) -> list[int]:
     return [
         int(entry.name)
@@ -352,7 +362,31 @@ def _params_path(path: Path) -> Path:
             "checkpoint", path, "holds no complete checkpoint",
             "train it first, or give another directory",
         )  # fmt: skip
-    return path / CHECKPOINTS / str(max(steps)) / PARAMS
+    newest = path / CHECKPOINTS / str(max(steps))
+    return newest / (EMA if (newest / EMA).is_dir() else PARAMS)
+
+
+def load_optimizer_state(path: Path | str, like: Any) -> Any:
+    """The state of the optimizer in a run's newest checkpoint; `like` gives its structure.
+
+    Raises InputError where there is none or it is of another model.
+    """
+    steps = _complete_steps(Path(path))
+    if not steps:
+        raise InputError.of(
+            "train.init_moments",
+            path,
+            "holds no optimizer state",
+            "name a run directory of train.py",
+        )
+    counter = jnp.zeros((), jnp.int32)
+    part = {"step": counter, "opt_state": like, "num_skipped": counter}
+    directory = Path(path) / CHECKPOINTS / str(max(steps)) / "train"
+    target = jax.tree.map(
+        lambda e: jax.ShapeDtypeStruct(e.shape, e.dtype, sharding=_one_device()), part
+    )
+    with _reading(directory), ocp.StandardCheckpointer() as checkpointer:
+        return checkpointer.restore(directory.absolute(), target)["opt_state"]
 
 
 def export_model(

@@ -6,32 +6,37 @@ from typing import Any
 
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from tttlrm_jax.training.checkpoint import load_parameters, saved_names
+from tttlrm_jax.training.checkpoint import load_optimizer_state, load_parameters, saved_arrays
+from tttlrm_jax.training.checkpoint_checks import check_same_shapes
+from tttlrm_jax.training.step import TrainState
 
 GATES = "rule_gates"  # parameters that an update rule adds to a TTT layer
+DECODERS = {"decoder", "decoder_norm", "decoder_linear"}  # what the kinds of model do not share
+
+_Path = tuple[str, ...]
 
 
 def initial_parameters(path: Path | str, params: dict[str, Any]) -> dict[str, Any]:
     """Parameters of `path` in the shape of `params`, a model's fresh ones.
 
     Gates of the update rule which the checkpoint does not have keep the values of `params`, the
-    rule's initial ones; that is logged. All else is strict: InputError as `load_parameters`.
+    rule's initial ones. From a model of the other kind (LVSM to Gaussians, or back) all but the
+    decoder is taken, which keeps the values of `params`. Both are logged. All else is strict:
+    InputError as `load_parameters`.
     """
-    fresh = flatten_dict(params)
-    saved = saved_names(path)
-    new = {key for key in fresh if GATES in key and "/".join(map(str, key)) not in saved}
-    loaded = load_parameters(
-        path, unflatten_dict({key: value for key, value in fresh.items() if key not in new})
+    fresh: dict[_Path, Any] = flatten_dict(params)  # type: ignore[assignment]
+    saved: dict[_Path, Any] = flatten_dict(saved_arrays(path))  # type: ignore[assignment]
+    gates = {key for key in fresh if GATES in key and key not in saved}
+    decoder, unused = _other_decoder(fresh, saved)
+    expected = {key: value for key, value in fresh.items() if key not in gates | decoder}
+    expected |= {key: saved[key] for key in unused}
+    loaded: dict[_Path, Any] = flatten_dict(  # type: ignore[assignment]
+        load_parameters(path, unflatten_dict(expected))
     )
-    if not new:
-        return loaded
-    names = ", ".join(sorted("/".join(map(str, key)) for key in new))
-    logging.getLogger(__name__).warning(
-        "%s has no gates of the update rule; they start at the rule's initial value: %s",
-        path,
-        names,
-    )
-    return unflatten_dict(flatten_dict(loaded) | {key: fresh[key] for key in new})
+    _say(path, "no gates of the update rule; they start at the rule's initial value", gates)
+    _say(path, "another kind of decoder; this one's parameters start afresh", decoder)
+    taken = {key: value for key, value in loaded.items() if key not in unused}
+    return unflatten_dict(taken | {key: fresh[key] for key in gates | decoder})
 
 
 def with_gates(params: dict[str, Any], fresh: dict[str, Any]) -> dict[str, Any]:
@@ -39,3 +44,31 @@ def with_gates(params: dict[str, Any], fresh: dict[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in flatten_dict(params).items() if GATES not in key}
     gates = {key: value for key, value in flatten_dict(fresh).items() if GATES in key}
     return unflatten_dict(kept | gates)
+
+
+def with_moments_of(path: Path | str, state: TrainState) -> TrainState:
+    """The state with Adam's moments and their count from a run's newest checkpoint.
+
+    The schedule of the learning rate starts anew. Raises InputError where the run is of another
+    model or a directory without optimizer state.
+    """
+    check_same_shapes(saved_arrays(path), state.params)
+    adam, *others = state.opt_state
+    saved_adam, *_ = load_optimizer_state(path, (adam, *others))
+    return state.replace(opt_state=(saved_adam, *others))
+
+
+def _other_decoder(
+    fresh: dict[_Path, Any], saved: dict[_Path, Any]
+) -> tuple[set[_Path], set[_Path]]:
+    """Names of the model's decoder and of the checkpoint's, where their modules differ."""
+    ours, theirs = ({key for key in of if key[0] in DECODERS} for of in (fresh, saved))
+    if {key[0] for key in ours} == {key[0] for key in theirs}:
+        return set(), set()
+    return ours, theirs
+
+
+def _say(path: Path | str, what: str, names: set[_Path]) -> None:
+    if names:
+        listed = ", ".join(sorted("/".join(map(str, key)) for key in names))
+        logging.getLogger(__name__).warning("%s has %s: %s", path, what, listed)

@@ -19,7 +19,10 @@ class RunLog:
     Of several processes only the first one is to write: one that is `silent` does nothing.
     """
 
-    def __init__(self, directory: Path, first_step: int, num_steps: int, *, silent: bool = False):
+    def __init__(
+        self, directory: Path, first_step: int, num_steps: int, *, title: str = "",
+        silent: bool = False,
+    ):  # fmt: skip
         self._directory, self._silent = directory, silent
         if silent:
             return
@@ -27,8 +30,9 @@ class RunLog:
         self._lines = (directory / METRICS_FILE).open("a")
         self._board = SummaryWriter(str(directory / "tensorboard"), purge_step=first_step + 1)
         self._bar = tqdm(
-            total=num_steps, initial=first_step, unit="step", dynamic_ncols=True, file=sys.stderr
-        )
+            desc=title or None, total=num_steps, initial=first_step, unit="step",
+            dynamic_ncols=True, file=sys.stderr,
+        )  # fmt: skip
 
     def advance(self) -> None:
         """One step of the bar."""

@@ -27,15 +27,22 @@ from tttlrm_jax.training.checkpoint import (
     read_config,
     write_config,
 )
-from tttlrm_jax.training.initial import initial_parameters
+from tttlrm_jax.training.initial import initial_parameters, with_moments_of
 from tttlrm_jax.training.logs import RunLog
-from tttlrm_jax.training.mesh import MeshProgram
-from tttlrm_jax.training.objective import StaticParts, batch_from_arrays, check_supervision
+from tttlrm_jax.training.mesh import MeshProgram, layout_of
+from tttlrm_jax.training.objective import (
+    VGG19,
+    StaticParts,
+    batch_from_arrays,
+    check_supervision,
+)
 from tttlrm_jax.training.optimizer import lr_schedule
 from tttlrm_jax.training.perceptual import load_vgg19
 from tttlrm_jax.training.program import OneDevice
 from tttlrm_jax.training.step import TrainState, init_train_state
 from tttlrm_jax.training.stopping import StopRequest
+from tttlrm_jax.training.view_counts import view_count_at, with_fewer_inputs
+from tttlrm_jax.training.view_synthesis import check_view_synthesis
 
 PREVIEW_SCENES = 6
 # settings that a resumed run may change; the length changes the learning rates still to come
@@ -59,23 +66,26 @@ class RunResult:
     directory: Path
 
 
-def train(config: RunConfig, *, stop_at: int | None = None) -> RunResult:
+def train(config: RunConfig, *, stop_at: int | None = None, title: str = "") -> RunResult:
     """Trains to `config.train.num_steps`, or to `stop_at`, from the newest checkpoint if any.
 
     Files go to `<train.directory>/<name>`: `config.json`, `checkpoints/`, `metrics.jsonl`,
     `tensorboard/`, `previews/`. SIGINT and SIGTERM save and end the call; a second one ends it
     at once. Interrupted and resumed, a run gives the same parameters bit for bit as one without
-    interruption on the same machine and versions.
+    interruption on the same machine and versions. Progress is shown under `title`.
 
     Raises ConfigError if the directory holds a run with other settings (`RESUMABLE` ones may
     differ), InputError if data, weights or directory cannot be used; nothing is written then.
     """
     directory = Path(config.train.directory) / config.name
     check_writable(directory)
-    changes = _changes_since(directory, config)
+    changes = changes_since(directory, config)
+    described, (config, vgg19, warnings) = config, _with_vgg19(config)
     static, state = _fresh(config)
-    program = program_of(config, static)
-    vgg19 = load_vgg19(config.loss.vgg19_weights) if config.loss.vgg19_weights else None
+    program, by_views = program_of(config, static), {}
+    for count in set(config.train.view_counts) - {config.data.num_input_views}:
+        fewer = config.with_input_views(count)
+        by_views[count] = program_of(fewer, static._replace(config=fewer))
     state, vgg19 = program.place(state), program.place_whole(vgg19)
     batch_size = config.train.batch_size
     shard, num_shards = program.scenes_of_process(batch_size)
@@ -88,7 +98,7 @@ def train(config: RunConfig, *, stop_at: int | None = None) -> RunResult:
         eval_batches = list(evaluation_loader(config.data, config.train.eval_scenes))
     check_supervision(batch_from_arrays(eval_batches[0]), config)
     if is_first_process():
-        write_run_directory(directory, config)
+        write_run_directory(directory, described)
     meet("directory of the run")
     with contextlib.ExitStack() as resources:
         checkpoints = RunCheckpoints(directory, config.train.keep_checkpoints)
@@ -97,13 +107,14 @@ def train(config: RunConfig, *, stop_at: int | None = None) -> RunResult:
         if data_state is not None:
             loader.set_state(data_state)
         log = RunLog(
-            directory, int(state.step), config.train.num_steps, silent=not is_first_process()
-        )
+            directory, int(state.step), config.train.num_steps, title=title,
+            silent=not is_first_process(),
+        )  # fmt: skip
         resources.callback(log.close)
-        for line in said + changes:
+        for line in said + changes + warnings:
             log.say(line)
         stop = resources.enter_context(StopRequest())
-        run = _Run(config, program, vgg19, loader, eval_batches, checkpoints, log)
+        run = _Run(config, program, by_views, vgg19, loader, eval_batches, checkpoints, log)
         return run.until(state, config.train.num_steps if stop_at is None else stop_at, stop)
 
 
@@ -120,7 +131,8 @@ class _Run:
     """The parts of a run while it goes on."""
 
     config: RunConfig
-    program: OneDevice | MeshProgram
+    program: OneDevice | MeshProgram  # for all input views, and evaluation
+    by_views: dict[int, OneDevice | MeshProgram]  # for fewer
     vgg19: Any
     loader: grain.DatasetIterator
     eval_batches: list[dict[str, np.ndarray]]
@@ -140,16 +152,18 @@ class _Run:
         pending: _Taken | None = None
         eval_psnr = None
         while step < last and not stop.agreed():
-            chunk_views = chunk_views_at(settings, self.config.data.num_input_views, step)
-            arrays = next(self.loader)
-            batch = self.program.batch(arrays, settings.batch_size, chunk_views)
-            state, metrics = self.program.step(state, batch, self.vgg19, chunk_views)
+            num_views = view_count_at(self.config, step)
+            chunk_views = chunk_views_at(settings, num_views, step)
+            arrays = with_fewer_inputs(next(self.loader), num_views, self.config, step)
+            program = self.by_views.get(num_views, self.program)
+            batch = program.batch(arrays, settings.batch_size, chunk_views)
+            state, metrics = program.step(state, batch, self.vgg19, chunk_views)
             step += 1
             self._settle(pending)
             pending = _Taken(step, metrics, arrays)
             if step % settings.eval_every == 0 or step == settings.num_steps:
                 pending = self._settle(pending)
-                eval_psnr = self._evaluate(step, state.params)
+                eval_psnr = self._evaluate(step, state.evaluated)
             if step % settings.checkpoint_every == 0:
                 self.checkpoints.save(state, self.loader.get_state())
                 saved_step = step
@@ -225,7 +239,25 @@ def program_of(config: RunConfig, static: StaticParts) -> OneDevice | MeshProgra
     """
     if config.mesh.is_one_device and jax.process_count() == 1:
         return OneDevice(static)
-    return MeshProgram(config, static, make_mesh(config.mesh))
+    program = MeshProgram(config, static, make_mesh(config.mesh))
+    _check_micro_batches(config, program)
+    return program
+
+
+def _check_micro_batches(config: RunConfig, program: MeshProgram) -> None:
+    """Raises ConfigError where parts of a batch would lie on the mesh in another way than it."""
+    settings = config.train
+    if settings.micro_batches == 1:
+        return
+    scenes = (settings.batch_size, settings.batch_size // settings.micro_batches)
+    whole, part = (layout_of(config, program.mesh, n, settings.chunk_views) for n in scenes)
+    if whole.table != part.table:
+        raise ConfigError.of(
+            "train.micro_batches", settings.micro_batches,
+            f"leaves {scenes[1]} scenes for {program.mesh.shape['data']} x "
+            f"{program.mesh.shape['fsdp']} devices of data and fsdp",
+            "use fewer, or a batch that is a multiple of both",
+        )  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -239,14 +271,33 @@ def _first_process_first(name: str) -> Iterator[None]:
 
 
 def _fresh(config: RunConfig) -> tuple[StaticParts, TrainState]:
-    if config.model.kind != "tttlrm":
-        raise ConfigError(
-            f"model.kind={config.model.kind} cannot be trained by train.py yet; use tttlrm"
-        )
+    if config.model.kind == "lvsm":
+        check_view_synthesis(config)
     graph, params = split_model(build_model(config.model, config.train.seed))
     if config.train.init_from is not None:
         params = initial_parameters(config.train.init_from, params)
-    return StaticParts(graph, config), init_train_state(params, config)
+    state = init_train_state(params, config)
+    if config.train.init_moments:
+        assert config.train.init_from is not None  # as the configuration was checked
+        state = with_moments_of(config.train.init_from, state)
+    return StaticParts(graph, config), state
+
+
+def _with_vgg19(config: RunConfig) -> tuple[RunConfig, VGG19 | None, list[str]]:
+    """The run with the weights of its perceptual loss, or without the term and with a warning.
+
+    Raises InputError where weights are missing and the run is not told to go on.
+    """
+    loss = config.loss
+    path = loss.vgg19_weights
+    absent = path is None or not Path(path).exists()
+    if loss.perceptual and absent and loss.missing_vgg19 == "go_on":
+        config = dataclasses.replace(
+            config, loss=dataclasses.replace(loss, perceptual=0.0, vgg19_weights=None)
+        )
+        said = f"WARNING: no weights of VGG-19 at loss.vgg19_weights={path}; "
+        return config, None, [said + f"training without loss.perceptual={loss.perceptual}"]
+    return config, None if path is None else load_vgg19(path), []
 
 
 def check_writable(directory: Path) -> None:
@@ -272,7 +323,7 @@ def write_run_directory(directory: Path, config: Any) -> None:
         ) from error  # fmt: skip
 
 
-def _changes_since(directory: Path, config: RunConfig) -> list[str]:
+def changes_since(directory: Path, config: RunConfig) -> list[str]:
     """Settings that differ from those the directory's run was started with, in words.
 
     Raises ConfigError if one of them is not `RESUMABLE`. A run that saved nothing binds to none.

@@ -78,6 +78,7 @@ def depth_loss(
     camera_from_world: Float[Array, "*view 4 4"],
     disparity: Float[Array, "*view height width"],
     valid: Bool[Array, "*view height width"] | None = None,
+    valid_count: Float[Array, ""] | None = None,
     *,
     metric: bool = False,
 ) -> Float[Array, ""]:
@@ -85,7 +86,8 @@ def depth_loss(
 
     Both are made free of shift and scale per view (the published loss, for disparities of a
     monocular network) unless `metric`, for exact depth in the units of the poses. Without
-    `valid` every pixel counts; with none valid the loss is 0.
+    `valid` every pixel counts; with none valid the loss is 0. `valid_count` (of this device)
+    divides in place of the number of valid pixels.
     """
     predicted = disparity_of_points(points, camera_from_world)
     if not metric:
@@ -95,5 +97,8 @@ def depth_loss(
         return average(jnp.mean(smooth_l1(predicted - disparity)), "batch", "view")
     error = jnp.where(valid, predicted - disparity, 0.0)
     summed = total(jnp.sum(smooth_l1(error)), "batch", "view")
+    if valid_count is not None:
+        count = total(valid_count, "batch", "view")
+        return summed / jnp.where(count > 0, count, 1)
     count = total(jnp.sum(valid), "batch", "view")
     return summed / jnp.maximum(count, 1).astype(error.dtype)

@@ -24,6 +24,14 @@ from tttlrm_jax.types import Cameras, Gaussians, Views
 
 
 @flax.struct.dataclass
+class DepthOfPart:
+    """Depth of some of a batch's scenes, with what the loss needs to know of the others."""
+
+    z: Float[Array, "batch view height width"]  # 0 where there is none
+    valid_share: Float[Array, "batch view"]  # of this view's pixels in all scenes of the batch
+
+
+@flax.struct.dataclass
 class Batch:
     """Scenes with posed inputs and supervision; depth and mask where the source has them.
 
@@ -33,7 +41,8 @@ class Batch:
     inputs: Views
     targets: Views
     target_mask: Float[Array, "batch view height width"] | None = None  # foreground coverage
-    input_depth: Float[Array, "batch view height width"] | None = None  # z; 0 where none
+    # z; 0 where none
+    input_depth: Float[Array, "batch view height width"] | DepthOfPart | None = None
     input_number: Int[Array, "batch view"] | None = None  # of each input, where a mesh moved it
 
 
@@ -192,12 +201,17 @@ def _required(value, term: str, what: str):
 
 def _input_depth_loss(gaussians: Gaussians, batch: Batch, config: RunConfig, arrived):
     depth = _required(batch.input_depth, "depth", "depth")
+    share = None
+    if isinstance(depth, DepthOfPart):
+        depth, share = depth.z, depth.valid_share
     _, _, height, width = depth.shape
     points = pixel_grid_of_gaussians(gaussians.mean, height, width, config.model.patch_size)
     camera_from_world = rigid_inverse(batch.inputs.cameras.world_from_camera)
     valid = depth > 0
     if arrived is not None:
         valid &= arrived[None, :, None, None]
+        share = None if share is None else jnp.where(arrived[None], share, 0)
+    count = None if share is None else height * width * jnp.sum(share)
     disparity = jnp.where(valid, 1 / jnp.where(valid, depth, 1.0), 0.0)
     metric = config.loss.depth_alignment == "metric"
-    return depth_loss(points, camera_from_world, disparity, valid, metric=metric)
+    return depth_loss(points, camera_from_world, disparity, valid, count, metric=metric)

@@ -136,7 +136,8 @@ def load_vgg19(path: Path | str) -> tuple[Convolution, ...]:
     if not path.is_file():
         raise InputError(
             f"VGG-19 weights {path} do not exist; save conv1.weight .. conv16.bias of a "
-            f"published checkpoint's {CHECKPOINT_PREFIX}* as .npz, or set the loss weight to 0"
+            f"published checkpoint's {CHECKPOINT_PREFIX}* as .npz, set loss.perceptual to 0, or "
+            f"loss.missing_vgg19 to go_on"
         )
     try:
         with np.load(path, allow_pickle=False) as stored:

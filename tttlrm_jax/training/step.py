@@ -13,6 +13,8 @@ from tttlrm_jax.config import OptimizerConfig, RunConfig
 from tttlrm_jax.evaluation.metrics import psnr
 from tttlrm_jax.models import merge_model
 from tttlrm_jax.rasterize import Rendering
+from tttlrm_jax.training.accumulation import accumulated
+from tttlrm_jax.training.averaging import initial_average, moved_average
 from tttlrm_jax.training.causal import causal_loss, causal_renderings, metric_after
 from tttlrm_jax.training.losses import psnr_of_mse
 from tttlrm_jax.training.objective import (
@@ -26,6 +28,7 @@ from tttlrm_jax.training.objective import (
     weighted_sum,
 )
 from tttlrm_jax.training.optimizer import guarded_gradients, make_optimizer
+from tttlrm_jax.training.view_synthesis import Synthesised, synthesis_loss, synthesised
 
 
 @flax.struct.dataclass
@@ -36,6 +39,12 @@ class TrainState:
     params: Any
     opt_state: Any
     num_skipped: Int[Array, ""]  # steps that changed nothing
+    ema: Any = None  # averaged parameters, None where the run keeps none
+
+    @property
+    def evaluated(self) -> Any:
+        """The parameters that evaluation uses: the averaged ones where there are any."""
+        return self.params if self.ema is None else self.ema
 
 
 def init_train_state(params: Any, config: RunConfig) -> TrainState:
@@ -46,6 +55,7 @@ def init_train_state(params: Any, config: RunConfig) -> TrainState:
         params=params,
         opt_state=optimizer.init(params),
         num_skipped=jnp.zeros((), jnp.int32),
+        ema=initial_average(params) if config.train.ema_decay else None,
     )
 
 
@@ -65,6 +75,8 @@ def batch_loss(
     chunk_views = config.train.chunk_views if chunk_views is None else chunk_views
     if config.train.plan == "causal":
         return causal_loss(params, static, batch, key, vgg19, chunk_views)
+    if config.model.kind == "lvsm":
+        return synthesis_loss(params, static, batch, vgg19, chunk_views)
     model = merge_model(static.graph, params)
     gaussians = model(batch.inputs, plan=config.train.plan, chunk_views=chunk_views)
     terms, rendering = loss_terms(gaussians, batch, config, key, vgg19)
@@ -80,7 +92,7 @@ def train_step(
     vgg19: VGG19 | None = None,
     chunk_views: int | None = None,
 ) -> tuple[TrainState, dict[str, Array]]:
-    """Gradient, guard, AdamW. A refused step keeps parameters and moments, and is counted."""
+    """Gradient, guard, AdamW, averaged weights. A refused step keeps all three and is counted."""
     loss_function = functools.partial(batch_loss, static=static, chunk_views=chunk_views)
     return step_of_loss(loss_function, state, batch, static, vgg19)
 
@@ -92,9 +104,20 @@ def step_of_loss(
     config = static.config
     key_prune = jax.random.fold_in(jax.random.key(config.train.seed), state.step)
     grad_function = jax.grad(loss_function, has_aux=True)
-    grads, metrics = grad_function(state.params, batch=batch, key=key_prune, vgg19=vgg19)
+
+    def gradient(part: Batch) -> tuple[Any, dict[str, Array]]:
+        return grad_function(state.params, batch=part, key=key_prune, vgg19=vgg19)
+
+    grads, metrics = accumulated(gradient, batch, config.train.micro_batches)
     optimizer = make_optimizer(config.optimizer, config.train.num_steps)
-    return updated_state(state, grads, metrics, optimizer, config.optimizer)
+    new_state, metrics = updated_state(state, grads, metrics, optimizer, config.optimizer)
+    if state.ema is None:
+        return new_state, metrics
+    taken = new_state.step - new_state.num_skipped
+    ema = moved_average(state.ema, new_state.params, taken, config.train.ema_decay)
+    skipped = new_state.num_skipped > state.num_skipped
+    ema = jax.tree.map(lambda new, old: jnp.where(skipped, old, new), ema, state.ema)
+    return new_state.replace(ema=ema), metrics
 
 
 def updated_state(
@@ -112,7 +135,7 @@ def updated_state(
     def if_accepted(new, old):
         return jax.tree.map(lambda n, o: jnp.where(accept, n, o), new, old)
 
-    new_state = TrainState(
+    new_state = state.replace(
         step=state.step + 1,
         params=if_accepted(params, state.params),
         opt_state=if_accepted(opt_state, state.opt_state),
@@ -121,15 +144,24 @@ def updated_state(
     return new_state, dict(metrics, grad_norm=norm, num_skipped=new_state.num_skipped)
 
 
-def predict(params: Any, static: StaticParts, batch: Batch) -> tuple[Rendering, dict[str, Array]]:
+def predict(
+    params: Any, static: StaticParts, batch: Batch
+) -> tuple[Rendering | Synthesised, dict[str, Array]]:
     """Renderings of a batch's targets, pruned as in training, with the PSNR of each scene.
 
-    The causal plan renders what is read after the last chunk, and scores it after every chunk.
+    A model of view synthesis gives its images. The causal plan renders what is read after the last
+    chunk, and scores it after every chunk.
     """
     config = static.config
     key = jax.random.key(config.train.seed)
     if config.train.plan == "causal":
         return _predict_causal(params, static, batch, key)
+    if config.model.kind == "lvsm":
+        made = Synthesised(synthesised(params, static, batch, config.train.chunk_views))
+        return made, {
+            "psnr": jnp.mean(psnr(made.rgb, batch.targets.image), axis=1),
+            **made.lost_work(),
+        }
     model = merge_model(static.graph, params)
     gaussians = model(batch.inputs, plan=config.train.plan, chunk_views=config.train.chunk_views)
     shown = pruned_for_rendering(gaussians, config, key, batch)

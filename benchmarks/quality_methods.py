@@ -1,0 +1,178 @@
+"""Methods of `benchmarks.quality`: a posed scene in, pictures of its targets and seconds out."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tttlrm_jax.config import Plan, RuleConfig, RunConfig
+from tttlrm_jax.data.view_selection import select_virtual
+from tttlrm_jax.evaluation.scene import PosedScene, Renderer, baseline_pictures
+from tttlrm_jax.models import build_model, merge_model, prune, split_model
+from tttlrm_jax.optimize import FitConfig, RefineConfig, fit_scene, photographs, refine
+from tttlrm_jax.training.checkpoint import load_model
+from tttlrm_jax.ttt.rules import override_rule
+from tttlrm_jax.types import Gaussians
+
+FULL, CAUSAL = "ours, full", "ours, causal"
+NEAREST, MEAN, UNTRAINED = "nearest view", "mean colour", "untrained"
+ATTENTION, ELASTIC, FEWER = (
+    "softmax attention",
+    "ours, causal, elastic",
+    "ours, half the virtual views",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """Pictures [target, height, width, 3], and seconds to make what they show of the inputs,
+    without compiling; None where there is nothing to time."""
+
+    pictures: np.ndarray
+    seconds: float | None
+
+
+Method = Callable[[PosedScene], Answer | None]  # None: left out of this scene
+
+
+class Network:
+    """Feed-forward reconstruction by a model, compiled once for every number of views and size."""
+
+    def __init__(
+        self, run: RunConfig, graph: Any, params: Any, plan: Plan, chunk_views: int = 1, *,
+        half_virtual: bool = False,
+    ):  # fmt: skip
+        self.run, self._graph, self._params = run, graph, params
+        self._plan, self._chunk_views, self._half = plan, chunk_views, half_virtual
+        self._reconstruct = jax.jit(self._gaussians, static_argnames="virtual")
+        self._warm: set[tuple] = set()
+        self._renderers: dict[tuple, Renderer] = {}
+
+    def _gaussians(self, params, inputs, key, virtual: tuple[int, ...] | None) -> Gaussians:
+        model, settings = merge_model(self._graph, params), self.run.train
+        indices = None if virtual is None else jnp.asarray([virtual])
+        made = model(
+            inputs, virtual_indices=indices, plan=self._plan, chunk_views=self._chunk_views
+        )
+        if settings.keep_ratio < 1:
+            made = prune(made, settings.keep_ratio, settings.random_ratio, key)
+        return jax.tree.map(lambda x: x[0], made)
+
+    def gaussians(self, scene: PosedScene) -> tuple[Gaussians, float]:
+        """Gaussians of a scene and the seconds they took."""
+        virtual = None
+        if self._half:
+            poses = np.asarray(scene.inputs.cameras.world_from_camera[0])
+            virtual = tuple(int(i) for i in select_virtual(poses, max(len(poses) // 2, 1)))
+        arguments = (self._params, scene.inputs, jax.random.key(self.run.train.seed), virtual)
+        kind = (scene.inputs.image.shape, virtual)
+        if kind not in self._warm:
+            self._warm.add(kind)
+            jax.block_until_ready(self._reconstruct(*arguments))
+        start = time.perf_counter()
+        made = jax.block_until_ready(self._reconstruct(*arguments))
+        return made, time.perf_counter() - start
+
+    def pictures(self, scene: PosedScene, gaussians: Gaussians) -> np.ndarray:
+        """Renderings of Gaussians from the targets' cameras."""
+        cameras = jax.tree.map(lambda x: x[0], scene.targets.cameras)
+        kind = (scene.targets.image.shape, gaussians.mean.shape)
+        if kind not in self._renderers:
+            self._renderers[kind] = Renderer(cameras, self.run.data.background, self.run.raster)
+        return self._renderers[kind](gaussians, cameras).value
+
+    def __call__(self, scene: PosedScene) -> Answer:
+        made, seconds = self.gaussians(scene)
+        return Answer(self.pictures(scene, made), seconds)
+
+
+def refined(network: Network, steps: int) -> Method:
+    """The network's Gaussians after steps on the input views; seconds with the network's."""
+
+    def answer(scene: PosedScene) -> Answer:
+        made, seconds = network.gaussians(scene)
+        result = refine(
+            made, photographs(scene.inputs), RefineConfig(steps=steps),
+            raster=network.run.raster, background=network.run.data.background,
+        )  # fmt: skip
+        return Answer(network.pictures(scene, result.gaussians), seconds + result.seconds)
+
+    return answer
+
+
+class Budget:
+    """Seconds, compiling included, that all fits from nothing may take together."""
+
+    def __init__(self, seconds: float):
+        self._left = seconds
+
+    def spend(self, seconds: float) -> None:
+        self._left -= seconds
+
+    @property
+    def is_spent(self) -> bool:
+        return self._left <= 0
+
+
+def fitted(network: Network, steps: int, budget: Budget) -> Method:
+    """3D Gaussian Splatting from nothing on the input views, while the budget lasts."""
+
+    def answer(scene: PosedScene) -> Answer | None:
+        if budget.is_spent:
+            return None
+        start = time.perf_counter()
+        result = fit_scene(
+            photographs(scene.inputs), FitConfig(steps=steps),
+            raster=network.run.raster, background=network.run.data.background,
+        )  # fmt: skip
+        pictures = network.pictures(scene, result.gaussians)
+        budget.spend(time.perf_counter() - start)
+        return Answer(pictures, result.seconds)
+
+    return answer
+
+
+def baseline(name: str) -> Method:
+    """An answer that needs no model, by its name in `baseline_pictures`."""
+    return lambda scene: Answer(baseline_pictures(scene)[name], None)
+
+
+def methods_of(
+    checkpoint: Path | str,
+    *,
+    causal: str | None,
+    attention: str | None,
+    chunk_views: int,
+    post_optimize: tuple[int, ...],
+    fit: tuple[int, ...],
+    budget: Budget,
+) -> dict[str, Method]:
+    """All methods by name. `causal` and `attention` are runs of their own; without `causal` the
+    checkpoint itself is streamed, without `attention` there is no such row."""
+    run, model = load_model(checkpoint)
+    graph, params = split_model(model)
+    ours = Network(run, graph, params, "full")
+    methods: dict[str, Method] = {FULL: ours}
+    streamed = load_model(checkpoint if causal is None else causal)
+    for name, rule in ((CAUSAL, None), (ELASTIC, RuleConfig.of("elastic"))):
+        config = override_rule(streamed[0].model, rule)
+        abstract, _ = split_model(build_model(config))
+        weights = split_model(streamed[1])[1]
+        methods[name] = Network(streamed[0], abstract, weights, "causal", chunk_views)
+    methods[FEWER] = Network(run, graph, params, "full", half_virtual=True)
+    for steps in post_optimize:
+        methods[f"{FULL}, + {steps} steps"] = refined(ours, steps)
+    for steps in fit:
+        methods[f"3DGS from nothing, {steps} steps"] = fitted(ours, steps, budget)
+    if attention is not None:
+        other, attending = load_model(attention)
+        methods[ATTENTION] = Network(other, *split_model(attending), "full")
+    _, untrained = split_model(build_model(run.model, seed=0))
+    methods[UNTRAINED] = Network(run, graph, untrained, "full")
+    methods[NEAREST], methods[MEAN] = baseline("nearest_input"), baseline("mean_colour")
+    return methods

@@ -1,0 +1,92 @@
+"""The table of `benchmarks.quality`, and what its rows say of the paper's claims."""
+
+import math
+
+import numpy as np
+
+from benchmarks.quality_methods import CAUSAL, ELASTIC, FEWER, FULL
+
+WITHIN = 0.2  # dB that quality "kept" may lose
+
+
+def claims(rows: list[dict]) -> list[dict]:
+    """Claims that can be judged, each with the gain in dB, its standard error and the answer.
+
+    A gain is the mean of paired differences over the scenes of the first group. The answer is yes
+    or no where the gain is beyond two standard errors of where it would change, else open.
+    """
+    group = [row for row in rows if row["group"] == rows[0]["group"]]
+    fewest, most = min(row["views"] for row in group), max(row["views"] for row in group)
+    found = []
+
+    def judge(claim: str, better: tuple[str, int], worse: tuple[str, int], above: float = 0.0):
+        pair = [_scores(group, *which) for which in (better, worse)]
+        if any(scores is None for scores in pair):
+            return
+        gain = pair[0] - pair[1]  # type: ignore[operator]
+        found.append(_verdict(claim, gain, above))
+
+    if fewest < most:
+        judge(f"more views help ({most} against {fewest})", (FULL, most), (FULL, fewest))
+    for steps in sorted({row["method"] for row in group if row["method"].endswith(" steps")}):
+        if steps.startswith(FULL):
+            judge(f"post-optimisation helps ({steps}, {most} views)", (steps, most), (FULL, most))
+    judge(
+        f"half the virtual views keep quality within {WITHIN} dB ({most} views)",
+        (FEWER, most), (FULL, most), -WITHIN,
+    )  # fmt: skip
+    judge(f"elastic update helps streams ({most} views)", (ELASTIC, most), (CAUSAL, most))
+    return found
+
+
+def _scores(group: list[dict], method: str, views: int) -> np.ndarray | None:
+    for row in group:
+        if row["method"] == method and row["views"] == views:
+            return np.array(row["psnr_by_scene"])
+    return None
+
+
+def _verdict(claim: str, gain: np.ndarray, above: float) -> dict:
+    mean = float(gain.mean())
+    error = float(gain.std(ddof=1) / math.sqrt(len(gain))) if len(gain) > 1 else None
+    sure = error is not None and abs(mean - above) > 2 * error
+    answer = ("yes" if mean > above else "no") if sure else "open"
+    return {"claim": claim, "gain": mean, "standard_error": error, "answer": answer}
+
+
+def table(result: dict) -> str:
+    """Head, a table per group and number of views, and the claims, as text."""
+    height, width = result["resolution"]
+    lines = [
+        f"{result['checkpoint']}, {width}x{height} pixels, streams in chunks of "
+        f"{result['chunk_views']} views, {result['device']}",
+        result["lpips"],
+    ]
+    seen = None
+    for row in result["rows"]:
+        place = (row["group"], row["views"])
+        if place != seen:
+            seen = place
+            lines += ["", f"{row['group']}, {row['views']} input views"]
+            lines += [f"{'':<34}{'PSNR dB':>16}{'SSIM':>8}{'LPIPS':>8}{'seconds':>9}  scenes"]
+        lines.append(_line(row))
+    lines += ["", "claims of the paper at this scale (gain in dB, paired by scene)"]
+    for claim in result["claims"]:
+        gain = _with_error(claim["gain"], claim["standard_error"])
+        lines.append(f"  {claim['answer']:<5} {gain:>16}  {claim['claim']}")
+    return "\n".join(lines)
+
+
+def _line(row: dict) -> str:
+    if not row["scenes"]:
+        return f"{row['method']:<34}{'not run: --fit-seconds are spent':>40}"
+    psnr = _with_error(row["psnr"], row["psnr_standard_error"])
+    lpips = "absent" if row["lpips"] is None else f"{row['lpips']:.3f}"
+    seconds = "" if row["seconds"] is None else f"{row['seconds']:.2f}"
+    return (
+        f"{row['method']:<34}{psnr:>16}{row['ssim']:>8.3f}{lpips:>8}{seconds:>9}{row['scenes']:>8}"
+    )
+
+
+def _with_error(mean: float, error: float | None) -> str:
+    return f"{mean:.2f}" + ("" if error is None else f" +- {error:.2f}")

@@ -1,0 +1,37 @@
+"""Pre-training of the Gaussian model: the same trunk learns to draw target views as an LVSM.
+
+Command   python train.py configs/pretraining_lvsm.py
+          python train.py configs/pretraining_gaussians.py           then starts from its weights
+Time      see "Pre-training" in docs/results.md
+Result    the comparison is `python -m benchmarks.pretraining`
+"""
+
+import dataclasses
+
+from tttlrm_jax.commands.evaluate import packaged
+from tttlrm_jax.config import LossConfig, OptimizerConfig, TrainConfig
+from tttlrm_jax.training.checkpoint import read_config
+
+BASE = read_config(packaged("quickstart"))
+STEPS = 300
+
+DATA = dataclasses.replace(
+    BASE.data, synthetic=dataclasses.replace(BASE.data.synthetic, num_scenes=2048)
+)
+OPTIMIZER = OptimizerConfig(
+    peak_lr=8e-4, warmup_steps=50, clip_norm=4.0, skip_norm=20.0, guard_from_step=50
+)
+TRAIN = TrainConfig(
+    num_steps=STEPS, batch_size=4, log_every=10, eval_every=25, eval_scenes=32, checkpoint_every=100
+)
+
+CONFIG = dataclasses.replace(
+    BASE,
+    name="pretraining_lvsm",
+    # merged output norms, as the Gaussian model's trunk has them
+    model=dataclasses.replace(BASE.model, kind="lvsm", output_norm="merged"),
+    data=DATA,
+    loss=LossConfig(mse=1.0, opacity=0.0, depth=0.0),
+    optimizer=OPTIMIZER,
+    train=TRAIN,
+)

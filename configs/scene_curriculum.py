@@ -1,0 +1,106 @@
+"""Scene level, the paper's stages: 144x256, 288x512, 536x960, 16 to 64 views, autoregressive.
+
+Command   python train.py configs/scene_curriculum.py
+          a field for all stages: --train.micro-batches 4, for the third alone: --3.mesh.seq 8
+Data      captures in datasets/scenes/*, or in the folder that TTTLRM_SCENES names, one directory
+          each (docs/training.md); from the third stage on they need disparity: see there
+Losses    weights/vgg19.npz holds VGG-19; without it the run stops and says so, or trains without
+          the perceptual term with --loss.missing-vgg19 go_on
+Devices   all there are part the scenes of a batch (mesh.data=-1); train.micro_batches makes up for
+          few of them
+Time      not run: 312 M parameters and 11 M scenes are not for the machines at hand
+Result    scene_curriculum/5_autoregressive in runs/
+"""
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+from tttlrm_jax.config import (
+    DataConfig,
+    LossConfig,
+    MeshConfig,
+    ModelConfig,
+    OptimizerConfig,
+    RasterConfig,
+    RunConfig,
+    TrainConfig,
+)
+from tttlrm_jax.training.curriculum import CurriculumConfig
+
+SCENES = Path(os.environ.get("TTTLRM_SCENES", "datasets/scenes"))
+CAPTURES = tuple(sorted(str(path) for path in SCENES.glob("*") if path.is_dir()))
+PLACEHOLDER = (str(SCENES / "NAME"),)  # a run without captures says that this one is missing
+
+
+def stage(name: str, height: int, width: int, *, views: int = 32, **train: Any) -> RunConfig:
+    """A stage of the published model on windows of 128 to 512 frames."""
+    few = views < 64
+    settings: dict[str, Any] = {
+        "keep_ratio": 0.4 if few else 0.3,
+        "random_ratio": 0.1 if few else 0.05,
+    }
+    return RunConfig(
+        name=name,
+        model=ModelConfig(compute_dtype="bfloat16", remat="block"),
+        raster=RasterConfig(max_alpha=0.999, near=0.1),
+        data=DataConfig(
+            source="captures",
+            capture_directories=CAPTURES or PLACEHOLDER,
+            capture_height=height,
+            capture_width=width,
+            num_input_views=views,
+            num_target_views=8,
+            view_selection="range",
+            min_frame_range=128,
+            max_frame_range=512,
+        ),
+        loss=LossConfig(perceptual=0.5, opacity=0.0, depth=0.0, vgg19_weights="weights/vgg19.npz"),
+        train=TrainConfig(**(settings | train)),
+        mesh=MeshConfig(data=-1),
+    )
+
+
+def with_rate(run: RunConfig, peak_lr: float, warmup_steps: int, **loss) -> RunConfig:
+    """The stage with its learning rate and further terms of the loss."""
+    guard = min(warmup_steps, 1000)
+    return dataclasses.replace(
+        run,
+        loss=dataclasses.replace(run.loss, **loss),
+        optimizer=OptimizerConfig(
+            peak_lr=peak_lr, warmup_steps=warmup_steps, guard_from_step=guard
+        ),
+    )
+
+
+# Our choice where the paper is silent: targets, warm-ups after the first stage, batches of the last
+# two stages, the rate of the mixed one, and views of the first two.
+DEPTH_AND_OPACITY = {"depth": 0.01, "opacity": 0.01}
+MIXED = (16, 24, 32, 48, 64)
+
+CONFIG = CurriculumConfig(
+    name="scene_curriculum",
+    stages=(
+        with_rate(stage("144x256", 144, 256, num_steps=80_000, batch_size=128), 3e-4, 2000),
+        with_rate(stage("288x512", 288, 512, num_steps=6000, batch_size=64), 5e-5, 200),
+        with_rate(
+            stage("536x960", 536, 960, num_steps=5000, batch_size=64), 1e-5, 200,
+            **DEPTH_AND_OPACITY,
+        ),
+        with_rate(
+            stage(
+                "mixed_views", 536, 960, views=64, num_steps=1000, batch_size=64,
+                view_counts=MIXED,
+            ),
+            1e-5, 100, **DEPTH_AND_OPACITY,
+        ),
+        with_rate(
+            stage(
+                "autoregressive", 536, 960, views=64, num_steps=3000, batch_size=64,
+                plan="causal", chunk_views=8, view_counts=(8, *MIXED),
+            ),
+            1e-4, 200, **DEPTH_AND_OPACITY,
+        ),
+    ),
+)  # fmt: skip

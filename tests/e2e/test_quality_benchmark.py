@@ -1,0 +1,102 @@
+"""The table of `benchmarks.quality` and the curves of `benchmarks.pretraining`, at tiny sizes."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks import pretraining, quality
+from benchmarks.quality_methods import CAUSAL, ELASTIC, FEWER, FULL, MEAN, NEAREST, UNTRAINED
+from benchmarks.quality_report import claims, table
+from benchmarks.quality_scenes import objects, on_procedural_objects
+
+
+def row(method: str, views: int, psnr: list[float]) -> dict:
+    return quality.row("objects", views, method, [(value, 0.5, np.nan, 1.0) for value in psnr])
+
+
+def test_claims_follow_from_paired_rows():
+    rows = [row(FULL, 2, [15.0, 16.0, 17.0]), row(FULL, 8, [16.0, 17.1, 18.0])]
+    rows += [row(FEWER, 8, [15.9, 17.0, 17.95]), row(f"{FULL}, + 3 steps", 8, [16.1, 16.9, 18.0])]
+    found = {claim["claim"].partition(" (")[0]: claim for claim in claims(rows)}
+    assert found["more views help"]["answer"] == "yes"
+    np.testing.assert_allclose(found["more views help"]["gain"], (1.0 + 1.1 + 1.0) / 3)
+    assert found["half the virtual views keep quality within 0.2 dB"]["answer"] == "yes"
+    assert found["post-optimisation helps"]["answer"] == "open"
+    assert "elastic update helps streams" not in found  # there are no such rows
+    worse = [row(FULL, 2, [15.0, 16.0, 17.0]), row(FULL, 8, [14.0, 15.1, 16.0])]
+    assert claims(worse)[0]["answer"] == "no"
+
+
+def test_table_says_what_is_absent_and_what_was_not_run():
+    rows = [row(FULL, 2, [15.0, 16.0]), row("3DGS from nothing, 500 steps", 2, [])]
+    result = {
+        "checkpoint": "x", "resolution": [32, 48], "chunk_views": 1, "device": "cpu",
+        "lpips": "LPIPS needs weights", "rows": rows, "claims": claims(rows),
+    }  # fmt: skip
+    text = table(result)
+    assert "48x32 pixels" in text
+    assert "15.50 +- 0.50" in text
+    assert "absent" in text
+    assert "not run: --fit-seconds are spent" in text
+    json.dumps(rows, allow_nan=False)
+
+
+def test_targets_stay_and_inputs_are_apart(tmp_path, tiny_run):
+    data = on_procedural_objects(tiny_run, str(tmp_path)).data
+    for subject in objects(data, 2, num_views=5, num_targets=2):
+        scenes = [subject.posed(count, data) for count in (1, 3)]
+        assert scenes[0].target_names == scenes[1].target_names
+        first, second = (np.asarray(scene.targets.image) for scene in scenes)
+        np.testing.assert_array_equal(first, second)
+        for count, scene in zip((1, 3), scenes, strict=True):
+            assert len(set(scene.input_names)) == count == scene.inputs.image.shape[1]
+            assert not set(scene.input_names) & set(scene.target_names)
+
+
+@pytest.mark.extended
+@pytest.mark.timeout(3600)
+def test_every_row_on_objects_and_captures(tiny_checkpoint, tiny_capture_source, tmp_path, capsys):
+    output = tmp_path / "quality.json"
+    arguments = [
+        "--checkpoint", str(tiny_checkpoint), "--scenes", "1", "--targets", "1", "--views", "2",
+        "--chunk-views", "1", "--post-optimize", "1", "--fit", "2", "--capture-targets", "1",
+        "--captures", str(tiny_capture_source), "--output", str(output),
+    ]  # fmt: skip
+    assert quality.main(arguments) == 0
+    assert "claims of the paper" in capsys.readouterr().out
+    rows = json.loads(output.read_text())["rows"]
+    names = {FULL, CAUSAL, ELASTIC, FEWER, UNTRAINED, NEAREST, MEAN}
+    names |= {f"{FULL}, + 1 steps", "3DGS from nothing, 2 steps"}
+    assert {row["method"] for row in rows} == names
+    assert len(rows) == 2 * len(names)
+    assert all(0 < r["psnr"] < 60 for r in rows)
+
+
+def test_bad_options_are_one_sentence(tiny_checkpoint, capsys):
+    assert quality.main(["--checkpoint", str(tiny_checkpoint), "--chunk-views", "5"]) == 2
+    assert "--chunk-views=5 is not in 1..2" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        quality.main(["--views", "0"])
+
+
+def _records(directory, psnr: dict[int, float]):
+    directory.mkdir(parents=True)
+    lines = [json.dumps({"kind": "eval", "step": s, "psnr": p}) for s, p in psnr.items()]
+    (directory / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+
+
+def test_pretraining_is_compared_at_equal_steps_of_both_kinds(tmp_path, capsys):
+    assert pretraining.main(["--runs", str(tmp_path)]) == 2
+    assert "train it first" in capsys.readouterr().err
+    _records(tmp_path / "pretraining_lvsm", {10: 12.0, 20: 13.0})
+    _records(tmp_path / "pretraining_gaussians", {10: 15.0, 20: 16.0})
+    _records(tmp_path / "pretraining_none", {10: 14.0, 20: 15.5})
+    _records(tmp_path / "pretraining_none_long", {10: 14.0, 20: 15.0, 30: 15.5, 40: 16.2})
+    plot = tmp_path / "plot.png"
+    assert pretraining.main(["--runs", str(tmp_path), "--plot", str(plot)]) == 0
+    said = capsys.readouterr().out
+    assert "equal gaussian steps: yes, +0.50 dB at step 20, +0.75 dB over the curve" in said
+    assert "equal steps in all: no, -0.20 dB at step 40, -0.35 dB over the curve" in said
+    assert Image.open(plot).size[0] > 100

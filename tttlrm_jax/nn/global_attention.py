@@ -1,0 +1,81 @@
+"""Softmax attention over the tokens of all views, in place of a TTT layer (as in GS-LRM).
+
+For comparison: its cost grows with the square of the views, and it keeps no state that a stream
+could go on from.
+"""
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from tttlrm_jax.config import ModelConfig
+from tttlrm_jax.errors import InputError
+from tttlrm_jax.nn.attention import QK_NORM_EPS, attend, attend_in_blocks
+from tttlrm_jax.nn.layers import linear, rms_norm
+from tttlrm_jax.ttt import Operation
+
+
+def wider_mlp(config: ModelConfig) -> int:
+    """Hidden channels by which a block's MLP is wider with attention, so that the block has as many
+    parameters as with a TTT layer (of the default rule), up to half a channel's."""
+    d_model, heads = config.d_model, config.num_ttt_heads
+    d_head = d_model // heads
+    fast_weights = 3 * heads * d_head * int(d_head * config.ttt_inner_factor)
+    rates = 3 * heads * (d_model + 1)
+    output_norm = d_model if config.merges_output_norm else d_head
+    own = 2 * config.attention_head_dim  # norms of queries and keys
+    return round((fast_weights + rates + output_norm - own) / (2 * d_model))
+
+
+class GlobalAttention(nnx.Module):
+    """Multi-head attention with RMS-normalised queries and keys; called as a `TTTLayer` is.
+
+    Keys and values are those of the tokens that would update fast weights.
+    """
+
+    def __init__(self, config: ModelConfig, *, projection_std: float, rngs: nnx.Rngs):
+        width, head = config.d_model, config.attention_head_dim
+        self.to_qkv = linear(width, 3 * width, config, rngs=rngs)
+        self.c_proj = linear(width, width, config, rngs=rngs, init_std=projection_std)
+        self.q_norm = nnx.Param(jnp.ones(head, config.param_dtype))
+        self.k_norm = nnx.Param(jnp.ones(head, config.param_dtype))
+        self.head_dim, self.compute_dtype = head, config.compute_dtype
+
+    def initial_state(self, batch: int) -> None:
+        """There is no state."""
+        del batch
+
+    def __call__(
+        self,
+        x: Float[Array, "batch token d_model"],
+        operations: tuple[Operation, ...],
+        state: None,
+        mask: Bool[Array, "batch token"] | None = None,
+    ) -> tuple[Float[Array, "batch token d_model"], None]:
+        """All tokens attend to the updating ones. Raises InputError for plans but the full one."""
+        del state
+        num_keys = _updating_tokens(operations, x.shape[1], mask)
+        query, key, value = (
+            part.reshape(*x.shape[:2], -1, self.head_dim)
+            for part in jnp.split(self.to_qkv(x), 3, axis=-1)
+        )
+        query = rms_norm(query, self.q_norm[...], QK_NORM_EPS)
+        key = rms_norm(key, self.k_norm[...], QK_NORM_EPS)
+        if num_keys == x.shape[1]:
+            out = attend_in_blocks(query, key, value, self.compute_dtype)
+        else:
+            out = attend(query, key[:, :num_keys], value[:, :num_keys], self.compute_dtype)
+        return self.c_proj(out.reshape(x.shape)), None
+
+
+def _updating_tokens(operations: tuple[Operation, ...], num_token: int, mask) -> int:
+    """How many of the first tokens update in the full plan."""
+    if len(operations) == 2 and mask is None:
+        write, read = operations
+        writes = write.update and not write.apply and write.start == 0
+        if writes and read == Operation(0, num_token, apply=True):
+            return write.end
+    raise InputError(
+        "model.across_views=attention keeps no state to write chunks into; use the full plan, or a "
+        "model with ttt"
+    )

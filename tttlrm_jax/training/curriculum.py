@@ -1,0 +1,157 @@
+"""A run of several stages, each of which starts from the weights of the one before it.
+
+    <train.directory>/<curriculum>/1_<stage>/    a run directory as `training.loop` writes it
+    <train.directory>/<curriculum>/2_<stage>/    ...
+
+The same command goes on wherever it was stopped: stages whose last checkpoint is there are passed
+by, the next one resumes. Interrupted and resumed, a curriculum gives the same parameters bit for
+bit as one without interruption, since its stages do.
+
+What a stage takes over: the averaged weights where the stage before has them (`train.ema_decay`),
+else its weights; with `optimizer_state="moments"` Adam's moments too. Schedules of the learning
+rate and averages always start anew, as do the counters and the order of the scenes.
+"""
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Literal
+
+from tttlrm_jax.config import RunConfig, _check_fields, _require
+from tttlrm_jax.data import evaluation_loader
+from tttlrm_jax.errors import ConfigError, InputError
+from tttlrm_jax.models import abstract_model, split_model
+from tttlrm_jax.processes import is_first_process, meet
+from tttlrm_jax.training.checkpoint import newest_step
+from tttlrm_jax.training.checkpoint_checks import check_same_shapes
+from tttlrm_jax.training.loop import RunResult, changes_since, train
+from tttlrm_jax.training.objective import batch_from_arrays, check_supervision
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CurriculumConfig:
+    """Stages in order; names of stages become those of their run directories."""
+
+    name: str
+    stages: tuple[RunConfig, ...]
+    optimizer_state: Literal["reset", "moments"] = "reset"  # what a stage does with Adam's moments
+
+    def __post_init__(self):
+        _check_fields("curriculum", self)
+        _require(len(self.stages) > 0, "stages", self.stages, "are none", "give at least one")
+        for stage in self.stages[1:]:
+            _require(
+                stage.train.init_from is None, f"stages.{stage.name}.train.init_from",
+                stage.train.init_from, "is set in a stage that follows another",
+                "leave it out: stages start from the one before them",
+            )  # fmt: skip
+            _require(
+                stage.train.directory == self.stages[0].train.directory,
+                f"stages.{stage.name}.train.directory", stage.train.directory,
+                f"is not that of the first stage, {self.stages[0].train.directory}",
+                "give one directory",
+            )  # fmt: skip
+
+
+def placed_stages(config: CurriculumConfig) -> list[RunConfig]:
+    """The runs of a curriculum, with their directories and what they start from."""
+    directory = Path(config.stages[0].train.directory) / config.name
+    placed: list[RunConfig] = []
+    for number, stage in enumerate(config.stages, start=1):
+        train_config = dataclasses.replace(stage.train, directory=str(directory))
+        if placed:
+            train_config = dataclasses.replace(
+                train_config,
+                init_from=str(run_directory(placed[-1])),
+                init_moments=config.optimizer_state == "moments",
+            )
+        name = f"{number}_{stage.name}"
+        placed.append(dataclasses.replace(stage, name=name, train=train_config))
+    return placed
+
+
+def run_directory(stage: RunConfig) -> Path:
+    """Where the run of a stage lies."""
+    return Path(stage.train.directory) / stage.name
+
+
+def train_curriculum(config: CurriculumConfig, *, stop_at: int | None = None) -> RunResult:
+    """Trains all stages, from where an earlier call ended; returns how the last it reached did.
+
+    `stop_at` counts the steps of all stages together. Raises as `train`, and ConfigError
+    where stages of one kind have other parameters, or a stage has begun before the one it is to
+    start from has ended.
+    """
+    stages = placed_stages(config)
+    _check_parameters(stages)
+    first = _first_unfinished(stages)
+    for stage in stages[:first]:
+        changes_since(run_directory(stage), stage)
+    for stage in stages[first:]:
+        _check_data(stage)
+    result = None
+    for number in range(first, len(stages)):
+        stage = stages[number]
+        meet(f"stage {number}")
+        title = f"stage {number + 1}/{len(stages)} {config.stages[number].name}"
+        if is_first_process():
+            print(f"{title}: {described(stage)}", file=sys.stderr)
+        before = sum(earlier.train.num_steps for earlier in stages[:number])
+        left = None if stop_at is None else stop_at - before
+        result = train(stage, stop_at=left, title=title)
+        if not result.finished or (left is not None and left <= stage.train.num_steps):
+            break
+    assert result is not None
+    return result
+
+
+def described(stage: RunConfig) -> str:
+    """A stage in a line: size, views, length, batch and learning rate."""
+    height, width = stage.data.image_size
+    views = stage.train.view_counts or (stage.data.num_input_views,)
+    shown = f"{min(views)}-{max(views)}" if len(set(views)) > 1 else str(min(views))
+    return (
+        f"{height}x{width}, {shown} input views, plan {stage.train.plan}, "
+        f"{stage.train.num_steps} steps of {stage.train.batch_size} scenes, "
+        f"lr {stage.optimizer.peak_lr:g}"
+    )
+
+
+def _first_unfinished(stages: list[RunConfig]) -> int:
+    """Number of the stage to train; the last one where all have ended.
+
+    Raises ConfigError if a later stage has begun.
+    """
+    steps = [newest_step(run_directory(stage)) for stage in stages]
+    goals = [stage.train.num_steps for stage in stages]
+    ended = [step is not None and step >= goal for step, goal in zip(steps, goals, strict=True)]
+    first = ended.index(False) if False in ended else len(stages) - 1
+    for stage, step in zip(stages[first + 1 :], steps[first + 1 :], strict=True):
+        if step is not None:
+            raise ConfigError.of(
+                f"stages.{stages[first].name}.train.num_steps", goals[first],
+                f"is not reached, but stage {stage.name} has begun from it",
+                f"set it to {steps[first]}, or remove the directories of later stages",
+            )  # fmt: skip
+    return first
+
+
+def _check_data(stage: RunConfig) -> None:
+    """Raises InputError, before any stage is trained, where its captures cannot be used or lack
+    what its loss needs."""
+    if stage.data.source != "synthetic":
+        arrays = next(evaluation_loader(stage.data, 1))
+        check_supervision(batch_from_arrays(arrays), stage)
+
+
+def _check_parameters(stages: list[RunConfig]) -> None:
+    shapes = [split_model(abstract_model(stage.model))[1] for stage in stages]
+    for number in range(1, len(stages)):
+        before, stage = stages[number - 1], stages[number]
+        if before.model.kind == stage.model.kind and before.model.rule == stage.model.rule:
+            try:
+                check_same_shapes(shapes[number - 1], shapes[number])
+            except InputError as error:
+                raise ConfigError(
+                    f"stage {stage.name} cannot follow {before.name}: {error}"
+                ) from None

@@ -1,0 +1,72 @@
+"""Training of the LVSM: target images come from the network itself, without Gaussians."""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from tttlrm_jax.config import RunConfig
+from tttlrm_jax.errors import ConfigError
+from tttlrm_jax.models import merge_model
+from tttlrm_jax.training.losses import mean_squared_error, psnr_of_mse
+from tttlrm_jax.training.objective import VGG19, Batch, StaticParts, weighted_sum
+from tttlrm_jax.training.perceptual import perceptual_loss
+
+OF_GAUSSIANS = ("opacity", "depth", "mask")  # terms of the loss that need them
+
+
+class Synthesised(NamedTuple):
+    """What stands in for a `Rendering` where there are no Gaussians."""
+
+    rgb: Float[Array, "batch view height width 3"]  # in [0, 1]
+
+    def lost_work(self) -> dict[str, Array]:
+        """Nothing is left out; the names are those of renderings."""
+        return {name: jnp.zeros((), jnp.int32) for name in ("num_dropped", "num_invalid")}
+
+
+def synthesised(params: Any, static: StaticParts, batch: Batch, chunk_views: int) -> Array:
+    """Images `[batch, view, height, width, 3]` in [0, 1] of a batch's targets."""
+    model = merge_model(static.graph, params)
+    plan = static.config.train.plan
+    return model(batch.inputs, batch.targets.cameras, plan=plan, chunk_views=chunk_views)
+
+
+def synthesis_loss(
+    params: Any, static: StaticParts, batch: Batch, vgg19: VGG19 | None, chunk_views: int
+) -> tuple[Float[Array, ""], dict[str, Array]]:
+    """`batch_loss` of the LVSM: squared error and, with a weight, perceptual distance."""
+    made = Synthesised(synthesised(params, static, batch, chunk_views))
+    terms = {"mse": mean_squared_error(made.rgb, batch.targets.image)}
+    weights = static.config.loss
+    if weights.perceptual:
+        assert vgg19 is not None, "the loop loads the weights the configuration names"
+        terms["perceptual"] = perceptual_loss(vgg19, made.rgb, batch.targets.image)
+    loss = weighted_sum(terms, weights)
+    return loss, dict(terms, loss=loss, psnr=psnr_of_mse(terms["mse"]), **made.lost_work())
+
+
+def check_view_synthesis(config: RunConfig) -> None:
+    """Raises ConfigError for settings of a run that a model without Gaussians cannot have."""
+    for term in OF_GAUSSIANS:
+        weight = getattr(config.loss, term)
+        if weight:
+            raise ConfigError.of(
+                f"loss.{term}", weight, "needs Gaussians, which model.kind=lvsm has not",
+                f"set loss.{term} to 0",
+            )  # fmt: skip
+    if config.train.keep_ratio != 1:
+        raise ConfigError.of(
+            "train.keep_ratio", config.train.keep_ratio,
+            "prunes Gaussians, which model.kind=lvsm has not", "set it to 1",
+        )  # fmt: skip
+    if config.train.plan == "causal":
+        raise ConfigError.of(
+            "train.plan", "causal", "is not trained for model.kind=lvsm", "use full or sequential"
+        )
+    if not config.mesh.is_one_device:
+        sizes = (config.mesh.data, config.mesh.seq, config.mesh.fsdp)
+        raise ConfigError.of(
+            "mesh data, seq, fsdp", sizes, "is not supported for model.kind=lvsm",
+            "train it on one device",
+        )  # fmt: skip
