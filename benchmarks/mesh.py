@@ -1,15 +1,17 @@
-"""Bytes moved and peak memory per device of a training step over a mesh; nothing is run.
+"""Bytes moved and peak memory per device of loss and gradient over a mesh; nothing is run.
 
     python -m benchmarks.mesh [--views 16] [--height 64] [--width 64] [--json]
 
-The step is compiled from abstract arrays for 1, 2, 4 and 8 simulated CPU devices along `seq`, with
-both exchanges of Gaussians (MESH_DEVICES=64 simulates more). Memory is XLA's own analysis of the
-compiled program: arguments (the device's share of parameters, moments and batch) and temporaries.
-Bytes are what one device puts into collectives (`benchmarks.collectives`), by kind; a padded
-`all_to_all` counts with its padding.
+Loss and gradient are compiled from abstract arrays for 1, 2, 4 and 8 simulated CPU devices along
+`seq`, with both exchanges of Gaussians (MESH_DEVICES=64 simulates more). Working memory is XLA's
+own analysis of the compiled program: temporaries (activations, Gaussians, exchange buffers) and
+outputs, the gradient of the parameters, which temporaries may use before. Parameters, moments and
+their update are left out: `benchmarks.memory` has them. Bytes are what one device puts into
+collectives (`benchmarks.collectives`), by kind; a padded `all_to_all` counts with its padding.
 """
 
 import dataclasses
+import functools
 import json
 import math
 import os
@@ -85,14 +87,27 @@ def run_config(options: Options, mesh: MeshConfig) -> RunConfig:
 
 
 def compiled_step(config: RunConfig, devices: Any | None = None) -> Any:
-    """The training step for a mesh, compiled from shapes alone."""
+    """The training step for a mesh, compiled from shapes alone; it uses up the state."""
+    program, state, batch = _abstract(config, devices)
+    return program.lower_step(state, batch, config.train.chunk_views).compile()
+
+
+def compiled_gradient(config: RunConfig, devices: Any | None = None) -> Any:
+    """Loss and gradient alone: what there is beside parameters, moments and their update."""
+    program, state, batch = _abstract(config, devices)
+    loss = functools.partial(program.loss, chunk_views=config.train.chunk_views)
+    step = jax.jit(jax.value_and_grad(loss, has_aux=True))
+    return step.lower(state.params, batch=batch, key=jax.random.key(0)).compile()
+
+
+def _abstract(config: RunConfig, devices: Any | None):
+    """(program, state, batch) over a mesh, as shapes."""
     graph, params = split_model(abstract_model(config.model))
     program = MeshProgram(config, StaticParts(graph, config), make_mesh(config.mesh, devices))
     state = jax.eval_shape(lambda p: init_train_state(p, config), params)
     state = jax.tree.map(_placed, state, program.state_shardings(state))
     chunk = config.train.chunk_views
-    batch = program.abstract_batch(config.train.batch_size, chunk)
-    return program.lower_step(state, batch, chunk).compile()
+    return program, state, program.abstract_batch(config.train.batch_size, chunk)
 
 
 def _placed(leaf, sharding):
@@ -100,10 +115,13 @@ def _placed(leaf, sharding):
 
 
 def memory_of(compiled: Any) -> dict[str, int]:
-    """Bytes per device: arguments, temporaries, and their sum (outputs reuse neither)."""
+    """Bytes of one device: `state`, arguments that outputs replace; `batch`, the other arguments;
+    `working`, temporaries and the other outputs, which temporaries may use before; their sum."""
     analysis = compiled.memory_analysis()
-    arguments, temporary = analysis.argument_size_in_bytes, analysis.temp_size_in_bytes
-    return {"arguments": arguments, "temporary": temporary, "peak": arguments + temporary}
+    state = analysis.alias_size_in_bytes
+    batch = analysis.argument_size_in_bytes - state
+    working = analysis.temp_size_in_bytes + analysis.output_size_in_bytes - state
+    return {"state": state, "batch": batch, "working": working, "peak": state + batch + working}
 
 
 def measure(options: Options) -> Iterator[dict[str, Any]]:
@@ -117,7 +135,7 @@ def measure(options: Options) -> Iterator[dict[str, Any]]:
                 exchange=exchange,  # type: ignore[arg-type]
                 exchange_capacity=options.exchange_capacity,
             )
-            compiled = compiled_step(run_config(options, mesh), jax.devices()[:devices])
+            compiled = compiled_gradient(run_config(options, mesh), jax.devices()[:devices])
             moved = collective_bytes(compiled.as_text()) if devices > 1 else {}
             yield {
                 "devices": devices, "exchange": exchange, "memory": memory_of(compiled),
@@ -131,12 +149,12 @@ def main() -> None:
     for record in measure(options):
         records.append(record)
         if not options.json:
-            one = records[0]["memory"]["temporary"]
-            share = record["memory"]["temporary"] / one * record["devices"]
+            one = records[0]["memory"]["working"]
+            share = record["memory"]["working"] / one * record["devices"]
             moved = ", ".join(f"{k} {v / 2**20:.2f}" for k, v in record["moved"].items() if v)
             print(
-                f"{record['devices']} devices, {record['exchange']}: temporaries "
-                f"{record['memory']['temporary'] / 2**20:.1f} MiB a device ({share:.2f} of an "
+                f"{record['devices']} devices, {record['exchange']}: working memory "
+                f"{record['memory']['working'] / 2**20:.1f} MiB a device ({share:.2f} of an "
                 f"equal share), moved MiB: {moved or 'nothing'}",
                 flush=True,
             )

@@ -19,7 +19,7 @@ from tttlrm_jax.models.mesh_stream import MeshStream
 from tttlrm_jax.models.streaming import HIDDEN_OPACITY_LOGIT
 from tttlrm_jax.nn.block import run_blocks
 from tttlrm_jax.parallel import Layout, make_mesh, total
-from tttlrm_jax.rasterize.exchange import _to_owners
+from tttlrm_jax.rasterize.exchange import _to_owners, ragged_to_owners
 from tttlrm_jax.training.mesh import MeshProgram
 from tttlrm_jax.training.objective import batch_from_arrays
 from tttlrm_jax.training.step import batch_loss, init_train_state, predict, train_step
@@ -50,10 +50,18 @@ def on_mesh(config, sizes, **mesh_settings):
     return dataclasses.replace(config, mesh=mesh, train=train)
 
 
-@functools.cache
-def one_device(directory: str, plan: str):
-    """(state after a step, metrics) of one device; the first moments are 0.1 x the gradients."""
+def configured(directory, plan: str, elastic: float = 0.0):
+    """The tiny run, with the elastic rule where `elastic` is not 0."""
     config = run_config(directory, plan)
+    return dataclasses.replace(
+        config, model=dataclasses.replace(config.model, elastic_strength=elastic)
+    )
+
+
+@functools.cache
+def one_device(directory: str, plan: str, elastic: float = 0.0):
+    """(state after a step, metrics) of one device; the first moments are 0.1 x the gradients."""
+    config = configured(directory, plan, elastic)
     static, params = parts_of(config)
     batch = batch_from_arrays(arrays_of(directory))
     return jax.jit(functools.partial(train_step, static=static))(
@@ -61,22 +69,22 @@ def one_device(directory: str, plan: str):
     )
 
 
-def program_of(directory, plan, sizes, **mesh_settings) -> tuple[MeshProgram, dict]:
+def program_of(directory, plan, sizes, elastic=0.0, **mesh_settings) -> tuple[MeshProgram, dict]:
     """(program over a mesh, batch as the loader gives it)."""
-    config = on_mesh(run_config(directory, plan), sizes, **mesh_settings)
-    static, _ = parts_of(run_config(directory, plan))
+    config = on_mesh(configured(directory, plan, elastic), sizes, **mesh_settings)
+    static, _ = parts_of(configured(directory, plan, elastic))
     program = MeshProgram(config, static._replace(config=config), make_mesh(config.mesh))
     return program, repeated(arrays_of(directory), config.train.batch_size)
 
 
-def assert_same_step(directory, plan, sizes, **mesh_settings):
+def assert_same_step(directory, plan, sizes, elastic=0.0, **mesh_settings):
     """Loss, metrics, gradients, parameters and moments after a step; returns what made them."""
-    state, metrics = one_device(directory, plan)
-    program, arrays = program_of(directory, plan, sizes, **mesh_settings)
+    state, metrics = one_device(directory, plan, elastic)
+    program, arrays = program_of(directory, plan, sizes, elastic, **mesh_settings)
     train = program.config.train
     batch = program.batch(arrays, train.batch_size, train.chunk_views)
     placed = program.place(
-        init_train_state(parts_of(run_config(directory, plan))[1], program.config)
+        init_train_state(parts_of(configured(directory, plan, elastic))[1], program.config)
     )
     ours, our_metrics = program.step(placed, batch, None, train.chunk_views)
     assert_close({name: our_metrics[name] for name in metrics}, metrics, ROUND_OFF, "metrics")
@@ -98,6 +106,16 @@ def test_mesh_equals_one_device(directory, plan, sizes):
 @pytest.mark.parametrize("sizes", [(2, 4, 1), (1, 2, 4)])
 def test_gathered_gaussians_give_the_same(directory, sizes):
     assert_same_step(directory, "full", sizes, exchange="all_gather")
+
+
+@pytest.mark.extended
+@pytest.mark.parametrize(("plan", "sizes"), [("sequential", (1, 8, 1)), ("causal", (2, 2, 2))])
+def test_elastic_rule_equals_one_device(directory, plan, sizes):
+    """Its Fisher information and its anchor follow from gradients that are summed over tokens."""
+    assert_same_step(directory, plan, sizes, elastic=0.5)
+    _, plain = one_device(directory, plan)
+    _, elastic = one_device(directory, plan, 0.5)
+    assert abs(float(elastic["loss"]) - float(plain["loss"])) > 1e-6  # the rule did something
 
 
 @pytest.mark.parametrize("plan", ["full", pytest.param("causal", marks=pytest.mark.extended)])
@@ -314,6 +332,46 @@ def test_ragged_exchange_lowers_for_accelerators(platform):
 
     text = jax.jit(both).trace(*shapes).lower(lowering_platforms=(platform,)).as_text()
     assert "ragged_all_to_all" in text
+
+
+def _emulated_ragged(operand, output, starts, sizes, places, received, *, axis_name):
+    """What the documentation of `lax.ragged_all_to_all` says, by gathering everything: sender s
+    puts rows [starts[r], + sizes[r]) of its operand at places[r] of receiver r."""
+    everyone = jax.tree.map(
+        lambda x: jax.lax.all_gather(x, axis_name), (operand, starts, sizes, places)
+    )
+    me, row = jax.lax.axis_index(axis_name), jnp.arange(output.shape[0])
+    for rows, start, size, place in zip(*everyone, strict=True):
+        here = (row >= place[me]) & (row < place[me] + size[me])
+        moved = rows.at[start[me] + row - place[me]].get(mode="fill", fill_value=jnp.nan)
+        output = jnp.where(here[:, None], moved, output)
+    agreed = jnp.all(received == everyone[2][:, me])
+    return jnp.where(agreed, output, jnp.nan)
+
+
+def test_ragged_exchange_is_the_padded_one(monkeypatch):
+    """With rows past the counts set to zero; its gradient returns the same way."""
+    monkeypatch.setattr(jax.lax, "ragged_all_to_all", _emulated_ragged)
+    rng = np.random.default_rng(0)
+    sent = rng.integers(0, 6, size=(8, 8))
+    sent[2], sent[:, 5], sent[3, 3] = 0, 0, 5
+    buffers = rng.normal(size=(8, 8, 5, 3))
+    buffers *= np.arange(5)[:, None] < sent[..., None, None]
+    mesh, lie = make_mesh(MeshConfig(seq=8)), PartitionSpec("seq")
+
+    def outcome(exchange):
+        mapped = jax.shard_map(exchange, mesh=mesh, in_specs=lie, out_specs=lie, check_vma=False)
+        flat = buffers.reshape(64, 5, 3)
+        out, pull = jax.vjp(lambda x: mapped(x, sent.reshape(64)), flat)
+        return out, pull(jnp.asarray(cotangent))
+
+    cotangent = rng.normal(size=(64, 5, 3))
+    ours, our_bar = jax.jit(lambda: outcome(lambda x, n: ragged_to_owners(x, n, "seq")))()
+    theirs, their_bar = jax.jit(lambda: outcome(lambda x, n: _to_owners(x, n, ("seq",))))()
+    np.testing.assert_array_equal(ours, theirs)
+    used = (np.arange(5) < sent[..., None]).reshape(64, 5, 1)  # others carry nothing
+    np.testing.assert_array_equal(our_bar * used, their_bar * used)
+    np.testing.assert_array_equal(ours.reshape(8, 8, 5, 3), buffers.swapaxes(0, 1))
 
 
 def test_exchange_counts_what_it_cannot_send(directory):

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float
 from tttlrm_jax.config import ModelConfig
 from tttlrm_jax.nn.attention import WindowAttention
 from tttlrm_jax.nn.global_attention import GlobalAttention, wider_mlp
-from tttlrm_jax.nn.layers import LINEAR_INIT_STD, MLP, LayerNorm
+from tttlrm_jax.nn.layers import LINEAR_INIT_STD, LINEAR_OUTPUT, MLP, LayerNorm
 from tttlrm_jax.nn.ttt_layer import TTTLayer
 from tttlrm_jax.parallel import STACKED, gather_parameters
 from tttlrm_jax.ttt import LayerState, Operation
@@ -89,15 +89,16 @@ def stack_blocks(config: ModelConfig, rngs: nnx.Rngs) -> Block:
 def rematerialised(body: Callable, policy: str) -> Callable:
     """Wraps one layer in `jax.checkpoint` by a named policy.
 
-    `none` stores every intermediate, `dots` only the results of matrix products without batch
-    axes (the linear layers), `block` only the block's input.
+    `none` stores every intermediate, `dots` only what linear layers give (and not the products of
+    attention and of fast weights, however few scenes and heads there are), `block` only the
+    block's input.
     """
     if policy == "none":
         return body
     policies = jax.checkpoint_policies
     saved = {
         "block": policies.nothing_saveable,
-        "dots": policies.dots_with_no_batch_dims_saveable,
+        "dots": policies.save_only_these_names(LINEAR_OUTPUT),
     }[policy]
     return jax.checkpoint(body, policy=saved, prevent_cse=False)
 

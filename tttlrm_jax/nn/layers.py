@@ -5,6 +5,7 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from tttlrm_jax.config import Dtype, ModelConfig
@@ -13,6 +14,7 @@ from tttlrm_jax.types import typechecked
 
 LAYER_NORM_EPS = 1e-5
 LINEAR_INIT_STD = 0.02
+LINEAR_OUTPUT = "linear"  # its name for rematerialisation policies
 
 
 class Dtypes(Protocol):
@@ -69,6 +71,7 @@ class Linear(nnx.Linear):
 
     def __call__(self, inputs: Array) -> Array:
         flat = super().__call__(inputs.reshape(-1, inputs.shape[-1]))
+        flat = checkpoint_name(flat, LINEAR_OUTPUT)
         return flat.reshape(*inputs.shape[:-1], self.out_features)
 
 

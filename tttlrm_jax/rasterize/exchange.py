@@ -8,8 +8,8 @@ gradients:
   and traffic grow with the cloud, spherical harmonics included.
 - `all_to_all`: every device projects and colours its own and sends the owner of a part those that
   reach into it: 12 numbers each (RGB) in place of up to 59. Buffers hold `capacity` Gaussians for
-  each (sender, part); what exceeds it is left out and counted in `num_unsent`. GPUs and TPUs move
-  the used rows alone (`ragged_all_to_all`), CPUs the whole buffers.
+  each (sender, part), the nearest ones; what exceeds it is left out and counted in `num_unsent`.
+  GPUs and TPUs move the used rows alone (`ragged_all_to_all`), CPUs the whole buffers.
 
 Gradients return the same way. Gaussians stay in the order of the cloud, which decides between
 equal depths.
@@ -28,8 +28,9 @@ from jaxtyping import Array, Int
 
 from tttlrm_jax.config import RasterConfig
 from tttlrm_jax.geometry.cameras import rigid_inverse
-from tttlrm_jax.rasterize.compositing import ScreenSplats
+from tttlrm_jax.rasterize.compositing import ScreenSplats, depth_order_key
 from tttlrm_jax.rasterize.render import Rendering, composite, default_capacity, project_and_judge
+from tttlrm_jax.rasterize.sorting import argsort_float32
 from tttlrm_jax.types import Cameras, Splats
 
 Exchange = Literal["all_to_all", "all_gather"]
@@ -202,10 +203,15 @@ def _exchanged(splats, cameras, parts: Parts, turn, axes, config, capacity: int)
 def _packed(screen: ScreenSplats, capacity: int):
     """(numbers [capacity, 6 + channel], radius [capacity, 2], count) of what is drawn, in order.
 
-    Rows past the count are zero, hence undrawn. The last channel is depth, which orders.
+    Beyond the capacity the nearest stay, as in the tile lists: what is missing then is what others
+    cover. Rows past the count are zero, hence undrawn. The last channel is depth, which orders.
     """
-    drawn = jnp.all(screen.radius > 0, axis=1)
-    (chosen,) = jnp.nonzero(drawn, size=capacity, fill_value=drawn.shape[0])
+    drawn, held = jnp.all(screen.radius > 0, axis=1), screen.depth.shape[0]
+    if capacity < held:
+        nearest = argsort_float32(depth_order_key(lax.stop_gradient(screen)))[:capacity]
+        chosen = jnp.sort(jnp.where(drawn[nearest], nearest, held))
+    else:
+        (chosen,) = jnp.nonzero(drawn, size=capacity, fill_value=held)
     numbers = jnp.concatenate(
         [screen.mean, screen.conic, screen.opacity[:, None], screen.feature], axis=1
     )

@@ -24,7 +24,7 @@ from tttlrm_jax.rasterize.compositing import (
     negative_log_falloff,
     thresholds,
 )
-from tttlrm_jax.rasterize.manual_axes import varying_as
+from tttlrm_jax.rasterize.manual_axes import full_after, varying_as
 from tttlrm_jax.rasterize.sorting import argsort_float32, argsort_uint32
 
 TILE = 8  # px; splats of feed-forward models are a pixel or two wide, 16 would mostly miss
@@ -234,10 +234,12 @@ def place_by_counting(
 
     rank = jnp.searchsorted(candidates.end, lane * num_steps, side="right").astype(jnp.int32)
     start = (
-        jnp.minimum(rank, num_gaussians - 1), jnp.zeros(lanes * (num_tiles + 1), jnp.int32),
-        jnp.zeros(shape, jnp.int32), jnp.zeros(shape, jnp.int32),
-    )  # fmt: skip
-    start = varying_as(candidates, start)
+        varying_as(candidates, jnp.minimum(rank, num_gaussians - 1)),
+        *(
+            full_after(candidates, size, 0, jnp.int32)
+            for size in ((lanes * (num_tiles + 1),), shape, shape)
+        ),
+    )
     _, count, tiles, ranks = lax.fori_loop(0, num_steps, enumerate_slots, start)
 
     total, before = lax.scan(
@@ -257,7 +259,7 @@ def place_by_counting(
         value = candidates.gaussian.at[ranks[step]].get(mode="promise_in_bounds")
         return target, gaussian.at[position].set(value, mode="drop")
 
-    gaussian = varying_as(candidates, jnp.full(size, num_gaussians, jnp.int32))
+    gaussian = full_after((total, candidates), (size,), num_gaussians, jnp.int32)
     _, gaussian = lax.fori_loop(0, num_steps, put_slots, (target, gaussian))
     return gaussian.reshape(-1, CHUNK), first_chunk, num_chunks
 

@@ -30,7 +30,7 @@ from tttlrm_jax.rasterize.chunks import (
 )
 from tttlrm_jax.rasterize.compositing import Composite, ScreenSplats, thresholds
 from tttlrm_jax.rasterize.forward_mode import both_modes
-from tttlrm_jax.rasterize.manual_axes import varying_as
+from tttlrm_jax.rasterize.manual_axes import full_after, varying_as
 from tttlrm_jax.rasterize.tables import (
     NUM_GEOMETRY,
     Static,
@@ -174,7 +174,7 @@ def _forward(static: Static, table: Table, lists: TileLists):
         rounds, kept, _, left, feature = lax.while_loop(unfinished, walk_chunk, start)
         return kept, (rounds, left, feature)
 
-    kept = varying_as((table, lists), jnp.zeros((static.empty_chunk + 1, PIXELS), dtype=dtype))
+    kept = full_after((lists, table), (static.empty_chunk + 1, PIXELS), 0, dtype)
     kept, (rounds, left, feature) = lax.scan(walk_group, kept, schedule)
     saved = _Saved(table, lists, schedule, kept, rounds, left)
     feature = _image_from_tiles(static, schedule, feature)
@@ -210,8 +210,8 @@ def _backward(static: Static, saved: _Saved, feature_bar, transmittance_bar) -> 
         return table_bar, None
 
     inputs = (schedule, saved.rounds, saved.transmittance, feature_bar, transmittance_bar)
-    table_bar = jnp.zeros_like(table[0], shape=(table[0].shape[0], len(table)))
-    table_bar = varying_as(saved, table_bar)
+    shape = (table[0].shape[0], len(table))
+    table_bar = full_after((feature_bar, saved), shape, 0, table[0].dtype)
     table_bar, _ = lax.scan(walk_group, table_bar, inputs)
     return tuple(table_bar.T)
 

@@ -1,8 +1,8 @@
 """Training steps over a mesh: the step of one device, run by each on its part of the batch.
 
     program = MeshProgram(config, static, mesh)
-    state = program.place(state)                          # parameters and moments over fsdp
-    batch = program.batch(arrays, chunk_views)            # scenes over data, views over seq
+    state = program.place(state)                             # parameters and moments over fsdp
+    batch = program.batch(arrays, batch_size, chunk_views)   # scenes over data, views over seq
     state, metrics = program.step(state, batch, vgg19, chunk_views)
 
 Loss and gradients equal one device's but for the order of summation (and for which Gaussians random
@@ -61,10 +61,7 @@ class MeshProgram:
         self._whole = NamedSharding(mesh, PartitionSpec())
         # A checkpoint being written may share a CPU's buffers with the state.
         self._on_cpu = mesh.devices.flat[0].platform == "cpu"
-        donated = () if self._on_cpu else (0,)
-        self._step = jax.jit(
-            self._train_step, static_argnames="chunk_views", donate_argnums=donated
-        )
+        self._step = self._jitted_step(donate=not self._on_cpu)
         self._predict = jax.jit(self._renderings)
         self._compiled: dict[int, Any] = {}  # steps by chunk_views
         self._rendering: dict[int, Any] = {}  # renderings by number of scenes
@@ -196,8 +193,14 @@ class MeshProgram:
         return jax.block_until_ready(result) if self._on_cpu else result
 
     def lower_step(self, state: TrainState, batch: Batch, chunk_views: int) -> jax.stages.Lowered:
-        """The step for arrays of these shapes and shardings, ready to be compiled."""
-        return self._step.lower(state, batch, None, chunk_views=chunk_views)
+        """The step for arrays of these shapes and shardings, ready to be compiled. It uses up the
+        state, as on accelerators: what it says of memory is meant for them."""
+        step = self._jitted_step(donate=True)
+        return step.lower(state, batch, None, chunk_views=chunk_views)
+
+    def _jitted_step(self, *, donate: bool):
+        donated = (0,) if donate else ()
+        return jax.jit(self._train_step, static_argnames="chunk_views", donate_argnums=donated)
 
     def _train_step(self, state, batch, vgg19, *, chunk_views: int):
         loss = functools.partial(self.loss, chunk_views=chunk_views)

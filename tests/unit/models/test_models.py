@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax.ad_checkpoint import print_saved_residuals
 
 from tttlrm_jax.config import ModelConfig
 from tttlrm_jax.errors import InputError
 from tttlrm_jax.models import build_model, gaussian_usage, prune, published_ratios
-from tttlrm_jax.nn.block import initial_states, run_blocks
+from tttlrm_jax.nn.block import Block, initial_states, rematerialised, run_blocks
 from tttlrm_jax.ttt import full_plan
 from tttlrm_jax.types import Cameras, Gaussians, Views
 
@@ -117,6 +118,26 @@ def plain_gradients():
 def test_rematerialisation_changes_no_gradient(plain_gradients, remat):
     config = dataclasses.replace(CONFIG, remat=remat)
     assert_equal(gradients(config, make_views(batch=1, view=2)), plain_gradients)
+
+
+def test_dots_keep_what_linear_layers_give_alone(capsys):
+    """One scene and one head: products of fast weights (12 tokens, 80 hidden) have no batch axes
+    either, and would outweigh those of the linear layers."""
+    config = dataclasses.replace(CONFIG, num_ttt_heads=1, ttt_inner_factor=5.0)
+    graph, params = nnx.split(Block(config, rngs=nnx.Rngs(0)))
+
+    def body(params, tokens):
+        block = nnx.merge(graph, params)
+        state = block.ttt.initial_state(1)
+        return block(tokens, full_plan(12, 12), state)[0]
+
+    kept = rematerialised(body, "dots")
+    print_saved_residuals(
+        lambda params, tokens: jnp.sum(kept(params, tokens)), params, jnp.ones((1, 2, 6, 16))
+    )
+    said = [line for line in capsys.readouterr().out.splitlines() if "argument" not in line]
+    shapes = sorted(line.split("]")[0].split("[")[1] for line in said)
+    assert shapes == sorted(["12,48", "12,16", "12,48", "12,3", "12,16", "12,32"]), said
 
 
 def test_program_does_not_grow_with_depth():

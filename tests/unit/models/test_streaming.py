@@ -320,7 +320,7 @@ def changed_state(**changes):
         (lambda: advance(changed_state(d_model=24), make_views(1)), "of this model"),
         (lambda: read(changed_state(elastic_strength=0.0), make_views(3)), "another update rule"),
         (lambda: advance(changed_state(elastic_strength=0.7), make_views(1)), "strength=0.7"),
-        (lambda: advance(fresh().replace(rule=RuleConfig.of("sgd")), make_views(1)), "by sgd is of"),
+        (lambda: advance(fresh().replace(rule=RuleConfig("sgd")), make_views(1)), "by sgd is of"),
         (lambda: read(fresh(), make_views(3), jnp.ones((1, 2), bool)), "mask shape"),
         (lambda: read(fresh(), make_views(3), jnp.ones((2, 3), int)), "is not bool"),
         (lambda: advance(fresh(), make_views(1), jnp.ones((2, 1), int)), "is not bool"),

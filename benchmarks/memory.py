@@ -1,0 +1,114 @@
+"""Memory per device of training on whole scenes, from compiled programs; nothing is run.
+
+    python -m benchmarks.memory [--views 16 32 64] [--devices 8 16 64] [--remat block dots none]
+                                [--json]
+
+Compiles the training step (loss, gradients, AdamW) of `config_pods.scene_run` from abstract arrays
+for simulated CPU devices. Per device, in bytes:
+
+- `state`: parameters and both moments, which the step replaces in place
+- `batch`: this device's images and cameras
+- `working`: everything else XLA plans at the same time: activations, Gaussians, exchange buffers,
+  gradients
+- `peak`: their sum
+
+Exact for XLA's CPU backend, whose program differs from an accelerator's: it multiplies bfloat16
+operands as float32 copies (more memory), sorts tile lists in another way, and neither reserves
+workspaces of libraries nor loses memory to fragmentation (less). The rasterizer is `balanced`,
+which accelerators use.
+"""
+
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import tyro
+
+os.environ.setdefault("MESH_DEVICES", "64")
+# Buffers are assigned before machine code is made: no need to optimise that.
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
+
+from benchmarks.mesh import compiled_step, memory_of  # sets the number of devices
+
+import jax  # isort: skip
+
+from tttlrm_jax.config import RasterConfig, Remat, RunConfig
+from tttlrm_jax.config_pods import HEIGHT, WIDTH, scene_run
+
+CAPACITY = 80  # GB of a device
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """All combinations are compiled."""
+
+    views: tuple[int, ...] = (16, 32, 64)
+    devices: tuple[int, ...] = (8, 16, 64)
+    remat: tuple[Remat, ...] = ("block", "dots", "none")
+    height: int = HEIGHT
+    width: int = WIDTH
+    num_layers: int | None = None  # None: the published number
+    json: bool = False
+
+
+def run_config(options: Options, views: int, devices: int, remat: Remat) -> RunConfig:
+    """The run that is compiled: a preset, with the rasterizer of accelerators."""
+    config = scene_run(views, devices, remat=remat, height=options.height, width=options.width)
+    model = config.model
+    if options.num_layers is not None:
+        model = dataclasses.replace(model, num_layers=options.num_layers)
+    raster = RasterConfig(near=config.raster.near, backend="balanced")
+    return dataclasses.replace(config, model=model, raster=raster)
+
+
+def measure(options: Options) -> Iterator[dict[str, Any]]:
+    """One record per policy, number of views and number of devices."""
+    for remat in options.remat:
+        for views in options.views:
+            for devices in options.devices:
+                config = run_config(options, views, devices, remat)
+                start = time.perf_counter()
+                memory = memory_of(compiled_step(config, jax.devices()[:devices]))
+                yield {
+                    "remat": remat, "views": views, "devices": devices,
+                    "mesh": {"seq": config.mesh.seq, "fsdp": config.mesh.fsdp},
+                    "scenes": config.train.batch_size, **memory,
+                    "fits": memory["peak"] <= CAPACITY * 10**9,
+                    "compile_seconds": round(time.perf_counter() - start, 1),
+                }  # fmt: skip
+
+
+def main() -> None:
+    options = tyro.cli(Options)
+    records = []
+    for record in measure(options):
+        records.append(record)
+        if not options.json:
+            parts = ", ".join(
+                f"{name} {record[name] / 1e9:.2f}" for name in ("state", "batch", "working", "peak")
+            )
+            print(
+                f"{record['remat']}, {record['views']} views, {record['devices']} devices "
+                f"(seq {record['mesh']['seq']}, fsdp {record['mesh']['fsdp']}): {parts} GB, "
+                f"{'fits' if record['fits'] else 'does not fit'} {CAPACITY} GB; compiled in "
+                f"{record['compile_seconds']} s",
+                flush=True,
+            )
+    if options.json:
+        print(
+            json.dumps(
+                {
+                    "options": dataclasses.asdict(options),
+                    "jax": jax.__version__,
+                    "records": records,
+                },
+                indent=2,
+            )
+        )
+
+
+if __name__ == "__main__":
+    main()

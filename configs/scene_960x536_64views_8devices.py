@@ -1,0 +1,12 @@
+"""The published model on captures: 64 views of 960x536 over 8 devices of 80 GB (one node).
+
+Command   python train.py configs/scene_960x536_64views_8devices.py \\
+              --data.capture-directories DIR [DIR ...]
+          on every process, see docs/pods.md
+Memory    docs/scaling.md, measured from the compiled program
+Result    none: never trained here, for lack of such devices
+"""
+
+from tttlrm_jax.config_pods import scene_run
+
+CONFIG = scene_run(num_views=64, num_devices=8)
