@@ -1,12 +1,18 @@
 """Eight simulated devices equal one. The cases run in a process of their own: a process has the
 devices it starts with."""
 
+import dataclasses
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
+
+from tttlrm_jax.config_pods import scene_run
+from tttlrm_jax.models import abstract_model, split_model
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -35,3 +41,25 @@ def test_mesh_cases():
 @pytest.mark.timeout(3600)
 def test_more_mesh_cases():
     run_cases("mesh_cases.py", "extended")
+
+
+@pytest.mark.extended
+@pytest.mark.timeout(1800)
+def test_memory_benchmark_counts_what_a_step_holds():
+    """Parameters and two moments of the published width, one layer, in float32, on each device."""
+    command = [
+        sys.executable, "-m", "benchmarks.memory", "--views", "2", "--devices", "2", "--remat",
+        "block", "none", "--height", "16", "--width", "24", "--num-layers", "1", "--json",
+    ]  # fmt: skip
+    environment = os.environ | {"MESH_DEVICES": "2", "TTTLRM_TYPECHECK": "0"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    block, none = json.loads(done.stdout)["records"]
+    model = dataclasses.replace(scene_run(2, 2).model, num_layers=1)
+    params = jax.tree.leaves(split_model(abstract_model(model))[1])
+    held = 3 * 4 * sum(leaf.size for leaf in params)
+    assert held <= block["state"] <= held + 64  # counters
+    assert none["working"] > block["working"] > held / 3  # the gradient
+    for record in (block, none):
+        assert record["peak"] == record["state"] + record["batch"] + record["working"]
+        assert record["fits"]
