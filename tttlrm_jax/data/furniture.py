@@ -7,6 +7,7 @@ shards. Each model stands upright in the unit ball, in its true proportions, und
 
 import dataclasses
 import re
+import sys
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -107,21 +108,30 @@ def furniture_records(
 ) -> Iterator[SceneRecord]:
     """Renders every piece of the archives once, with cameras and sizes of `config`, in order.
 
-    Pieces without a usable model, or of more triangles than `MAX_TRIANGLES`, are left out.
+    Pieces without a usable model, or of more triangles than `MAX_TRIANGLES`, are left out, and
+    named on standard error.
     """
     index = 0
     for path in archives:
         archive = Archive(path)
         for number, piece in enumerate(archive.pieces):
             try:
-                model = archive.load(piece)
-            except InputError:
-                continue
-            if len(model.mesh.triangles) > MAX_TRIANGLES:
+                model = _of_bearable_size(piece, archive.load(piece))
+            except InputError as error:
+                print(f"left out {piece.name}: {error}", file=sys.stderr)
                 continue
             scene = render_furniture(model, scene_seed(config, index), config)
             yield rendered_record(f"{archive.path.stem}-{number:04d}", scene, piece.credit)
             index += 1
+
+
+def _of_bearable_size(piece: Piece, model: Model) -> Model:
+    count = len(model.mesh.triangles)
+    if count > MAX_TRIANGLES:
+        raise InputError.of(
+            f"triangles of {piece.model}", count, f"exceed {MAX_TRIANGLES}", "simplify the model"
+        )
+    return model
 
 
 def render_furniture(model: Model, seed: int, config: SyntheticConfig) -> dict[str, np.ndarray]:

@@ -48,7 +48,7 @@ class ShardScenes:
         self.resize_mode: ResizeMode = resize_mode
         self.background = background
         builder = tfds.builder_from_directory(path)
-        self.records = builder.as_data_source(stored)
+        self.records = builder.as_data_source(split=stored)  # pyright: ignore[reportCallIssue]
 
     def __len__(self) -> int:
         return len(self.table["count"])

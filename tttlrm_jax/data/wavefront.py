@@ -32,7 +32,7 @@ class Model:
 def read_obj(name: str, fetch: Fetch) -> Model:
     """Reads a model; polygons become fans, and normals that are missing those of the faces.
 
-    Raises InputError for a model without faces, or with numbers or indices that are none.
+    Raises InputError for a model without opaque faces, or with numbers or indices that are none.
     """
     text = _text(name, fetch)
     arrays: dict[str, list[list[float]]] = {"v": [], "vt": [], "vn": []}
@@ -68,10 +68,11 @@ def read_obj(name: str, fetch: Fetch) -> Model:
     plain = _coloured(PLAIN, 0.0, 1.0)
     found = [known.get(material, plain) for material in materials]
     kept = np.array([material is not None for material in found])
+    used = kept[mesh.part]
+    if not used.any():
+        raise InputError(f"model={name} is all to be seen through; name another")
     return Model(
-        dataclasses.replace(
-            mesh, triangles=mesh.triangles[kept[mesh.part]], part=mesh.part[kept[mesh.part]]
-        ),
+        dataclasses.replace(mesh, triangles=mesh.triangles[used], part=mesh.part[used]),
         tuple(material or plain for material in found),
     )
 

@@ -113,9 +113,10 @@ def test_top_and_bottom_are_where_they_belong(archive):
         assert strongest[absent] < 0.15
 
 
-def test_records_and_command_keep_credits(archive, tmp_path):
+def test_records_and_command_keep_credits(archive, tmp_path, capsys):
     records = list(furniture_records([archive], CONFIG))
     assert [record.name for record in records] == ["made-0000"]
+    assert "left out Absent: model=made/absent.obj does not exist" in capsys.readouterr().err
     arguments = ["--archives", str(archive), "--config.num-views", "4", "--config.height", "24",
                  "--config.width", "32"]  # fmt: skip
     assert main([str(tmp_path / "out"), "furniture", *arguments]) == 0
@@ -150,6 +151,13 @@ def test_bad_archives_are_named(tmp_path):
     (tmp_path / "no.sh3f").write_text("nothing")
     with pytest.raises(InputError, match="is no Sweet Home 3D catalogue"):
         Archive(tmp_path / "no.sh3f")
+
+
+def test_a_model_of_glass_alone_is_named():
+    text = "mtllib cube.mtl\nv 0 0 0\nv 1 0 0\nv 0 1 0\nusemtl glass\nf 1 2 3\n"
+    files = {"a.obj": text.encode(), "cube.mtl": MATERIALS.encode(), "cube.png": texture()}
+    with pytest.raises(InputError, match="is all to be seen through"):
+        read_obj("a.obj", files.__getitem__)
 
 
 @pytest.mark.parametrize(
