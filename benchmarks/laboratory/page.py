@@ -65,7 +65,7 @@ def write_page(results: dict[str, Any]) -> str:
             f"{pairs} random key-value pairs are written into a fast network of width "
             f"{memory['d_head']} and inner width {memory['d_hid']}, {memory['chunk']} with each "
             f"update. Error is 1 - cos(f(k), v): 0 is perfect, 1 is chance. Bands are the "
-            f"standard error over {memory['seeds']} seeds; each rule's rate was chosen from "
+            f"standard error over {memory['seeds']} seeds; a rule's rate, if any, is chosen from "
             f"{', '.join(f'{r:g}' for r in memory['rates'])} on {memory['tuning_seeds']} other "
             f"seeds (least mean error over all pairs at the end).",
             ("Error over all pairs seen so far",

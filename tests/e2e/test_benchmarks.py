@@ -71,7 +71,7 @@ def test_causal_quality_runs(tiny_checkpoint, tiny_run, tmp_path, capsys):
     assert gain["over shipped, causal"] == [0, 0, 0]
     for plan in ("sequential", "full"):
         first, _, last = gain[f"over shipped, {plan}"]
-        assert abs(first) < 1e-3 < abs(last)
+        assert abs(first) < 2e-4 < abs(last)  # untrained weights: plans differ by 8e-4 dB and more
     first, *_ = gain["over sequentially trained, causal"]
     assert abs(first) > 1e-3  # other weights
     assert causal_quality.main([*arguments[:-4], "--chunk-views", "2"]) == 2
