@@ -1,7 +1,7 @@
 """Memory per device of training on whole scenes, from compiled programs; nothing is run.
 
-    python -m benchmarks.memory [--views 16 32 64] [--devices 8 16 64] [--remat block dots none]
-                                [--json]
+    python -m benchmarks.memory [--views 16 32 64] [--devices 8 16 64] [--json]
+        [--remat block linear dots none]
 
 Compiles the training step (loss, gradients, AdamW) of `config_pods.scene_run` from abstract arrays
 for simulated CPU devices. Per device, in bytes:
@@ -47,7 +47,7 @@ class Options:
 
     views: tuple[int, ...] = (16, 32, 64)
     devices: tuple[int, ...] = (8, 16, 64)
-    remat: tuple[Remat, ...] = ("block", "dots", "none")
+    remat: tuple[Remat, ...] = ("block", "linear", "dots", "none")
     height: int = HEIGHT
     width: int = WIDTH
     num_layers: int | None = None  # None: the published number

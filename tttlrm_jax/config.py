@@ -13,7 +13,7 @@ from tttlrm_jax.errors import ConfigError
 
 Plan = Literal["full", "sequential", "causal"]
 ChunkWeights = Literal["uniform", "linear", "last"]
-Remat = Literal["none", "block", "dots"]
+Remat = Literal["none", "block", "dots", "linear"]
 Dtype = Literal["float32", "bfloat16", "float64"]
 
 

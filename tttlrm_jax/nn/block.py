@@ -89,16 +89,17 @@ def stack_blocks(config: ModelConfig, rngs: nnx.Rngs) -> Block:
 def rematerialised(body: Callable, policy: str) -> Callable:
     """Wraps one layer in `jax.checkpoint` by a named policy.
 
-    `none` stores every intermediate, `dots` only what linear layers give (and not the products of
-    attention and of fast weights, however few scenes and heads there are), `block` only the
-    block's input.
+    `none` stores every intermediate, `dots` the results of matrix products without batch axes
+    (linear layers; with one scene and one head the fast weights' too), `linear` those of linear
+    layers alone, `block` only the block's input.
     """
     if policy == "none":
         return body
     policies = jax.checkpoint_policies
     saved = {
         "block": policies.nothing_saveable,
-        "dots": policies.save_only_these_names(LINEAR_OUTPUT),
+        "dots": policies.dots_with_no_batch_dims_saveable,
+        "linear": policies.save_only_these_names(LINEAR_OUTPUT),
     }[policy]
     return jax.checkpoint(body, policy=saved, prevent_cse=False)
 

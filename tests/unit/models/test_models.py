@@ -114,13 +114,13 @@ def plain_gradients():
     return gradients(CONFIG, make_views(batch=1, view=2))
 
 
-@pytest.mark.parametrize("remat", ["block", "dots"])
+@pytest.mark.parametrize("remat", ["block", "dots", "linear"])
 def test_rematerialisation_changes_no_gradient(plain_gradients, remat):
     config = dataclasses.replace(CONFIG, remat=remat)
     assert_equal(gradients(config, make_views(batch=1, view=2)), plain_gradients)
 
 
-def test_dots_keep_what_linear_layers_give_alone(capsys):
+def test_linear_keeps_what_linear_layers_give_alone(capsys):
     """One scene and one head: products of fast weights (12 tokens, 80 hidden) have no batch axes
     either, and would outweigh those of the linear layers."""
     config = dataclasses.replace(CONFIG, num_ttt_heads=1, ttt_inner_factor=5.0)
@@ -131,7 +131,7 @@ def test_dots_keep_what_linear_layers_give_alone(capsys):
         state = block.ttt.initial_state(1)
         return block(tokens, full_plan(12, 12), state)[0]
 
-    kept = rematerialised(body, "dots")
+    kept = rematerialised(body, "linear")
     print_saved_residuals(
         lambda params, tokens: jnp.sum(kept(params, tokens)), params, jnp.ones((1, 2, 6, 16))
     )
