@@ -20,7 +20,7 @@ CONFIG = RecurrentRunConfig(
         encoder_heads=4,
         ray_encoder_depth=1,
         ray_encoder_heads=4,
-        decoder_width=128,
+        decoder_width=96,
         decoder_depth=4,
         decoder_heads=4,
         state_heads=4,
@@ -31,9 +31,18 @@ CONFIG = RecurrentRunConfig(
         head="linear",
         head_depth=1,
     ),
-    room=RoomConfig(height=48, width=64),
+    room=RoomConfig(height=48, width=64, walk_speed=0.04, turn_speed=0.6),
     optimizer=OptimizerConfig(
-        peak_lr=5e-4, warmup_steps=100, guard_from_step=0, clip_norm=1.0, skip_norm=1e4
+        peak_lr=7e-4, warmup_steps=200, guard_from_step=0, clip_norm=1.0, skip_norm=1e4
     ),
-    train=RecurrentTrainConfig(num_steps=4000, batch_size=4, frame_counts=(2, 4, 8)),
+    train=RecurrentTrainConfig(
+        num_steps=9000,
+        batch_size=4,
+        frame_counts=(2, 4, 8),
+        strides=(1, 2, 4, 8, 16),
+        remat=False,
+        pose_weight=3.0,
+        eval_scenes=20,
+        checkpoint_every=250,
+    ),
 )

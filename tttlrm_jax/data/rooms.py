@@ -87,6 +87,13 @@ def room_sequence(seed: int, num_frames: int, config: RoomConfig | None = None) 
     return RoomSequence(images, depth, poses, lens)
 
 
+def strided(config: RoomConfig, stride: int) -> RoomConfig:
+    """The configuration of walks that are every `stride`-th frame of those of `config`."""
+    return dataclasses.replace(
+        config, walk_speed=stride * config.walk_speed, turn_speed=stride * config.turn_speed
+    )
+
+
 def random_room(rng: np.random.Generator, config: RoomConfig) -> Room:
     """Draws a room; boxes stand along the walls, one in four hangs."""
     half = 0.5 * np.array(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tttlrm_jax.data.rooms import RoomConfig, random_room, render_room, room_sequence
+from tttlrm_jax.data.rooms import RoomConfig, random_room, render_room, room_sequence, strided
 from tttlrm_jax.errors import ConfigError
 from tttlrm_jax.geometry.alignment import transform_points
 from tttlrm_jax.geometry.pointmaps import unproject
@@ -34,6 +34,14 @@ def test_a_longer_walk_begins_with_the_shorter(walk):
     np.testing.assert_array_equal(short.depth, walk.depth[:9])
     other = room_sequence(4, 9, CONFIG)
     assert not np.array_equal(short.images, other.images)
+
+
+def test_a_faster_walk_is_every_so_many_frames_of_the_slower(walk):
+    fast = room_sequence(3, 8, strided(CONFIG, 3))
+    np.testing.assert_allclose(
+        fast.world_from_camera, walk.world_from_camera[::3], rtol=0, atol=1e-12
+    )
+    assert np.abs(fast.depth - walk.depth[::3]).max() < 1e-3
 
 
 def test_depth_and_poses_explain_the_next_picture(walk):
