@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.quality import on_procedural_objects, standard_error
-from tttlrm_jax.commands.evaluate import packaged
+from tttlrm_jax.commands.packaged_files import packaged
 from tttlrm_jax.config import Plan
 from tttlrm_jax.data import evaluation_loader
 from tttlrm_jax.errors import InputError

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.per_scene import Seconds, fitted, refined
-from tttlrm_jax.commands.evaluate import packaged
+from tttlrm_jax.commands.packaged_files import packaged
 from tttlrm_jax.config import RunConfig
 from tttlrm_jax.data import evaluation_loader
 from tttlrm_jax.evaluation.baselines import mean_colour, nearest_input

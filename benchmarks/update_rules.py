@@ -21,7 +21,7 @@ from benchmarks.laboratory.page import write_page
 from benchmarks.laboratory.recall import Memory, measure_drift, measure_recall, tuned_rate
 from benchmarks.laboratory.reconstruction import Reconstructions, Streams
 from benchmarks.laboratory.rules import compared_rules
-from tttlrm_jax.commands.evaluate import packaged
+from tttlrm_jax.commands.packaged_files import packaged
 from tttlrm_jax.commands.rule_file import register_from_file
 from tttlrm_jax.errors import InputError
 from tttlrm_jax.ttt.rules import RULES

@@ -10,6 +10,7 @@ import pytest
 from tttlrm_jax.commands.train import main, parse
 from tttlrm_jax.errors import InputError
 from tttlrm_jax.models import split_model
+from tttlrm_jax.training import recurrent
 from tttlrm_jax.training.checkpoint import load_model
 from tttlrm_jax.training.recurrent import train_recurrent
 from tttlrm_jax.training.ttt3r_checkpoint import load_ttt3r
@@ -58,3 +59,39 @@ def test_loss_falls_and_a_resumed_run_is_the_same(tmp_path, capsys):
         load_model(tmp_path / "runs" / "whole")
     assert main([str(path), "--name", "whole", *runs, "--train.seed", "1"]) == 2
     assert "another train" in capsys.readouterr().err
+
+
+@pytest.mark.extended
+def test_broken_pictures_end_the_run_and_are_kept(tmp_path, monkeypatch):
+    path = tmp_path / "tiny.py"
+    path.write_text(textwrap.dedent(CONFIG))
+    config = parse([
+        str(path), "--train.directory", str(tmp_path), "--train.max-nonfinite", "2",
+        "--room.supersampling", "1",
+    ])  # fmt: skip
+    draw = recurrent._training_batch
+
+    def broken(config, step):
+        frames, truth = draw(config, step)
+        return (frames.replace(image=frames.image * np.nan), truth) if step >= 3 else (frames, truth)
+
+    monkeypatch.setattr(recurrent, "_training_batch", broken)
+    with pytest.raises(InputError, match="not finite for 2 steps in a row, up to step 5") as caught:
+        train_recurrent(config)
+    with np.load(str(caught.value).split("its batch is in ")[1].split(")")[0]) as saved:
+        assert np.isnan(saved["images"]).all()
+        assert np.isfinite(saved["points_self"]).all()
+
+
+@pytest.mark.extended
+def test_a_run_starts_from_another_ones_weights(tmp_path):
+    path = tmp_path / "tiny.py"
+    path.write_text(textwrap.dedent(CONFIG))
+    common = [str(path), "--train.directory", str(tmp_path), "--train.num-steps", "1"]
+    train_recurrent(parse([*common, "--name", "first"]))
+    again = ["--train.init-from", str(tmp_path / "first"), "--optimizer.peak-lr", "1e-12"]
+    train_recurrent(parse([*common, "--name", "second", *again]))
+    models = [load_ttt3r(tmp_path / name)[1] for name in ("first", "second")]
+    leaves = [jax.tree.leaves(split_model(model)[1]) for model in models]
+    for one, two in zip(*leaves, strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-9)

@@ -25,7 +25,12 @@ from tttlrm_jax.geometry.pose_encoding import encoding_from_matrix
 from tttlrm_jax.models import build_model, split_model
 from tttlrm_jax.models.ttt3r import Frame, init_state, scan_frames
 from tttlrm_jax.nn.layers import LINEAR_INIT_STD
-from tttlrm_jax.training.checkpoint import RunCheckpoints, has_checkpoint, read_config_values
+from tttlrm_jax.training.checkpoint import (
+    RunCheckpoints,
+    has_checkpoint,
+    load_parameters,
+    read_config_values,
+)
 from tttlrm_jax.training.logs import RunLog
 from tttlrm_jax.training.loop import RunResult, check_writable, write_run_directory
 from tttlrm_jax.training.nonfinite import NonfiniteWatch
@@ -143,14 +148,19 @@ def train_recurrent(config: RecurrentRunConfig, *, stop_at: int | None = None) -
     """Trains to `config.train.num_steps`, or to `stop_at`, from the newest checkpoint if any.
 
     Writes what `training.loop.train` writes, without previews; `load_ttt3r` reads the directory.
-    Raises ConfigError if the directory holds a run with other settings.
+    Raises ConfigError if the directory holds a run with other settings, InputError if it or
+    `init_from` cannot be used.
     """
     settings = config.train
     directory = Path(settings.directory) / config.name
     check_writable(directory)
     _check_same_run(directory, config)
     graph, params = split_model(build_model(config.model, settings.seed))
-    state = fresh_state(glorot_scaled(params), config)
+    if settings.init_from is not None:
+        params = load_parameters(settings.init_from, params)
+    else:
+        params = glorot_scaled(params)
+    state = fresh_state(params, config)
     write_run_directory(directory, config)
     last = min(settings.num_steps, settings.num_steps if stop_at is None else stop_at)
     with contextlib.ExitStack() as resources:

@@ -17,6 +17,7 @@ class RecurrentTrainConfig:
     strides: tuple[int, ...] = (1,)  # frames of the walk from one to the next, drawn per sequence
     remat: bool = True  # the backward pass computes every frame again: slower, less memory
     seed: int = 0
+    init_from: str | None = None  # run or model directory whose parameters the run starts from
     confidence_weight: float = 0.2  # of -log confidence (alpha of DUSt3R and CUT3R)
     pose_weight: float = 1.0
     log_every: int = 20
