@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from tttlrm_jax.commands.export_model import main as export_main
 from tttlrm_jax.commands.train import main, parse
 from tttlrm_jax.errors import InputError
 from tttlrm_jax.models import split_model
@@ -55,6 +56,12 @@ def test_loss_falls_and_a_resumed_run_is_the_same(tmp_path, capsys):
     leaves = [jax.tree.leaves(jax.tree.map(np.asarray, split_model(model)[1])) for model in models]
     for whole, parts in zip(*leaves, strict=True):
         np.testing.assert_array_equal(whole, parts)
+    dest = tmp_path / "model"
+    whole = ["--run", str(tmp_path / "runs" / "whole"), "--dest", str(dest), "--dtype", "bfloat16"]
+    assert export_main(whole) == 0
+    exported = jax.tree.leaves(split_model(load_ttt3r(dest)[1])[1])
+    for one, two in zip(leaves[0], exported, strict=True):
+        np.testing.assert_allclose(one, two, rtol=2**-8)
     with pytest.raises(InputError, match="TTT3R"):
         load_model(tmp_path / "runs" / "whole")
     assert main([str(path), "--name", "whole", *runs, "--train.seed", "1"]) == 2
@@ -73,7 +80,9 @@ def test_broken_pictures_end_the_run_and_are_kept(tmp_path, monkeypatch):
 
     def broken(config, step):
         frames, truth = draw(config, step)
-        return (frames.replace(image=frames.image * np.nan), truth) if step >= 3 else (frames, truth)
+        return (
+            (frames.replace(image=frames.image * np.nan), truth) if step >= 3 else (frames, truth)
+        )
 
     monkeypatch.setattr(recurrent, "_training_batch", broken)
     with pytest.raises(InputError, match="not finite for 2 steps in a row, up to step 5") as caught:

@@ -25,6 +25,7 @@ from tttlrm_jax.geometry.pose_encoding import encoding_from_matrix
 from tttlrm_jax.models import build_model, split_model
 from tttlrm_jax.models.ttt3r import Frame, init_state, scan_frames
 from tttlrm_jax.nn.layers import LINEAR_INIT_STD
+from tttlrm_jax.nn.point_heads import POINT_CHANNELS
 from tttlrm_jax.training.checkpoint import (
     RunCheckpoints,
     has_checkpoint,
@@ -43,6 +44,7 @@ from tttlrm_jax.ttt.state_rules import build_state_rule
 
 TRAINING_RULE = "cut3r"  # the gate of TTT3R is for use without training
 STACKED_KERNEL_AXES = 3  # layer, in, out; kernels of convolutions have four
+START_DEPTH = 3.0  # metres
 HELD_OUT = 2**31  # room seeds from here on are never trained on
 RESUMABLE = {"num_steps", "log_every", "eval_every", "eval_scenes", "checkpoint_every",
              "keep_checkpoints", "directory", "max_nonfinite"}  # fmt: skip
@@ -113,18 +115,28 @@ def make_recurrent_optimizer(config: RecurrentRunConfig) -> optax.GradientTransf
     )  # fmt: skip
 
 
-def glorot_scaled(params: Any) -> Any:
-    """Fresh parameters whose linear kernels have the spread of Glorot and Bengio (2010), eq. 16.
+def starting_parameters(params: Any) -> Any:
+    """Fresh parameters made fit for training a narrow network.
 
-    The model's own is 0.02 whatever the width: in a narrow network signals die out, and for
-    hundreds of steps it predicts one and the same for every picture.
+    Linear kernels get the spread of Glorot and Bengio (2010), eq. 16, in place of 0.02 whatever
+    the width; only the last ones of the heads stay small. Biases of the heads say a wall
+    `START_DEPTH` away and a camera that has not moved. Otherwise the first hundreds of steps go
+    into that constant, and the picture's share in the features dies meanwhile.
     """
 
-    def scaled(path, leaf):
-        linear = path[-1].key == "kernel" and leaf.ndim <= STACKED_KERNEL_AXES
-        return leaf * (math.sqrt(2 / sum(leaf.shape[-2:])) / LINEAR_INIT_STD) if linear else leaf
+    def started(path, leaf):
+        names = [key.key for key in path]
+        last = names[0] == "head" and "fc2" in names
+        if names[-1] == "kernel" and leaf.ndim <= STACKED_KERNEL_AXES and not last:
+            return leaf * (math.sqrt(2 / sum(leaf.shape[-2:])) / LINEAR_INIT_STD)
+        if names == ["head", "pose", "fc2", "bias"]:
+            return leaf.at[3].set(1.0)  # w of the quaternion
+        if last and names[-1] == "bias" and names[1] in ("self_view", "world"):
+            channels = leaf.reshape(POINT_CHANNELS, -1)
+            return channels.at[2].set(math.log1p(START_DEPTH)).reshape(leaf.shape)
+        return leaf
 
-    return jax.tree_util.tree_map_with_path(scaled, params)
+    return jax.tree_util.tree_map_with_path(started, params)
 
 
 def fresh_state(params: Any, config: RecurrentRunConfig) -> TrainState:
@@ -159,7 +171,7 @@ def train_recurrent(config: RecurrentRunConfig, *, stop_at: int | None = None) -
     if settings.init_from is not None:
         params = load_parameters(settings.init_from, params)
     else:
-        params = glorot_scaled(params)
+        params = starting_parameters(params)
     state = fresh_state(params, config)
     write_run_directory(directory, config)
     last = min(settings.num_steps, settings.num_steps if stop_at is None else stop_at)

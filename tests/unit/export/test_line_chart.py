@@ -2,7 +2,15 @@ import numpy as np
 import pytest
 
 from tttlrm_jax.errors import InputError
-from tttlrm_jax.export.line_chart import COLOURS, Panel, Series, label, line_charts, nice_ticks, x_positions
+from tttlrm_jax.export.line_chart import (
+    COLOURS,
+    Panel,
+    Series,
+    label,
+    line_charts,
+    nice_ticks,
+    x_positions,
+)
 
 TEAL = np.array([0x0F, 0x76, 0x6E])
 
