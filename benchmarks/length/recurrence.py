@@ -9,6 +9,7 @@ import numpy as np
 
 from benchmarks.length.walks import Walks
 from tttlrm_jax.errors import InputError
+from tttlrm_jax.geometry.pointmaps import unproject
 from tttlrm_jax.geometry.pose_encoding import matrix_from_encoding
 from tttlrm_jax.models.ttt3r import Frame, RecurrentState, init_state, step
 from tttlrm_jax.models.ttt3r_schedule import PoseChain, schedule
@@ -91,9 +92,11 @@ def run_walks(params: Any, graph: Any, walks: Walks, variant: Variant) -> Traces
 
 
 def still_traces(walks: Walks) -> Traces:
-    """What says nothing: the camera never moves, and everything is 1 m away."""
-    num_frames, num_scenes, height, width = walks.depth.shape
-    points = np.ones((num_frames, num_scenes, height, width, 3), np.float32)
+    """What says nothing: the camera never moves, and everything is 1 m deep."""
+    num_frames, num_scenes = walks.depth.shape[:2]
+    flat = np.ones(walks.depth.shape[2:])
+    walls = np.stack([unproject(flat, lens) for lens in walks.intrinsics]).astype(np.float32)
+    points = np.broadcast_to(walls[None], (num_frames, *walls.shape))
     zero = np.zeros((num_frames, num_scenes))
     poses = np.broadcast_to(np.eye(4), (num_frames, num_scenes, 4, 4))
     return Traces(poses=poses, points_self=points, change=zero, gate=zero, memory=zero)

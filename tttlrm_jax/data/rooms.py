@@ -43,6 +43,7 @@ class RoomConfig:
     supersampling: int = 2  # its square of rays per pixel for colour; depth has one, in the middle
     walk_speed: float = 0.05  # metres per frame, about the mean
     turn_speed: float = 1.5  # degrees per frame, about the mean
+    start_range: float = 360.0  # degrees of headings from +x on that a walk begins with
     compass: bool = False  # walls, floor and ceiling keep their hues from room to room: see below
 
     def __post_init__(self):
@@ -150,7 +151,11 @@ def random_walk(
     )
     turn = np.radians(config.turn_speed)
     sense = rng.choice([-1.0, 1.0])
-    yaw = rng.uniform(0.0, 2 * np.pi) + sense * turn * time + 0.5 * _waves(rng, time, turn / 2)
+    yaw = (
+        rng.uniform(0.0, np.radians(config.start_range))
+        + sense * turn * time
+        + 0.5 * _waves(rng, time, turn / 2)
+    )
     pitch = np.radians(12.0) * _waves(rng, time, turn / 3) - np.radians(5.0)
     roll = np.radians(4.0) * _waves(rng, time, turn / 4)
     return _poses(centre, yaw, pitch, roll)
