@@ -63,6 +63,7 @@ def observed_step(params: Any, state: RecurrentState, frame: Frame, *, graph: An
     return moved, (out.camera_pose, out.points_self, change, gate, memory)
 
 
+_compiled_start = jax.jit(init_state, static_argnames=("batch", "graph", "rule"))
 _compiled_step = jax.jit(observed_step, static_argnames=("graph", "rule"))
 
 
@@ -70,7 +71,7 @@ def run_walks(params: Any, graph: Any, walks: Walks, variant: Variant) -> Traces
     """All frames in order; a frame that ends a chunk opens the next, and poses go on from it."""
     num_frames, num_scenes = walks.images.shape[:2]
     rule = build_state_rule(variant.rule)
-    state = init_state(params, num_scenes, graph=graph, rule=rule)
+    state = _compiled_start(params, num_scenes, graph=graph, rule=rule)
     chains = [PoseChain() for _ in range(num_scenes)]
     kept: list[tuple[np.ndarray, ...]] = []
     for visit in schedule(num_frames, reset_every=variant.reset_every):
