@@ -31,7 +31,7 @@ from benchmarks.arguments import positive
 from benchmarks.quality import standard_error
 from benchmarks.quality_scenes import on_procedural_objects
 from tttlrm_jax.command_line import EXIT_BAD_INPUT
-from tttlrm_jax.commands.evaluate import packaged
+from tttlrm_jax.commands.packaged_files import packaged
 from tttlrm_jax.config import Plan
 from tttlrm_jax.data import evaluation_loader
 from tttlrm_jax.errors import InputError

@@ -36,7 +36,7 @@ from benchmarks.arguments import positive
 from benchmarks.quality_methods import Budget, Method, methods_of
 from benchmarks.quality_report import claims, table
 from benchmarks.quality_scenes import Subject, captures, objects, on_procedural_objects
-from tttlrm_jax.commands.evaluate import packaged
+from tttlrm_jax.commands.packaged_files import packaged
 from tttlrm_jax.config import RunConfig
 from tttlrm_jax.errors import InputError
 from tttlrm_jax.evaluation.lpips import LPIPS, MIN_SIDE, load_lpips

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.arguments import positive
-from tttlrm_jax.commands.evaluate import packaged
+from tttlrm_jax.commands.packaged_files import packaged
 from tttlrm_jax.config import ModelConfig
 from tttlrm_jax.models import build_model, init_stream, scan_stream, split_model, step
 from tttlrm_jax.training.checkpoint import read_config

@@ -21,7 +21,7 @@ from benchmarks.laboratory.recall import Memory, measure_drift, measure_recall, 
 from benchmarks.laboratory.reconstruction import Reconstructions, Streams
 from benchmarks.laboratory.rules import compared_rules
 from tttlrm_jax.command_line import EXIT_BAD_INPUT, EXIT_INTERRUPTED
-from tttlrm_jax.commands.evaluate import packaged
+from tttlrm_jax.commands.packaged_files import packaged
 from tttlrm_jax.commands.rule_file import register_from_file
 from tttlrm_jax.config import RuleConfig
 from tttlrm_jax.errors import InputError

@@ -8,7 +8,7 @@ Result    the comparison is `python -m benchmarks.pretraining`
 
 import dataclasses
 
-from tttlrm_jax.commands.evaluate import packaged
+from tttlrm_jax.commands.packaged_files import packaged
 from tttlrm_jax.config import LossConfig, OptimizerConfig, TrainConfig
 from tttlrm_jax.training.checkpoint import read_config
 

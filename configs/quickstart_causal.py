@@ -13,7 +13,7 @@ Result    18.1 dB after 8 views on 32 held-out objects, the shipped weights used
 
 import dataclasses
 
-from tttlrm_jax.commands.evaluate import packaged
+from tttlrm_jax.commands.packaged_files import packaged
 from tttlrm_jax.config import OptimizerConfig, TrainConfig
 from tttlrm_jax.training.checkpoint import read_config
 

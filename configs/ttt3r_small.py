@@ -1,9 +1,14 @@
-"""A small recurrent network on procedural rooms: poses and pointmaps from 64x48 pictures.
+"""The recurrent network the package ships: poses and pointmaps from 64x48 pictures of rooms.
 
-Command   python train.py configs/ttt3r_small.py
-Time      not run to its end yet; compiling its three lengths takes about 100 CPU seconds, a
-          step then under a second of wall time on two busy cores
-Result    a run directory for `eval.py --model ttt3r --checkpoint runs/ttt3r_small`
+Command   python train.py configs/ttt3r_small.py --name ttt3r_pairs --train.frame-counts 2 \\
+              --train.batch-size 16 --train.pose-weight 1 --room.start-range 360 \\
+              --train.num-steps 2500 --optimizer.warmup-steps 100      (stopped at step 473)
+          python train.py configs/ttt3r_small.py --name ttt3r_turns --train.pose-weight 4 \\
+              --room.start-range 360 --train.num-steps 2500 \\
+              --train.init-from runs/ttt3r_pairs                       (stopped at step 1328)
+          python train.py configs/ttt3r_small.py --train.init-from runs/ttt3r_turns
+Time      TIME
+Result    RESULT
 """
 
 from tttlrm_jax.config import OptimizerConfig
@@ -16,24 +21,44 @@ CONFIG = RecurrentRunConfig(
     model=TTT3RConfig(
         patch_size=8,
         encoder_width=128,
-        encoder_depth=4,
+        encoder_depth=3,
         encoder_heads=4,
         ray_encoder_depth=1,
         ray_encoder_heads=4,
-        decoder_width=128,
-        decoder_depth=4,
+        decoder_width=96,
+        decoder_depth=3,
         decoder_heads=4,
         state_heads=4,
-        num_state_tokens=64,
-        memory_slots=32,
+        num_state_tokens=36,
+        memory_slots=16,
         memory_depth=1,
         memory_heads=4,
         head="linear",
         head_depth=1,
     ),
-    room=RoomConfig(height=48, width=64),
-    optimizer=OptimizerConfig(
-        peak_lr=5e-4, warmup_steps=100, guard_from_step=0, clip_norm=1.0, skip_norm=1e4
+    room=RoomConfig(
+        height=48,
+        width=64,
+        min_fov=56.0,
+        max_fov=62.0,
+        min_side=4.5,
+        max_side=6.5,
+        walk_speed=0.04,
+        turn_speed=0.6,
+        start_range=40.0,
+        compass=True,
     ),
-    train=RecurrentTrainConfig(num_steps=4000, batch_size=4, frame_counts=(2, 4, 8)),
+    optimizer=OptimizerConfig(
+        peak_lr=5e-4, warmup_steps=30, guard_from_step=0, clip_norm=1.0, skip_norm=1e4
+    ),
+    train=RecurrentTrainConfig(
+        num_steps=1500,
+        batch_size=8,
+        frame_counts=(4,),
+        strides=(1, 4, 16, 32),
+        remat=False,
+        pose_weight=3.0,
+        eval_scenes=20,
+        checkpoint_every=250,
+    ),
 )

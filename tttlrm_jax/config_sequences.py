@@ -9,6 +9,10 @@ DepthFormat = Literal["png", "npy", "none"]
 DepthAlignment = Literal["metric", "scale", "scale_shift", "median"]
 
 
+PUBLISHED_SIZE = 512
+SHIPPED_SIZE = 64  # what the network of the package was trained at
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SequenceEvalConfig:
     """A sequence, a checkpoint, and what is wanted of them.
@@ -17,11 +21,11 @@ class SequenceEvalConfig:
     """
 
     capture: str | None = None  # folder or video
-    checkpoint: str | None = None  # model directory: what `python -m tttlrm_jax.convert` writes
+    checkpoint: str | None = None  # run or model directory; None: the package's small network
     protocol: str | None = None  # configs/ttt3r/NAME.py: sets the fields below as a paper's table
     length: int | None = None  # number of frames, one of the protocol's lengths
     kind: str | None = None  # form of the capture; None: recognised
-    size: int = 512  # longer side in pixels; 224: square pictures
+    size: int | None = None  # longer side in pixels, 224: square; None: 512, the package's: 64
     fit: Literal["crop", "resize"] = "crop"  # middle of the picture, or all of it squeezed
     reset_every: int = 0  # frames between resets of the state; 0: never
     behaviour: Literal["streaming", "batch"] = "streaming"  # after resets and with ray maps
@@ -42,7 +46,10 @@ class SequenceEvalConfig:
 
     def __post_init__(self):
         _check_fields("", self)
-        _require_positive("", self, "size", "stride", "max_points")
+        _require_positive("", self, "stride", "max_points")
+        _require(
+            self.size is None or self.size > 0, "size", self.size, "is not positive", "use pixels"
+        )
         for field in ("capture", "checkpoint", "output", "protocol"):
             value = getattr(self, field)
             _require(value != "", field, "''", "is empty", "name a path or leave it out")
@@ -68,3 +75,10 @@ class SequenceEvalConfig:
             self.protocol is not None or self.length is None, "length", self.length,
             "needs a protocol", "use --max-frames, or name one with --protocol",
         )  # fmt: skip
+
+    @property
+    def picture_size(self) -> int:
+        """`size`, or what suits the checkpoint."""
+        if self.size is not None:
+            return self.size
+        return SHIPPED_SIZE if self.checkpoint is None else PUBLISHED_SIZE

@@ -7,9 +7,11 @@ import jax
 import numpy as np
 import pytest
 
+from tttlrm_jax.commands.export_model import main as export_main
 from tttlrm_jax.commands.train import main, parse
 from tttlrm_jax.errors import InputError
 from tttlrm_jax.models import split_model
+from tttlrm_jax.training import recurrent
 from tttlrm_jax.training.checkpoint import load_model
 from tttlrm_jax.training.recurrent import train_recurrent
 from tttlrm_jax.training.ttt3r_checkpoint import load_ttt3r
@@ -54,7 +56,51 @@ def test_loss_falls_and_a_resumed_run_is_the_same(tmp_path, capsys):
     leaves = [jax.tree.leaves(jax.tree.map(np.asarray, split_model(model)[1])) for model in models]
     for whole, parts in zip(*leaves, strict=True):
         np.testing.assert_array_equal(whole, parts)
+    dest = tmp_path / "model"
+    whole = ["--run", str(tmp_path / "runs" / "whole"), "--dest", str(dest), "--dtype", "bfloat16"]
+    assert export_main(whole) == 0
+    exported = jax.tree.leaves(split_model(load_ttt3r(dest)[1])[1])
+    for one, two in zip(leaves[0], exported, strict=True):
+        np.testing.assert_allclose(one, two, rtol=2**-8)
     with pytest.raises(InputError, match="TTT3R"):
         load_model(tmp_path / "runs" / "whole")
     assert main([str(path), "--name", "whole", *runs, "--train.seed", "1"]) == 2
     assert "another train" in capsys.readouterr().err
+
+
+@pytest.mark.extended
+def test_broken_pictures_end_the_run_and_are_kept(tmp_path, monkeypatch):
+    path = tmp_path / "tiny.py"
+    path.write_text(textwrap.dedent(CONFIG))
+    config = parse([
+        str(path), "--train.directory", str(tmp_path), "--train.max-nonfinite", "2",
+        "--room.supersampling", "1",
+    ])  # fmt: skip
+    draw = recurrent._training_batch
+
+    def broken(config, step):
+        frames, truth = draw(config, step)
+        return (
+            (frames.replace(image=frames.image * np.nan), truth) if step >= 3 else (frames, truth)
+        )
+
+    monkeypatch.setattr(recurrent, "_training_batch", broken)
+    with pytest.raises(InputError, match="not finite for 2 steps in a row, up to step 5") as caught:
+        train_recurrent(config)
+    with np.load(str(caught.value).split("its batch is in ")[1].split(")")[0]) as saved:
+        assert np.isnan(saved["images"]).all()
+        assert np.isfinite(saved["points_self"]).all()
+
+
+@pytest.mark.extended
+def test_a_run_starts_from_another_ones_weights(tmp_path):
+    path = tmp_path / "tiny.py"
+    path.write_text(textwrap.dedent(CONFIG))
+    common = [str(path), "--train.directory", str(tmp_path), "--train.num-steps", "1"]
+    train_recurrent(parse([*common, "--name", "first"]))
+    again = ["--train.init-from", str(tmp_path / "first"), "--optimizer.peak-lr", "1e-12"]
+    train_recurrent(parse([*common, "--name", "second", *again]))
+    models = [load_ttt3r(tmp_path / name)[1] for name in ("first", "second")]
+    leaves = [jax.tree.leaves(split_model(model)[1]) for model in models]
+    for one, two in zip(*leaves, strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-9)

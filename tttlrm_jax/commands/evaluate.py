@@ -6,7 +6,6 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from tttlrm_jax.commands import evaluate_ttt3r
 from tttlrm_jax.commands.evaluation_files import ALL_FILES, Job, write_files
 from tttlrm_jax.commands.input_frames import choose_frames
 from tttlrm_jax.commands.output_directory import atomic_directory, disk_errors
+from tttlrm_jax.commands.packaged_files import QUICKSTART, packaged
 from tttlrm_jax.commands.post_optimize import post_optimize
 from tttlrm_jax.commands.progress import step
 from tttlrm_jax.commands.rule_arguments import parse_with_rule
@@ -185,16 +185,7 @@ def measure(model, job: Job, lpips: LPIPS | None) -> Evaluated:
 
 
 def _checkpoint(config: EvalConfig) -> Path:
-    return packaged("quickstart") if config.checkpoint is None else Path(config.checkpoint)
-
-
-def packaged(name: str) -> Path:
-    """A folder among the files the package ships. Raises InputError if it is not there."""
-    path = Path(str(resources.files("tttlrm_jax") / "assets" / name))
-    if not path.is_dir():
-        option = "--checkpoint" if name == "quickstart" else "--capture"
-        raise InputError(f"{path} is not in this installation; reinstall or give {option}")
-    return path
+    return packaged(QUICKSTART) if config.checkpoint is None else Path(config.checkpoint)
 
 
 def summary(metrics: dict[str, Any]) -> str:

@@ -15,6 +15,7 @@ import tqdm
 from tttlrm_jax.command_line import EXIT_BAD_INPUT, EXIT_INTERRUPTED, parse_arguments
 from tttlrm_jax.commands.evaluate_protocol import TABLE_FILE, evaluate_protocol, table_summary
 from tttlrm_jax.commands.output_directory import disk_errors
+from tttlrm_jax.commands.packaged_files import TTT3R_SMALL, packaged
 from tttlrm_jax.commands.progress import step
 from tttlrm_jax.commands.rule_arguments import convert_option, split_rule_arguments
 from tttlrm_jax.commands.rule_file import register_from_file
@@ -109,14 +110,16 @@ def rules_help() -> str:
 
 
 def open_checkpoint(config: SequenceEvalConfig, rule: RuleConfig) -> FrameModel:
-    """The model of a checkpoint. Raises InputError where there is none to read."""
-    if config.checkpoint is None:
+    """The model of a checkpoint, else the package's. Raises InputError where none can be read."""
+    if config.protocol is not None and config.checkpoint is None:
         raise InputError(
-            "checkpoint=none: the package ships no TTT3R weights; download the published "
-            "checkpoint, run `python -m tttlrm_jax.convert SRC DEST` and give --checkpoint DEST"
+            "checkpoint=none: a protocol is run with published weights, which the package does not "
+            "ship; download them, run `python -m tttlrm_jax.convert SRC DEST` and give "
+            "--checkpoint DEST"
         )
-    with step(f"loading {config.checkpoint}"):
-        _, model = load_ttt3r(Path(config.checkpoint))
+    path = packaged(TTT3R_SMALL) if config.checkpoint is None else Path(config.checkpoint)
+    with step(f"loading {path}"):
+        _, model = load_ttt3r(path)
         graph, params = split_model(model)
     return LiveModel(graph, params, build_state_rule(rule), config.behaviour)
 
@@ -139,14 +142,14 @@ def evaluate_sequence(
     sequence = open_sequence(
         config.capture, selection, kind=config.kind, skip_bad_poses=config.skip_bad_poses
     )
-    fit = check_patches(plan_fit(*sequence.image_size, config.size, config.fit))
+    fit = check_patches(plan_fit(*sequence.image_size, config.picture_size, config.fit))
     model = open_model(config, rule)
     notes = []
     if config.reconstruction and sequence.intrinsics is None:
         notes.append("reconstruction is not scored: the sequence says no intrinsics")
     job = SequenceJob(
         config=config, sequence=sequence, fit=fit, rule=_rule_text(rule),
-        checkpoint=str(config.checkpoint), notes=tuple(notes),
+        checkpoint=config.checkpoint or TTT3R_SMALL, notes=tuple(notes),
     )  # fmt: skip
     output = _output(config, sequence.name).absolute()
     directory = prepare_directory(output)

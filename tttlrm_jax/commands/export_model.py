@@ -6,12 +6,15 @@ ships; it holds no optimizer state.
 
 import dataclasses
 import sys
+from pathlib import Path
 from typing import Literal
 
 from tttlrm_jax.command_line import EXIT_BAD_INPUT, parse_arguments
+from tttlrm_jax.config_ttt3r import is_ttt3r
 from tttlrm_jax.errors import InputError
 from tttlrm_jax.models import split_model
-from tttlrm_jax.training.checkpoint import export_model, load_model
+from tttlrm_jax.training.checkpoint import export_model, load_model, read_config_values
+from tttlrm_jax.training.ttt3r_checkpoint import export_ttt3r, load_ttt3r
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,14 +32,25 @@ def main(arguments: list[str] | None = None) -> int:
         options = parse_arguments(
             ExportConfig, sys.argv[1:] if arguments is None else arguments, "export_model"
         )
-        config, model = load_model(options.run)
-        directory = export_model(config, split_model(model)[1], options.dest, options.dtype)
+        directory = export_run(options)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
     size = sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())
     print(f"{directory}: {size / 2**20:.1f} MiB")
     return 0
+
+
+def export_run(options: ExportConfig) -> Path:
+    """Writes the weights of a run of either network; returns the model directory.
+
+    Raises InputError as reading the run and writing the directory do.
+    """
+    if is_ttt3r(read_config_values(Path(options.run))):
+        config, network = load_ttt3r(options.run)
+        return export_ttt3r(config, split_model(network)[1], options.dest, options.dtype)
+    config, model = load_model(options.run)
+    return export_model(config, split_model(model)[1], options.dest, options.dtype)
 
 
 if __name__ == "__main__":

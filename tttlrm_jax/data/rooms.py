@@ -5,13 +5,17 @@ and box has its own solid texture, shaded by the direction it faces. World units
 up, the origin is the middle of the floor. Cameras are OpenCV pinholes with pixel centres at +0.5,
 and walk in the middle of the room that boxes leave free. Everything follows from the seed; the
 walk is a function of time, so a longer sequence begins with the shorter one of the same seed.
+
+In rooms with a `compass` each of the six sides has its own hue, the same in every room, and boxes
+are nearly grey. One picture then tells where its camera looks and stands in its room; how that
+relates to the first camera is left for a state to remember.
 """
 
 import dataclasses
 
 import numpy as np
 
-from tttlrm_jax.data.textures import Texture, evaluate, random_texture
+from tttlrm_jax.data.textures import Texture, evaluate, hsv_to_rgb, random_texture
 from tttlrm_jax.errors import ConfigError
 
 ROOM_VERSION = 1  # raise it when the same seed gives other pixels
@@ -20,6 +24,7 @@ FREE_SHARE = 0.45  # of a room's half sides, from its middle: no box reaches int
 EYE_HEIGHTS = (1.0, 1.8)  # metres
 NUM_WAVES = 3  # sines that make up each coordinate of a walk
 TEXTURE_SCALE = 0.5  # texture units per metre: two to six cycles become one to three a metre
+WALL_SATURATION, BOX_SATURATION = 0.8, 0.1  # of rooms with a compass
 UP_LIGHT = 0.25  # how much brighter what faces the lamp direction is
 
 
@@ -38,6 +43,8 @@ class RoomConfig:
     supersampling: int = 2  # its square of rays per pixel for colour; depth has one, in the middle
     walk_speed: float = 0.05  # metres per frame, about the mean
     turn_speed: float = 1.5  # degrees per frame, about the mean
+    start_range: float = 360.0  # degrees of headings from +x on that a walk begins with
+    compass: bool = False  # walls, floor and ceiling keep their hues from room to room: see below
 
     def __post_init__(self):
         for name in ("height", "width", "min_boxes", "supersampling"):
@@ -87,6 +94,13 @@ def room_sequence(seed: int, num_frames: int, config: RoomConfig | None = None) 
     return RoomSequence(images, depth, poses, lens)
 
 
+def strided(config: RoomConfig, stride: int) -> RoomConfig:
+    """The configuration of walks that are every `stride`-th frame of those of `config`."""
+    return dataclasses.replace(
+        config, walk_speed=stride * config.walk_speed, turn_speed=stride * config.turn_speed
+    )
+
+
 def random_room(rng: np.random.Generator, config: RoomConfig) -> Room:
     """Draws a room; boxes stand along the walls, one in four hangs."""
     half = 0.5 * np.array(
@@ -105,12 +119,15 @@ def random_room(rng: np.random.Generator, config: RoomConfig) -> Room:
     distance = np.maximum(least, rng.uniform(0.6, 1.0, count) * to_wall)
     height = np.where(rng.random(count) < 0.25, rng.uniform(1.0, 2.2, count), sizes[:, 2])
     lamp = rng.normal(size=3) + np.array([0.0, 0.0, 1.5])
+    textures = [_busy_texture(rng) for _ in range(6 + count)]
+    if config.compass:
+        textures = [_tinted(texture, side) for side, texture in enumerate(textures)]
     return Room(
         half=half,
         centres=np.concatenate([distance[:, None] * direction, height[:, None]], axis=1),
         half_sizes=sizes,
         turns=turns,
-        textures=tuple(_busy_texture(rng) for _ in range(6 + count)),
+        textures=tuple(textures),
         lamp=lamp / np.linalg.norm(lamp),
     )
 
@@ -134,7 +151,11 @@ def random_walk(
     )
     turn = np.radians(config.turn_speed)
     sense = rng.choice([-1.0, 1.0])
-    yaw = rng.uniform(0.0, 2 * np.pi) + sense * turn * time + 0.5 * _waves(rng, time, turn / 2)
+    yaw = (
+        rng.uniform(0.0, np.radians(config.start_range))
+        + sense * turn * time
+        + 0.5 * _waves(rng, time, turn / 2)
+    )
     pitch = np.radians(12.0) * _waves(rng, time, turn / 3) - np.radians(5.0)
     roll = np.radians(4.0) * _waves(rng, time, turn / 4)
     return _poses(centre, yaw, pitch, roll)
@@ -248,6 +269,15 @@ def _busy_texture(rng: np.random.Generator) -> Texture:
         texture = random_texture(rng)
         if texture.kind != "plain":
             return texture
+
+
+def _tinted(texture: Texture, side: int) -> Texture:
+    """The texture in the hue of one of the six sides; from 6 on, boxes, nearly grey."""
+    value = texture.palette.max(axis=-1)
+    hue = np.full(len(value), side / 6)
+    saturation = np.full(len(value), WALL_SATURATION if side < 6 else BOX_SATURATION)
+    palette = hsv_to_rgb(hue, saturation, value).astype(np.float32)
+    return dataclasses.replace(texture, palette=palette)
 
 
 def _waves(rng: np.random.Generator, time: np.ndarray, cycles: float) -> np.ndarray:

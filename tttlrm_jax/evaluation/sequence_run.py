@@ -49,7 +49,9 @@ class LiveModel:
         self, graph: Any, params: Any, rule: StateRule, behaviour: Behaviour = "streaming"
     ):
         self._params = params
-        self._initial = functools.partial(init_state, params, 1, graph=graph, rule=rule)
+        # compiled, so that all of it lies where the parameters do: else `step` compiles twice
+        start = jax.jit(functools.partial(init_state, batch=1, graph=graph, rule=rule))
+        self._initial = functools.partial(start, params)
         self._state = self._initial()
         self._step = jax.jit(functools.partial(step, graph=graph, rule=rule, behaviour=behaviour))
 

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from tttlrm_jax.errors import InputError
 
 PAPER, CARD, INK, FAINT, GRID = "#f7f6f2", "#ffffff", "#1b1c20", "#6b6c74", "#e6e4dd"
-COLOURS = ("#0f766e", "#c2410c", "#4f46a5", "#8a8880")
+COLOURS = ("#0f766e", "#c2410c", "#4f46a5", "#8a8880", "#b91c5c", "#1d4ed8")
 SHARP = 2  # pixels of the picture per unit of length below
 SMOOTH = 2  # times more while drawing: Pillow's lines have hard edges
 WIDTH, PLOT_HEIGHT = 1000, 190
@@ -26,6 +26,7 @@ class Series:
 
     name: str
     values: Sequence[float]
+    spread: Sequence[float] | None = None  # a bar of +- so much at every value
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,23 +40,34 @@ class Panel:
 
 
 def line_charts(
-    title: str, subtitle: str, x: Sequence[float], x_label: str, panels: Sequence[Panel]
+    title: str,
+    subtitle: str,
+    x: Sequence[float],
+    x_label: str,
+    panels: Sequence[Panel],
+    *,
+    log_x: bool = False,
 ) -> np.ndarray:
     """The charts one below the other, uint8 [height, width, 3]; `x` ascends.
 
-    Raises InputError where a series is not as long as `x`.
+    With `log_x` equal ratios of `x`, all above 0, are equally far apart. Raises InputError where a
+    series or its spread is not as long as `x`, and for more series than there are colours.
     """
-    for series in (series for panel in panels for series in panel.series):
-        if len(series.values) != len(x) or not len(x):
+    for panel in panels:
+        if len(panel.series) > len(COLOURS):
             raise InputError.of(
-                f"series {series.name}: length", len(series.values),
-                f"is not that of the {len(x)} positions", "give one value per position",
+                f"panel {panel.title}: series", len(panel.series),
+                f"are more than the {len(COLOURS)} colours", "draw fewer",
             )  # fmt: skip
+        for series in panel.series:
+            _check_length(series.name, series.values, len(x))
+            if series.spread is not None:
+                _check_length(f"{series.name}, spread", series.spread, len(x))
     height = HEAD + len(panels) * (PANEL_HEAD + PLOT_HEIGHT) + FOOT
     canvas = Canvas(WIDTH, height)
     canvas.text((MARGIN, 22), title, INK, 24)
     canvas.text((MARGIN, 52), subtitle, FAINT, 14)
-    along = _Axis.over(x, (LEFT, WIDTH - RIGHT))
+    along = _Axis.over(x, (LEFT, WIDTH - RIGHT), log_x)
     for number, panel in enumerate(panels):
         top = HEAD + number * (PANEL_HEAD + PLOT_HEIGHT)
         _draw_panel(canvas, panel, x, along, top)
@@ -64,6 +76,14 @@ def line_charts(
         canvas.text((along(value), bottom + 8), f"{value:g}", FAINT, 13, "ma")
     canvas.text(((LEFT + WIDTH - RIGHT) / 2, bottom + 28), x_label, INK, 14, "ma")
     return canvas.picture()
+
+
+def _check_length(name: str, values: Sequence[float], expected: int) -> None:
+    if len(values) != expected or not expected:
+        raise InputError.of(
+            f"series {name}: length", len(values), f"is not that of the {expected} positions",
+            "give one value per position",
+        )  # fmt: skip
 
 
 def nice_ticks(low: float, high: float, wanted: int = TICKS) -> list[float]:
@@ -97,13 +117,18 @@ class _Axis:
     low: float
     high: float
     places: tuple[float, float]
+    log: bool = False
 
     @classmethod
-    def over(cls, values: Sequence[float], places: tuple[float, float]) -> "_Axis":
+    def over(
+        cls, values: Sequence[float], places: tuple[float, float], log: bool = False
+    ) -> "_Axis":
         low, high = min(values), max(values)
-        return cls(low, high, places) if high > low else cls(low - 1, high + 1, places)
+        low, high = (math.log(low), math.log(high)) if log else (low, high)
+        return cls(*((low, high) if high > low else (low - 1, high + 1)), places, log)
 
     def __call__(self, value: float) -> float:
+        value = math.log(value) if self.log else value
         share = (value - self.low) / (self.high - self.low)
         return self.places[0] + share * (self.places[1] - self.places[0])
 
@@ -151,9 +176,9 @@ class Canvas:
 
 
 def _draw_panel(canvas: Canvas, panel: Panel, x: Sequence[float], along: _Axis, top: float):
-    """Title and legend, grid with numbers, lines with a dot per value."""
+    """Title and legend, grid with numbers, lines with a dot and perhaps a bar per value."""
     upper, lower = top + PANEL_HEAD, top + PANEL_HEAD + PLOT_HEIGHT - 14
-    values = [v for series in panel.series for v in series.values if math.isfinite(v)]
+    values = [v for series in panel.series for bar in _bars(series) for v in bar]
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     ticks = nice_ticks(0.0 if panel.from_zero else low, high)
     upward = _Axis(ticks[0], ticks[-1], (lower, upper))
@@ -165,6 +190,10 @@ def _draw_panel(canvas: Canvas, panel: Panel, x: Sequence[float], along: _Axis, 
     canvas.text((LEFT, top + 14), heading, INK, 15)
     _draw_legend(canvas, panel, top + 23)
     for series, colour in zip(panel.series, COLOURS, strict=False):
+        if series.spread is not None:
+            for place, bar in zip(x, _bars(series), strict=True):
+                if bar:
+                    canvas.line([(along(place), upward(end)) for end in bar], colour, 1.2)
         for run in _runs(x, series.values):
             places = [(along(a), upward(b)) for a, b in run]
             if len(places) > 1:
@@ -183,6 +212,13 @@ def _draw_legend(canvas: Canvas, panel: Panel, middle: float) -> None:
         canvas.text((left, middle), series.name, FAINT, 13, "lm")
         canvas.dot((left - 11, middle), 4.5, colour)
         right = left - 34
+
+
+def _bars(series: Series) -> list[tuple[float, ...]]:
+    """Both ends of every value's bar; nothing where value or spread is not finite."""
+    spread = [0.0] * len(series.values) if series.spread is None else series.spread
+    pairs = zip(series.values, spread, strict=True)
+    return [(v - s, v + s) if math.isfinite(v) and math.isfinite(s) else () for v, s in pairs]
 
 
 def _runs(x: Sequence[float], values: Sequence[float]) -> list[list[tuple[float, float]]]:

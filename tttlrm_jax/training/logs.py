@@ -50,9 +50,8 @@ class RunLog:
         for name, value in values.items():
             self._board.add_scalar(f"{kind}/{name}", value, step)
         self._bar.set_postfix_str(
-            ", ".join(f"{k} {values[k]:.4g}" for k in ("loss", "psnr") if k in values)
-            if kind == "train"
-            else f"eval psnr {values['psnr']:.2f} dB"
+            ("" if kind == "train" else f"{kind} ")
+            + ", ".join(f"{k} {values[k]:.4g}" for k in ("loss", "psnr") if k in values)
         )
 
     def say(self, text: str) -> None:

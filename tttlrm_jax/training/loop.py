@@ -30,6 +30,7 @@ from tttlrm_jax.training.checkpoint import (
 from tttlrm_jax.training.initial import initial_parameters, with_moments_of
 from tttlrm_jax.training.logs import RunLog
 from tttlrm_jax.training.mesh import MeshProgram, layout_of
+from tttlrm_jax.training.nonfinite import NonfiniteWatch
 from tttlrm_jax.training.objective import (
     VGG19,
     StaticParts,
@@ -114,7 +115,8 @@ def train(config: RunConfig, *, stop_at: int | None = None, title: str = "") -> 
         for line in said + changes + warnings:
             log.say(line)
         stop = resources.enter_context(StopRequest())
-        run = _Run(config, program, by_views, vgg19, loader, eval_batches, checkpoints, log)
+        watch = NonfiniteWatch(directory, config.train.max_nonfinite)
+        run = _Run(config, program, by_views, vgg19, loader, eval_batches, checkpoints, log, watch)
         return run.until(state, config.train.num_steps if stop_at is None else stop_at, stop)
 
 
@@ -138,7 +140,7 @@ class _Run:
     eval_batches: list[dict[str, np.ndarray]]
     checkpoints: RunCheckpoints
     log: RunLog
-    num_nonfinite: int = 0  # steps in a row up to the last one judged
+    watch: NonfiniteWatch
 
     def until(self, state: TrainState, last: int, stop: StopRequest) -> RunResult:
         """Steps until `last` or a signal, then saves.
@@ -185,29 +187,13 @@ class _Run:
     def _settle(self, taken: "_Taken | None") -> None:
         """Judges a step that has been taken and logs it if it is one to be logged.
 
-        Raises InputError after `max_nonfinite` steps in a row that were not finite, with the last
-        one's batch saved.
+        Raises InputError as `NonfiniteWatch.judge` does.
         """
         if taken is None:
             return
-        judged = np.asarray([taken.metrics["loss"], taken.metrics["grad_norm"]])
-        self.num_nonfinite = 0 if np.isfinite(judged).all() else self.num_nonfinite + 1
         if taken.step % self.config.train.log_every == 0:
             self._log_step(taken.step, taken.metrics)
-        if self.num_nonfinite >= self.config.train.max_nonfinite:
-            raise InputError.of(
-                "loss", float(judged[0]),
-                f"or its gradient is not finite for {self.num_nonfinite} steps in a row, up to "
-                f"step {taken.step} (its batch is in {self._save_batch(taken)})",
-                "look at that batch, lower optimizer.peak_lr, or raise train.max_nonfinite",
-            )  # fmt: skip
-
-    def _save_batch(self, taken: "_Taken") -> Path:
-        """Writes the batch of a step as `.npz`; each process its share."""
-        name = f"nonfinite_{taken.step:08d}_process{jax.process_index()}.npz"
-        path = Path(self.config.train.directory) / self.config.name / name
-        np.savez(path, allow_pickle=False, **taken.arrays)
-        return path
+        self.watch.judge(taken.step, taken.metrics, taken.arrays)
 
     def _log_step(self, step: int, metrics: dict[str, Any]) -> None:
         values = {name: float(value) for name, value in metrics.items()}

@@ -56,13 +56,13 @@ def confident_regression(
 
 
 @typechecked
-def pose_error(
+def pose_errors(
     pose: Float[Array, "batch 7"], truth: Float[Array, "batch 7"], scale: Float[Array, " batch"]
-) -> Float[Array, ""]:
-    """`|t - t*| / s + |q - q*|`, mean over scenes; q* is the nearer of a rotation's two."""
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """`|t - t*| / s` and `|q - q*|`, means over scenes; q* is the nearer of a rotation's two."""
     translation = safe_norm((pose[:, :3] - truth[:, :3]) / scale[:, None], axis=-1)
     near, far = (safe_norm(pose[:, 3:] - sign * truth[:, 3:], axis=-1) for sign in (1, -1))
-    return jnp.mean(translation + jnp.minimum(near, far))
+    return jnp.mean(translation), jnp.mean(jnp.minimum(near, far))
 
 
 def frame_terms(
@@ -77,10 +77,16 @@ def frame_terms(
         out.points_world, out.confidence_world, truth.points_world, truth.valid, scale,
         confidence_weight,
     )  # fmt: skip
+    translation, rotation = pose_errors(out.camera_pose, truth.camera_pose, scale)
+    errors = {
+        "error_self": error_self,
+        "error_world": error_world,
+        "error_translation": translation,
+        "error_rotation": rotation,
+    }
     return {
         "points_self": own,
         "points_world": world,
-        "pose": pose_error(out.camera_pose, truth.camera_pose, scale),
-        "error_self": jax.lax.stop_gradient(error_self),
-        "error_world": jax.lax.stop_gradient(error_world),
+        "pose": translation + rotation,
+        **jax.lax.stop_gradient(errors),
     }

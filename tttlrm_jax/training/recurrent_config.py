@@ -14,7 +14,10 @@ class RecurrentTrainConfig:
     num_steps: int = 2000
     batch_size: int = 4
     frame_counts: tuple[int, ...] = (2, 4, 8)  # frames per sequence, drawn per step
+    strides: tuple[int, ...] = (1,)  # frames of the walk from one to the next, drawn per sequence
+    remat: bool = True  # the backward pass computes every frame again: slower, less memory
     seed: int = 0
+    init_from: str | None = None  # run or model directory whose parameters the run starts from
     confidence_weight: float = 0.2  # of -log confidence (alpha of DUSt3R and CUT3R)
     pose_weight: float = 1.0
     log_every: int = 20
@@ -22,21 +25,24 @@ class RecurrentTrainConfig:
     eval_scenes: int = 8
     checkpoint_every: int = 500
     keep_checkpoints: int = 2
+    max_nonfinite: int = 10  # steps in a row with a loss or gradient that is not finite end the run
     directory: str = "runs"
 
     def __post_init__(self):
         _check_fields("train", self)
         _require_positive(
             "train", self, "num_steps", "batch_size", "confidence_weight", "log_every",
-            "eval_every", "eval_scenes", "checkpoint_every", "keep_checkpoints",
+            "eval_every", "eval_scenes", "checkpoint_every", "keep_checkpoints", "max_nonfinite",
         )  # fmt: skip
         for field in ("seed", "pose_weight"):
             value = getattr(self, field)
             _require(value >= 0, f"train.{field}", value, "is negative", "use 0 or more")
-        _require(
-            len(self.frame_counts) > 0 and min(self.frame_counts) >= 1, "train.frame_counts",
-            self.frame_counts, "are not all positive", "use e.g. (2, 4, 8)",
-        )  # fmt: skip
+        for field, example in (("frame_counts", "(2, 4, 8)"), ("strides", "(1, 2, 4)")):
+            values = getattr(self, field)
+            _require(
+                len(values) > 0 and min(values) >= 1, f"train.{field}", values,
+                "are not all positive", f"use e.g. {example}",
+            )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -316,9 +316,16 @@ def test_a_mistake_is_one_sentence(capsys, arguments, message):
     assert "Traceback" not in error
 
 
-def test_without_a_checkpoint_it_says_what_to_do(room, capsys):
-    assert main(["--model=ttt3r", "--capture", str(room), "--size", "64"]) == 2
-    assert "python -m tttlrm_jax.convert" in capsys.readouterr().err
+def test_a_protocol_without_a_checkpoint_says_what_to_do():
+    config = SequenceEvalConfig(protocol="configs/ttt3r/bonn_depth.py")
+    with pytest.raises(InputError, match=r"python -m tttlrm_jax\.convert"):
+        evaluate_ttt3r.open_checkpoint(config, RuleConfig("ttt3r"))
+
+
+def test_pictures_have_the_size_the_weights_were_trained_at():
+    assert SequenceEvalConfig().picture_size == 64
+    assert SequenceEvalConfig(checkpoint="cut3r").picture_size == 512
+    assert SequenceEvalConfig(size=224).picture_size == 224
 
 
 def test_the_other_model_is_untouched(capsys):

@@ -1,9 +1,11 @@
 """Walks through rooms: depth and poses agree with the pictures, same seed, smooth motion."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from tttlrm_jax.data.rooms import RoomConfig, random_room, render_room, room_sequence
+from tttlrm_jax.data.rooms import RoomConfig, random_room, render_room, room_sequence, strided
 from tttlrm_jax.errors import ConfigError
 from tttlrm_jax.geometry.alignment import transform_points
 from tttlrm_jax.geometry.pointmaps import unproject
@@ -34,6 +36,30 @@ def test_a_longer_walk_begins_with_the_shorter(walk):
     np.testing.assert_array_equal(short.depth, walk.depth[:9])
     other = room_sequence(4, 9, CONFIG)
     assert not np.array_equal(short.images, other.images)
+
+
+def test_a_faster_walk_is_every_so_many_frames_of_the_slower(walk):
+    fast = room_sequence(3, 8, strided(CONFIG, 3))
+    np.testing.assert_allclose(
+        fast.world_from_camera, walk.world_from_camera[::3], rtol=0, atol=1e-12
+    )
+    assert np.abs(fast.depth - walk.depth[::3]).max() < 1e-3
+
+
+def test_a_compass_gives_every_side_its_hue_in_every_room(walk):
+    compass = dataclasses.replace(CONFIG, compass=True)
+    tinted = room_sequence(3, 2, compass)
+    np.testing.assert_array_equal(tinted.depth, walk.depth[:2])  # nothing else changes
+    assert not np.array_equal(tinted.images, walk.images[:2])
+    rooms = [random_room(np.random.default_rng(seed), compass) for seed in (0, 1)]
+    for side in range(6):
+        strongest = {
+            tuple(np.argsort(room.textures[side].palette[0] - 1e-3 * np.arange(3)))
+            for room in rooms
+        }
+        assert len(strongest) == 1, side
+    for texture in rooms[0].textures[6:]:
+        assert np.ptp(texture.palette, axis=1).max() < 0.11
 
 
 def test_depth_and_poses_explain_the_next_picture(walk):

@@ -2,7 +2,15 @@ import numpy as np
 import pytest
 
 from tttlrm_jax.errors import InputError
-from tttlrm_jax.export.line_chart import Panel, Series, label, line_charts, nice_ticks, x_positions
+from tttlrm_jax.export.line_chart import (
+    COLOURS,
+    Panel,
+    Series,
+    label,
+    line_charts,
+    nice_ticks,
+    x_positions,
+)
 
 TEAL = np.array([0x0F, 0x76, 0x6E])
 
@@ -69,6 +77,30 @@ def test_odd_values_draw(values):
     picture = chart(values)
     assert picture.dtype == np.uint8
     assert picture.shape[1:] == (2000, 3)
+
+
+def test_bars_reach_from_minus_to_plus():
+    series = Series(name="mean", values=[4.0, 4.0], spread=[0.0, 4.0])
+    panel = Panel(title="PSNR", unit="dB", series=[series])
+    rows, columns = heights(line_charts("scene", "text", [1, 2], "views", [panel])).T
+    left, right = rows[columns < columns.min() + 8], rows[columns > columns.max() - 8]
+    assert np.ptp(left) < 20
+    assert np.ptp(right) > 300  # 0 to 8 is the whole height
+
+
+def test_equal_ratios_are_equally_far_apart():
+    panel = Panel(title="t", unit="s", series=[Series(name="mean", values=[1.0, 1.0, 1.0])])
+    picture = line_charts("scene", "text", [8, 16, 32], "frames", [panel], log_x=True)
+    columns, counts = np.unique(heights(picture)[:, 1], return_counts=True)
+    dots = columns[counts > 10]  # the line is thinner than its dots
+    middle = dots[(dots > dots.min() + 50) & (dots < dots.max() - 50)]
+    np.testing.assert_allclose(middle.mean(), (dots.min() + dots.max()) / 2, atol=2)
+
+
+def test_more_series_than_colours_are_refused():
+    series = [Series(name=str(i), values=[1.0]) for i in range(len(COLOURS) + 1)]
+    with pytest.raises(InputError, match="colours"):
+        line_charts("scene", "text", [1], "x", [Panel(title="t", unit="s", series=series)])
 
 
 def test_series_of_another_length_is_refused():

@@ -11,6 +11,7 @@ from tests.sharding.tiny_run import CONFIG
 from tttlrm_jax.errors import InputError
 from tttlrm_jax.training import loop
 from tttlrm_jax.training.loop import train
+from tttlrm_jax.training.nonfinite import NonfiniteWatch
 
 
 def test_run_ends_after_so_many_nonfinite_steps_and_keeps_the_batch(tmp_path, monkeypatch):
@@ -50,3 +51,16 @@ def test_run_ends_after_so_many_nonfinite_steps_and_keeps_the_batch(tmp_path, mo
     lines = (tmp_path / "tiny" / "metrics.jsonl").read_text().splitlines()
     skipped = [json.loads(line)["num_skipped"] for line in lines]
     assert skipped == [0, 1, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("bad", [{"loss": np.nan}, {"grad_norm": np.inf}])
+def test_only_steps_in_a_row_count(tmp_path, bad):
+    watch, fine = NonfiniteWatch(tmp_path, 2), {"loss": 1.0, "grad_norm": 2.0}
+    for step, metrics in enumerate([fine | bad, fine, fine | bad, fine]):
+        watch.judge(step, metrics, {})
+    watch.judge(4, fine | bad, {})
+    with pytest.raises(InputError, match="not finite for 2 steps in a row, up to step 5"):
+        watch.judge(5, fine | bad, {"images": np.full(3, 7.0)})
+    (saved,) = tmp_path.glob("nonfinite_00000005_process0.npz")
+    with np.load(saved) as batch:
+        np.testing.assert_array_equal(batch["images"], 7.0)

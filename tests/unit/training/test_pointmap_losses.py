@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tttlrm_jax.training.pointmap_losses import confident_regression, pose_error, scene_scale
+from tttlrm_jax.training.pointmap_losses import confident_regression, pose_errors, scene_scale
 
 VALID = jnp.asarray([[[True, True, False]]])
 TRUTH = jnp.asarray([[[[0.0, 0, 4], [3, 0, 4], [np.nan] * 3]]])
@@ -29,7 +29,9 @@ def test_regression_weighs_errors_by_confidence():
     np.testing.assert_array_equal(gradients[0][0, 0, 1:], 0)
 
 
-def test_pose_error_takes_the_nearer_quaternion():
+def test_pose_errors_take_the_nearer_quaternion():
     pose = jnp.asarray([[1.0, 0, 0, 1, 0, 0, 0]])
-    opposite = jnp.asarray([[0.0, 0, 0, -1, 0, 0, 0]])
-    np.testing.assert_allclose(jax.jit(pose_error)(pose, opposite, SCALE), 0.5)
+    opposite = jnp.asarray([[0.0, 0, 0, -0.6, 0, 0.8, 0]])
+    translation, rotation = jax.jit(pose_errors)(pose, opposite, SCALE)
+    np.testing.assert_allclose(translation, 0.5)
+    np.testing.assert_allclose(rotation, np.hypot(0.4, 0.8), rtol=1e-6)

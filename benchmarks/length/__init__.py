@@ -1,0 +1,1 @@
+"""Parts of `benchmarks.ttt3r_length`."""

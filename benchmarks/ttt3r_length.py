@@ -1,0 +1,206 @@
+"""Do TTT3R's errors grow with length, and less with its gate? `python -m benchmarks.ttt3r_length`.
+
+Protocol: `--scenes` held-out walks (procedural rooms of the checkpoint's own settings, or windows
+of `--capture`) of the longest of `--lengths` go through one set of weights under every one of
+`--variants`: a state rule, `RULE@N` with the state started over every N frames. A frame's outputs
+do not depend on later frames, so a shorter length is a prefix. `benchmarks.length.scores` says
+what is measured; *still* is a camera that never moves before a wall 1 m away. `+-` is the standard
+error over scenes; differences are paired by scene. Windows of a capture overlap, so there it only
+tells how much the start matters.
+
+Writes to `--output`: `results.json` (all values by scene), `length.png` (errors against length)
+and `frames.png` (errors and the state against the number of the frame).
+"""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from PIL import Image
+
+from benchmarks.length.recurrence import Traces, Variant, run_walks, still_traces
+from benchmarks.length.scores import METRICS, frame_scores, prefix_scores
+from benchmarks.length.walks import Walks, capture_walks, room_walks
+from benchmarks.quality import standard_error
+from tttlrm_jax.command_line import EXIT_BAD_INPUT
+from tttlrm_jax.config import config_from_dict
+from tttlrm_jax.data.rooms import RoomConfig
+from tttlrm_jax.errors import InputError
+from tttlrm_jax.export.line_chart import Panel, Series, line_charts
+from tttlrm_jax.models import split_model
+from tttlrm_jax.training.checkpoint import read_config_values
+from tttlrm_jax.training.ttt3r_checkpoint import load_ttt3r
+
+LENGTHS = [8, 16, 32, 64, 128, 256]
+VARIANTS = ["cut3r", "ttt3r", "ema", "cut3r@8", "cut3r@32"]
+STILL = "still"
+TITLES = {
+    "ate": "ATE after Sim(3)", "rotation": "Rotation against the first camera",
+    "abs_rel": "Depth, Abs Rel after one scale", "points": "Points after the same scale",
+    "position": "Position, not aligned", "change": "Change of the state", "gate": "Mean rate",
+    "memory": "Pose memory, root mean square",
+}  # fmt: skip
+UNITS = METRICS | {"position": "m", "change": "of its norm", "gate": "0 to 1", "memory": "value"}
+FRAME_PANELS = ("rotation", "position", "abs_rel", "change", "memory")
+
+
+def measure(
+    checkpoint: str, walks: Walks, variants: list[Variant], lengths: list[int]
+) -> dict[str, Any]:
+    """Errors by variant, metric and length; differences to the first variant; curves by frame."""
+    graph, params = split_model(load_ttt3r(checkpoint)[1])
+    values: dict[str, dict[str, np.ndarray]] = {}
+    frames: dict[str, dict[str, list[float]]] = {}
+    seconds: dict[str, float] = {}
+
+    def add(name: str, traces: Traces) -> None:
+        values[name] = prefix_scores(walks, traces, lengths)
+        frames[name] = {k: v.tolist() for k, v in frame_scores(walks, traces).items()}
+
+    add(STILL, still_traces(walks))
+    for variant in variants:
+        started = time.perf_counter()
+        traces = run_walks(params, graph, walks, variant)
+        seconds[str(variant)] = time.perf_counter() - started
+        add(str(variant), traces)
+        print(f"  {variant}: {seconds[str(variant)]:.0f} s", file=sys.stderr)
+    first = str(variants[0])
+    differences = {
+        str(variant): {k: row(values[str(variant)][k] - values[first][k]) for k in METRICS}
+        for variant in variants[1:]
+    }
+    return {
+        "checkpoint": str(checkpoint), "lengths": lengths, "scenes": walks.images.shape[1],
+        "resolution": list(walks.images.shape[2:4]), "device": jax.devices()[0].device_kind,
+        "rows": {name: {k: row(v) for k, v in each.items()} for name, each in values.items()},
+        "baseline": first, "differences": differences, "frames": frames, "seconds": seconds,
+    }  # fmt: skip
+
+
+def row(values: np.ndarray) -> dict[str, Any]:
+    """Mean and standard error over scenes of [length, scene], and the values."""
+    return {
+        "mean": values.mean(axis=1).tolist(),
+        "standard_error": [standard_error(each) for each in values],
+        "values": values.tolist(),
+    }
+
+
+def tables(result: dict[str, Any]) -> str:
+    """One markdown table per metric, with the paired differences below."""
+    heads = " | ".join(f"{length} frames" for length in result["lengths"])
+    parts = []
+    for metric, unit in METRICS.items():
+        lines = [f"| {TITLES[metric]}, {unit} | {heads} |"]
+        lines.append("|---" * (len(result["lengths"]) + 1) + "|")
+        lines += [f"| {name} | {_cells(each[metric])} |" for name, each in result["rows"].items()]
+        lines += [
+            f"| {name} minus {result['baseline']} | {_cells(each[metric], '+')} |"
+            for name, each in result["differences"].items()
+        ]
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def _cells(entry: dict[str, Any], sign: str = "") -> str:
+    pairs = zip(entry["mean"], entry["standard_error"], strict=True)
+    return " | ".join(
+        f"{mean:{sign}.3f}" if error is None else f"{mean:{sign}.3f} +- {error:.3f}"
+        for mean, error in pairs
+    )
+
+
+def draw_lengths(result: dict[str, Any], subtitle: str) -> np.ndarray:
+    """Errors against length with standard errors, uint8 [height, width, 3]."""
+    panels = []
+    for metric, unit in METRICS.items():
+        series = [
+            Series(
+                name=name, values=each[metric]["mean"],
+                spread=[error or 0.0 for error in each[metric]["standard_error"]],
+            )
+            for name, each in result["rows"].items()
+        ]  # fmt: skip
+        panels.append(Panel(title=TITLES[metric], unit=unit, series=series))
+    return line_charts(
+        "Errors against the length of the sequence", subtitle, result["lengths"], "frames", panels,
+        log_x=True,
+    )  # fmt: skip
+
+
+def draw_frames(result: dict[str, Any], subtitle: str) -> np.ndarray:
+    """Errors and state against the number of the frame, uint8 [height, width, 3]."""
+    curves = {name: each for name, each in result["frames"].items() if name != STILL}
+    number = list(range(1, len(next(iter(curves.values()))["change"]) + 1))
+    panels = [
+        Panel(
+            title=TITLES[metric], unit=UNITS[metric],
+            series=[Series(name=name, values=each[metric]) for name, each in curves.items()],
+        )
+        for metric in FRAME_PANELS
+    ]  # fmt: skip
+    return line_charts("Frame by frame, means over scenes", subtitle, number, "frame", panels)
+
+
+def _walks(options: argparse.Namespace) -> tuple[Walks, str]:
+    longest = max(options.lengths)
+    if options.capture is not None:
+        walks = capture_walks(options.capture, options.scenes, longest, options.size)
+        return walks, f"{options.scenes} windows of {Path(options.capture).name}"
+    values = read_config_values(Path(options.checkpoint)).get("room")
+    room = RoomConfig() if values is None else config_from_dict(RoomConfig, values, "room.")
+    walks = room_walks(options.scenes, longest, room, options.stride)
+    return walks, f"{options.scenes} held-out rooms, every {options.stride}. frame"
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.ttt3r_length", description=__doc__)
+    parser.add_argument("--checkpoint", required=True, help="run of train.py or model directory")
+    parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS)
+    parser.add_argument("--variants", nargs="+", default=VARIANTS, help="RULE or RULE@N")
+    parser.add_argument("--scenes", type=int, default=16)
+    parser.add_argument("--stride", type=int, default=1, help="rooms: frames from one to the next")
+    parser.add_argument("--capture", help="RGB-D sequence instead of rooms")
+    parser.add_argument("--size", type=int, default=64, help="of its pictures, longer side")
+    parser.add_argument("--output", default="outputs/ttt3r_length")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
+    options = parser.parse_args(arguments)
+    options.lengths = sorted(set(options.lengths))
+    if options.lengths[0] < 3:
+        parser.error(f"--lengths {options.lengths[0]} is below 3; ATE needs three frames")
+    for name in ("scenes", "stride"):
+        if getattr(options, name) < 1:
+            parser.error(f"--{name} {getattr(options, name)} is below 1; use 1 or more")
+    return options
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command; returns its exit code (0 done, 2 bad input)."""
+    options = _parse(arguments)
+    try:
+        variants = [Variant.parse(text) for text in options.variants]
+        walks, what = _walks(options)
+        result = measure(options.checkpoint, walks, variants, options.lengths)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    result["walks"] = what
+    height, width = result["resolution"]
+    subtitle = f"{what}, {width}x{height} pixels, {Path(options.checkpoint).name}"
+    directory = Path(options.output)
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "results.json").write_text(json.dumps(result, indent=2))
+    Image.fromarray(draw_lengths(result, subtitle)).save(directory / "length.png")
+    Image.fromarray(draw_frames(result, subtitle)).save(directory / "frames.png")
+    print(json.dumps(result, indent=2) if options.json else f"{subtitle}\n\n{tables(result)}")
+    print(f"\n{directory / 'length.png'}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
