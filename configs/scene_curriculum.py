@@ -67,6 +67,7 @@ def with_rate(run: RunConfig, peak_lr: float, warmup_steps: int, **loss) -> RunC
     guard = min(warmup_steps, 1000)
     return dataclasses.replace(
         run,
+        data=dataclasses.replace(run.data, capture_depth="depth" in loss),
         loss=dataclasses.replace(run.loss, **loss),
         optimizer=OptimizerConfig(
             peak_lr=peak_lr, warmup_steps=warmup_steps, guard_from_step=guard

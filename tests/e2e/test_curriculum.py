@@ -238,6 +238,9 @@ def test_published_stages(file, stages, monkeypatch, tmp_path):
             (144, 256), (288, 512), (536, 960),
         ]  # fmt: skip
         assert all(stage.data.capture_directories for stage in config.stages)
+        needs_depth = [stage.loss.depth > 0 for stage in config.stages]
+        assert needs_depth == [stage.data.capture_depth for stage in config.stages]
+        assert needs_depth == [False, False, True, True, True]
     else:
         assert length == [80_000, 10_000, 4000]
     assert [stage.train.batch_size for stage in config.stages[:2]] in ([128, 64], [512, 128])

@@ -240,7 +240,7 @@ def check_values(views: Views | Cameras, mask: Any, name: str) -> None:
     _refuse(no_focal, mask, f"{name} intrinsics", "focal length 0")
 
 
-def _refuse(broken: np.ndarray, mask: Any, field: str, value: str) -> None:
+def _refuse(broken: Any, mask: Any, field: str, value: str) -> None:
     """Raises InputError for the first `[batch, view]` that is broken and not masked."""
     if mask is not None:
         broken = broken & np.asarray(mask)

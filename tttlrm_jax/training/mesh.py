@@ -139,7 +139,8 @@ class MeshProgram:
         parts = parts_on(
             layout.size("part"), cameras.intrinsics.shape[1], cameras.height, self.config
         )
-        depth, mask = batch.input_depth, batch.target_mask
+        depth: Any = batch.input_depth
+        mask = batch.target_mask
         return Batch(
             inputs=jax.tree.map(lambda x: x[:, order], batch.inputs),
             targets=batch.targets.replace(image=parts.cut(batch.targets.image)),
