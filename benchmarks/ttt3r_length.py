@@ -1,6 +1,6 @@
 """Do TTT3R's errors grow with length, and less with its gate? `python -m benchmarks.ttt3r_length`.
 
-Protocol: `--scenes` held-out walks (procedural rooms of the checkpoint's own settings, or windows
+Protocol: `--scenes` held-out walks (procedural rooms, as `--rooms` configures them, or windows
 of `--capture`) of the longest of `--lengths` go through one set of weights under every one of
 `--variants`: a state rule, `RULE@N` with the state started over every N frames. A frame's outputs
 do not depend on later frames, so a shorter length is a prefix. `benchmarks.length.scores` says
@@ -14,6 +14,7 @@ and `frames.png` (errors and the state against the number of the frame).
 
 import argparse
 import json
+import math
 import sys
 import time
 from pathlib import Path
@@ -28,16 +29,17 @@ from benchmarks.length.scores import METRICS, frame_scores, prefix_scores
 from benchmarks.length.walks import Walks, capture_walks, room_walks
 from benchmarks.quality import standard_error
 from tttlrm_jax.command_line import EXIT_BAD_INPUT
-from tttlrm_jax.config import config_from_dict
-from tttlrm_jax.data.rooms import RoomConfig
+from tttlrm_jax.commands.packaged_files import TTT3R_SMALL, packaged
+from tttlrm_jax.commands.train import load_config_file
 from tttlrm_jax.errors import InputError
 from tttlrm_jax.export.line_chart import Panel, Series, line_charts
 from tttlrm_jax.models import split_model
-from tttlrm_jax.training.checkpoint import read_config_values
+from tttlrm_jax.training.recurrent_config import RecurrentRunConfig
 from tttlrm_jax.training.ttt3r_checkpoint import load_ttt3r
 
 LENGTHS = [8, 16, 32, 64, 128, 256]
 VARIANTS = ["cut3r", "ttt3r", "ema", "cut3r@8", "cut3r@32"]
+ROOMS = "configs/ttt3r_small.py"
 STILL = "still"
 TITLES = {
     "ate": "ATE after Sim(3)", "rotation": "Rotation against the first camera",
@@ -75,7 +77,7 @@ def measure(
         for variant in variants[1:]
     }
     return {
-        "checkpoint": str(checkpoint), "lengths": lengths, "scenes": walks.images.shape[1],
+        "checkpoint": Path(checkpoint).name, "lengths": lengths, "scenes": walks.images.shape[1],
         "resolution": list(walks.images.shape[2:4]), "device": jax.devices()[0].device_kind,
         "rows": {name: {k: row(v) for k, v in each.items()} for name, each in values.items()},
         "baseline": first, "differences": differences, "frames": frames, "seconds": seconds,
@@ -140,7 +142,10 @@ def draw_frames(result: dict[str, Any], subtitle: str) -> np.ndarray:
     panels = [
         Panel(
             title=TITLES[metric], unit=UNITS[metric],
-            series=[Series(name=name, values=each[metric]) for name, each in curves.items()],
+            series=[
+                Series(name=name, values=[math.nan, *each[metric][1:]])  # a first frame overwrites
+                for name, each in curves.items()
+            ],
         )
         for metric in FRAME_PANELS
     ]  # fmt: skip
@@ -152,30 +157,38 @@ def _walks(options: argparse.Namespace) -> tuple[Walks, str]:
     if options.capture is not None:
         walks = capture_walks(options.capture, options.scenes, longest, options.size)
         return walks, f"{options.scenes} windows of {Path(options.capture).name}"
-    values = read_config_values(Path(options.checkpoint)).get("room")
-    room = RoomConfig() if values is None else config_from_dict(RoomConfig, values, "room.")
-    walks = room_walks(options.scenes, longest, room, options.stride)
-    return walks, f"{options.scenes} held-out rooms, every {options.stride}. frame"
+    config = load_config_file(Path(options.rooms))
+    if not isinstance(config, RecurrentRunConfig):
+        raise InputError.of(
+            "rooms", options.rooms, "configures no training on rooms", f"use e.g. {ROOMS}"
+        )
+    walks = room_walks(options.scenes, longest, config.room, options.stride)
+    return walks, f"{options.scenes} held-out rooms, pace {options.stride:g}"
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ttt3r_length", description=__doc__)
-    parser.add_argument("--checkpoint", required=True, help="run of train.py or model directory")
+    parser.add_argument("--checkpoint", help="run or model; default: the weights in the package")
     parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS)
     parser.add_argument("--variants", nargs="+", default=VARIANTS, help="RULE or RULE@N")
     parser.add_argument("--scenes", type=int, default=16)
-    parser.add_argument("--stride", type=int, default=1, help="rooms: frames from one to the next")
+    parser.add_argument(
+        "--stride", type=float, default=1, help="rooms: pace of the walk, 0.25 or 4"
+    )
+    parser.add_argument("--rooms", default=ROOMS, help="configuration file whose rooms are walked")
     parser.add_argument("--capture", help="RGB-D sequence instead of rooms")
     parser.add_argument("--size", type=int, default=64, help="of its pictures, longer side")
     parser.add_argument("--output", default="outputs/ttt3r_length")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
     options = parser.parse_args(arguments)
+    options.checkpoint = options.checkpoint or str(packaged(TTT3R_SMALL))
     options.lengths = sorted(set(options.lengths))
     if options.lengths[0] < 3:
         parser.error(f"--lengths {options.lengths[0]} is below 3; ATE needs three frames")
-    for name in ("scenes", "stride"):
-        if getattr(options, name) < 1:
-            parser.error(f"--{name} {getattr(options, name)} is below 1; use 1 or more")
+    if options.scenes < 1:
+        parser.error(f"--scenes {options.scenes} is below 1; use 1 or more")
+    if options.stride <= 0:
+        parser.error(f"--stride {options.stride} is not positive; use e.g. 0.25, 1 or 4")
     return options
 
 

@@ -39,8 +39,8 @@ class Walks:
         return flat.reshape(own.shape).astype(np.float32)
 
 
-def room_walks(num_scenes: int, num_frames: int, room: RoomConfig, stride: int) -> Walks:
-    """Walks through rooms that no training run has seen, every `stride`-th frame of each."""
+def room_walks(num_scenes: int, num_frames: int, room: RoomConfig, stride: float) -> Walks:
+    """Walks through rooms that no training run has seen, `stride` times as fast as `room` says."""
     walks = [
         room_sequence(FIRST_SCENE + scene, num_frames, strided(room, stride))
         for scene in range(num_scenes)

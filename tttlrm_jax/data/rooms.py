@@ -94,8 +94,8 @@ def room_sequence(seed: int, num_frames: int, config: RoomConfig | None = None) 
     return RoomSequence(images, depth, poses, lens)
 
 
-def strided(config: RoomConfig, stride: int) -> RoomConfig:
-    """The configuration of walks that are every `stride`-th frame of those of `config`."""
+def strided(config: RoomConfig, stride: float) -> RoomConfig:
+    """`config` with walks `stride` times as fast: every `stride`-th frame of the slower ones."""
     return dataclasses.replace(
         config, walk_speed=stride * config.walk_speed, turn_speed=stride * config.turn_speed
     )
