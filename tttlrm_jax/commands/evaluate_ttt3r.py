@@ -39,6 +39,10 @@ from tttlrm_jax.ttt.state_rules import (
 
 PROG = "eval.py --model ttt3r"
 DEFAULT_RULE = "ttt3r"
+SHIPPED_NOTE = (
+    "the weights are the small ones of the package, which know procedural rooms only; for other "
+    "pictures convert the published ones and give --checkpoint"
+)
 
 # Makes the model that goes through the sequence.
 OpenModel = Callable[[SequenceEvalConfig, RuleConfig], FrameModel]
@@ -145,6 +149,8 @@ def evaluate_sequence(
     fit = check_patches(plan_fit(*sequence.image_size, config.picture_size, config.fit))
     model = open_model(config, rule)
     notes = []
+    if config.checkpoint is None and open_model is open_checkpoint:
+        notes.append(SHIPPED_NOTE)
     if config.reconstruction and sequence.intrinsics is None:
         notes.append("reconstruction is not scored: the sequence says no intrinsics")
     job = SequenceJob(
