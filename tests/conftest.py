@@ -21,12 +21,9 @@ from pathlib import Path
 import jax
 import pytest
 
-from tttlrm_jax.host_memory import keep_freed_memory
-
 # Benchmarks are not installed; at the end, so that the installed package is what is tested.
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-keep_freed_memory()
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -60,3 +57,10 @@ def documented_rule(tmp_path, registered_rules) -> Path:
     path = tmp_path / "unit_ascent.py"
     path.write_text(code)
     return path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_programs():
+    """Frees a file's programs at its end: a process may map only so many, then it crashes."""
+    yield
+    jax.clear_caches()
