@@ -29,6 +29,7 @@ from tttlrm_jax.errors import ConfigError, InputError
 from tttlrm_jax.evaluation.protocols import apply_protocol
 from tttlrm_jax.evaluation.sequence_run import FrameModel, LiveModel, run_sequence
 from tttlrm_jax.models import split_model
+from tttlrm_jax.training.stopping import StopRequest
 from tttlrm_jax.training.ttt3r_checkpoint import load_ttt3r
 from tttlrm_jax.ttt.state_rules import (
     STATE_RULES,
@@ -62,7 +63,7 @@ def main(arguments: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except KeyboardInterrupt as stop:
-        print(f"interrupted; {stop or 'nothing was written'}", file=sys.stderr)
+        print(f"interrupted; {str(stop) or 'nothing was written'}", file=sys.stderr)
         return EXIT_INTERRUPTED
     print(summary(metrics))
     print(f"\n{directory / 'report.html'}")
@@ -164,32 +165,64 @@ def evaluate_sequence(
 
 
 def _stream(model: FrameModel, job: SequenceJob, directory: Path) -> dict[str, Any]:
-    """All frames, then the summary; also when something ends it early."""
+    """All frames, then the summary; also where a bad frame or a signal ends them early.
+
+    The first signal waits for the end of its frame, so that all files tell of the same frames; a
+    second one, or one during the summary, ends it at once.
+    """
     files = SequenceFiles(directory, job)
+    metrics: dict[str, Any] = {}
     try:
-        with tqdm.tqdm(
+        ended = _show(model, job, files)
+        if files.num_frames:
+            with step("scores, plot and report"):
+                metrics = files.finish(_reason(ended, files.num_frames, job.sequence.num_frames))
+    except KeyboardInterrupt as stop:
+        ended = stop
+    finally:
+        files.close()
+    if ended is None:
+        return metrics
+    if not files.num_frames:
+        _remove_empty(directory)
+        raise ended
+    lacking = "" if metrics else ", without scores and report"
+    written = f"{files.num_frames} frames are in {directory}{lacking}"
+    bad = isinstance(ended, InputError)
+    raise InputError(f"{ended} ({written})") if bad else KeyboardInterrupt(written)
+
+
+def _show(
+    model: FrameModel, job: SequenceJob, files: SequenceFiles
+) -> InputError | KeyboardInterrupt | None:
+    """Writes frame after frame; returns what ended it before the last one, if anything."""
+    with (
+        StopRequest() as stop,
+        tqdm.tqdm(
             total=job.sequence.expected_frames, unit="frame", file=sys.stderr,
             desc=f"  {job.sequence.name}",
-        ) as bar:  # fmt: skip
-            results = run_sequence(model, job.sequence, job.fit, reset_every=job.config.reset_every)
+        ) as bar,
+    ):  # fmt: skip
+        results = run_sequence(model, job.sequence, job.fit, reset_every=job.config.reset_every)
+        try:
             for result in results:
                 files.add(result)
                 bar.update()
-        with step("scores, plot and report"):
-            return files.finish()
-    except (InputError, KeyboardInterrupt) as stop:
-        if not files.num_frames:
-            files.close()
-            _remove_empty(directory)
-            raise
-        reason = str(stop) if isinstance(stop, InputError) else "interrupted"
-        files.finish(f"ended after {files.num_frames} frames: {reason}")
-        written = f"{files.num_frames} frames are in {directory}"
-        if isinstance(stop, InputError):
-            raise InputError(f"{stop} ({written})") from None
-        raise KeyboardInterrupt(written) from None
-    finally:
-        files.close()
+                if stop.signal is not None:
+                    break
+        except InputError as error:
+            return error
+        return KeyboardInterrupt() if stop.signal is not None else None
+
+
+def _reason(
+    ended: InputError | KeyboardInterrupt | None, shown: int, num_frames: int | None
+) -> str | None:
+    """What the summary says of an early end; nothing where the signal came in the last frame."""
+    if ended is None or shown == num_frames:
+        return None
+    reason = str(ended) if isinstance(ended, InputError) else "interrupted"
+    return f"ended after {shown} frames: {reason}"
 
 
 def summary(metrics: dict[str, Any]) -> str:

@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import shutil
+import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from tttlrm_jax.data.sequence_writers import write_seven_scenes
 from tttlrm_jax.errors import InputError
 from tttlrm_jax.evaluation.protocols import apply_protocol, protocol_overrides
 from tttlrm_jax.evaluation.sequence_run import Prediction
+from tttlrm_jax.evaluation.sequence_scores import SequenceScores
 from tttlrm_jax.export.point_stream import read_points
 from tttlrm_jax.export.video import write_video
 from tttlrm_jax.geometry.alignment import transform_points
@@ -32,11 +35,15 @@ RULE = RuleConfig("ttt3r")
 SCALE = 0.5  # of the oracle's world
 
 
+def interrupt(*_):
+    signal.raise_signal(signal.SIGINT)
+
+
 class Oracle:
     """Tells the truth of `ROOM`, half as large, in the frame of its chunk's first camera."""
 
-    def __init__(self, stop_at=None, error=KeyboardInterrupt):
-        self.shown, self.stop_at, self.error = [], stop_at, error
+    def __init__(self, stop_at=None, stop=interrupt):
+        self.shown, self.stop_at, self.stop = [], stop_at, stop
         self.restart()
 
     def restart(self):
@@ -45,7 +52,7 @@ class Oracle:
     def __call__(self, image, *, reset, update):
         number = int(np.argmin([np.abs(image.astype(int) - each).sum() for each in ROOM.images]))
         if self.stop_at is not None and len(self.shown) == self.stop_at:
-            raise self.error()
+            self.stop()
         self.shown.append((number, reset))
         pose = ROOM.world_from_camera[number]
         if self.first is None:
@@ -149,10 +156,17 @@ def test_chunks_are_chained(room, tmp_path):
     assert metrics["trajectory"]["ate"] < 1e-5
 
 
+def raising(error):
+    def stop():
+        raise error
+
+    return stop
+
+
 def test_an_interrupted_run_leaves_what_it_had(room, tmp_path):
     output = tmp_path / "out"
-    with pytest.raises(KeyboardInterrupt, match="5 frames are in"):
-        run(room, output, Oracle(stop_at=5))
+    with pytest.raises(KeyboardInterrupt, match=r"5 frames are in [^,]*$"):
+        run(room, output, Oracle(stop_at=4))
     assert len(read_tum_trajectory(output / "trajectory.txt")[0]) == 5
     assert len(read_points(output / "points.ply")) == 5 * 48 * 32
     assert len(list((output / "depth").iterdir())) == 5
@@ -160,6 +174,91 @@ def test_an_interrupted_run_leaves_what_it_had(room, tmp_path):
     assert metrics["frames"] == 5
     assert "ended after 5 frames: interrupted" in metrics["notes"]
     assert not (output / ".scores").exists()
+
+
+class Interrupting:
+    """A file during whose writes the signal comes."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def write(self, content):
+        self.file.write(content)
+        interrupt()
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+
+def test_a_signal_between_two_files_waits_for_the_frame(room, tmp_path, monkeypatch):
+    """Predicted depth is there and the true one not yet: both are written before the end."""
+    made = SequenceScores.__init__
+
+    def patched(self, *arguments, **options):
+        made(self, *arguments, **options)
+        self._files["depth"] = Interrupting(self._files["depth"])
+
+    monkeypatch.setattr(SequenceScores, "__init__", patched)
+    with pytest.raises(KeyboardInterrupt, match="1 frames are in"):
+        run(room, tmp_path / "out")
+    metrics = json.loads((tmp_path / "out/metrics.json").read_text())
+    assert metrics["depth"]["scale"]["abs_rel"] < 1e-3
+    assert (tmp_path / "out/report.html").is_file()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_signal_while_points_are_thinned_waits_for_the_frame(room, tmp_path, monkeypatch):
+    """The file is the thinned one and its number of points still the old one."""
+    replace = Path.replace
+
+    def replaced(path, target):
+        replace(path, target)
+        if path.suffix == ".thinned":
+            interrupt()
+
+    monkeypatch.setattr(Path, "replace", replaced)
+    with pytest.raises(KeyboardInterrupt, match="1 frames are in"):
+        run(room, tmp_path / "out", max_points=1000)
+    metrics = json.loads((tmp_path / "out/metrics.json").read_text())
+    assert len(read_points(tmp_path / "out/points.ply")) == metrics["num_points"] <= 1000
+
+
+def test_a_second_signal_ends_it_at_once(room, tmp_path):
+    def twice():
+        interrupt()
+        interrupt()
+
+    with pytest.raises(KeyboardInterrupt, match=r"3 frames are in .*, without scores and report"):
+        run(room, tmp_path / "out", Oracle(stop_at=3, stop=twice))
+    assert len(read_tum_trajectory(tmp_path / "out/trajectory.txt")[0]) == 3
+    assert not (tmp_path / "out/metrics.json").exists()
+    assert not (tmp_path / "out/.scores").exists()
+
+
+def test_a_signal_while_scores_are_made_does_not_begin_them_again(room, tmp_path, monkeypatch):
+    calls = []
+
+    def scored(self, *_):
+        calls.append(self)
+        interrupt()
+
+    monkeypatch.setattr(SequenceScores, "depth", scored)
+    with pytest.raises(KeyboardInterrupt, match=r"9 frames are in .*, without scores and report"):
+        run(room, tmp_path / "out")
+    assert len(calls) == 1
+    assert not (tmp_path / "out/metrics.json").exists()
+
+
+def test_a_signal_in_the_last_frame_does_not_call_it_short(room, tmp_path):
+    with pytest.raises(KeyboardInterrupt, match="9 frames are in"):
+        run(room, tmp_path / "out", Oracle(stop_at=COUNT - 1))
+    assert json.loads((tmp_path / "out/metrics.json").read_text())["notes"] == []
+
+
+def test_an_interruption_before_the_first_frame_says_that_nothing_is_there(capsys, monkeypatch):
+    monkeypatch.setattr(evaluate_ttt3r, "parse", interrupt)
+    assert main(["--model", "ttt3r"]) == 130
+    assert "interrupted; nothing was written" in capsys.readouterr().err
 
 
 def test_files_are_readable_while_the_program_runs(room, tmp_path):
@@ -186,9 +285,9 @@ def test_files_are_readable_while_the_program_runs(room, tmp_path):
 
 def test_bad_frames_end_the_run_with_what_was_written(room, tmp_path):
     with pytest.raises(InputError, match=r"wrong \(3 frames are in"):
-        run(room, tmp_path / "out", Oracle(stop_at=3, error=lambda: InputError("wrong")))
+        run(room, tmp_path / "out", Oracle(stop_at=3, stop=raising(InputError("wrong"))))
     with pytest.raises(InputError, match=r"^wrong$"):
-        run(room, tmp_path / "none", Oracle(stop_at=0, error=lambda: InputError("wrong")))
+        run(room, tmp_path / "none", Oracle(stop_at=0, stop=raising(InputError("wrong"))))
     assert not (tmp_path / "none").exists()
 
 
