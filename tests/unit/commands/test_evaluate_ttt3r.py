@@ -312,6 +312,19 @@ def test_a_film_has_no_truth(tmp_path):
     assert "no true trajectory" in (tmp_path / "out/report.html").read_text()
 
 
+def test_a_film_that_is_cut_off_is_said(tmp_path):
+    pictures = np.concatenate([ROOM.images] * 4)
+    write_video(tmp_path / "whole.mkv", pictures, min_side=1)
+    content = (tmp_path / "whole.mkv").read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(content[: len(content) * 3 // 4])
+    assert run(tmp_path / "whole.mkv", tmp_path / "whole")["notes"] == []
+    metrics = run(tmp_path / "cut.mkv", tmp_path / "out")
+    assert 2 <= metrics["frames"] < 4 * COUNT
+    said = f"frames: {metrics['frames']} of {4 * COUNT} promised could be decoded"
+    assert metrics["notes"][0].startswith(said)
+    assert said in (tmp_path / "out/report.html").read_text()
+
+
 def test_a_camera_that_stands_still_is_said(tmp_path):
     still = dataclasses.replace(
         ROOM, world_from_camera=np.tile(ROOM.world_from_camera[:1], (COUNT, 1, 1))
