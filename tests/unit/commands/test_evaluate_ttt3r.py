@@ -404,6 +404,30 @@ def test_a_protocol_runs_every_sequence(room, tmp_path):
     assert (output / "chess_seq-03" / "report.html").is_file()
 
 
+def test_a_protocol_that_was_interrupted_in_its_first_sequence_runs_again(room, tmp_path):
+    (tmp_path / "data/chess").mkdir(parents=True)
+    (tmp_path / "data/chess/seq-03").symlink_to(room)
+    output = tmp_path / "out"
+    config = apply_protocol(SequenceEvalConfig(
+        capture=str(tmp_path / "data"), output=str(output), size=64,
+        protocol="configs/ttt3r/seven_scenes_reconstruction.py",
+    ))  # fmt: skip
+
+    def evaluated(oracle):
+        return evaluate_protocol(config, RULE, evaluate_sequence, lambda *_: oracle)[1]
+
+    for error in (InputError("wrong"), KeyboardInterrupt()):
+        with pytest.raises(type(error)):
+            evaluated(Oracle(stop_at=0, stop=raising(error)))
+        assert not output.exists()  # nothing was shown
+    with pytest.raises(KeyboardInterrupt, match="2 frames are in"):
+        evaluated(Oracle(stop_at=1))
+    assert json.loads((output / "table.json").read_text())["sequences"] == 0
+    assert json.loads((output / "chess_seq-03/metrics.json").read_text())["frames"] == 2
+    assert evaluated(Oracle())["sequences"] == 1
+    assert json.loads((output / "table.json").read_text())["sequences"] == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
