@@ -21,7 +21,7 @@ from tttlrm_jax.commands.rule_arguments import convert_option, split_rule_argume
 from tttlrm_jax.commands.rule_file import register_from_file
 from tttlrm_jax.commands.sequence_files import SequenceFiles, SequenceJob, prepare_directory
 from tttlrm_jax.config import RuleConfig
-from tttlrm_jax.config_sequences import SequenceEvalConfig
+from tttlrm_jax.config_sequences import PUBLISHED_SIZE, SequenceEvalConfig
 from tttlrm_jax.data.frame_images import check_patches, plan_fit
 from tttlrm_jax.data.sequence_readers import open_sequence
 from tttlrm_jax.data.sequences import FrameSelection
@@ -30,7 +30,7 @@ from tttlrm_jax.evaluation.protocols import apply_protocol
 from tttlrm_jax.evaluation.sequence_run import FrameModel, LiveModel, run_sequence
 from tttlrm_jax.models import split_model
 from tttlrm_jax.training.stopping import StopRequest
-from tttlrm_jax.training.ttt3r_checkpoint import load_ttt3r
+from tttlrm_jax.training.ttt3r_checkpoint import load_ttt3r, trained_size
 from tttlrm_jax.ttt.state_rules import (
     STATE_RULES,
     build_state_rule,
@@ -122,11 +122,29 @@ def open_checkpoint(config: SequenceEvalConfig, rule: RuleConfig) -> FrameModel:
             "ship; download them, run `python -m tttlrm_jax.convert SRC DEST` and give "
             "--checkpoint DEST"
         )
-    path = packaged(TTT3R_SMALL) if config.checkpoint is None else Path(config.checkpoint)
+    path = _checkpoint_path(config)
     with step(f"loading {path}"):
         _, model = load_ttt3r(path)
         graph, params = split_model(model)
     return LiveModel(graph, params, build_state_rule(rule), config.behaviour)
+
+
+def picture_size(config: SequenceEvalConfig) -> tuple[int, list[str]]:
+    """Longer side in pixels, and what to note of it.
+
+    As given, else as trained, else as published. Raises InputError for no readable checkpoint.
+    """
+    if config.size is not None:
+        return config.size, []
+    trained = trained_size(_checkpoint_path(config))
+    if trained is None:
+        return PUBLISHED_SIZE, []
+    height, width = trained
+    note = (
+        f"pictures are fitted to {max(trained)} pixels, since the checkpoint was trained at "
+        f"{width}x{height}; --size changes that"
+    )
+    return max(trained), [note]
 
 
 def evaluate_sequence(
@@ -147,11 +165,11 @@ def evaluate_sequence(
     sequence = open_sequence(
         config.capture, selection, kind=config.kind, skip_bad_poses=config.skip_bad_poses
     )
-    fit = check_patches(plan_fit(*sequence.image_size, config.picture_size, config.fit))
+    size, notes = picture_size(config)
+    fit = check_patches(plan_fit(*sequence.image_size, size, config.fit))
     model = open_model(config, rule)
-    notes = []
     if config.checkpoint is None and open_model is open_checkpoint:
-        notes.append(SHIPPED_NOTE)
+        notes.insert(0, SHIPPED_NOTE)
     if config.reconstruction and sequence.intrinsics is None:
         notes.append("reconstruction is not scored: the sequence says no intrinsics")
     job = SequenceJob(
@@ -253,6 +271,10 @@ def summary(metrics: dict[str, Any]) -> str:
             f"normal consistency {points['normal_consistency']:.3f}"
         )
     return "\n".join([*lines, *(f"note: {note}" for note in metrics["notes"])])
+
+
+def _checkpoint_path(config: SequenceEvalConfig) -> Path:
+    return packaged(TTT3R_SMALL) if config.checkpoint is None else Path(config.checkpoint)
 
 
 def _rule_text(rule: RuleConfig) -> str:

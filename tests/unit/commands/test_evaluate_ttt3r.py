@@ -13,7 +13,7 @@ from PIL import Image
 from tttlrm_jax.commands import evaluate_ttt3r
 from tttlrm_jax.commands.evaluate import main, take_model
 from tttlrm_jax.commands.evaluate_protocol import evaluate_protocol, table_summary
-from tttlrm_jax.commands.evaluate_ttt3r import evaluate_sequence, parse
+from tttlrm_jax.commands.evaluate_ttt3r import evaluate_sequence, parse, picture_size
 from tttlrm_jax.config import RuleConfig
 from tttlrm_jax.config_sequences import SequenceEvalConfig
 from tttlrm_jax.data.rooms import RoomConfig, room_sequence
@@ -458,10 +458,31 @@ def test_a_protocol_without_a_checkpoint_says_what_to_do():
         evaluate_ttt3r.open_checkpoint(config, RuleConfig("ttt3r"))
 
 
-def test_pictures_have_the_size_the_weights_were_trained_at():
-    assert SequenceEvalConfig().picture_size == 64
-    assert SequenceEvalConfig(checkpoint="cut3r").picture_size == 512
-    assert SequenceEvalConfig(size=224).picture_size == 224
+@pytest.mark.parametrize(
+    "described", [{"room": {"height": 48, "width": 64}}, {"image_size": [48, 64]}], ids=str
+)
+def test_pictures_have_the_size_the_weights_were_trained_at(room, tmp_path, described):
+    """A run says it by its rooms, an exported model by itself; converted ones are published."""
+    (tmp_path / "config.json").write_text(json.dumps({"model": {"kind": "ttt3r"}, **described}))
+    config = SequenceEvalConfig(
+        capture=str(room), checkpoint=str(tmp_path), output=str(tmp_path / "out")
+    )
+    metrics = evaluate_sequence(config, RULE, lambda *_: Oracle())[1]
+    assert metrics["resolution"] == [48, 64]
+    (note,) = metrics["notes"]
+    assert note.startswith("pictures are fitted to 64 pixels, since the checkpoint was trained at")
+    assert "trained at 64x48" in (tmp_path / "out/report.html").read_text()
+    assert picture_size(dataclasses.replace(config, size=224)) == (224, [])
+
+
+def test_pictures_have_the_published_size_where_the_weights_do_not_say(tmp_path):
+    config = SequenceEvalConfig(checkpoint=str(tmp_path))
+    (tmp_path / "config.json").write_text('{"image_size": null}')
+    assert picture_size(config) == (512, [])
+    (tmp_path / "config.json").write_text('{"image_size": [48, "wide"]}')
+    with pytest.raises(InputError, match=r"restore its config\.json or give --size"):
+        picture_size(config)
+    assert picture_size(SequenceEvalConfig())[0] == 64  # the package's
 
 
 def test_the_other_model_is_untouched(capsys):
