@@ -9,8 +9,7 @@ DepthFormat = Literal["png", "npy", "none"]
 DepthAlignment = Literal["metric", "scale", "scale_shift", "median"]
 
 
-PUBLISHED_SIZE = 512
-SHIPPED_SIZE = 64  # what the network of the package was trained at
+PUBLISHED_SIZE = 512  # of checkpoints that do not say what they were trained at
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,7 +24,7 @@ class SequenceEvalConfig:
     protocol: str | None = None  # configs/ttt3r/NAME.py: sets the fields below as a paper's table
     length: int | None = None  # number of frames, one of the protocol's lengths
     kind: str | None = None  # form of the capture; None: recognised
-    size: int | None = None  # longer side in pixels, 224: square; None: 512, the package's: 64
+    size: int | None = None  # longer side in pixels, 224: square; None: the checkpoint's, else 512
     fit: Literal["crop", "resize"] = "crop"  # middle of the picture, or all of it squeezed
     reset_every: int = 0  # frames between resets of the state; 0: never
     behaviour: Literal["streaming", "batch"] = "streaming"  # after resets and with ray maps
@@ -75,10 +74,3 @@ class SequenceEvalConfig:
             self.protocol is not None or self.length is None, "length", self.length,
             "needs a protocol", "use --max-frames, or name one with --protocol",
         )  # fmt: skip
-
-    @property
-    def picture_size(self) -> int:
-        """`size`, or what suits the checkpoint."""
-        if self.size is not None:
-            return self.size
-        return SHIPPED_SIZE if self.checkpoint is None else PUBLISHED_SIZE

@@ -14,7 +14,7 @@ from tttlrm_jax.models import split_model
 from tttlrm_jax.training import recurrent
 from tttlrm_jax.training.checkpoint import load_model
 from tttlrm_jax.training.recurrent import train_recurrent
-from tttlrm_jax.training.ttt3r_checkpoint import load_ttt3r
+from tttlrm_jax.training.ttt3r_checkpoint import load_ttt3r, trained_size
 
 CONFIG = """
     from tttlrm_jax.config import OptimizerConfig
@@ -59,6 +59,7 @@ def test_loss_falls_and_a_resumed_run_is_the_same(tmp_path, capsys):
     dest = tmp_path / "model"
     whole = ["--run", str(tmp_path / "runs" / "whole"), "--dest", str(dest), "--dtype", "bfloat16"]
     assert export_main(whole) == 0
+    assert trained_size(dest) == trained_size(tmp_path / "runs" / "whole") is not None
     exported = jax.tree.leaves(split_model(load_ttt3r(dest)[1])[1])
     for one, two in zip(leaves[0], exported, strict=True):
         np.testing.assert_allclose(one, two, rtol=2**-8)

@@ -1,9 +1,11 @@
 """`eval.py --model ttt3r --protocol FILE --capture ROOT`: all sequences of a table's data set."""
 
+import contextlib
 import dataclasses
 import datetime
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,8 @@ def evaluate_protocol(
     """Runs `evaluate` on every sequence with one model; writes and returns the table's row.
 
     `config` has the protocol applied. Raises InputError where no sequence is found or the first
-    cannot be used; later ones that fail are named in `failed`.
+    cannot be used; later ones that fail are named in `failed`. KeyboardInterrupt says what is
+    written; the same output can be given again.
     """
     assert config.protocol is not None
     if config.capture is None:
@@ -47,21 +50,28 @@ def evaluate_protocol(
         return model[0]
 
     made, failed = [], {}
-    for path in paths:
-        scene = "_".join(path.relative_to(root).parts) or path.name
-        print(f"{scene} ({len(made) + len(failed) + 1} of {len(paths)})", file=sys.stderr)
-        part = dataclasses.replace(config, capture=str(path), output=str(output / scene))
+    row: dict[str, Any] = {"dataset": protocol.dataset, "task": protocol.task, "sequences": 0}
+    with _claimed(output, row):
         try:
-            made.append(evaluate(part, rule, shared)[1])
-        except ConfigError:
-            raise
-        except InputError as error:
-            if not made:
-                raise
-            failed[scene] = str(error)
-            print(f"  left out: {error}", file=sys.stderr)
-        row = _row(protocol, config, made, failed)
-        (output / TABLE_FILE).write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
+            for path in paths:
+                scene = "_".join(path.relative_to(root).parts) or path.name
+                done = len(made) + len(failed)
+                print(f"{scene} ({done + 1} of {len(paths)})", file=sys.stderr)
+                part = dataclasses.replace(config, capture=str(path), output=str(output / scene))
+                try:
+                    made.append(evaluate(part, rule, shared)[1])
+                except ConfigError:
+                    raise
+                except InputError as error:
+                    if not made:
+                        raise
+                    failed[scene] = str(error)
+                    print(f"  left out: {error}", file=sys.stderr)
+                row = _row(protocol, config, made, failed)
+                _write_table(output, row)
+        except KeyboardInterrupt as stop:
+            done = f"{len(made)} of {len(paths)} sequences are whole in {output}" if made else ""
+            raise KeyboardInterrupt("; ".join(filter(None, [done, *stop.args]))) from None
     return output, row
 
 
@@ -101,6 +111,36 @@ def _row(protocol: SequenceProtocol, config, made: list[dict], failed: dict) -> 
         **table_row(made),
         "failed": failed, "scenes": {each["scene"]: each["trajectory"] for each in made},
     }  # fmt: skip
+
+
+@contextlib.contextmanager
+def _claimed(output: Path, row: dict[str, Any]) -> Iterator[None]:
+    """Begins the table before there is any sequence, so that the folder can be told as its own.
+
+    Takes it back where nothing came of it. Raises InputError where it cannot be written.
+    """
+    table, existed = output / TABLE_FILE, output.exists()
+    begun = not table.exists()
+    if begun:
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+            _write_table(output, row)
+        except OSError as error:
+            raise InputError.of(
+                "output", output, f"cannot be written ({error.strerror})",
+                "choose another directory",
+            ) from None  # fmt: skip
+    try:
+        yield
+    finally:
+        if begun and [*output.iterdir()] == [table]:
+            table.unlink()
+            if not existed:
+                output.rmdir()
+
+
+def _write_table(output: Path, row: dict[str, Any]) -> None:
+    (output / TABLE_FILE).write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
 
 
 def _check_new(output: Path) -> None:

@@ -21,7 +21,7 @@ from tttlrm_jax.commands.rule_arguments import convert_option, split_rule_argume
 from tttlrm_jax.commands.rule_file import register_from_file
 from tttlrm_jax.commands.sequence_files import SequenceFiles, SequenceJob, prepare_directory
 from tttlrm_jax.config import RuleConfig
-from tttlrm_jax.config_sequences import SequenceEvalConfig
+from tttlrm_jax.config_sequences import PUBLISHED_SIZE, SequenceEvalConfig
 from tttlrm_jax.data.frame_images import check_patches, plan_fit
 from tttlrm_jax.data.sequence_readers import open_sequence
 from tttlrm_jax.data.sequences import FrameSelection
@@ -29,7 +29,8 @@ from tttlrm_jax.errors import ConfigError, InputError
 from tttlrm_jax.evaluation.protocols import apply_protocol
 from tttlrm_jax.evaluation.sequence_run import FrameModel, LiveModel, run_sequence
 from tttlrm_jax.models import split_model
-from tttlrm_jax.training.ttt3r_checkpoint import load_ttt3r
+from tttlrm_jax.training.stopping import StopRequest
+from tttlrm_jax.training.ttt3r_checkpoint import load_ttt3r, trained_size
 from tttlrm_jax.ttt.state_rules import (
     STATE_RULES,
     build_state_rule,
@@ -62,7 +63,7 @@ def main(arguments: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except KeyboardInterrupt as stop:
-        print(f"interrupted; {stop or 'nothing was written'}", file=sys.stderr)
+        print(f"interrupted; {str(stop) or 'nothing was written'}", file=sys.stderr)
         return EXIT_INTERRUPTED
     print(summary(metrics))
     print(f"\n{directory / 'report.html'}")
@@ -121,11 +122,29 @@ def open_checkpoint(config: SequenceEvalConfig, rule: RuleConfig) -> FrameModel:
             "ship; download them, run `python -m tttlrm_jax.convert SRC DEST` and give "
             "--checkpoint DEST"
         )
-    path = packaged(TTT3R_SMALL) if config.checkpoint is None else Path(config.checkpoint)
+    path = _checkpoint_path(config)
     with step(f"loading {path}"):
         _, model = load_ttt3r(path)
         graph, params = split_model(model)
     return LiveModel(graph, params, build_state_rule(rule), config.behaviour)
+
+
+def picture_size(config: SequenceEvalConfig) -> tuple[int, list[str]]:
+    """Longer side in pixels, and what to note of it.
+
+    As given, else as trained, else as published. Raises InputError for no readable checkpoint.
+    """
+    if config.size is not None:
+        return config.size, []
+    trained = trained_size(_checkpoint_path(config))
+    if trained is None:
+        return PUBLISHED_SIZE, []
+    height, width = trained
+    note = (
+        f"pictures are fitted to {max(trained)} pixels, since the checkpoint was trained at "
+        f"{width}x{height}; --size changes that"
+    )
+    return max(trained), [note]
 
 
 def evaluate_sequence(
@@ -146,11 +165,11 @@ def evaluate_sequence(
     sequence = open_sequence(
         config.capture, selection, kind=config.kind, skip_bad_poses=config.skip_bad_poses
     )
-    fit = check_patches(plan_fit(*sequence.image_size, config.picture_size, config.fit))
+    size, notes = picture_size(config)
+    fit = check_patches(plan_fit(*sequence.image_size, size, config.fit))
     model = open_model(config, rule)
-    notes = []
     if config.checkpoint is None and open_model is open_checkpoint:
-        notes.append(SHIPPED_NOTE)
+        notes.insert(0, SHIPPED_NOTE)
     if config.reconstruction and sequence.intrinsics is None:
         notes.append("reconstruction is not scored: the sequence says no intrinsics")
     job = SequenceJob(
@@ -164,32 +183,64 @@ def evaluate_sequence(
 
 
 def _stream(model: FrameModel, job: SequenceJob, directory: Path) -> dict[str, Any]:
-    """All frames, then the summary; also when something ends it early."""
+    """All frames, then the summary; also where a bad frame or a signal ends them early.
+
+    The first signal waits for the end of its frame, so that all files tell of the same frames; a
+    second one, or one during the summary, ends it at once.
+    """
     files = SequenceFiles(directory, job)
+    metrics: dict[str, Any] = {}
     try:
-        with tqdm.tqdm(
+        ended = _show(model, job, files)
+        if files.num_frames:
+            with step("scores, plot and report"):
+                metrics = files.finish(_reason(ended, files.num_frames, job.sequence.num_frames))
+    except KeyboardInterrupt as stop:
+        ended = stop
+    finally:
+        files.close()
+    if ended is None:
+        return metrics
+    if not files.num_frames:
+        _remove_empty(directory)
+        raise ended
+    lacking = "" if metrics else ", without scores and report"
+    written = f"{files.num_frames} frames are in {directory}{lacking}"
+    bad = isinstance(ended, InputError)
+    raise InputError(f"{ended} ({written})") if bad else KeyboardInterrupt(written)
+
+
+def _show(
+    model: FrameModel, job: SequenceJob, files: SequenceFiles
+) -> InputError | KeyboardInterrupt | None:
+    """Writes frame after frame; returns what ended it before the last one, if anything."""
+    with (
+        StopRequest() as stop,
+        tqdm.tqdm(
             total=job.sequence.expected_frames, unit="frame", file=sys.stderr,
             desc=f"  {job.sequence.name}",
-        ) as bar:  # fmt: skip
-            results = run_sequence(model, job.sequence, job.fit, reset_every=job.config.reset_every)
+        ) as bar,
+    ):  # fmt: skip
+        results = run_sequence(model, job.sequence, job.fit, reset_every=job.config.reset_every)
+        try:
             for result in results:
                 files.add(result)
                 bar.update()
-        with step("scores, plot and report"):
-            return files.finish()
-    except (InputError, KeyboardInterrupt) as stop:
-        if not files.num_frames:
-            files.close()
-            _remove_empty(directory)
-            raise
-        reason = str(stop) if isinstance(stop, InputError) else "interrupted"
-        files.finish(f"ended after {files.num_frames} frames: {reason}")
-        written = f"{files.num_frames} frames are in {directory}"
-        if isinstance(stop, InputError):
-            raise InputError(f"{stop} ({written})") from None
-        raise KeyboardInterrupt(written) from None
-    finally:
-        files.close()
+                if stop.signal is not None:
+                    break
+        except InputError as error:
+            return error
+        return KeyboardInterrupt() if stop.signal is not None else None
+
+
+def _reason(
+    ended: InputError | KeyboardInterrupt | None, shown: int, num_frames: int | None
+) -> str | None:
+    """What the summary says of an early end; nothing where the signal came in the last frame."""
+    if ended is None or shown == num_frames:
+        return None
+    reason = str(ended) if isinstance(ended, InputError) else "interrupted"
+    return f"ended after {shown} frames: {reason}"
 
 
 def summary(metrics: dict[str, Any]) -> str:
@@ -220,6 +271,10 @@ def summary(metrics: dict[str, Any]) -> str:
             f"normal consistency {points['normal_consistency']:.3f}"
         )
     return "\n".join([*lines, *(f"note: {note}" for note in metrics["notes"])])
+
+
+def _checkpoint_path(config: SequenceEvalConfig) -> Path:
+    return packaged(TTT3R_SMALL) if config.checkpoint is None else Path(config.checkpoint)
 
 
 def _rule_text(rule: RuleConfig) -> str:

@@ -14,7 +14,7 @@ from tttlrm_jax.config_ttt3r import is_ttt3r
 from tttlrm_jax.errors import InputError
 from tttlrm_jax.models import split_model
 from tttlrm_jax.training.checkpoint import export_model, load_model, read_config_values
-from tttlrm_jax.training.ttt3r_checkpoint import export_ttt3r, load_ttt3r
+from tttlrm_jax.training.ttt3r_checkpoint import export_ttt3r, load_ttt3r, trained_size
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,8 @@ def export_run(options: ExportConfig) -> Path:
     """
     if is_ttt3r(read_config_values(Path(options.run))):
         config, network = load_ttt3r(options.run)
-        return export_ttt3r(config, split_model(network)[1], options.dest, options.dtype)
+        params, size = split_model(network)[1], trained_size(options.run)
+        return export_ttt3r(config, params, options.dest, options.dtype, size)
     config, model = load_model(options.run)
     return export_model(config, split_model(model)[1], options.dest, options.dtype)
 

@@ -136,8 +136,9 @@ class SequenceFiles:
     def finish(self, stopped: str | None = None) -> dict[str, Any]:
         """Scores, draws and writes the summary; `stopped` says why it ended early."""
         notes = list(self._job.notes)
-        if stopped is not None:
-            notes.append(stopped)
+        note = self._job.sequence.shortfall(self.num_frames) if stopped is None else stopped
+        if note is not None:
+            notes.append(note)
         metrics, shown = self._scored(notes)
         plot, charts = png_bytes(self._plot(shown, metrics)), None
         (self._directory / "trajectory.png").write_bytes(plot)

@@ -108,6 +108,8 @@ class Sequence:
     num_frames: int | None  # None: a video whose length is not certain
     expected_frames: int | None  # for progress: num_frames, or what a video's header promises
     decode: Callable[[], Iterator[SequenceFrame]]
+    least_frames: int | None = None  # what expected_frames surely means of a video that is whole
+    estimated: bool = False  # expected_frames is only about right
     intrinsics: np.ndarray | None = None  # [4] fx, fy, cx, cy
     has_depth: bool = False
     has_poses: bool = False
@@ -127,6 +129,17 @@ class Sequence:
             count += 1
             yield frame
         check_length(count, self.name)
+
+    def shortfall(self, decoded: int) -> str | None:
+        """What to say where all frames were asked for and a video gave fewer than it promises."""
+        if self.least_frames is None or decoded >= self.least_frames:
+            return None
+        promised = f"{self.expected_frames} promised"
+        if self.estimated:
+            promised = f"about {self.expected_frames} estimated from duration and frame rate"
+        return (
+            f"frames: {decoded} of {promised} could be decoded; the file may be cut off or damaged"
+        )
 
 
 def folder_sequence(

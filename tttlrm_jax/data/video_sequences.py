@@ -1,5 +1,6 @@
 """Videos as sequences: ffmpeg decodes frame by frame through a pipe."""
 
+import math
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,13 +25,29 @@ def open_video(path: Path, selection: FrameSelection) -> Sequence:
     if first is None:
         raise InputError.of("video", path, "holds no frame", "give one that plays")
     width, height = header["size"]
-    rate = float(header.get("fps") or 0) or 1.0
-    promised = round(float(header.get("duration") or 0) * rate)
-    expected = sum(1 for _ in selection.numbers(promised)) if promised else None
+    rate, duration = float(header.get("fps") or 0), float(header.get("duration") or 0)
+    promised = round(duration * rate)
+    uncertain = _uncertain_frames(rate, duration, has_sound="audio_codec" in header)
+    expected, least = (
+        sum(1 for _ in selection.numbers(count)) if count > 0 else 0
+        for count in (promised, promised - uncertain)
+    )
     return Sequence(
         name=path.stem, kind="video", image_size=(height, width), num_frames=None,
-        expected_frames=expected or None, decode=lambda: _decode(path, selection, rate),
+        expected_frames=expected or None, least_frames=least or None, estimated=uncertain > 0,
+        decode=lambda: _decode(path, selection, rate or 1.0),
     )  # fmt: skip
+
+
+def _uncertain_frames(rate: float, duration: float, *, has_sound: bool) -> int:
+    """By how many frames duration times frame rate may be too large for a video that is whole.
+
+    ffmpeg gives both rounded to two decimals, and as duration that of the longest track.
+    """
+    rounding = 0.005 * (rate + duration)
+    if rounding < 0.5 and not has_sound:
+        return 0
+    return max(1, math.ceil(rounding))
 
 
 def _decode(path: Path, selection: FrameSelection, rate: float) -> Iterator[SequenceFrame]:

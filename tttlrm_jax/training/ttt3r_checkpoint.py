@@ -17,17 +17,47 @@ class TTT3RModelFile:
 
     name: str
     model: TTT3RConfig
+    image_size: tuple[int, int] | None = None  # height, width it was trained at, where known
 
 
 def export_ttt3r(
-    config: TTT3RConfig, params: Any, directory: Path | str, dtype: str = "float32"
+    config: TTT3RConfig,
+    params: Any,
+    directory: Path | str,
+    dtype: str = "float32",
+    image_size: tuple[int, int] | None = None,
 ) -> Path:
     """Writes a model directory; an older one there is replaced once the new one is complete.
 
+    `image_size` is height and width that the weights were trained at, where that is known.
     Raises InputError as `training.checkpoint.export_model` does.
     """
-    described = TTT3RModelFile(name=Path(directory).name, model=config)
+    described = TTT3RModelFile(name=Path(directory).name, model=config, image_size=image_size)
     return write_model(described, params, directory, dtype)
+
+
+def trained_size(path: Path | str) -> tuple[int, int] | None:
+    """Height and width of the pictures that a run or a model directory was trained at.
+
+    None where its `config.json` does not say, as that of converted weights. Raises InputError if
+    there is none, or if it holds something else there.
+    """
+    values = read_config_values(Path(path))
+    room = values.get("room")
+    size = values.get("image_size")
+    if isinstance(room, dict):
+        size = [room.get("height"), room.get("width")]
+    if size is None:
+        return None
+    if not (
+        isinstance(size, list) and len(size) == 2
+        and all(type(side) is int and side > 0 for side in size)
+    ):  # fmt: skip
+        raise InputError.of(
+            "checkpoint", path, f"says {size} as height and width of its pictures",
+            "restore its config.json or give --size",
+        )  # fmt: skip
+    return size[0], size[1]
 
 
 def load_ttt3r(path: Path | str, **changes: Any) -> tuple[TTT3RConfig, TTT3R]:

@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import shutil
+import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from PIL import Image
 from tttlrm_jax.commands import evaluate_ttt3r
 from tttlrm_jax.commands.evaluate import main, take_model
 from tttlrm_jax.commands.evaluate_protocol import evaluate_protocol, table_summary
-from tttlrm_jax.commands.evaluate_ttt3r import evaluate_sequence, parse
+from tttlrm_jax.commands.evaluate_ttt3r import evaluate_sequence, parse, picture_size
 from tttlrm_jax.config import RuleConfig
 from tttlrm_jax.config_sequences import SequenceEvalConfig
 from tttlrm_jax.data.rooms import RoomConfig, room_sequence
@@ -20,6 +22,7 @@ from tttlrm_jax.data.sequence_writers import write_seven_scenes
 from tttlrm_jax.errors import InputError
 from tttlrm_jax.evaluation.protocols import apply_protocol, protocol_overrides
 from tttlrm_jax.evaluation.sequence_run import Prediction
+from tttlrm_jax.evaluation.sequence_scores import SequenceScores
 from tttlrm_jax.export.point_stream import read_points
 from tttlrm_jax.export.video import write_video
 from tttlrm_jax.geometry.alignment import transform_points
@@ -32,11 +35,15 @@ RULE = RuleConfig("ttt3r")
 SCALE = 0.5  # of the oracle's world
 
 
+def interrupt(*_):
+    signal.raise_signal(signal.SIGINT)
+
+
 class Oracle:
     """Tells the truth of `ROOM`, half as large, in the frame of its chunk's first camera."""
 
-    def __init__(self, stop_at=None, error=KeyboardInterrupt):
-        self.shown, self.stop_at, self.error = [], stop_at, error
+    def __init__(self, stop_at=None, stop=interrupt):
+        self.shown, self.stop_at, self.stop = [], stop_at, stop
         self.restart()
 
     def restart(self):
@@ -45,7 +52,7 @@ class Oracle:
     def __call__(self, image, *, reset, update):
         number = int(np.argmin([np.abs(image.astype(int) - each).sum() for each in ROOM.images]))
         if self.stop_at is not None and len(self.shown) == self.stop_at:
-            raise self.error()
+            self.stop()
         self.shown.append((number, reset))
         pose = ROOM.world_from_camera[number]
         if self.first is None:
@@ -149,10 +156,17 @@ def test_chunks_are_chained(room, tmp_path):
     assert metrics["trajectory"]["ate"] < 1e-5
 
 
+def raising(error):
+    def stop():
+        raise error
+
+    return stop
+
+
 def test_an_interrupted_run_leaves_what_it_had(room, tmp_path):
     output = tmp_path / "out"
-    with pytest.raises(KeyboardInterrupt, match="5 frames are in"):
-        run(room, output, Oracle(stop_at=5))
+    with pytest.raises(KeyboardInterrupt, match=r"5 frames are in [^,]*$"):
+        run(room, output, Oracle(stop_at=4))
     assert len(read_tum_trajectory(output / "trajectory.txt")[0]) == 5
     assert len(read_points(output / "points.ply")) == 5 * 48 * 32
     assert len(list((output / "depth").iterdir())) == 5
@@ -160,6 +174,91 @@ def test_an_interrupted_run_leaves_what_it_had(room, tmp_path):
     assert metrics["frames"] == 5
     assert "ended after 5 frames: interrupted" in metrics["notes"]
     assert not (output / ".scores").exists()
+
+
+class Interrupting:
+    """A file during whose writes the signal comes."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def write(self, content):
+        self.file.write(content)
+        interrupt()
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+
+def test_a_signal_between_two_files_waits_for_the_frame(room, tmp_path, monkeypatch):
+    """Predicted depth is there and the true one not yet: both are written before the end."""
+    made = SequenceScores.__init__
+
+    def patched(self, *arguments, **options):
+        made(self, *arguments, **options)
+        self._files["depth"] = Interrupting(self._files["depth"])
+
+    monkeypatch.setattr(SequenceScores, "__init__", patched)
+    with pytest.raises(KeyboardInterrupt, match="1 frames are in"):
+        run(room, tmp_path / "out")
+    metrics = json.loads((tmp_path / "out/metrics.json").read_text())
+    assert metrics["depth"]["scale"]["abs_rel"] < 1e-3
+    assert (tmp_path / "out/report.html").is_file()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_signal_while_points_are_thinned_waits_for_the_frame(room, tmp_path, monkeypatch):
+    """The file is the thinned one and its number of points still the old one."""
+    replace = Path.replace
+
+    def replaced(path, target):
+        replace(path, target)
+        if path.suffix == ".thinned":
+            interrupt()
+
+    monkeypatch.setattr(Path, "replace", replaced)
+    with pytest.raises(KeyboardInterrupt, match="1 frames are in"):
+        run(room, tmp_path / "out", max_points=1000)
+    metrics = json.loads((tmp_path / "out/metrics.json").read_text())
+    assert len(read_points(tmp_path / "out/points.ply")) == metrics["num_points"] <= 1000
+
+
+def test_a_second_signal_ends_it_at_once(room, tmp_path):
+    def twice():
+        interrupt()
+        interrupt()
+
+    with pytest.raises(KeyboardInterrupt, match=r"3 frames are in .*, without scores and report"):
+        run(room, tmp_path / "out", Oracle(stop_at=3, stop=twice))
+    assert len(read_tum_trajectory(tmp_path / "out/trajectory.txt")[0]) == 3
+    assert not (tmp_path / "out/metrics.json").exists()
+    assert not (tmp_path / "out/.scores").exists()
+
+
+def test_a_signal_while_scores_are_made_does_not_begin_them_again(room, tmp_path, monkeypatch):
+    calls = []
+
+    def scored(self, *_):
+        calls.append(self)
+        interrupt()
+
+    monkeypatch.setattr(SequenceScores, "depth", scored)
+    with pytest.raises(KeyboardInterrupt, match=r"9 frames are in .*, without scores and report"):
+        run(room, tmp_path / "out")
+    assert len(calls) == 1
+    assert not (tmp_path / "out/metrics.json").exists()
+
+
+def test_a_signal_in_the_last_frame_does_not_call_it_short(room, tmp_path):
+    with pytest.raises(KeyboardInterrupt, match="9 frames are in"):
+        run(room, tmp_path / "out", Oracle(stop_at=COUNT - 1))
+    assert json.loads((tmp_path / "out/metrics.json").read_text())["notes"] == []
+
+
+def test_an_interruption_before_the_first_frame_says_that_nothing_is_there(capsys, monkeypatch):
+    monkeypatch.setattr(evaluate_ttt3r, "parse", interrupt)
+    assert main(["--model", "ttt3r"]) == 130
+    assert "interrupted; nothing was written" in capsys.readouterr().err
 
 
 def test_files_are_readable_while_the_program_runs(room, tmp_path):
@@ -186,9 +285,9 @@ def test_files_are_readable_while_the_program_runs(room, tmp_path):
 
 def test_bad_frames_end_the_run_with_what_was_written(room, tmp_path):
     with pytest.raises(InputError, match=r"wrong \(3 frames are in"):
-        run(room, tmp_path / "out", Oracle(stop_at=3, error=lambda: InputError("wrong")))
+        run(room, tmp_path / "out", Oracle(stop_at=3, stop=raising(InputError("wrong"))))
     with pytest.raises(InputError, match=r"^wrong$"):
-        run(room, tmp_path / "none", Oracle(stop_at=0, error=lambda: InputError("wrong")))
+        run(room, tmp_path / "none", Oracle(stop_at=0, stop=raising(InputError("wrong"))))
     assert not (tmp_path / "none").exists()
 
 
@@ -211,6 +310,19 @@ def test_a_film_has_no_truth(tmp_path):
     assert 250 <= metrics["num_points"] <= 500
     assert np.load(tmp_path / "out/depth/000000.npy").shape == (48, 64)
     assert "no true trajectory" in (tmp_path / "out/report.html").read_text()
+
+
+def test_a_film_that_is_cut_off_is_said(tmp_path):
+    pictures = np.concatenate([ROOM.images] * 4)
+    write_video(tmp_path / "whole.mkv", pictures, min_side=1)
+    content = (tmp_path / "whole.mkv").read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(content[: len(content) * 3 // 4])
+    assert run(tmp_path / "whole.mkv", tmp_path / "whole")["notes"] == []
+    metrics = run(tmp_path / "cut.mkv", tmp_path / "out")
+    assert 2 <= metrics["frames"] < 4 * COUNT
+    said = f"frames: {metrics['frames']} of {4 * COUNT} promised could be decoded"
+    assert metrics["notes"][0].startswith(said)
+    assert said in (tmp_path / "out/report.html").read_text()
 
 
 def test_a_camera_that_stands_still_is_said(tmp_path):
@@ -292,6 +404,30 @@ def test_a_protocol_runs_every_sequence(room, tmp_path):
     assert (output / "chess_seq-03" / "report.html").is_file()
 
 
+def test_a_protocol_that_was_interrupted_in_its_first_sequence_runs_again(room, tmp_path):
+    (tmp_path / "data/chess").mkdir(parents=True)
+    (tmp_path / "data/chess/seq-03").symlink_to(room)
+    output = tmp_path / "out"
+    config = apply_protocol(SequenceEvalConfig(
+        capture=str(tmp_path / "data"), output=str(output), size=64,
+        protocol="configs/ttt3r/seven_scenes_reconstruction.py",
+    ))  # fmt: skip
+
+    def evaluated(oracle):
+        return evaluate_protocol(config, RULE, evaluate_sequence, lambda *_: oracle)[1]
+
+    for error in (InputError("wrong"), KeyboardInterrupt()):
+        with pytest.raises(type(error)):
+            evaluated(Oracle(stop_at=0, stop=raising(error)))
+        assert not output.exists()  # nothing was shown
+    with pytest.raises(KeyboardInterrupt, match="2 frames are in"):
+        evaluated(Oracle(stop_at=1))
+    assert json.loads((output / "table.json").read_text())["sequences"] == 0
+    assert json.loads((output / "chess_seq-03/metrics.json").read_text())["frames"] == 2
+    assert evaluated(Oracle())["sequences"] == 1
+    assert json.loads((output / "table.json").read_text())["sequences"] == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -322,10 +458,31 @@ def test_a_protocol_without_a_checkpoint_says_what_to_do():
         evaluate_ttt3r.open_checkpoint(config, RuleConfig("ttt3r"))
 
 
-def test_pictures_have_the_size_the_weights_were_trained_at():
-    assert SequenceEvalConfig().picture_size == 64
-    assert SequenceEvalConfig(checkpoint="cut3r").picture_size == 512
-    assert SequenceEvalConfig(size=224).picture_size == 224
+@pytest.mark.parametrize(
+    "described", [{"room": {"height": 48, "width": 64}}, {"image_size": [48, 64]}], ids=str
+)
+def test_pictures_have_the_size_the_weights_were_trained_at(room, tmp_path, described):
+    """A run says it by its rooms, an exported model by itself; converted ones are published."""
+    (tmp_path / "config.json").write_text(json.dumps({"model": {"kind": "ttt3r"}, **described}))
+    config = SequenceEvalConfig(
+        capture=str(room), checkpoint=str(tmp_path), output=str(tmp_path / "out")
+    )
+    metrics = evaluate_sequence(config, RULE, lambda *_: Oracle())[1]
+    assert metrics["resolution"] == [48, 64]
+    (note,) = metrics["notes"]
+    assert note.startswith("pictures are fitted to 64 pixels, since the checkpoint was trained at")
+    assert "trained at 64x48" in (tmp_path / "out/report.html").read_text()
+    assert picture_size(dataclasses.replace(config, size=224)) == (224, [])
+
+
+def test_pictures_have_the_published_size_where_the_weights_do_not_say(tmp_path):
+    config = SequenceEvalConfig(checkpoint=str(tmp_path))
+    (tmp_path / "config.json").write_text('{"image_size": null}')
+    assert picture_size(config) == (512, [])
+    (tmp_path / "config.json").write_text('{"image_size": [48, "wide"]}')
+    with pytest.raises(InputError, match=r"restore its config\.json or give --size"):
+        picture_size(config)
+    assert picture_size(SequenceEvalConfig())[0] == 64  # the package's
 
 
 def test_the_other_model_is_untouched(capsys):
