@@ -41,7 +41,7 @@ from tttlrm_jax.training.ttt3r_checkpoint import load_ttt3r
 LENGTHS = [8, 16, 32, 64, 128, 256]
 VARIANTS = ["cut3r", "ttt3r", "ema", "cut3r@8", "cut3r@32"]
 ROOMS = "configs/ttt3r_small.py"
-FRAMES_LISTED = [2, 4, 8, 16, 32, 64, 128, 256]
+FRAMES_LISTED = [2, 4, 8, 16, 32, 64, 128, 192, 256]
 DRAWN = (
     "checkpoint",
     "resolution",
