@@ -62,13 +62,11 @@ class RoomConfig:
                     f"room.{name}", value, f"is not between {least:g} and {most:g}",
                     "use a value inside",
                 )  # fmt: skip
-        for name, most in (("walk_speed", np.inf), ("turn_speed", np.inf), ("start_range", 360)):
-            value = getattr(self, name)
+        for name in ("walk_speed", "turn_speed", "start_range"):
+            value, most = getattr(self, name), 360.0 if name == "start_range" else np.inf
             if not (np.isfinite(value) and 0 <= value <= most):
-                limit = "is not a finite number" if np.isinf(most) else f"is not a number to {most}"
-                raise ConfigError.of(
-                    f"room.{name}", value, f"{limit} from 0 on", "use e.g. the default"
-                )
+                limit = f"is not a finite number from 0 to {most:g}"
+                raise ConfigError.of(f"room.{name}", value, limit, "use a value inside")
         for low, high in (("min_fov", "max_fov"), ("min_boxes", "max_boxes"),
                           ("min_side", "max_side")):  # fmt: skip
             if getattr(self, low) > getattr(self, high):
