@@ -17,7 +17,7 @@ from tttlrm_jax.ttt.state_rules import build_state_rule
 
 CONFIG = TTT3RConfig(
     patch_size=8, encoder_width=8, encoder_heads=2, encoder_depth=1, ray_encoder_depth=1,
-    ray_encoder_heads=2, decoder_width=8, decoder_depth=1, decoder_heads=2, state_heads=2,
+    ray_encoder_heads=2, decoder_width=8, decoder_depth=2, decoder_heads=2, state_heads=2,
     num_state_tokens=3, memory_slots=2, memory_heads=2, memory_depth=1, mlp_factor=1.0,
     head="linear", head_depth=1,
 )  # fmt: skip
