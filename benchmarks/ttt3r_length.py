@@ -8,8 +8,9 @@ what is measured; *still* is a camera that never moves before a wall 1 m away. `
 error over scenes; differences are paired by scene. Windows of a capture overlap, so there it only
 tells how much the start matters.
 
-Writes to `--output`: `results.json` (all values by scene), `length.png` (errors against length)
-and `frames.png` (errors and the state against the number of the frame).
+Writes to `--output`: `results.json` (all values by scene), `length.png` (errors against length and
+their paired differences to the first variant) and `frames.png` (errors and the state against the
+number of the frame). `--draw FILE` makes tables and pictures of an earlier run's `results.json`.
 """
 
 import argparse
@@ -24,7 +25,8 @@ import jax
 import numpy as np
 from PIL import Image
 
-from benchmarks.length.recurrence import Traces, Variant, run_walks, still_traces
+from benchmarks.length.charts import TITLES, draw_frames, draw_lengths
+from benchmarks.length.recurrence import STILL, Traces, Variant, run_walks, still_traces
 from benchmarks.length.scores import METRICS, frame_scores, prefix_scores
 from benchmarks.length.walks import Walks, capture_walks, room_walks
 from benchmarks.quality import standard_error
@@ -32,7 +34,6 @@ from tttlrm_jax.command_line import EXIT_BAD_INPUT
 from tttlrm_jax.commands.packaged_files import TTT3R_SMALL, packaged
 from tttlrm_jax.commands.train import load_config_file
 from tttlrm_jax.errors import InputError
-from tttlrm_jax.export.line_chart import Panel, Series, line_charts
 from tttlrm_jax.models import split_model
 from tttlrm_jax.training.recurrent_config import RecurrentRunConfig
 from tttlrm_jax.training.ttt3r_checkpoint import load_ttt3r
@@ -40,15 +41,18 @@ from tttlrm_jax.training.ttt3r_checkpoint import load_ttt3r
 LENGTHS = [8, 16, 32, 64, 128, 256]
 VARIANTS = ["cut3r", "ttt3r", "ema", "cut3r@8", "cut3r@32"]
 ROOMS = "configs/ttt3r_small.py"
-STILL = "still"
-TITLES = {
-    "ate": "ATE after Sim(3)", "rotation": "Rotation against the first camera",
-    "abs_rel": "Depth, Abs Rel after one scale", "points": "Points after the same scale",
-    "position": "Position, not aligned", "change": "Change of the state", "gate": "Mean rate",
-    "memory": "Pose memory, root mean square",
-}  # fmt: skip
-UNITS = METRICS | {"position": "m", "change": "of its norm", "gate": "0 to 1", "memory": "value"}
-FRAME_PANELS = ("rotation", "position", "abs_rel", "change", "memory")
+FRAMES_LISTED = [2, 4, 8, 16, 32, 64, 128, 192, 256]
+DRAWN = (
+    "checkpoint",
+    "resolution",
+    "walks",
+    "lengths",
+    "rows",
+    "baseline",
+    "differences",
+    "frames",
+)
+FRAME_COLUMNS = ("rotation", "position", "abs_rel", "change", "memory")
 
 
 def measure(
@@ -117,39 +121,19 @@ def _cells(entry: dict[str, Any], sign: str = "") -> str:
     )
 
 
-def draw_lengths(result: dict[str, Any], subtitle: str) -> np.ndarray:
-    """Errors against length with standard errors, uint8 [height, width, 3]."""
-    panels = []
-    for metric, unit in METRICS.items():
-        series = [
-            Series(
-                name=name, values=each[metric]["mean"],
-                spread=[error or 0.0 for error in each[metric]["standard_error"]],
-            )
-            for name, each in result["rows"].items()
-        ]  # fmt: skip
-        panels.append(Panel(title=TITLES[metric], unit=unit, series=series))
-    return line_charts(
-        "Errors against the length of the sequence", subtitle, result["lengths"], "frames", panels,
-        log_x=True,
-    )  # fmt: skip
-
-
-def draw_frames(result: dict[str, Any], subtitle: str) -> np.ndarray:
-    """Errors and state against the number of the frame, uint8 [height, width, 3]."""
-    curves = {name: each for name, each in result["frames"].items() if name != STILL}
-    number = list(range(1, len(next(iter(curves.values()))["change"]) + 1))
-    panels = [
-        Panel(
-            title=TITLES[metric], unit=UNITS[metric],
-            series=[
-                Series(name=name, values=[math.nan, *each[metric][1:]])  # a first frame overwrites
-                for name, each in curves.items()
-            ],
-        )
-        for metric in FRAME_PANELS
-    ]  # fmt: skip
-    return line_charts("Frame by frame, means over scenes", subtitle, number, "frame", panels)
+def frame_table(result: dict[str, Any]) -> str:
+    """Errors and the state at single frames (from 1), means over scenes: one markdown table."""
+    last = len(result["frames"][result["baseline"]]["change"])
+    numbers = [number for number in FRAMES_LISTED if number <= last]
+    lines = [f"| at frame | {' | '.join(map(str, numbers))} |", "|---" * (len(numbers) + 1) + "|"]
+    for metric in FRAME_COLUMNS:
+        digits = 1 if metric in ("rotation", "memory") else 3
+        for name, each in result["frames"].items():
+            if name == STILL and metric in ("change", "memory"):
+                continue
+            cells = [f"{each[metric][number - 1]:.{digits}f}" for number in numbers]
+            lines.append(f"| {TITLES[metric]}: {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def _walks(options: argparse.Namespace) -> tuple[Walks, str]:
@@ -178,6 +162,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--rooms", default=ROOMS, help="configuration file whose rooms are walked")
     parser.add_argument("--capture", help="RGB-D sequence instead of rooms")
     parser.add_argument("--size", type=int, default=64, help="of its pictures, longer side")
+    parser.add_argument("--draw", help="results.json of an earlier run: measure nothing")
     parser.add_argument("--output", default="outputs/ttt3r_length")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
     options = parser.parse_args(arguments)
@@ -187,30 +172,51 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         parser.error(f"--lengths {options.lengths[0]} is below 3; ATE needs three frames")
     if options.scenes < 1:
         parser.error(f"--scenes {options.scenes} is below 1; use 1 or more")
-    if options.stride <= 0:
-        parser.error(f"--stride {options.stride} is not positive; use e.g. 0.25, 1 or 4")
+    if not (math.isfinite(options.stride) and options.stride > 0):
+        parser.error(f"--stride {options.stride} is not a positive number; use e.g. 0.25, 1 or 4")
     return options
+
+
+def _measured(options: argparse.Namespace) -> dict[str, Any]:
+    variants = [Variant.parse(text) for text in options.variants]
+    walks, what = _walks(options)
+    result = measure(options.checkpoint, walks, variants, options.lengths)
+    return {**result, "walks": what}
+
+
+def _earlier(path: str) -> dict[str, Any]:
+    """The results of an earlier run. Raises InputError for a file that holds none."""
+    try:
+        result = json.loads(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise InputError.of(
+            "draw", path, f"cannot be read ({error})", "give the results.json of a run"
+        ) from error
+    missing = [key for key in DRAWN if not isinstance(result, dict) or key not in result]
+    if missing:
+        raise InputError.of(
+            "draw", path, f"has no {', '.join(missing)}", "give the results.json of a run"
+        )
+    return result
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns its exit code (0 done, 2 bad input)."""
     options = _parse(arguments)
     try:
-        variants = [Variant.parse(text) for text in options.variants]
-        walks, what = _walks(options)
-        result = measure(options.checkpoint, walks, variants, options.lengths)
+        result = _earlier(options.draw) if options.draw else _measured(options)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
-    result["walks"] = what
     height, width = result["resolution"]
-    subtitle = f"{what}, {width}x{height} pixels, {Path(options.checkpoint).name}"
+    subtitle = f"{result['walks']}, {width}x{height} pixels, {result['checkpoint']}"
     directory = Path(options.output)
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "results.json").write_text(json.dumps(result, indent=2))
     Image.fromarray(draw_lengths(result, subtitle)).save(directory / "length.png")
     Image.fromarray(draw_frames(result, subtitle)).save(directory / "frames.png")
-    print(json.dumps(result, indent=2) if options.json else f"{subtitle}\n\n{tables(result)}")
+    text = f"{subtitle}\n\n{tables(result)}\n\n{frame_table(result)}"
+    print(json.dumps(result, indent=2) if options.json else text)
     print(f"\n{directory / 'length.png'}", file=sys.stderr)
     return 0
 

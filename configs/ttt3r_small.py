@@ -1,5 +1,8 @@
 """The recurrent network the package ships: poses and pointmaps from 64x48 pictures of rooms.
 
+It is the third of a chain of runs, each from the weights of the one before; this configuration
+is the third's, and has not been run without --train.init-from.
+
 Command   python train.py configs/ttt3r_small.py --name ttt3r_pairs --train.frame-counts 2 \\
               --train.batch-size 16 --train.pose-weight 1 --room.start-range 360 \\
               --train.num-steps 2500 --optimizer.warmup-steps 100      (stopped at step 473)
@@ -9,9 +12,10 @@ Command   python train.py configs/ttt3r_small.py --name ttt3r_pairs --train.fram
           python train.py configs/ttt3r_small.py --train.init-from runs/ttt3r_turns
 Time      6 + 14 + 13.5 minutes on 2 cores shared with five other programs (0.4 to 1 s a step),
           a minute of compiling in each
-Result    20 held-out rooms: depth points off by 8.8 % of the scene's scale (a constant map 18 %),
-          rotation 3.9 degrees (13.4 for a camera that stands still), position hardly better than
-          standing still; docs/results.md has it against the length of the sequence
+Result    20 held-out rooms: depth points off by 8.8 % of the scene's scale, rotation
+          3.9 degrees (13.4 for a camera that stands still), position hardly better than standing
+          still, all from logs that are not kept; docs/results.md has it against the length of
+          the sequence
 """
 
 from tttlrm_jax.config import OptimizerConfig

@@ -40,13 +40,16 @@ def shared() -> Path:
 
 @pytest.fixture
 def registered_rules() -> Iterator[None]:
-    """Forgets update rules that a test registers."""
+    """Forgets update rules and state rules that a test registers."""
     from tttlrm_jax.ttt.rules import RULES
+    from tttlrm_jax.ttt.state_rules import STATE_RULES
 
-    before = dict(RULES)
+    tables: list[dict] = [RULES, STATE_RULES]
+    before = [dict(table) for table in tables]
     yield
-    RULES.clear()
-    RULES.update(before)
+    for table, entries in zip(tables, before, strict=True):
+        table.clear()
+        table.update(entries)
 
 
 @pytest.fixture

@@ -15,6 +15,9 @@ from tttlrm_jax.models.ttt3r import Frame, RecurrentState, init_state, step
 from tttlrm_jax.models.ttt3r_schedule import PoseChain, schedule
 from tttlrm_jax.ttt.state_rules import build_state_rule
 
+STILL = "still"
+RESETS = ", reset every "
+
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
@@ -33,7 +36,12 @@ class Variant:
         return cls(rule, int(every) if at else 0)
 
     def __str__(self) -> str:
-        return f"{self.rule}, reset every {self.reset_every}" if self.reset_every else self.rule
+        return f"{self.rule}{RESETS}{self.reset_every}" if self.reset_every else self.rule
+
+
+def is_reset(name: str) -> bool:
+    """Whether the variant of this name starts its state over."""
+    return RESETS in name
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 """The recurrent network trains through `train.py`, resumes exactly, and is loaded again."""
 
 import json
+import shutil
 import textwrap
 
 import jax
@@ -105,3 +106,10 @@ def test_a_run_starts_from_another_ones_weights(tmp_path):
     leaves = [jax.tree.leaves(split_model(model)[1]) for model in models]
     for one, two in zip(*leaves, strict=True):
         np.testing.assert_allclose(one, two, atol=1e-9)
+    shutil.rmtree(tmp_path / "first")
+    resumed = train_recurrent(
+        parse([*common, "--name", "second", *again, "--train.num-steps", "2"])
+    )
+    assert resumed.step == 2
+    with pytest.raises(InputError, match="first"):  # a new run needs what it starts from
+        train_recurrent(parse([*common, "--name", "third", *again]))

@@ -113,3 +113,22 @@ def test_the_command_writes_results_and_charts(tmp_path, capsys):
     assert len(result["frames"]["cut3r"]["change"]) == 5
     assert (tmp_path / "out" / "length.png").is_file()
     assert (tmp_path / "out" / "frames.png").is_file()
+    recorded = tmp_path / "out" / "results.json"
+    assert main(["--draw", str(recorded), "--output", str(tmp_path / "again")]) == 0
+    assert "| Change of the state: cut3r |" in capsys.readouterr().out
+    for name in ("length.png", "frames.png", "results.json"):
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
+
+
+@pytest.mark.parametrize("pace", ["nan", "inf", "0"])
+def test_a_pace_is_a_positive_number(pace, capsys):
+    with pytest.raises(SystemExit):
+        main(["--stride", pace])
+    assert "is not a positive number" in capsys.readouterr().err
+
+
+def test_results_to_draw_are_those_of_a_run(tmp_path, capsys):
+    (tmp_path / "other.json").write_text('{"lengths": [8]}')
+    for name, said in (("none.json", "cannot be read"), ("other.json", "has no checkpoint")):
+        assert main(["--draw", str(tmp_path / name)]) == 2
+        assert said in capsys.readouterr().err

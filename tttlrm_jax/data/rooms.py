@@ -27,10 +27,15 @@ TEXTURE_SCALE = 0.5  # texture units per metre: two to six cycles become one to 
 WALL_SATURATION, BOX_SATURATION = 0.8, 0.1  # of rooms with a compass
 UP_LIGHT = 0.25  # how much brighter what faces the lamp direction is
 
+OPEN_RANGES = {
+    "min_fov": (0.0, 180.0), "max_fov": (0.0, 180.0), "min_side": (0.0, np.inf),
+    "max_side": (0.0, np.inf),
+}  # fmt: skip
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RoomConfig:
-    """Size of pictures, of rooms and of a walk."""
+    """Size of pictures, of rooms and of a walk; ConfigError where no room follows from it."""
 
     height: int = 48
     width: int = 64
@@ -50,6 +55,18 @@ class RoomConfig:
         for name in ("height", "width", "min_boxes", "supersampling"):
             if getattr(self, name) < 1:
                 raise ConfigError.of(f"room.{name}", getattr(self, name), "is below 1", "use 1+")
+        for name, (least, most) in OPEN_RANGES.items():
+            value = getattr(self, name)
+            if not least < value < most:
+                raise ConfigError.of(
+                    f"room.{name}", value, f"is not between {least:g} and {most:g}",
+                    "use a value inside",
+                )  # fmt: skip
+        for name in ("walk_speed", "turn_speed", "start_range"):
+            value, most = getattr(self, name), 360.0 if name == "start_range" else np.inf
+            if not (np.isfinite(value) and 0 <= value <= most):
+                limit = f"is not a finite number from 0 to {most:g}"
+                raise ConfigError.of(f"room.{name}", value, limit, "use a value inside")
         for low, high in (("min_fov", "max_fov"), ("min_boxes", "max_boxes"),
                           ("min_side", "max_side")):  # fmt: skip
             if getattr(self, low) > getattr(self, high):

@@ -13,6 +13,7 @@ from tttlrm_jax.errors import InputError
 PAPER, CARD, INK, FAINT, GRID = "#f7f6f2", "#ffffff", "#1b1c20", "#6b6c74", "#e6e4dd"
 COLOURS = ("#0f766e", "#c2410c", "#4f46a5", "#8a8880", "#b91c5c", "#1d4ed8")
 SHARP = 2  # pixels of the picture per unit of length below
+DASH, DASH_GAP = 9, 7  # along a dashed line
 SMOOTH = 2  # times more while drawing: Pillow's lines have hard edges
 WIDTH, PLOT_HEIGHT = 1000, 190
 MARGIN, LEFT, RIGHT, HEAD, PANEL_HEAD, FOOT = 28, 96, 40, 76, 40, 54
@@ -27,6 +28,9 @@ class Series:
     name: str
     values: Sequence[float]
     spread: Sequence[float] | None = None  # a bar of +- so much at every value
+    colour: str | None = None  # else the next of COLOURS
+    dashed: bool = False  # shows what lies below it
+    offset: float = 0.0  # to the right, in units of the picture: bars side by side
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,6 +41,7 @@ class Panel:
     unit: str
     series: Sequence[Series]
     from_zero: bool = True  # the axis begins at 0, so that heights compare
+    zero_line: bool = False  # for values of both signs: the axis holds 0, and a line marks it
 
 
 def line_charts(
@@ -47,11 +52,14 @@ def line_charts(
     panels: Sequence[Panel],
     *,
     log_x: bool = False,
+    plot_height: float = PLOT_HEIGHT,
 ) -> np.ndarray:
     """The charts one below the other, uint8 [height, width, 3]; `x` ascends.
 
-    With `log_x` equal ratios of `x`, all above 0, are equally far apart. Raises InputError where a
-    series or its spread is not as long as `x`, and for more series than there are colours.
+    Later series lie above earlier ones. `plot_height` is that of one chart, in thousandths of the
+    picture's width. With `log_x` equal ratios of `x`, all above 0, are equally far apart. Raises
+    InputError where a series or its spread is not as long as `x`, and for more series than there
+    are colours.
     """
     for panel in panels:
         if len(panel.series) > len(COLOURS):
@@ -63,14 +71,14 @@ def line_charts(
             _check_length(series.name, series.values, len(x))
             if series.spread is not None:
                 _check_length(f"{series.name}, spread", series.spread, len(x))
-    height = HEAD + len(panels) * (PANEL_HEAD + PLOT_HEIGHT) + FOOT
+    height = HEAD + len(panels) * (PANEL_HEAD + plot_height) + FOOT
     canvas = Canvas(WIDTH, height)
     canvas.text((MARGIN, 22), title, INK, 24)
     canvas.text((MARGIN, 52), subtitle, FAINT, 14)
     along = _Axis.over(x, (LEFT, WIDTH - RIGHT), log_x)
     for number, panel in enumerate(panels):
-        top = HEAD + number * (PANEL_HEAD + PLOT_HEIGHT)
-        _draw_panel(canvas, panel, x, along, top)
+        top = HEAD + number * (PANEL_HEAD + plot_height)
+        _draw_panel(canvas, panel, x, along, (top, top + PANEL_HEAD + plot_height))
     bottom = height - FOOT
     for value in x_positions(x):
         canvas.text((along(value), bottom + 8), f"{value:g}", FAINT, 13, "ma")
@@ -162,6 +170,10 @@ class Canvas:
         thick = round(width * self._scale)
         self._draw.line(self._at(points), colour, thick, joint="curve")
 
+    def dashes(self, points, colour: str, width: float) -> None:
+        for dash in dash_points(points, DASH, DASH_GAP):
+            self.line(dash, colour, width)
+
     def dot(self, place, radius: float, colour: str) -> None:
         x, y = place
         box = self._at([(x - radius, y - radius), (x + radius, y + radius)])
@@ -175,31 +187,68 @@ class Canvas:
         return np.asarray(self._image.resize(self._size, Image.Resampling.BOX))
 
 
-def _draw_panel(canvas: Canvas, panel: Panel, x: Sequence[float], along: _Axis, top: float):
-    """Title and legend, grid with numbers, lines with a dot and perhaps a bar per value."""
-    upper, lower = top + PANEL_HEAD, top + PANEL_HEAD + PLOT_HEIGHT - 14
+def dash_points(
+    points: Sequence[tuple[float, float]], dash: float, gap: float
+) -> list[list[tuple[float, float]]]:
+    """Pieces of a broken line, each of length `dash` (the last at most), `gap` apart along it."""
+    corners = np.asarray(points, float)
+    lengths = np.linalg.norm(np.diff(corners, axis=0), axis=1)
+    walked = np.concatenate([[0.0], np.cumsum(lengths)])
+    pieces = []
+    for start in np.arange(0.0, walked[-1], dash + gap):
+        end = min(start + dash, walked[-1])
+        inside = walked[(walked > start) & (walked < end)]
+        stops = np.concatenate([[start], inside, [end]])
+        x, y = (np.interp(stops, walked, corners[:, axis]) for axis in (0, 1))
+        pieces.append(list(zip(x.tolist(), y.tolist(), strict=True)))
+    return pieces
+
+
+def _draw_panel(
+    canvas: Canvas, panel: Panel, x: Sequence[float], along: _Axis, rows: tuple[float, float]
+) -> None:
+    """Title and legend, grid with numbers, then the lines, between two heights."""
+    top, upper, lower = rows[0], rows[0] + PANEL_HEAD, rows[1] - 14
     values = [v for series in panel.series for bar in _bars(series) for v in bar]
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
-    ticks = nice_ticks(0.0 if panel.from_zero else low, high)
+    if panel.zero_line:
+        low, high = min(low, 0.0), max(high, 0.0)
+    from_zero = panel.from_zero and not panel.zero_line
+    ticks = nice_ticks(0.0 if from_zero else low, high)
     upward = _Axis(ticks[0], ticks[-1], (lower, upper))
     canvas.card(LEFT, upper, WIDTH - RIGHT, lower)
     for tick in ticks:
-        canvas.line([(LEFT, upward(tick)), (WIDTH - RIGHT, upward(tick))], GRID, 1)
+        colour, width = (FAINT, 1.4) if panel.zero_line and tick == 0 else (GRID, 1)
+        canvas.line([(LEFT, upward(tick)), (WIDTH - RIGHT, upward(tick))], colour, width)
         canvas.text((LEFT - 10, upward(tick)), label(tick, ticks[1] - ticks[0]), FAINT, 13, "rm")
     heading = f"{panel.title}, {panel.unit}"
     canvas.text((LEFT, top + 14), heading, INK, 15)
     _draw_legend(canvas, panel, top + 23)
-    for series, colour in zip(panel.series, COLOURS, strict=False):
-        if series.spread is not None:
-            for place, bar in zip(x, _bars(series), strict=True):
-                if bar:
-                    canvas.line([(along(place), upward(end)) for end in bar], colour, 1.2)
-        for run in _runs(x, series.values):
-            places = [(along(a), upward(b)) for a, b in run]
-            if len(places) > 1:
-                canvas.line(places, colour, 2.2)
-            for place in places if len(x) <= 64 else places[-1:]:
-                canvas.dot(place, 3.6, colour)
+    for series, colour in _coloured(panel):
+        _draw_series(canvas, series, colour, x, along, upward)
+
+
+def _draw_series(
+    canvas: Canvas, series: Series, colour: str, x: Sequence[float], along: _Axis, upward: _Axis
+) -> None:
+    """A line with a dot and perhaps a bar per value."""
+    if series.spread is not None:
+        for place, bar in zip(x, _bars(series), strict=True):
+            if bar:
+                ends = [(along(place) + series.offset, upward(end)) for end in bar]
+                canvas.line(ends, colour, 1.2)
+    draw = canvas.dashes if series.dashed else canvas.line
+    for run in _runs(x, series.values):
+        places = [(along(a) + series.offset, upward(b)) for a, b in run]
+        if len(places) > 1:
+            draw(places, colour, 2.2)
+        for place in places if len(x) <= 64 else places[-1:]:
+            canvas.dot(place, 2.6 if series.dashed else 3.6, colour)
+
+
+def _coloured(panel: Panel) -> list[tuple[Series, str]]:
+    pairs = zip(panel.series, COLOURS, strict=False)
+    return [(series, series.colour or colour) for series, colour in pairs]
 
 
 def _draw_legend(canvas: Canvas, panel: Panel, middle: float) -> None:
@@ -207,7 +256,7 @@ def _draw_legend(canvas: Canvas, panel: Panel, middle: float) -> None:
     if len(panel.series) < 2:
         return
     right = WIDTH - RIGHT
-    for series, colour in reversed(list(zip(panel.series, COLOURS, strict=False))):
+    for series, colour in reversed(_coloured(panel)):
         left = right - canvas.text_width(series.name, 13)
         canvas.text((left, middle), series.name, FAINT, 13, "lm")
         canvas.dot((left - 11, middle), 4.5, colour)

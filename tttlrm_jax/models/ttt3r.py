@@ -50,8 +50,10 @@ __all__ = [
 class Frame:
     """One frame of every scene; stacked frames have a leading frame axis on every array.
 
-    What lies outside of a mask is ignored, whatever it holds. A frame without image never changes
-    a state. `reset` takes effect after the frame: the next one starts from the initial state.
+    What lies outside of a mask is ignored, whatever it holds. A frame without image, or one that is
+    not to update, leaves tokens, memory, count and rule state as they are; only the first frame is
+    the first whether or not it is seen, and the frame after it an ordinary one, moved by the rule.
+    `reset` takes effect after the frame: the next one starts from the initial state.
     """
 
     image: Float[Array, "batch height width 3"]

@@ -160,18 +160,16 @@ def train_recurrent(config: RecurrentRunConfig, *, stop_at: int | None = None) -
     """Trains to `config.train.num_steps`, or to `stop_at`, from the newest checkpoint if any.
 
     Writes what `training.loop.train` writes, without previews; `load_ttt3r` reads the directory.
-    Raises ConfigError if the directory holds a run with other settings, InputError if it or
-    `init_from` cannot be used.
+    `init_from` is read at the first start only. Raises ConfigError if the directory holds a run
+    with other settings, InputError if it or `init_from` cannot be used.
     """
     settings = config.train
     directory = Path(settings.directory) / config.name
     check_writable(directory)
     _check_same_run(directory, config)
     graph, params = split_model(build_model(config.model, settings.seed))
-    if settings.init_from is not None:
-        params = load_parameters(settings.init_from, params)
-    else:
-        params = starting_parameters(params)
+    if not has_checkpoint(directory):
+        params = _first_parameters(params, settings.init_from)
     state = fresh_state(params, config)
     write_run_directory(directory, config)
     last = min(settings.num_steps, settings.num_steps if stop_at is None else stop_at)
@@ -189,6 +187,11 @@ def train_recurrent(config: RecurrentRunConfig, *, stop_at: int | None = None) -
     step = int(state.step)
     finished = step >= settings.num_steps
     return RunResult(step, stop.signal, finished, eval_psnr=None, directory=directory)
+
+
+def _first_parameters(params: Any, init_from: str | None) -> Any:
+    """What a run starts from: another one's parameters, or fresh ones."""
+    return starting_parameters(params) if init_from is None else load_parameters(init_from, params)
 
 
 class _Taken(NamedTuple):

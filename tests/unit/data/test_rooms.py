@@ -104,6 +104,36 @@ def test_motion_is_smooth_and_clear_of_boxes(seed):
     assert walk.depth.min() > 0.02
 
 
+@pytest.mark.parametrize(
+    ("field", "changes"),
+    [
+        ("min_side", {"min_side": -4.0, "max_side": -3.0}),
+        ("min_side", {"min_side": 0.0}),
+        ("max_side", {"max_side": 0.0}),
+        ("max_side", {"max_side": np.inf}),
+        ("min_fov", {"min_fov": np.nan}),
+        ("min_fov", {"min_fov": 190.0, "max_fov": 195.0}),
+        ("max_fov", {"max_fov": 180.0}),
+        ("walk_speed", {"walk_speed": np.nan}),
+        ("walk_speed", {"walk_speed": -0.1}),
+        ("turn_speed", {"turn_speed": np.inf}),
+        ("start_range", {"start_range": 361.0}),
+        ("start_range", {"start_range": -1.0}),
+    ],
+)
+def test_rooms_and_walks_that_cannot_be_are_refused(field, changes):
+    with pytest.raises(ConfigError, match=rf"^room\.{field}=\S+ is not .*; use "):
+        RoomConfig(**changes)
+
+
+def test_a_camera_may_stand_still():
+    still = RoomConfig(height=4, width=4, walk_speed=0.0, turn_speed=0.0, start_range=0.0)
+    poses = room_sequence(0, 3, still).world_from_camera
+    np.testing.assert_array_equal(poses[1:], poses[:2])
+    with pytest.raises(ConfigError, match="walk_speed=nan"):
+        strided(still, np.nan)
+
+
 def test_a_limit_is_named():
     with pytest.raises(ConfigError, match="min_boxes"):
         RoomConfig(min_boxes=5, max_boxes=2)

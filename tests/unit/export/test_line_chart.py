@@ -6,6 +6,7 @@ from tttlrm_jax.export.line_chart import (
     COLOURS,
     Panel,
     Series,
+    dash_points,
     label,
     line_charts,
     nice_ticks,
@@ -95,6 +96,37 @@ def test_equal_ratios_are_equally_far_apart():
     dots = columns[counts > 10]  # the line is thinner than its dots
     middle = dots[(dots > dots.min() + 50) & (dots < dots.max() - 50)]
     np.testing.assert_allclose(middle.mean(), (dots.min() + dots.max()) / 2, atol=2)
+
+
+def test_a_dashed_line_shows_the_line_below_it():
+    values = [1.0, 1.0, 1.0]
+    below = Series(name="below", values=values)
+    above = Series(name="above", values=values, colour=COLOURS[1], dashed=True)
+    panel = Panel(title="t", unit="s", series=[below, above])
+    whole = heights(chart(values))
+    seen = heights(line_charts("scene", "text", [1, 2, 3], "views", [panel]))
+    row = np.bincount(whole[:, 0]).argmax()
+    share = np.sum(seen[:, 0] == row) / np.sum(whole[:, 0] == row)
+    assert 0.25 < share < 0.65  # gaps are 7 of 16
+
+
+def test_dashes_follow_the_corners():
+    pieces = dash_points([(0.0, 0.0), (10.0, 0.0), (10.0, 10.0)], 8.0, 4.0)
+    assert pieces == [[(0.0, 0.0), (8.0, 0.0)], [(10.0, 2.0), (10.0, 10.0)]]
+    assert dash_points([(0.0, 0.0), (4.0, 0.0), (4.0, 4.0)], 6.0, 4.0) == [
+        [(0.0, 0.0), (4.0, 0.0), (4.0, 2.0)]
+    ]
+
+
+def test_differences_have_a_zero_line_within_the_axis():
+    series = [Series(name="mean", values=[-3.0, -1.0], spread=[0.5, 0.5])]
+    panel = Panel(title="t", unit="s", series=series, zero_line=True)
+    picture = line_charts("scene", "text", [1, 2], "views", [panel], plot_height=130)
+    assert picture.shape == (600, 2000, 3)
+    zero = np.abs(picture.astype(int) - np.array([0x6B, 0x6C, 0x74])).max(axis=-1) < 20
+    marked = np.flatnonzero(zero[:, 200:1900].mean(axis=1) > 0.9)
+    assert len(marked) > 0
+    assert marked.max() < heights(picture)[:, 0].min()  # all values are below 0
 
 
 def test_more_series_than_colours_are_refused():
