@@ -26,7 +26,7 @@ def open_video(path: Path, selection: FrameSelection) -> Sequence:
         raise InputError.of("video", path, "holds no frame", "give one that plays")
     width, height = header["size"]
     rate, duration = float(header.get("fps") or 0), float(header.get("duration") or 0)
-    promised = round(duration * rate)
+    promised = max(round(duration * rate), _avi_frames(path))
     uncertain = _uncertain_frames(rate, duration, has_sound="audio_codec" in header)
     expected, least = (
         sum(1 for _ in selection.numbers(count)) if count > 0 else 0
@@ -48,6 +48,18 @@ def _uncertain_frames(rate: float, duration: float, *, has_sound: bool) -> int:
     if rounding < 0.5 and not has_sound:
         return 0
     return max(1, math.ceil(rounding))
+
+
+def _avi_frames(path: Path) -> int:
+    """Frames that the header of an AVI file counts (dwTotalFrames of avih); 0 for other files.
+
+    ffmpeg shortens the duration of one that is cut off to what its size allows.
+    """
+    with path.open("rb") as file:
+        head = file.read(52)
+    if (head[:4], head[8:12], head[24:28]) != (b"RIFF", b"AVI ", b"avih"):
+        return 0
+    return int.from_bytes(head[48:52], "little")
 
 
 def _decode(path: Path, selection: FrameSelection, rate: float) -> Iterator[SequenceFrame]:

@@ -43,21 +43,18 @@ def trained_size(path: Path | str) -> tuple[int, int] | None:
     there is none, or if it holds something else there.
     """
     values = read_config_values(Path(path))
-    room = values.get("room")
-    size = values.get("image_size")
+    room, size = values.get("room"), values.get("image_size")
     if isinstance(room, dict):
         size = [room.get("height"), room.get("width")]
     if size is None:
         return None
-    if not (
-        isinstance(size, list) and len(size) == 2
-        and all(type(side) is int and side > 0 for side in size)
-    ):  # fmt: skip
-        raise InputError.of(
-            "checkpoint", path, f"says {size} as height and width of its pictures",
-            "restore its config.json or give --size",
-        )  # fmt: skip
-    return size[0], size[1]
+    match size:
+        case [int(height), int(width)] if height > 0 and width > 0:
+            return height, width
+    raise InputError.of(
+        "checkpoint", path, f"says {size} as height and width of its pictures",
+        "restore its config.json or give --size",
+    )  # fmt: skip
 
 
 def load_ttt3r(path: Path | str, **changes: Any) -> tuple[TTT3RConfig, TTT3R]:
