@@ -14,7 +14,7 @@ from tttlrm_jax.models import abstract_model, published_ratios, split_model
 from tttlrm_jax.parallel import AXES, Layout
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-PRESETS = sorted(CONFIGS.glob("scene_*.py"))
+PRESETS = sorted(CONFIGS.glob("scene_*devices.py"))
 
 
 def test_there_are_presets():
