@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.arguments import positive
-from benchmarks.quality import standard_error
+from benchmarks.errors import standard_error
 from benchmarks.quality_scenes import on_procedural_objects
 from tttlrm_jax.command_line import EXIT_BAD_INPUT
 from tttlrm_jax.commands.packaged_files import packaged

@@ -24,7 +24,6 @@ shows as absent where its weights are. What the table says of the paper's claims
 
 import argparse
 import json
-import math
 import sys
 import tempfile
 from pathlib import Path
@@ -33,6 +32,7 @@ import jax
 import numpy as np
 
 from benchmarks.arguments import positive
+from benchmarks.errors import standard_error
 from benchmarks.quality_methods import Budget, Method, methods_of
 from benchmarks.quality_report import claims, table
 from benchmarks.quality_scenes import Subject, captures, objects, on_procedural_objects
@@ -42,13 +42,6 @@ from tttlrm_jax.errors import InputError
 from tttlrm_jax.evaluation.lpips import LPIPS, MIN_SIDE, load_lpips
 from tttlrm_jax.evaluation.scene import score
 from tttlrm_jax.training.checkpoint import read_config
-
-
-def standard_error(scores: np.ndarray) -> float | None:
-    """Of the mean of scores [scene]; None for one scene."""
-    if len(scores) < 2:
-        return None
-    return float(scores.std(ddof=1) / math.sqrt(len(scores)))
 
 
 def measure_group(

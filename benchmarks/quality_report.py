@@ -1,9 +1,8 @@
 """The table of `benchmarks.quality`, and what its rows say of the paper's claims."""
 
-import math
-
 import numpy as np
 
+from benchmarks.errors import standard_error
 from benchmarks.quality_methods import CAUSAL, ELASTIC, FEWER, FULL
 
 WITHIN = 0.2  # dB that quality "kept" may lose
@@ -48,7 +47,7 @@ def _scores(group: list[dict], method: str, views: int) -> np.ndarray | None:
 
 def _verdict(claim: str, gain: np.ndarray, above: float) -> dict:
     mean = float(gain.mean())
-    error = float(gain.std(ddof=1) / math.sqrt(len(gain))) if len(gain) > 1 else None
+    error = standard_error(gain)
     sure = error is not None and abs(mean - above) > 2 * error
     answer = ("yes" if mean > above else "no") if sure else "open"
     return {"claim": claim, "gain": mean, "standard_error": error, "answer": answer}

@@ -25,11 +25,11 @@ import jax
 import numpy as np
 from PIL import Image
 
+from benchmarks.errors import standard_error
 from benchmarks.length.charts import TITLES, draw_frames, draw_lengths
 from benchmarks.length.recurrence import STILL, Traces, Variant, run_walks, still_traces
 from benchmarks.length.scores import METRICS, frame_scores, prefix_scores
 from benchmarks.length.walks import Walks, capture_walks, room_walks
-from benchmarks.quality import standard_error
 from tttlrm_jax.command_line import EXIT_BAD_INPUT
 from tttlrm_jax.commands.packaged_files import TTT3R_SMALL, packaged
 from tttlrm_jax.commands.train import load_config_file

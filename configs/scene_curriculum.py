@@ -27,6 +27,7 @@ from tttlrm_jax.config import (
     RunConfig,
     TrainConfig,
 )
+from tttlrm_jax.config_pods import published_ratios
 from tttlrm_jax.training.curriculum import CurriculumConfig
 
 SCENES = Path(os.environ.get("TTTLRM_SCENES", "datasets/scenes"))
@@ -36,11 +37,8 @@ PLACEHOLDER = (str(SCENES / "NAME"),)  # a run without captures says that this o
 
 def stage(name: str, height: int, width: int, *, views: int = 32, **train: Any) -> RunConfig:
     """A stage of the published model on windows of 128 to 512 frames."""
-    few = views < 64
-    settings: dict[str, Any] = {
-        "keep_ratio": 0.4 if few else 0.3,
-        "random_ratio": 0.1 if few else 0.05,
-    }
+    keep_ratio, random_ratio = published_ratios(views)
+    settings: dict[str, Any] = {"keep_ratio": keep_ratio, "random_ratio": random_ratio}
     return RunConfig(
         name=name,
         model=ModelConfig(compute_dtype="bfloat16", remat="block"),

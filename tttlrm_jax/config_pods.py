@@ -37,6 +37,11 @@ def scene_mesh(num_views: int, num_devices: int) -> MeshConfig:
     return MeshConfig(seq=seq, fsdp=num_devices // seq)
 
 
+def published_ratios(num_input_views: int) -> tuple[float, float]:
+    """`keep_ratio, random_ratio` of the published configuration for this many input views."""
+    return (0.3, 0.05) if num_input_views >= MANY_VIEWS else (0.4, 0.1)
+
+
 def scene_run(
     num_views: int,
     num_devices: int,
@@ -53,7 +58,7 @@ def scene_run(
     published shares. The perceptual term is off: it needs weights that the user has to name.
     """
     mesh = scene_mesh(num_views, num_devices)
-    keep_ratio, random_ratio = (0.3, 0.05) if num_views >= MANY_VIEWS else (0.4, 0.1)
+    keep_ratio, random_ratio = published_ratios(num_views)
     model = ModelConfig(compute_dtype="bfloat16") if model is None else model
     return RunConfig(
         name=name or f"scene_{width}x{height}_{num_views}views_{num_devices}devices",

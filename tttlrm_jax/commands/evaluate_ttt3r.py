@@ -173,7 +173,7 @@ def evaluate_sequence(
     if config.reconstruction and sequence.intrinsics is None:
         notes.append("reconstruction is not scored: the sequence says no intrinsics")
     job = SequenceJob(
-        config=config, sequence=sequence, fit=fit, rule=_rule_text(rule),
+        config=config, sequence=sequence, fit=fit, rule=str(rule),
         checkpoint=config.checkpoint or TTT3R_SMALL, notes=tuple(notes),
     )  # fmt: skip
     output = _output(config, sequence.name).absolute()
@@ -275,11 +275,6 @@ def summary(metrics: dict[str, Any]) -> str:
 
 def _checkpoint_path(config: SequenceEvalConfig) -> Path:
     return packaged(TTT3R_SMALL) if config.checkpoint is None else Path(config.checkpoint)
-
-
-def _rule_text(rule: RuleConfig) -> str:
-    options = ", ".join(f"{key}={value}" for key, value in dict(rule.options).items())
-    return f"{rule.name}({options})" if options else rule.name
 
 
 def _output(config: SequenceEvalConfig, name: str) -> Path:

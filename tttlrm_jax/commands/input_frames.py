@@ -63,6 +63,7 @@ def _named_frames(
         first, last = int(match[1]), int(match[2] or match[1])
         numbers += range(first, last + 1) if first <= last else range(first, last - 1, -1)
     targets = split_every(len(capture), frame_numbers=capture.frame_numbers)[1]
+    seen = _seen_places(capture, saved)
     for wrong, limit, remedy in (
         ([n for n in numbers if n not in position], f"are not in {capture.name}", "correct them"),
         (
@@ -71,7 +72,7 @@ def _named_frames(
         ),
         (sorted({n for n in numbers if numbers.count(n) > 1}), "come twice", "name each once"),
         (
-            [n for n in numbers if n in position and _is_seen(capture, position[n], saved)],
+            [n for n in numbers if position.get(n) in seen],
             "are in the state already", "leave them out",
         ),
     ):  # fmt: skip
@@ -90,7 +91,8 @@ def _unseen_frames(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Inputs by k-means among the frames that a stream has not seen; targets as ever."""
     candidates, targets = split_every(len(capture), frame_numbers=capture.frame_numbers)
-    new = [n for n in candidates if not _is_seen(capture, n, saved)]
+    seen = _seen_places(capture, saved)
+    new = [n for n in candidates if n not in seen]
     if num_inputs > len(new):
         raise InputError.of(
             "views", num_inputs, f"exceeds the {len(new)} frames of {capture.name} that the state "
@@ -104,9 +106,10 @@ def _unseen_frames(
     return np.array(new)[select_kmeans(capture.world_from_camera[new], num_inputs)], targets
 
 
-def _is_seen(capture: Capture, index: int, saved: StreamRecord | None) -> bool:
-    """Whether a saved stream holds this frame, by capture and name."""
-    return saved is not None and (capture.name, capture.frames[index].name) in saved.frames
+def _seen_places(capture: Capture, saved: StreamRecord | None) -> set[int]:
+    """Positions of the capture's frames that a saved stream holds, by capture and name."""
+    held = set() if saved is None else set(saved.frames)
+    return {n for n, frame in enumerate(capture.frames) if (capture.name, frame.name) in held}
 
 
 def _chunk_views(

@@ -12,7 +12,7 @@ import numpy as np
 from tttlrm_jax.config import SyntheticConfig
 from tttlrm_jax.data.lighting import random_lights, shadow_map
 from tttlrm_jax.data.materials import Material, random_material
-from tttlrm_jax.data.mesh_views import MeshScene, render_views
+from tttlrm_jax.data.mesh_views import MeshScene, rendered_scene
 from tttlrm_jax.data.meshes import Mesh, join
 from tttlrm_jax.data.sculptures import Group, random_count, random_group
 from tttlrm_jax.data.solids import Placed
@@ -40,10 +40,7 @@ def render_furnished_room(seed: int, config: SyntheticConfig) -> dict[str, np.nd
     rng = np.random.default_rng([ROOM_VERSION, seed, 2])
     scene, shell = random_furnished_room(rng, config)
     poses, intrinsics = room_cameras(rng, config, shell)
-    image, depth = render_views(
-        scene, poses, intrinsics, config.height, config.width, config.supersampling
-    )
-    return {"image": image, "depth": depth, "world_from_camera": poses, "intrinsics": intrinsics}
+    return rendered_scene(scene, poses, intrinsics, config)
 
 
 def random_furnished_room(

@@ -16,7 +16,7 @@ import numpy as np
 
 from tttlrm_jax.config import SyntheticConfig
 from tttlrm_jax.data.lighting import random_lights, shadow_map
-from tttlrm_jax.data.mesh_views import MeshScene, render_views
+from tttlrm_jax.data.mesh_views import MeshScene, rendered_scene
 from tttlrm_jax.data.scene_records import SceneRecord, rendered_record
 from tttlrm_jax.data.synthetic import random_cameras, scene_seed
 from tttlrm_jax.data.wavefront import Model, read_obj
@@ -152,10 +152,7 @@ def render_furniture(model: Model, seed: int, config: SyntheticConfig) -> dict[s
         shadows=shadow_map(mesh, lights, 1.01 * radius),
     )
     poses, intrinsics = random_cameras(rng, config, radius)
-    image, depth = render_views(
-        scene, poses, intrinsics, config.height, config.width, config.supersampling
-    )
-    return {"image": image, "depth": depth, "world_from_camera": poses, "intrinsics": intrinsics}
+    return rendered_scene(scene, poses, intrinsics, config)
 
 
 def _properties(text: str) -> dict[str, str]:

@@ -9,13 +9,14 @@ import dataclasses
 
 import numpy as np
 
+from tttlrm_jax.config import SyntheticConfig
 from tttlrm_jax.data.lighting import Lights, ShadowMap, shade
 from tttlrm_jax.data.materials import Material
 from tttlrm_jax.data.mesh_raster import NEAR, rasterize
 from tttlrm_jax.data.meshes import Mesh, clip
+from tttlrm_jax.data.synthetic import contrasting_pixels
 from tttlrm_jax.errors import ConfigError
 
-CONTRAST = 0.08  # difference of neighbouring colours that calls for more samples
 CHUNK = 8192  # samples shaded at a time: their arrays fit a core's cache
 WEIGHTS = np.array([0.25, 0.5, 0.25], np.float32)
 
@@ -39,6 +40,19 @@ class _Projected:
     corners: np.ndarray  # float64 [triangle, 3, 3]: x, y in pixels and 1 / z
     surface: np.ndarray  # float32 [triangle, 3, 3 or 5], world normals and texture coordinates
     part: np.ndarray  # int32 [triangle]
+
+
+def rendered_scene(
+    scene: MeshScene, world_from_camera: np.ndarray, intrinsics: np.ndarray, config: SyntheticConfig
+) -> dict[str, np.ndarray]:
+    """All views of a scene; arrays as `synthetic.render_object` returns them."""
+    image, depth = render_views(
+        scene, world_from_camera, intrinsics, config.height, config.width, config.supersampling
+    )
+    return {
+        "image": image, "depth": depth, "world_from_camera": world_from_camera,
+        "intrinsics": intrinsics,
+    }  # fmt: skip
 
 
 def render_views(
@@ -102,7 +116,7 @@ def _render(scene, projected, pose, lens, height, width, supersampling):
     image = np.concatenate([colour[centre], covered[..., None].astype(np.float32)], axis=-1)
     if supersampling == 2:
         part = np.where(covered, projected.part[owner], -1)
-        refine = _changes(image[..., :3], part) | _partial(hits.triangle)
+        refine = contrasting_pixels(image[..., :3], part) | _partial(hits.triangle)
         more = _around(refine) & (hits.triangle >= 0) & ~samples
         _shade_samples(scene, projected, hits, more, position, pose, lens, colour)
         _average(colour, hits.triangle >= 0, refine, image)
@@ -203,22 +217,6 @@ def _interpolated(
         total += weight * surface[number]
         weights = weights + weight
     return total / weights
-
-
-def _changes(colour: np.ndarray, part: np.ndarray) -> np.ndarray:
-    """Marks pixels [height, width] that differ from a neighbour in part or colour."""
-    out = np.zeros(part.shape, bool)
-    for axis in (0, 1):
-        size = part.shape[axis]
-        left = tuple(slice(0, size - 1) if a == axis else slice(None) for a in range(2))
-        right = tuple(slice(1, size) if a == axis else slice(None) for a in range(2))
-        differs = part[left] != part[right]
-        for channel in range(3):
-            step = colour[(*left, channel)] - colour[(*right, channel)]
-            differs |= np.abs(step) > CONTRAST
-        out[left] |= differs
-        out[right] |= differs
-    return out
 
 
 def _windows(grid: np.ndarray):

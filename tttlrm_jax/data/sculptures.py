@@ -12,7 +12,7 @@ import numpy as np
 from tttlrm_jax.config import SyntheticConfig
 from tttlrm_jax.data.lighting import random_lights, shadow_map
 from tttlrm_jax.data.materials import random_material
-from tttlrm_jax.data.mesh_views import MeshScene, render_views
+from tttlrm_jax.data.mesh_views import MeshScene, rendered_scene
 from tttlrm_jax.data.meshes import Mesh, cut, join
 from tttlrm_jax.data.solids import SOLIDS, Placed, random_heights
 from tttlrm_jax.data.synthetic import random_cameras
@@ -46,10 +46,7 @@ def render_sculpture(seed: int, config: SyntheticConfig) -> dict[str, np.ndarray
     rng = np.random.default_rng([SCULPTURE_VERSION, seed, 1])
     scene, radius = random_sculpture(rng, config)
     poses, intrinsics = random_cameras(rng, config, radius)
-    image, depth = render_views(
-        scene, poses, intrinsics, config.height, config.width, config.supersampling
-    )
-    return {"image": image, "depth": depth, "world_from_camera": poses, "intrinsics": intrinsics}
+    return rendered_scene(scene, poses, intrinsics, config)
 
 
 def random_sculpture(rng: np.random.Generator, config: SyntheticConfig) -> tuple[MeshScene, float]:

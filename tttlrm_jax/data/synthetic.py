@@ -158,7 +158,7 @@ def _render(model, poses, intrinsics, config) -> tuple[np.ndarray, np.ndarray]:
     owner = owner.reshape(num_views, height, width)
     alpha = (owner.reshape(num_views, -1) >= 0).astype(np.float32)
     if config.supersampling > 1:
-        refine = _needs_rays(colour.reshape(num_views, height, width, 3), owner)
+        refine = contrasting_pixels(colour.reshape(num_views, height, width, 3), owner)
         pixels = [np.flatnonzero(view) for view in refine.reshape(num_views, -1)]
         _refine(model, lenses, intrinsics, pixels, config.supersampling, width, colour, alpha)
     image = np.concatenate([colour, alpha[..., None]], axis=-1)
@@ -180,13 +180,16 @@ def _refine(model, lenses, intrinsics, pixels, factor, width, colour, alpha) -> 
     colour[view, index], alpha[view, index] = mean, count / (factor * factor)
 
 
-def _needs_rays(colour: np.ndarray, owner: np.ndarray) -> np.ndarray:
-    """Marks pixels [view, height, width] that differ from a neighbour in owner or colour."""
+def contrasting_pixels(colour: np.ndarray, owner: np.ndarray) -> np.ndarray:
+    """Marks pixels [..., height, width] that differ from a neighbour in owner or colour.
+
+    They call for more samples than one. `colour` has a last axis of three channels in [0, 1].
+    """
     out = np.zeros(owner.shape, bool)
-    for axis in (1, 2):
+    for axis in (owner.ndim - 2, owner.ndim - 1):
         size = owner.shape[axis]
-        left = tuple(slice(0, size - 1) if a == axis else slice(None) for a in range(3))
-        right = tuple(slice(1, size) if a == axis else slice(None) for a in range(3))
+        left = tuple(slice(0, size - 1) if a == axis else slice(None) for a in range(owner.ndim))
+        right = tuple(slice(1, size) if a == axis else slice(None) for a in range(owner.ndim))
         differs = owner[left] != owner[right]
         for channel in range(3):
             step = colour[(*left, channel)] - colour[(*right, channel)]

@@ -6,6 +6,7 @@ import jax
 from flax import nnx
 
 from tttlrm_jax.config import ModelConfig, Plan
+from tttlrm_jax.config_pods import published_ratios
 from tttlrm_jax.config_ttt3r import TTT3RConfig
 from tttlrm_jax.errors import ConfigError
 from tttlrm_jax.models.lvsm import LVSM
@@ -20,7 +21,7 @@ from tttlrm_jax.models.streaming import (
     step,
 )
 from tttlrm_jax.models.ttt3r import TTT3R
-from tttlrm_jax.models.tttlrm import TTTLRM, gaussian_usage, prune, published_ratios
+from tttlrm_jax.models.tttlrm import TTTLRM, gaussian_usage, prune
 from tttlrm_jax.types import Gaussians, Views
 
 MODELS = {"tttlrm": TTTLRM, "lvsm": LVSM, "ttt3r": TTT3R}

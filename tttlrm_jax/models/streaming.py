@@ -52,9 +52,7 @@ class StreamState:
 
     layers: LayerState  # of all layers, with a leading layer axis
     num_views: Int[Array, " batch"]  # written so far, without masked ones
-    rule: RuleConfig = flax.struct.field(
-        pytree_node=False
-    )  # complete; what the state is written by
+    rule: RuleConfig = flax.struct.field(pytree_node=False)  # that writes it, every option named
 
 
 def init_stream(params: Any, batch: int, *, graph: Any) -> StreamState:

@@ -20,8 +20,6 @@ from tttlrm_jax.nn.layers import LayerNorm, linear
 from tttlrm_jax.nn.tokens import INPUT_CHANNELS, patchify, posed_image
 from tttlrm_jax.types import Cameras, Gaussians, Views
 
-MANY_VIEWS = 64  # from here on the published pruning keeps fewer
-
 
 class TTTLRM(nnx.Module):
     """Tokenizer, blocks (stacked on a leading layer axis) and Gaussian decoder."""
@@ -120,11 +118,6 @@ def keep_counts(num_gaussians: int, keep_ratio: float, random_ratio: float) -> t
             raise InputError.of(field, value, "is not in [0, 1]", "give a share of the Gaussians")
     keep = int(keep_ratio * num_gaussians)
     return keep, min(int((1 - keep_ratio) * random_ratio * num_gaussians), num_gaussians - keep)
-
-
-def published_ratios(num_input_views: int) -> tuple[float, float]:
-    """`keep_ratio, random_ratio` of the published configuration for this many input views."""
-    return (0.3, 0.05) if num_input_views >= MANY_VIEWS else (0.4, 0.1)
 
 
 def prune(

@@ -113,9 +113,9 @@ class WindowAttention(nnx.Module):
             self.q_norm = nnx.Param(jnp.ones(self.head_dim, config.param_dtype))
             self.k_norm = nnx.Param(jnp.ones(self.head_dim, config.param_dtype))
 
-    def __call__(
-        self, x: Float[Array, "*window token d_model"]
-    ) -> Float[Array, "*window token d_model"]:
+    def heads(self, x: Float[Array, "*window token d_model"]) -> tuple[Array, Array, Array]:
+        """Queries, keys and values `[*window, token, head, d_head]`."""
+
         def split(part):
             return part.reshape(*part.shape[:-1], -1, self.head_dim)
 
@@ -123,5 +123,11 @@ class WindowAttention(nnx.Module):
         if self.qk_norm:
             query = rms_norm(query, self.q_norm[...], QK_NORM_EPS)
             key = rms_norm(key, self.k_norm[...], QK_NORM_EPS)
+        return query, key, value
+
+    def __call__(
+        self, x: Float[Array, "*window token d_model"]
+    ) -> Float[Array, "*window token d_model"]:
+        query, key, value = self.heads(x)
         out = attend_in_blocks(query, key, value, self.compute_dtype, causal=self.causal)
         return self.c_proj(out.reshape(x.shape))

@@ -4,14 +4,11 @@ For comparison: its cost grows with the square of the views, and it keeps no sta
 could go on from.
 """
 
-import jax.numpy as jnp
-from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from tttlrm_jax.config import ModelConfig
 from tttlrm_jax.errors import InputError
-from tttlrm_jax.nn.attention import QK_NORM_EPS, attend, attend_in_blocks
-from tttlrm_jax.nn.layers import linear, rms_norm
+from tttlrm_jax.nn.attention import WindowAttention, attend, attend_in_blocks
 from tttlrm_jax.ttt import Operation
 
 
@@ -27,25 +24,17 @@ def wider_mlp(config: ModelConfig) -> int:
     return round((fast_weights + rates + output_norm - own) / (2 * d_model))
 
 
-class GlobalAttention(nnx.Module):
+class GlobalAttention(WindowAttention):
     """Multi-head attention with RMS-normalised queries and keys; called as a `TTTLayer` is.
 
     Keys and values are those of the tokens that would update fast weights.
     """
 
-    def __init__(self, config: ModelConfig, *, projection_std: float, rngs: nnx.Rngs):
-        width, head = config.d_model, config.attention_head_dim
-        self.to_qkv = linear(width, 3 * width, config, rngs=rngs)
-        self.c_proj = linear(width, width, config, rngs=rngs, init_std=projection_std)
-        self.q_norm = nnx.Param(jnp.ones(head, config.param_dtype))
-        self.k_norm = nnx.Param(jnp.ones(head, config.param_dtype))
-        self.head_dim, self.compute_dtype = head, config.compute_dtype
-
     def initial_state(self, batch: int) -> None:
         """There is no state."""
         del batch
 
-    def __call__(
+    def __call__(  # type: ignore[override]
         self,
         x: Float[Array, "batch token d_model"],
         operations: tuple[Operation, ...],
@@ -55,12 +44,7 @@ class GlobalAttention(nnx.Module):
         """All tokens attend to the updating ones. Raises InputError for plans but the full one."""
         del state
         num_keys = _updating_tokens(operations, x.shape[1], mask)
-        query, key, value = (
-            part.reshape(*x.shape[:2], -1, self.head_dim)
-            for part in jnp.split(self.to_qkv(x), 3, axis=-1)
-        )
-        query = rms_norm(query, self.q_norm[...], QK_NORM_EPS)
-        key = rms_norm(key, self.k_norm[...], QK_NORM_EPS)
+        query, key, value = self.heads(x)
         if num_keys == x.shape[1]:
             out = attend_in_blocks(query, key, value, self.compute_dtype)
         else:

@@ -285,11 +285,16 @@ def load_parameters(path: Path | str, expected: Any) -> Any:
     params_path = _params_path(Path(path))
     logging.getLogger("absl").setLevel(logging.ERROR)
     check_same_shapes(_saved_shapes(params_path), expected)
+    return _on_one_device(params_path, expected)
+
+
+def _on_one_device(path: Path, expected: Any) -> Any:
+    """A part of a checkpoint, like `expected`."""
     target = jax.tree.map(
         lambda e: jax.ShapeDtypeStruct(e.shape, e.dtype, sharding=_one_device()), expected
     )
-    with _reading(params_path), ocp.StandardCheckpointer() as checkpointer:
-        return checkpointer.restore(params_path.absolute(), target)
+    with _reading(path), ocp.StandardCheckpointer() as checkpointer:
+        return checkpointer.restore(path.absolute(), target)
 
 
 def saved_arrays(path: Path | str) -> dict[str, Any]:
@@ -366,27 +371,19 @@ def _params_path(path: Path) -> Path:
     return newest / (EMA if (newest / EMA).is_dir() else PARAMS)
 
 
-def load_optimizer_state(path: Path | str, like: Any) -> Any:
-    """The state of the optimizer in a run's newest checkpoint; `like` gives its structure.
+def load_optimizer_state(path: Path | str, like: TrainState) -> Any:
+    """The state of the optimizer in a run's newest checkpoint, of the structure that `like` has.
 
     Raises InputError where there is none or it is of another model.
     """
-    steps = _complete_steps(Path(path))
-    if not steps:
+    step = newest_step(Path(path))
+    if step is None:
         raise InputError.of(
-            "train.init_moments",
-            path,
-            "holds no optimizer state",
+            "train.init_moments", path, "holds no optimizer state",
             "name a run directory of train.py",
-        )
-    counter = jnp.zeros((), jnp.int32)
-    part = {"step": counter, "opt_state": like, "num_skipped": counter}
-    directory = Path(path) / CHECKPOINTS / str(max(steps)) / "train"
-    target = jax.tree.map(
-        lambda e: jax.ShapeDtypeStruct(e.shape, e.dtype, sharding=_one_device()), part
-    )
-    with _reading(directory), ocp.StandardCheckpointer() as checkpointer:
-        return checkpointer.restore(directory.absolute(), target)["opt_state"]
+        )  # fmt: skip
+    part = Path(path) / CHECKPOINTS / str(step) / "train"
+    return _on_one_device(part, _train_part(like))["opt_state"]
 
 
 def export_model(

@@ -53,9 +53,8 @@ def with_moments_of(path: Path | str, state: TrainState) -> TrainState:
     model or a directory without optimizer state.
     """
     check_same_shapes(saved_arrays(path), state.params)
-    adam, *others = state.opt_state
-    saved_adam, *_ = load_optimizer_state(path, (adam, *others))
-    return state.replace(opt_state=(saved_adam, *others))
+    saved_adam, *_ = load_optimizer_state(path, state)
+    return state.replace(opt_state=(saved_adam, *state.opt_state[1:]))
 
 
 def _other_decoder(

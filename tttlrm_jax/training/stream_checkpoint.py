@@ -2,9 +2,8 @@
 
 A state directory holds `state.json` (what the stream is: model, rule, chunks, views seen, its frame
 of coordinates, names and shapes of the arrays, SHA-256 of their values, of every file and of
-itself) and
-`arrays/` (Orbax): the fast weights and rule state of every layer, and the scene so far. It is only
-ever read or written whole.
+itself) and `arrays/` (Orbax): the fast weights and rule state of every layer, and the scene so far.
+It is only ever read or written whole.
 """
 
 import dataclasses

@@ -11,8 +11,9 @@ from flax import nnx
 from jax.ad_checkpoint import print_saved_residuals
 
 from tttlrm_jax.config import ModelConfig
+from tttlrm_jax.config_pods import published_ratios
 from tttlrm_jax.errors import InputError
-from tttlrm_jax.models import build_model, gaussian_usage, prune, published_ratios
+from tttlrm_jax.models import build_model, gaussian_usage, prune
 from tttlrm_jax.nn.block import Block, initial_states, rematerialised, run_blocks
 from tttlrm_jax.ttt import full_plan
 from tttlrm_jax.types import Cameras, Gaussians, Views
