@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -174,6 +175,14 @@ def test_an_interrupted_run_leaves_what_it_had(room, tmp_path):
     assert metrics["frames"] == 5
     assert "ended after 5 frames: interrupted" in metrics["notes"]
     assert not (output / ".scores").exists()
+
+
+@pytest.fixture(autouse=True)
+def interruptible() -> Iterator[None]:
+    """SIGINT as in a terminal: a suite that a shell starts in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 class Interrupting:
