@@ -16,6 +16,8 @@ QK_NORM_EPS = 1.1920929e-07  # float32 machine epsilon: the reference left eps u
 
 
 MAX_LOGITS = 2**28  # 1 GiB of float32 logits; beyond it queries are taken in blocks
+# Of the windows computed at once on a CPU: 16 MiB of float32, which its caches and allocator bear.
+CPU_GROUP_LOGITS = 2**22
 
 
 @typechecked
@@ -48,13 +50,22 @@ def attend_in_blocks(
 ) -> Float[Array, "*batch token head d_head"]:
     """`attend` that never holds more than `max_logits` logits, in either direction.
 
-    Where all logits fit it is `attend` itself. Otherwise windows are taken one at a time, each
-    in the fewest equal blocks of queries that fit; the backward pass recomputes a block.
+    Where all logits fit it is `attend` itself; on a CPU over groups of at most
+    `CPU_GROUP_LOGITS`. Otherwise windows are taken one at a time, each in the fewest equal blocks
+    of queries that fit; the backward pass recomputes a block.
     """
     *batch, tokens, heads, d_head = query.shape
     allowed = _causal_mask(tokens) if causal else None
-    if math.prod(batch) * heads * tokens * tokens <= max_logits:
-        return attend(query, key, value, dtype, allowed=allowed)
+    count, window_logits = math.prod(batch), heads * tokens * tokens
+    windows = tuple(x.reshape(count, tokens, heads, d_head) for x in (query, key, value))
+    if count * window_logits <= max_logits:
+        group = max(1, CPU_GROUP_LOGITS // window_logits)
+        if jax.default_backend() != "cpu" or group >= count:
+            return attend(query, key, value, dtype, allowed=allowed)
+        out = jax.lax.map(
+            lambda window: attend(*window, dtype, allowed=allowed), windows, batch_size=group
+        )
+        return out.reshape(query.shape)
     block = next(
         tokens // n for n in range(1, tokens + 1)
         if tokens % n == 0 and (heads * tokens * (tokens // n) <= max_logits or n == tokens)
@@ -76,7 +87,6 @@ def attend_in_blocks(
             )
         return out.reshape(tokens, heads, d_head)
 
-    windows = tuple(x.reshape(-1, tokens, heads, d_head) for x in (query, key, value))
     return jax.lax.map(one_window, windows).reshape(query.shape)
 
 
