@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tttlrm_jax.nn import attention
 from tttlrm_jax.nn.attention import attend_in_blocks
 
 
@@ -29,6 +30,35 @@ def test_blocks_equal_dense(causal, max_logits):
     blocks = grad(lambda *x: scalar(*x, max_logits))(query, key, value)
     for ours, theirs in zip(jax.tree.leaves(blocks), jax.tree.leaves(dense), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("windows_at_once", [1, 2, 4, 5])  # of 6
+def test_groups_of_windows_equal_dense(monkeypatch, windows_at_once):
+    query, key, value, cotangent = inputs()
+
+    def grads():
+        def scalar(*x):
+            return jnp.sum(attend_in_blocks(*x, jnp.float32) * cotangent)
+
+        return jax.value_and_grad(scalar, argnums=(0, 1, 2))(query, key, value)
+
+    dense = grads()
+    monkeypatch.setattr(attention, "CPU_GROUP_LOGITS", windows_at_once * 2 * 6 * 6 + 1)
+    for ours, theirs in zip(jax.tree.leaves(grads()), jax.tree.leaves(dense), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="groups are for CPUs")
+def test_groups_hold_fewer_logits_at_once(monkeypatch):
+    shape = jax.ShapeDtypeStruct((8, 32, 2, 8), jnp.float32)
+
+    def largest():
+        program = jax.make_jaxpr(lambda *x: attend_in_blocks(*x, jnp.float32))(shape, shape, shape)
+        return max(int(np.prod(size)) for size in _sizes(program.jaxpr))
+
+    assert largest() == 8 * 2 * 32 * 32
+    monkeypatch.setattr(attention, "CPU_GROUP_LOGITS", 2 * 2 * 32 * 32)
+    assert largest() == max(2 * 2 * 32 * 32, 8 * 32 * 2 * 8)
 
 
 def test_limit_bounds_the_largest_array():
