@@ -8,9 +8,7 @@ the weights that the package ships. `--help` lists every option. Results go to
 
 import sys
 
-from tttlrm_jax.commands.evaluate import main
-from tttlrm_jax.host_memory import keep_freed_memory
+from tttlrm_jax.commands.console import evaluate
 
 if __name__ == "__main__":
-    keep_freed_memory()
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(evaluate())

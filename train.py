@@ -6,9 +6,7 @@ The run resumes by itself from its newest complete checkpoint.
 
 import sys
 
-from tttlrm_jax.commands.train import main
-from tttlrm_jax.host_memory import keep_freed_memory
+from tttlrm_jax.commands.console import train
 
 if __name__ == "__main__":
-    keep_freed_memory()
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(train())
