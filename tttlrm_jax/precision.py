@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from tttlrm_jax.devices import target_device
+
 
 def accumulation_dtype(dtype) -> jnp.dtype:
     """float64 for float64 operands, float32 for everything narrower."""
@@ -30,7 +32,7 @@ def einsum(spec: str, *operands: Array, dtype) -> Array:
     spec, operands, shape = _without_unit_axes(spec, operands)
     wide = accumulation_dtype(dtype)
     narrow = jnp.finfo(dtype).bits < 32
-    if narrow and jax.default_backend() == "cpu":
+    if narrow and target_device().platform == "cpu":
         operands = tuple(round_to(operand.astype(wide), dtype) for operand in operands)
         out = round_to(jnp.einsum(spec, *operands, precision=matmul_precision(wide)), dtype)
     else:

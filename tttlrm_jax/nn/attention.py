@@ -8,6 +8,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from tttlrm_jax.config import ModelConfig
+from tttlrm_jax.devices import target_device
 from tttlrm_jax.nn.layers import linear, rms_norm
 from tttlrm_jax.precision import einsum
 from tttlrm_jax.types import typechecked
@@ -16,7 +17,7 @@ QK_NORM_EPS = 1.1920929e-07  # float32 machine epsilon: the reference left eps u
 
 
 MAX_LOGITS = 2**28  # 1 GiB of float32 logits; beyond it queries are taken in blocks
-# Of the windows computed at once on a CPU: 16 MiB of float32, which its caches and allocator bear.
+# Windows computed at once on a CPU hold at most this many: 16 MiB of float32, for its caches.
 CPU_GROUP_LOGITS = 2**22
 
 
@@ -60,7 +61,7 @@ def attend_in_blocks(
     windows = tuple(x.reshape(count, tokens, heads, d_head) for x in (query, key, value))
     if count * window_logits <= max_logits:
         group = max(1, CPU_GROUP_LOGITS // window_logits)
-        if jax.default_backend() != "cpu" or group >= count:
+        if target_device().platform != "cpu" or group >= count:
             return attend(query, key, value, dtype, allowed=allowed)
         out = jax.lax.map(
             lambda window: attend(*window, dtype, allowed=allowed), windows, batch_size=group

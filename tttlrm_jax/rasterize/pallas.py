@@ -15,10 +15,10 @@ import jax.numpy as jnp
 from jax import custom_batching, lax
 
 from tttlrm_jax.config import RasterConfig
+from tttlrm_jax.devices import target_device
 from tttlrm_jax.rasterize import balanced
 from tttlrm_jax.rasterize.compositing import Composite, ScreenSplats
 from tttlrm_jax.rasterize.forward_mode import both_modes
-from tttlrm_jax.rasterize.platform import target_device
 from tttlrm_jax.rasterize.tables import (
     Static,
     Table,

@@ -1,19 +1,8 @@
-"""Where a program that is being traced is going to run."""
+"""Which backend of the rasterizer suits the device."""
 
-from typing import Any
-
-import jax
+from tttlrm_jax.devices import target_device
 
 AUTO = "auto"
-
-
-def target_device() -> jax.Device:
-    """`jax_default_device` if it is set, else the first device of the default backend."""
-    config: Any = jax.config
-    chosen = config.jax_default_device
-    if chosen is None:
-        return jax.devices()[0]
-    return jax.devices(chosen)[0] if isinstance(chosen, str) else chosen
 
 
 def chosen_backend(name: str) -> str:

@@ -32,13 +32,14 @@ def test_blocks_equal_dense(causal, max_logits):
         np.testing.assert_allclose(ours, theirs, rtol=2e-5, atol=2e-6)
 
 
+@pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("windows_at_once", [1, 2, 4, 5])  # of 6
-def test_groups_of_windows_equal_dense(monkeypatch, windows_at_once):
+def test_groups_of_windows_equal_dense(monkeypatch, windows_at_once, causal):
     query, key, value, cotangent = inputs()
 
     def grads():
         def scalar(*x):
-            return jnp.sum(attend_in_blocks(*x, jnp.float32) * cotangent)
+            return jnp.sum(attend_in_blocks(*x, jnp.float32, causal=causal) * cotangent)
 
         return jax.value_and_grad(scalar, argnums=(0, 1, 2))(query, key, value)
 
