@@ -7,6 +7,8 @@ at 960x536), `reference` (a 12.19 M model whose times in the published PyTorch i
 on record) and, only where asked for, `utilisation` (the published configuration at 960x536 in
 bfloat16 on an accelerator, by part). FLOPs are those of the matrix products.
 
+Above 64 MiB the C library's own work bends the line upwards; `--one-arena` takes it out.
+
 Protocol: compiled once, one warm-up, median of wall seconds and of process CPU seconds over the
 repeats (fewer where they take more than 10 s), and the least of each. Where one update takes all
 views Newton-Schulz is a constant: it costs as much as about 70 tokens at the small width and 2600
@@ -34,6 +36,7 @@ from benchmarks.cost.measure import measure, unrolled_flops
 from benchmarks.cost.utilisation import PEAK_TFLOPS, utilisation_rows
 from tttlrm_jax.config import ModelConfig, Plan
 from tttlrm_jax.errors import InputError
+from tttlrm_jax.host_memory import keep_freed_memory
 from tttlrm_jax.models import build_model, merge_model, split_model
 from tttlrm_jax.nn.attention import attend_in_blocks
 from tttlrm_jax.nn.layers import linear
@@ -52,6 +55,7 @@ PUBLISHED_TOKENS = 256  # a view; 128x128
 LARGE_SIZE = (536, 960)  # the paper's views: 8040 tokens
 REFERENCE = ModelConfig(d_model=256, num_layers=6)
 REFERENCE_VIEWS, REFERENCE_SIDE = 8, 128
+ATTENTION = "softmax attention"
 PER_VIEW = "TTT, per view"  # an update for every view, as in a stream
 MAX_LOGITS = 2**26  # of the softmax attention at a time: 256 MiB, in either direction
 # Seconds of the published PyTorch implementation on an idle machine of two cores.
@@ -71,9 +75,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("parts", nargs="*", choices=[*everything, []], help="default: all but GPU")
     parser.add_argument("--views", nargs="+", type=positive, help="default: 1 to 64; GPU: 16 32 64")
     parser.add_argument("--repeats", type=positive, default=3)
+    parser.add_argument("--one-arena", action="store_true",
+                        help="keep large blocks of all threads (host_memory.py)")  # fmt: skip
+    parser.add_argument("--without-attention", action="store_true",
+                        help="leave softmax attention out, which takes longest")  # fmt: skip
     parser.add_argument("--peak-tflops", type=float, help="of the chip in bfloat16")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
     options = parser.parse_args(arguments)
+    if options.one_arena:
+        keep_freed_memory(one_arena=True)
     results: dict[str, list] = {}
     try:
         for name in options.parts or parts:
@@ -133,7 +143,7 @@ def layer_functions(config: ModelConfig, tokens_per_view: int) -> dict[str, tupl
     return {
         "TTT layer": (params, ttt(None)),
         PER_VIEW: (params, ttt(tokens_per_view)),
-        "softmax attention": (attention, lambda p, x: nnx.merge(attention_graph, p)(x)),
+        ATTENTION: (attention, lambda p, x: nnx.merge(attention_graph, p)(x)),
     }
 
 
@@ -166,6 +176,8 @@ def scaling(options) -> Iterator[dict[str, Any]]:
     for views in options.views or VIEWS:
         x = _tokens(views * tokens, SMALL.d_model)
         for name, (params, function) in functions.items():
+            if name == ATTENTION and options.without_attention:
+                continue
             yield from _rows(name, "small", views, function, (params, x), options.repeats)
         params, function = model
         arguments = (params, draw_views(views, SMALL_SIZE))
@@ -178,7 +190,8 @@ def published(options) -> Iterator[dict[str, Any]]:
     for views in options.views or VIEWS:
         x = _tokens(views * PUBLISHED_TOKENS, PUBLISHED.d_model)
         for name, (params, function) in functions.items():
-            if name != PER_VIEW:  # dear: Newton-Schulz for every 256 tokens
+            dear = name == PER_VIEW  # Newton-Schulz for every 256 tokens
+            if not dear and not (name == ATTENTION and options.without_attention):
                 yield from _rows(name, "published", views, function, (params, x), options.repeats)
     tokens = LARGE_SIZE[0] * LARGE_SIZE[1] // PUBLISHED.patch_size**2
     functions = layer_functions(PUBLISHED, tokens)

@@ -13,12 +13,16 @@ import platform
 import jax
 
 # Parameters of mallopt (malloc.h).
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
 NEVER = -1
 
 
-def keep_freed_memory() -> bool:
+def keep_freed_memory(*, one_arena: bool = False) -> bool:
     """Keeps freed memory in this process for its next call; returns whether it could.
+
+    Blocks above 64 MiB that XLA's own threads take are mapped anew in every call all the same;
+    `one_arena` keeps them too, at the price of threads that wait for each other, above all where
+    they compile.
 
     Before the first computation only. Calls then run on the thread that makes them, as only the
     main thread's heap may grow without bound. Does nothing where the C library is another than
@@ -28,7 +32,8 @@ def keep_freed_memory() -> bool:
     if own or platform.libc_ver()[0] != "glibc":
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    if not (mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, NEVER)):
+    settings = [(M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, NEVER)] + [(M_ARENA_MAX, 1)] * one_arena
+    if not all(mallopt(*setting) for setting in settings):
         return False
     jax.config.update("jax_cpu_enable_async_dispatch", False)
     return True
