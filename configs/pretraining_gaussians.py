@@ -4,7 +4,7 @@ Command   python train.py configs/pretraining_gaussians.py
 Controls  python train.py configs/pretraining_gaussians.py --name pretraining_none \\
               --train.init-from None                  as many steps of Gaussians, from scratch
           python train.py configs/pretraining_gaussians.py --name pretraining_none_long \\
-              --train.init-from None --train.num-steps 600      as many steps in total
+              --train.init-from None --train.num-steps 3000     as many steps in total
 Time      see "Pre-training" in docs/results.md
 Result    the comparison is `python -m benchmarks.pretraining`
 """

@@ -1,4 +1,4 @@
-"""Pre-training of the Gaussian model: the same trunk learns to draw target views as an LVSM.
+"""Pre-training of a small Gaussian model: the same trunk learns to draw target views as an LVSM.
 
 Command   python train.py configs/pretraining_lvsm.py
           python train.py configs/pretraining_gaussians.py           then starts from its weights
@@ -12,18 +12,34 @@ from tttlrm_jax.commands.packaged_files import packaged
 from tttlrm_jax.config import LossConfig, OptimizerConfig, TrainConfig
 from tttlrm_jax.training.checkpoint import read_config
 
-BASE = read_config(packaged("quickstart"))
-STEPS = 300
+SHIPPED = read_config(packaged("quickstart"))
+# An LVSM stays at the mean colour for its first hundreds of steps: small, so that it leaves it.
+BASE = dataclasses.replace(
+    SHIPPED,
+    model=dataclasses.replace(
+        SHIPPED.model,
+        d_model=64,
+        num_layers=3,
+        log_scale_offset=-3.5,  # a pixel at 32x32
+    ),
+)
+STEPS = 1500
 
 DATA = dataclasses.replace(
-    BASE.data, synthetic=dataclasses.replace(BASE.data.synthetic, num_scenes=2048)
+    BASE.data,
+    synthetic=dataclasses.replace(
+        BASE.data.synthetic, num_scenes=2048, num_views=8, height=32, width=32
+    ),
+    num_input_views=4,
+    num_target_views=2,
 )
 OPTIMIZER = OptimizerConfig(
-    peak_lr=8e-4, warmup_steps=50, clip_norm=4.0, skip_norm=20.0, guard_from_step=50
+    peak_lr=8e-4, warmup_steps=100, clip_norm=4.0, skip_norm=20.0, guard_from_step=50
 )
 TRAIN = TrainConfig(
-    num_steps=STEPS, batch_size=4, log_every=10, eval_every=25, eval_scenes=32, checkpoint_every=100
-)
+    num_steps=STEPS, batch_size=8, log_every=10, eval_every=100, eval_scenes=32,
+    checkpoint_every=250,
+)  # fmt: skip
 
 CONFIG = dataclasses.replace(
     BASE,

@@ -27,7 +27,7 @@ CONFIG = dataclasses.replace(
         peak_lr=5e-4, warmup_steps=60, clip_norm=4.0, skip_norm=20.0, guard_from_step=40
     ),
     train=TrainConfig(
-        num_steps=1500,
+        num_steps=1200,
         batch_size=4,
         view_counts=(4, 8, 8),
         init_from=str(SHIPPED),
