@@ -17,6 +17,8 @@ from PIL import Image
 
 from tttlrm_jax.commands.train import load_config_file, main
 from tttlrm_jax.config import RunConfig
+from tttlrm_jax.data.scene_records import synthetic_records
+from tttlrm_jax.data.shard_builder import write_shards
 from tttlrm_jax.errors import ConfigError, InputError
 from tttlrm_jax.training.checkpoint import export_model, load_model, read_config, write_config
 from tttlrm_jax.training.loop import train
@@ -123,6 +125,38 @@ def test_kill_and_terminate_lose_nothing(workspace, straight):
     assert process.returncode == 0, errors
     assert train(config).finished
     assert_same_bits(parameters(config), parameters(straight))
+
+
+@pytest.mark.extended  # tests/unit/training/test_shard_identity.py has what decides it
+def test_a_run_goes_on_where_its_shards_were_moved(workspace):
+    """Shards are known by what they hold: the same elsewhere resume exactly, others are refused."""
+    config = smoke(workspace, "shards", num_steps=4)
+    scenes = dataclasses.replace(config.data.synthetic, num_scenes=4)
+    first, second = workspace / "first", workspace / "second"
+    write_shards(first, {"train": synthetic_records(scenes)}, progress=False)
+    others = dataclasses.replace(scenes, seed=1)
+    write_shards(workspace / "others", {"train": synthetic_records(others)}, progress=False)
+
+    def reading(name: str, directory: Path) -> RunConfig:
+        data = dataclasses.replace(
+            config.data, source="shards", shard_directory=str(directory), capture_height=24,
+            capture_width=32, holdout_every=5,
+        )  # fmt: skip
+        return dataclasses.replace(config, name=name, data=data)
+
+    train(reading("straight_shards", first))
+    assert not train(reading("moved_shards", first), stop_at=2).finished
+    first.rename(second)
+    with pytest.raises(InputError, match="holds no shards"):
+        train(reading("moved_shards", first))
+    with pytest.raises(ConfigError, match=r"data\.shard_directory=.*others holds other shards"):
+        train(reading("moved_shards", workspace / "others"))
+    assert train(reading("moved_shards", second)).finished
+    ours, theirs = (parameters(reading(n, second)) for n in ("moved_shards", "straight_shards"))
+    assert_same_bits(ours, theirs)
+    assert read_config(run_directory(reading("moved_shards", second))).data.shard_directory == str(
+        second
+    )
 
 
 def test_learns_one_scene(workspace):

@@ -11,8 +11,14 @@ import pytest
 from tttlrm_jax.config import LossConfig, ModelConfig, OptimizerConfig, RunConfig, TrainConfig
 from tttlrm_jax.errors import ConfigError
 from tttlrm_jax.models import build_model, split_model
-from tttlrm_jax.training.objective import Batch, StaticParts, batch_from_arrays
+from tttlrm_jax.training.objective import (
+    Batch,
+    StaticParts,
+    batch_from_arrays,
+    loss_terms,
+)
 from tttlrm_jax.training.step import batch_loss, init_train_state, train_step
+from tttlrm_jax.types import Gaussians
 
 MODEL = ModelConfig(
     d_model=16, num_layers=1, patch_size=4, attention_head_dim=8, num_ttt_heads=2,
@@ -66,6 +72,26 @@ def test_step_lowers_the_loss_on_its_batch(step):
     assert losses[-1] < 0.8 * losses[0]
     assert int(state.step) == 8
     assert int(state.num_skipped) == 0
+
+
+def test_every_scene_has_its_own_background():
+    """Where nothing is seen, a rendering shows the background of its scene."""
+    batch = batch_from_arrays(arrays() | {"background": np.float32([[1, 0, 0.5], [0, 0.25, 1]])})
+    shape = (2, 5)
+    nothing = Gaussians(
+        mean=jnp.ones((*shape, 3)), sh=jnp.ones((*shape, 4, 3)), log_scale=jnp.zeros((*shape, 3)),
+        quaternion=jnp.ones((*shape, 4)), opacity_logit=jnp.full(shape, -30.0),
+    )  # fmt: skip
+    config = dataclasses.replace(
+        CONFIG, loss=LossConfig(opacity=0.0, depth=0.0), train=TrainConfig()
+    )
+    function = jax.jit(functools.partial(loss_terms, config=config, key=jax.random.key(0)))
+    terms, rendering = function(nothing, batch)
+    expected = np.broadcast_to(batch.background[:, None, None, None], rendering.rgb.shape)
+    np.testing.assert_allclose(rendering.rgb, expected, atol=1e-6)
+    np.testing.assert_allclose(
+        terms["mse"], np.mean((expected - np.asarray(batch.targets.image)) ** 2), rtol=1e-5
+    )
 
 
 def test_what_renderings_leave_out_is_logged(step):
