@@ -8,7 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tttlrm_jax.config import LossConfig, ModelConfig, OptimizerConfig, RunConfig, TrainConfig
+from tttlrm_jax.config import (
+    LossConfig,
+    ModelConfig,
+    OptimizerConfig,
+    RasterConfig,
+    RunConfig,
+    TrainConfig,
+)
 from tttlrm_jax.errors import ConfigError
 from tttlrm_jax.models import build_model, split_model
 from tttlrm_jax.training.objective import (
@@ -27,6 +34,7 @@ MODEL = ModelConfig(
 CONFIG = RunConfig(
     name="test",
     model=MODEL,
+    raster=RasterConfig(near=0.1, backend="reference"),  # compiles sooner than tiles
     loss=LossConfig(opacity=0.01, depth=0.1, mask=0.3),
     optimizer=OptimizerConfig(peak_lr=1e-2, warmup_steps=0, guard_from_step=0, skip_norm=1e6),
     train=TrainConfig(num_steps=10, batch_size=2, keep_ratio=0.5, random_ratio=0.5),
@@ -137,7 +145,7 @@ def test_a_term_without_its_data_is_refused(term, field):
     static, params = parts()
     batch: Batch = batch_from_arrays(arrays()).replace(**{field: None})
     with pytest.raises(ConfigError, match=rf"loss\.{term} is not 0"):
-        batch_loss(params, static, batch, jax.random.key(0))
+        jax.eval_shape(lambda: batch_loss(params, static, batch, jax.random.key(0)))
 
 
 def test_sequential_plan_one_view_and_other_sizes():
