@@ -84,7 +84,10 @@ class Inert:
 class Source(Protocol):
     """Where a checkpoint keeps the bytes of its storages."""
 
-    path: Path
+    @property
+    def path(self) -> Path:
+        """The checkpoint's file."""
+        ...
 
     def read(self, key: str, size: int) -> bytes:
         """At least `size` bytes of a storage, or what there is; may raise `READING_ERRORS`."""
