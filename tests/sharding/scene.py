@@ -43,6 +43,7 @@ def run_config(directory, plan: str = "full", *, backend: str = "reference", **c
         data=DataConfig(
             synthetic=synthetic, num_input_views=INPUTS, num_target_views=TARGETS,
             cache_directory=str(directory), render_workers=1, num_threads=0,
+            random_background=0.5,
         ),
         loss=LossConfig(opacity=0.02, depth=0.1, mask=0.2, depth_alignment="metric"),
         optimizer=OptimizerConfig(peak_lr=1e-3, warmup_steps=0, guard_from_step=100),

@@ -70,6 +70,7 @@ def random_furnished_room(
         centres=centres.astype(np.float32),
         lights=lights,
         shadows=shadow_map(contents, lights, float(np.hypot(*shell.half)) + 1.0),
+        planar_from=parts,
     )
     return scene, shell
 

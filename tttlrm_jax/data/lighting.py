@@ -44,13 +44,16 @@ class ShadowMap:
         reach = away - np.float32(SHADOW_BIAS * self.radius)
         flat = self.nearest.ravel()
         left, top = np.floor(column), np.floor(row)
+        share_x, share_y = column - left, row - top
+        columns, rows = (
+            [np.clip(first + step, 0, SHADOW_SIZE - 1).astype(np.int64) * stride for step in (0, 1)]
+            for first, stride in ((left, 1), (top, SHADOW_SIZE))
+        )
         total = np.zeros(point.shape[1], np.float32)
-        for step_y in (0, 1):
-            for step_x in (0, 1):
-                weight = np.abs(1 - step_x - (column - left)) * np.abs(1 - step_y - (row - top))
-                index = np.clip(top + step_y, 0, SHADOW_SIZE - 1) * SHADOW_SIZE
-                index = index + np.clip(left + step_x, 0, SHADOW_SIZE - 1)
-                total += weight * (reach < flat[index.astype(np.int64)])
+        for down, weight_y in zip(rows, (1 - share_y, share_y), strict=True):
+            for right, weight_x in zip(columns, (1 - share_x, share_x), strict=True):
+                blocker = flat.take(down + right, mode="clip")
+                total += weight_x * weight_y * (reach < blocker)
         return total
 
 
@@ -93,19 +96,32 @@ def shade(
     gloss: float,
     shininess: float,
 ) -> np.ndarray:
-    """Unclipped colours [point, 3] of points, unit vectors [3, point] and albedo [point, 3]."""
-    up = (0.5 + 0.5 * normal[2])[:, None]
-    light = lights.ground + up * (lights.sky - lights.ground)
-    shine = np.zeros_like(light)
+    """Unclipped colours [3, point] of points, unit vectors and albedo [3, point]."""
+    up = 0.5 + 0.5 * normal[2]
+    light = lights.ground[:, None] + up * (lights.sky - lights.ground)[:, None]
+    shine = np.float32(0.0)
     for number, (direction, colour) in enumerate(
-        zip(lights.directions, lights.colours, strict=True)
+        zip(lights.directions, lights.colours[:, :, None], strict=True)
     ):
         facing = np.maximum(direction @ normal, 0.0)
-        visible = shadows.lit(point, normal) if number == 0 and shadows is not None else 1.0
-        light += (facing * visible)[:, None] * colour
+        visible = np.float32(1.0)
+        if number == 0 and shadows is not None:
+            visible = _lit_where_facing(shadows, point, normal, facing)
+        light += (facing * visible) * colour
         if gloss > 0:
             half = to_camera + direction[:, None]
             half /= np.maximum(np.sqrt((half * half).sum(axis=0)), 1e-6)
             glint = np.maximum((half * normal).sum(axis=0), 0.0) ** np.float32(shininess)
-            shine += (gloss * glint * visible * (facing > 0))[:, None] * colour
+            shine = shine + (gloss * glint * visible * (facing > 0)) * colour
     return albedo * light + shine
+
+
+def _lit_where_facing(shadows: ShadowMap, point, normal, facing) -> np.ndarray:
+    """`ShadowMap.lit` of the points that face the lamp, 0 of the others: they are dark anyway."""
+    chosen = np.flatnonzero(facing > 0)
+    if len(chosen) == len(facing):
+        return shadows.lit(point, normal)
+    out = np.zeros(len(facing), np.float32)
+    if len(chosen):
+        out[chosen] = shadows.lit(point[:, chosen], normal[:, chosen])
+    return out

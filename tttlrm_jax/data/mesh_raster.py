@@ -40,13 +40,16 @@ def rasterize(corners: np.ndarray, height: int, width: int) -> Hits:
     slope_x, slope_y = _slopes(x, y, near, area)
     base = near[0][index] + slope_y[index] * (row + 0.5 - y[0][index])
     base = base + slope_x[index] * (start + 0.5 - x[0][index])
-    span, column = _ranges(start, stop)
-    step = (column - start[span]).astype(np.float32)
-    value = base.astype(np.float32)[span] + slope_x[index].astype(np.float32)[span] * step
-    sample = (row * width)[span] + column
+    count = stop - start
+    step = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)  # within its span
+    value = np.repeat(slope_x[index].astype(np.float32), count)
+    value *= step.astype(np.float32)
+    value += np.repeat(base.astype(np.float32), count)
+    sample = np.repeat(row * width + start, count)
+    sample += step
     np.maximum.at(nearness, sample, value)
-    wins = value == nearness[sample]
-    owner[sample[wins]] = index[span[wins]]
+    wins = np.flatnonzero(value == nearness.take(sample, mode="clip"))
+    owner[sample[wins]] = np.repeat(index.astype(np.int32), count)[wins]
     return Hits(owner.reshape(height, width), nearness.reshape(height, width))
 
 

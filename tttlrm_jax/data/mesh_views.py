@@ -6,6 +6,7 @@ the trapezoid rule (weights 1, 2, 1 along each side).
 """
 
 import dataclasses
+import sys
 
 import numpy as np
 
@@ -31,6 +32,7 @@ class MeshScene:
     centres: np.ndarray  # float32 [k, 3]
     lights: Lights
     shadows: ShadowMap | None
+    planar_from: int = sys.maxsize  # parts from this on have one normal to a triangle
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,16 +113,18 @@ def _render(scene, projected, pose, lens, height, width, supersampling):
     depth = np.where(covered, 1.0 / np.where(covered, hits.nearness[centre], 1.0), 0.0)
     samples = np.zeros(hits.triangle.shape, bool)
     samples[centre] = covered
-    colour = np.zeros((*hits.triangle.shape, 3), np.float32)
+    colour = np.zeros((3, *hits.triangle.shape), np.float32)
     _shade_samples(scene, projected, hits, samples, position, pose, lens, colour)
-    image = np.concatenate([colour[centre], covered[..., None].astype(np.float32)], axis=-1)
+    image = np.concatenate([colour[:, *centre], covered[None].astype(np.float32)])
     if supersampling == 2:
         part = np.where(covered, projected.part[owner], -1)
-        refine = contrasting_pixels(image[..., :3], part) | _partial(hits.triangle)
+        refine = contrasting_pixels(np.moveaxis(image[:3], 0, -1), part)
+        refine |= _partial(hits.triangle)
         more = _around(refine) & (hits.triangle >= 0) & ~samples
         _shade_samples(scene, projected, hits, more, position, pose, lens, colour)
         _average(colour, hits.triangle >= 0, refine, image)
-    return np.rint(255.0 * np.clip(image, 0.0, 1.0)).astype(np.uint8), depth.astype(np.float32)
+    image = np.rint(255.0 * np.clip(image, 0.0, 1.0)).astype(np.uint8)
+    return image.transpose(1, 2, 0), depth.astype(np.float32)
 
 
 def _project(mesh: Mesh, pose, lens, height, width) -> _Projected:
@@ -129,20 +133,24 @@ def _project(mesh: Mesh, pose, lens, height, width) -> _Projected:
         surface = np.concatenate([surface, mesh.coordinates], axis=1)
     seen = (mesh.vertices - pose[:3, 3]) @ pose[:3, :3]
     triangles, part = mesh.triangles, mesh.part
-    behind = (seen[:, 2] < NEAR)[triangles]
+    behind = seen[:, 2] < NEAR
+    screen = _on_screen(seen, lens)
     if not behind.any():
-        screen = _on_screen(seen, lens)
-        kept = _in_view(screen[triangles], height, width)
+        kept = _in_view(screen, triangles, height, width)
         return _Projected(screen[triangles[kept]], surface[triangles[kept]], part[kept])
-    front = ~behind.any(axis=1)
-    crossing = np.flatnonzero(~front & ~behind.all(axis=1))
+    number_behind = behind[triangles].sum(axis=1)
+    front = np.flatnonzero(number_behind == 0)
+    kept = front[_in_view(screen, triangles[front], height, width)]
+    crossing = np.flatnonzero((number_behind > 0) & (number_behind < 3))
     both = np.concatenate([seen, surface], axis=1)
     clipped, source = clip(both[triangles[crossing]], seen[triangles[crossing], 2] - NEAR)
-    corners = np.concatenate([both[triangles[front]], clipped])
-    part = np.concatenate([part[front], part[crossing[source]]])
-    screen = _on_screen(corners[..., :3].reshape(-1, 3), lens).reshape(-1, 3, 3)
-    kept = _in_view(screen, height, width)
-    return _Projected(screen[kept], corners[kept, :, 3:].astype(np.float32), part[kept])
+    pieces = _on_screen(clipped[..., :3].reshape(-1, 3), lens)
+    shown = _in_view(pieces, np.arange(len(pieces)).reshape(-1, 3), height, width)
+    return _Projected(
+        np.concatenate([screen[triangles[kept]], pieces.reshape(-1, 3, 3)[shown]]),
+        np.concatenate([surface[triangles[kept]], clipped[shown, :, 3:].astype(np.float32)]),
+        np.concatenate([part[kept], part[crossing[source[shown]]]]),
+    )
 
 
 def _on_screen(seen: np.ndarray, lens: np.ndarray) -> np.ndarray:
@@ -152,9 +160,10 @@ def _on_screen(seen: np.ndarray, lens: np.ndarray) -> np.ndarray:
     )
 
 
-def _in_view(screen: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Numbers of the triangles [triangle, 3, 3] that face the camera and touch the image."""
-    x, y = screen[..., 0].T, screen[..., 1].T
+def _in_view(screen: np.ndarray, triangles: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Numbers of the triangles [triangle, 3] of vertices [vertex, 3] that face the camera and touch
+    the image."""
+    x, y = (np.ascontiguousarray(screen[:, axis]).take(triangles.T) for axis in (0, 1))
     area = (x[1] - x[0]) * (y[2] - y[0]) - (x[2] - x[0]) * (y[1] - y[0])
     seen = area < 0
     for place, size in ((x, width), (y, height)):
@@ -164,57 +173,80 @@ def _in_view(screen: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def _shade_samples(scene, projected, hits, chosen, position, pose, lens, colour) -> None:
-    """Fills `colour` [row, column, 3] at the chosen samples; `position` maps numbers to pixels."""
+    """Fills `colour` [3, row, column] at the chosen samples; `position` maps numbers to pixels."""
     sample = np.flatnonzero(chosen)
-    part = projected.part[hits.triangle.ravel()[sample]].astype(np.int16)
+    part = projected.part.take(hits.triangle.take(sample)).astype(np.int16)
     sample = sample[np.argsort(part, kind="stable")]  # a radix sort
-    flat, stops = colour.reshape(-1, 3), np.cumsum(np.bincount(part, minlength=len(scene.centres)))
-    for number in np.unique(part):
-        start = stops[number - 1] if number else 0
-        for first in range(start, stops[number], CHUNK):
+    tables = _Tables.of(projected)
+    count = np.bincount(part, minlength=len(scene.centres))
+    flat, stops = colour.reshape(3, -1), np.cumsum(count)
+    for number in np.flatnonzero(count):
+        for first in range(stops[number] - count[number], stops[number], CHUNK):
             some = sample[first : min(first + CHUNK, stops[number])]
-            flat[some] = _shade(scene, number, projected, hits, some, position, pose, lens)
+            shaded = _shade(scene, number, tables, hits, some, position, pose, lens)
+            for plane, values in zip(flat, shaded, strict=True):
+                plane[some] = values
 
 
-def _shade(scene, number, projected, hits, sample, position, pose, lens) -> np.ndarray:
-    """Colours [sample, 3] of samples of one part."""
-    row, column = np.divmod(sample, hits.triangle.shape[1])
+@dataclasses.dataclass(frozen=True)
+class _Tables:
+    """Projected triangles as rows of numbers, which samples take from fast."""
+
+    corners: np.ndarray  # float32 [corner, 3 (x, y, 1 / z), triangle]
+    surface: np.ndarray  # float32 [corner, 3 or 5, triangle]
+
+    @classmethod
+    def of(cls, projected: _Projected) -> "_Tables":
+        corners = projected.corners.astype(np.float32).transpose(1, 2, 0)
+        surface = projected.surface.transpose(1, 2, 0)
+        return cls(np.ascontiguousarray(corners), np.ascontiguousarray(surface))
+
+
+def _shade(scene, number, tables, hits, sample, position, pose, lens) -> np.ndarray:
+    """Colours [3, sample] of samples of one part."""
+    row = sample // hits.triangle.shape[1]  # faster than divmod
+    column = sample - row * hits.triangle.shape[1]
     offset, step = map(np.float32, position)
     x, y = offset + step * column.astype(np.float32), offset + step * row.astype(np.float32)
     fx, fy, cx, cy = lens.astype(np.float32)
     ray = np.stack([(x - cx) / fx, (y - cy) / fy, np.ones_like(x)])
     ray = pose[:3, :3].astype(np.float32) @ ray
-    point = ray / hits.nearness.ravel()[sample] + pose[:3, 3, None].astype(np.float32)
-    surface = _interpolated(projected, hits.triangle.ravel()[sample], x, y)
-    normal = surface[:3] / np.maximum(np.sqrt((surface[:3] ** 2).sum(axis=0)), np.float32(1e-12))
+    point = ray / hits.nearness.take(sample, mode="clip") + pose[:3, 3, None].astype(np.float32)
+    owner = hits.triangle.take(sample, mode="clip")
+    if number >= scene.planar_from:
+        surface = tables.surface[0].take(owner, axis=1, mode="clip")
+        normal = surface[:3]
+    else:
+        surface = _interpolated(tables, owner, x, y)
+        length = np.sqrt((surface[:3] ** 2).sum(axis=0))
+        normal = surface[:3] / np.maximum(length, np.float32(1e-12))
     material, turn = scene.materials[number], scene.part_from_world[number]
     albedo = material.albedo(
         turn @ (point - scene.centres[number][:, None]),
         turn @ normal,
         surface[3:] if len(surface) == 5 else None,
     )
-    to_camera = -ray / np.sqrt((ray * ray).sum(axis=0))
+    to_camera = -ray / np.sqrt((ray * ray).sum(axis=0)) if material.gloss > 0 else ray
     return shade(
         scene.lights, scene.shadows, point, normal, to_camera, albedo, material.gloss,
         material.shininess,
     )  # fmt: skip
 
 
-def _interpolated(
-    projected: _Projected, owner: np.ndarray, x: np.ndarray, y: np.ndarray
-) -> np.ndarray:
+def _interpolated(tables: _Tables, owner: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Surface values [3 or 5, sample] at pixels, linear in the scene; normals not yet of length 1.
 
     A corner weighs as the triangle opposite to it on the screen, times the corner's nearness.
     """
-    corners = projected.corners[owner].astype(np.float32).transpose(1, 2, 0)
-    surface = projected.surface[owner].transpose(1, 2, 0)
-    total, weights = np.zeros(surface.shape[1:], np.float32), np.float32(1e-30)
-    for number in range(3):
+    corners = [[row.take(owner, mode="clip") for row in corner] for corner in tables.corners]
+    total = np.zeros((tables.surface.shape[1], len(owner)), np.float32)
+    weights: np.ndarray | np.float32 = np.float32(1e-30)
+    for number, surface in enumerate(tables.surface):
         one, two = corners[(number + 1) % 3], corners[(number + 2) % 3]
         area = (two[0] - one[0]) * (y - one[1]) - (two[1] - one[1]) * (x - one[0])
-        weight = -np.minimum(area, np.float32(0.0)) * corners[number, 2]  # seen ones are negative
-        total += weight * surface[number]
+        weight = -np.minimum(area, np.float32(0.0)) * corners[number][2]  # seen ones are negative
+        for value, row in zip(total, surface, strict=True):
+            value += weight * row.take(owner, mode="clip")
         weights = weights + weight
     return total / weights
 
@@ -244,15 +276,17 @@ def _around(refine: np.ndarray) -> np.ndarray:
 
 
 def _average(colour, covered, refine, image) -> None:
-    """Writes means over the squares of the marked pixels into image [height, width, 4]."""
+    """Writes means over the squares of the marked pixels into image [4, height, width]."""
     row, column = np.nonzero(refine)
-    total, share = np.zeros((len(row), 3), np.float32), np.zeros(len(row), np.float32)
-    flat, seen, wide = colour.reshape(-1, 3), covered.ravel(), colour.shape[1]
+    total, share = np.zeros((3, len(row)), np.float32), np.zeros(len(row), np.float32)
+    flat, seen, wide = np.minimum(colour, np.float32(1.0)), covered.ravel(), colour.shape[2]
+    flat = flat.reshape(3, -1)  # 0 where nothing is seen
     first = 2 * row * wide + 2 * column
     for i, j in np.ndindex(3, 3):
         index = first + (i * wide + j)
-        weight = WEIGHTS[i] * WEIGHTS[j] * seen[index]
-        total += weight[:, None] * np.minimum(flat[index], np.float32(1.0))
-        share += weight
-    image[row, column, :3] = total / np.maximum(share, 1e-6)[:, None]
-    image[row, column, 3] = share
+        weight = WEIGHTS[i] * WEIGHTS[j]
+        for value, plane in zip(total, flat, strict=True):
+            value += weight * plane.take(index, mode="clip")
+        share += weight * seen.take(index, mode="clip")
+    image[:3, row, column] = total / np.maximum(share, 1e-6)
+    image[3, row, column] = share

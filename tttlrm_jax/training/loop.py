@@ -38,10 +38,11 @@ from tttlrm_jax.training.objective import (
     check_supervision,
 )
 from tttlrm_jax.training.optimizer import lr_schedule
-from tttlrm_jax.training.perceptual import load_vgg19
 from tttlrm_jax.training.program import OneDevice
+from tttlrm_jax.training.shard_identity import are_the_same_shards, record_shards
 from tttlrm_jax.training.step import TrainState, init_train_state
 from tttlrm_jax.training.stopping import StopRequest
+from tttlrm_jax.training.vgg_weights import PUBLISHED, find_vgg, load_vgg
 from tttlrm_jax.training.view_counts import view_count_at, with_fewer_inputs
 from tttlrm_jax.training.view_synthesis import check_view_synthesis
 
@@ -100,6 +101,7 @@ def train(config: RunConfig, *, stop_at: int | None = None, title: str = "") -> 
     check_supervision(batch_from_arrays(eval_batches[0]), config)
     if is_first_process():
         write_run_directory(directory, described)
+        record_shards(directory, config.data)
     meet("directory of the run")
     with contextlib.ExitStack() as resources:
         checkpoints = RunCheckpoints(directory, config.train.keep_checkpoints)
@@ -270,20 +272,25 @@ def _fresh(config: RunConfig) -> tuple[StaticParts, TrainState]:
 
 
 def _with_vgg19(config: RunConfig) -> tuple[RunConfig, VGG19 | None, list[str]]:
-    """The run with the weights of its perceptual loss, or without the term and with a warning.
+    """The run with the weights of its perceptual loss, or without the term and with a warning; a
+    network other than the published loss's is named.
 
     Raises InputError where weights are missing and the run is not told to go on.
     """
     loss = config.loss
-    path = loss.vgg19_weights
-    absent = path is None or not Path(path).exists()
+    given = loss.vgg19_weights
+    absent = given is None or find_vgg(given) is None
     if loss.perceptual and absent and loss.missing_vgg19 == "go_on":
         config = dataclasses.replace(
             config, loss=dataclasses.replace(loss, perceptual=0.0, vgg19_weights=None)
         )
-        said = f"WARNING: no weights of VGG-19 at loss.vgg19_weights={path}; "
+        said = f"WARNING: no weights of VGG-19 at loss.vgg19_weights={given}; "
         return config, None, [said + f"training without loss.perceptual={loss.perceptual}"]
-    return config, None if path is None else load_vgg19(path), []
+    if given is None:
+        return config, None, []
+    weights, network = load_vgg(given)
+    said = f"the perceptual loss looks through {network}, the published one through {PUBLISHED}"
+    return config, weights, [] if network == PUBLISHED else [said]
 
 
 def check_writable(directory: Path) -> None:
@@ -312,7 +319,8 @@ def write_run_directory(directory: Path, config: Any) -> None:
 def changes_since(directory: Path, config: RunConfig) -> list[str]:
     """Settings that differ from those the directory's run was started with, in words.
 
-    Raises ConfigError if one of them is not `RESUMABLE`. A run that saved nothing binds to none.
+    Raises ConfigError if one of them is not `RESUMABLE`, or the shards are not the run's own: these
+    may have been moved. A run that saved nothing binds to none.
     """
     if not ((directory / CONFIG_FILE).exists() and has_checkpoint(directory)):
         return []
@@ -322,10 +330,14 @@ def changes_since(directory: Path, config: RunConfig) -> list[str]:
         for name, value in _flat(config_to_dict(config))
         if earlier.get(name) != value
     }
+    resumable = set(RESUMABLE)
+    looked_at = "data.shard_directory" in changed or Path(config.data.shard_directory).exists()
+    if config.data.source == "shards" and looked_at and are_the_same_shards(directory, config.data):
+        resumable.add("data.shard_directory")
     refused = [
         f"{name}={value} (was {old})"
         for name, (old, value) in changed.items()
-        if name not in RESUMABLE
+        if name not in resumable
     ]
     if refused:
         raise ConfigError(

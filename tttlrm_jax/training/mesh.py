@@ -147,6 +147,7 @@ class MeshProgram:
             target_mask=None if mask is None else parts.cut(mask),
             input_depth=None if depth is None else depth[:, order],
             input_number=np.tile(order.astype(np.int32), (scenes, 1)),  # type: ignore[arg-type]
+            background=batch.background,
         )
 
     def abstract_batch(self, batch_size: int, chunk_views: int) -> Batch:
@@ -166,6 +167,8 @@ class MeshProgram:
             del arrays["input_depth"]
         if not loss.mask:
             del arrays["target_mask"]
+        if data.random_background:
+            arrays["background"] = _zeros((1, 3))
         layout = self._layout(batch_size, chunk_views)
         one = self._arranged(arrays, layout, chunk_views)
         return jax.tree.map(
@@ -297,7 +300,9 @@ class MeshProgram:
                 model = merge_model(self.static.graph, whole)
                 gaussians = model(batch.inputs, plan=train.plan, chunk_views=held_chunk)
                 gaussians = pruned_for_rendering(gaussians, self.config, key, batch)
-                shown = render_scenes(gaussians, batch.targets.cameras, self.config)
+                shown = render_scenes(
+                    gaussians, batch.targets.cameras, self.config, batch.background
+                )
                 return shown.rgb[None], lost_work(shown)
 
         out_specs = (layout.spec(None, "batch", "part"), PartitionSpec())
@@ -354,7 +359,7 @@ def _batch_shardings(batch: Batch, layout: Layout) -> Any:
     """A batch with shardings in place of arrays."""
     views, parts = layout.sharding("batch", "view"), layout.sharding("batch", "part")
     scenes = layout.sharding("batch")
-    places = {"image": parts, "target_mask": parts, "cameras": scenes}
+    places = {"image": parts, "target_mask": parts, "cameras": scenes, "background": scenes}
 
     def place(path, leaf):
         del leaf

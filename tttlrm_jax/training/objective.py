@@ -44,6 +44,7 @@ class Batch:
     # z; 0 where none
     input_depth: Float[Array, "batch view height width"] | DepthOfPart | None = None
     input_number: Int[Array, "batch view"] | None = None  # of each input, where a mesh moved it
+    background: Float[Array, "batch 3"] | None = None  # of each scene, where it is not the run's
 
 
 VGG19 = tuple[Convolution, ...]
@@ -77,19 +78,27 @@ def batch_from_arrays(arrays: dict[str, Any], convert: Callable[..., Any] = jnp.
         targets=views("target"),
         target_mask=optional("target_mask"),
         input_depth=optional("input_depth"),
+        background=optional("background"),
     )
 
 
-def render_scenes(gaussians: Gaussians, cameras: Cameras, config: RunConfig) -> Rendering:
+def render_scenes(
+    gaussians: Gaussians,
+    cameras: Cameras,
+    config: RunConfig,
+    background: Float[Array, "batch 3"] | None = None,
+) -> Rendering:
     """Renders each scene of a batch from its own cameras `[batch, view]`, one at a time.
 
-    On a mesh the result is this device's `PartRendering`.
+    `background` [batch, 3] are RGB in [0, 1] of the scenes; None is `data.background` for all. On
+    a mesh the result is this device's `PartRendering`.
     """
-    background = jnp.asarray(config.data.background, gaussians.mean.dtype)
+    common = jnp.asarray(config.data.background, gaussians.mean.dtype)
     parts, layout = target_parts(cameras, config), current_layout()
 
     def one_scene(scene):
-        gaussians, cameras = scene
+        gaussians, cameras, own = scene
+        background = common if own is None else own.astype(gaussians.mean.dtype)
         if parts is not None and layout is not None:
             held = gaussians.opacity_logit.shape[0]
             return render_parts(
@@ -101,7 +110,7 @@ def render_scenes(gaussians: Gaussians, cameras: Cameras, config: RunConfig) -> 
             gaussians.activate(), cameras, background=background, config=config.raster
         )
 
-    return jax.lax.map(one_scene, (gaussians, cameras))
+    return jax.lax.map(one_scene, (gaussians, cameras, background))
 
 
 def target_parts(cameras: Cameras, config: RunConfig) -> Parts | None:
@@ -144,8 +153,9 @@ def loss_terms(
     """
     weights = config.loss
     rendering = render_scenes(
-        pruned_for_rendering(gaussians, config, key, batch), batch.targets.cameras, config
-    )
+        pruned_for_rendering(gaussians, config, key, batch), batch.targets.cameras, config,
+        batch.background,
+    )  # fmt: skip
     parts = target_parts(batch.targets.cameras, config)
 
     def over_images(mean):

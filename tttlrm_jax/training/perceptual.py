@@ -1,12 +1,12 @@
 """Perceptual loss of tttLRM: VGG-19 with average pooling.
 
-Images are RGB in [0, 1], channels last. Weights are those of the original (Caffe) VGG-19, for
-inputs of 0..255 with the mean colour subtracted; torchvision's, made for other inputs, do not
-fit. They are the user's to provide: published tttLRM checkpoints carry them.
+Images are RGB in [0, 1], channels last. The published loss has the original (Caffe) VGG-19, for
+inputs of 0..255 with the mean colour subtracted. Networks for inputs of unit deviation, such as
+torchvision's, are rescaled to these inputs (`of_normalised_inputs`), and VGG-16 has the same five
+taps: losses of the same form, with other numbers. `vgg_weights` finds and reads them all.
 """
 
-import zipfile
-from pathlib import Path
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -20,10 +20,23 @@ from tttlrm_jax.types import typechecked
 # RGB of 0..255, rounded to float32 as the network's weights are.
 MEAN_COLOUR = tuple(float(np.float32(channel)) for channel in (123.68, 116.779, 103.939))
 CHANNELS = (3, 64, 64, 128, 128, *[256] * 4, *[512] * 8)
-POOL_AFTER = (2, 4, 8, 12)  # convolutions, counted from 1
-TAP_AFTER = (2, 4, 6, 10, 14)  # conv1_2, conv2_2, conv3_2, conv4_2, conv5_2
+CHANNELS_VGG16 = (3, 64, 64, 128, 128, *[256] * 3, *[512] * 6)
+MIN_SIDE = 16  # pixels, for four poolings
 DISTANCE_WEIGHTS = (1.0, 1 / 2.6, 1 / 4.8, 1 / 3.7, 1 / 5.6, 10 / 1.5)  # pixels, then taps
 CHECKPOINT_PREFIX = "perceptual_loss_module.Net."
+
+
+class Layers(NamedTuple):
+    """Places in a VGG, after so many convolutions."""
+
+    pool_after: tuple[int, ...]
+    tap_after: tuple[int, ...]  # conv1_2, conv2_2, conv3_2, conv4_2, conv5_2
+
+
+LAYERS = {  # by the number of convolutions
+    16: Layers((2, 4, 8, 12), (2, 4, 6, 10, 14)),
+    13: Layers((2, 4, 7, 10), (2, 4, 6, 9, 12)),
+}
 
 
 class Convolution(NamedTuple):
@@ -42,17 +55,18 @@ def centred(image: Float[Array, "*batch height width 3"]) -> Float[Array, "..."]
 def vgg19_features(
     convolutions: tuple[Convolution, ...], image: Float[Array, "batch height width 3"]
 ) -> list[Float[Array, "batch tap_height tap_width channel"]]:
-    """The five taps, after the ReLU, of `centred` images."""
+    """The five taps, after the ReLU, of `centred` images; 16 convolutions or the 13 of VGG-16."""
+    layers = LAYERS[len(convolutions)]
     taps, x = [], image
-    for number, (kernel, bias) in enumerate(convolutions[: TAP_AFTER[-1]], start=1):
+    for number, (kernel, bias) in enumerate(convolutions[: layers.tap_after[-1]], start=1):
         x = jax.lax.conv_general_dilated(
             x, kernel.astype(x.dtype), window_strides=(1, 1), padding="SAME",
             dimension_numbers=("NHWC", "HWIO", "NHWC"), precision=jax.lax.Precision.HIGHEST,
         )  # fmt: skip
         x = jax.nn.relu(x + bias.astype(x.dtype)[None, None, None])
-        if number in TAP_AFTER:
+        if number in layers.tap_after:
             taps.append(x)
-        if number in POOL_AFTER:
+        if number in layers.pool_after:
             x = _halve(x)
     return taps
 
@@ -93,14 +107,34 @@ def perceptual_loss(
 
     Images `[..., height, width, 3]` of at least 16 pixels on each side.
     """
-    if min(prediction.shape[-3:-1]) < 2 ** len(POOL_AFTER):
+    if min(prediction.shape[-3:-1]) < MIN_SIDE:
         raise InputError.of(
             "image size", "x".join(map(str, prediction.shape[-3:-1])),
             "is too small for the four poolings of VGG-19",
-            "use images of at least 16 pixels on each side",
+            f"use images of at least {MIN_SIDE} pixels on each side",
         )  # fmt: skip
     distances = perceptual_distances(convolutions, prediction, target)
     return jnp.sum(distances * jnp.asarray(DISTANCE_WEIGHTS, distances.dtype)) / 255
+
+
+def of_normalised_inputs(
+    convolutions: Sequence[Convolution], mean: Sequence[float], deviation: Sequence[float]
+) -> tuple[Convolution, ...]:
+    """A network for inputs `(image - mean) / deviation`, as one for `centred` images.
+
+    Its features are those of the given network times 255 x the mean deviation, the size of the
+    inputs in grey levels: layers with ReLU pass a factor on where biases have it too. Exact but
+    for the zeros around an image, which stand for the mean colour (1/500 apart).
+    """
+    spread = np.asarray(deviation)
+    size = 255 * float(spread.mean())
+    first = np.asarray(convolutions[0].kernel)
+    offset = (np.asarray(MEAN_COLOUR) / 255 - np.asarray(mean)) / spread
+    bias = np.asarray(convolutions[0].bias) + np.einsum("ijco,c->o", first, offset)
+    scaled = first * (size / (255 * spread))[:, None]
+    rest = [Convolution(c.kernel, c.bias * size) for c in convolutions[1:]]
+    dtype = convolutions[0].kernel.dtype
+    return (Convolution(jnp.asarray(scaled, dtype), jnp.asarray(size * bias, dtype)), *rest)
 
 
 def vgg19_from_tensors(tensors: dict[str, np.ndarray]) -> tuple[Convolution, ...]:
@@ -128,20 +162,3 @@ def vgg19_from_tensors(tensors: dict[str, np.ndarray]) -> tuple[Convolution, ...
     if wrong:
         raise InputError(f"VGG-19 weights missing or misshapen: {', '.join(wrong)}")
     return tuple(convolutions)
-
-
-def load_vgg19(path: Path | str) -> tuple[Convolution, ...]:
-    """Reads an .npz with the arrays of `vgg19_from_tensors`."""
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(
-            f"VGG-19 weights {path} do not exist; save conv1.weight .. conv16.bias of a "
-            f"published checkpoint's {CHECKPOINT_PREFIX}* as .npz, set loss.perceptual to 0, or "
-            f"loss.missing_vgg19 to go_on"
-        )
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            tensors = {name: stored[name] for name in stored.files}
-    except (zipfile.BadZipFile, ValueError, OSError, EOFError) as error:
-        raise InputError(f"VGG-19 weights {path} are no readable .npz file") from error
-    return vgg19_from_tensors(tensors)

@@ -165,7 +165,7 @@ def predict(
     model = merge_model(static.graph, params)
     gaussians = model(batch.inputs, plan=config.train.plan, chunk_views=config.train.chunk_views)
     shown = pruned_for_rendering(gaussians, config, key, batch)
-    rendering = render_scenes(shown, batch.targets.cameras, config)
+    rendering = render_scenes(shown, batch.targets.cameras, config, batch.background)
     return rendering, {
         "psnr": jnp.mean(psnr(rendering.rgb, batch.targets.image), axis=1),
         **lost_work(rendering),

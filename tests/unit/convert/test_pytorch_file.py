@@ -77,10 +77,35 @@ def test_memo_tricks_do_not_reach_builtins(tmp_path):
         read_checkpoint(tmp_path / "evil.pth")
 
 
-@pytest.mark.parametrize("damage", ["absent", "legacy", "cut", "no_pickle", "short", "empty"])
+def test_reads_files_from_before_zip_archives(tmp_path, write_old_checkpoint):
+    path = write_old_checkpoint(tmp_path / "x.pth", STATE)
+    tensors, others = read_checkpoint(path)
+    assert not others
+    for name, expected in STATE.items():
+        np.testing.assert_array_equal(np.asarray(tensors[name]), expected)
+    content = path.read_bytes()
+    path.write_bytes(content[:-1])
+    with pytest.raises(InputError, match=r"checkpoint=.* is damaged \(storage 0 is too short"):
+        np.asarray(read_checkpoint(path)[0]["a"])
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(InputError, match=r"checkpoint=.* is damaged"):
+        read_checkpoint(path)
+
+
+def test_nothing_an_old_file_names_is_run(tmp_path):
+    touched = tmp_path / "touched"
+    plain = [pickle.dumps(x, protocol=2) for x in (0x1950A86A20F9469CFC6C, 1001, {})]
+    attack = pickle.dumps(Attack(os.system, f"touch {touched}"), protocol=2)
+    (tmp_path / "evil.pth").write_bytes(b"".join([*plain, attack, pickle.dumps([], protocol=2)]))
+    with pytest.raises(InputError, match="system"):
+        read_checkpoint(tmp_path / "evil.pth")
+    assert not touched.exists()
+
+
+@pytest.mark.parametrize("damage", ["absent", "foreign", "cut", "no_pickle", "short", "empty"])
 def test_unusable_files_are_one_error(tmp_path, write_checkpoint, damage):
     path = tmp_path / "x.pth"
-    if damage == "legacy":
+    if damage == "foreign":
         path.write_bytes(pickle.dumps(1) * 3)
     elif damage == "empty":
         write_checkpoint(path, {"model": {"epoch": 3}})

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import sys
 
 import numpy as np
@@ -16,7 +17,7 @@ from tttlrm_jax.data.depth_files import disparity_path, write_disparity
 from tttlrm_jax.data.prepare_shards import main
 from tttlrm_jax.data.scene_records import capture_records, synthetic_records
 from tttlrm_jax.data.shard_builder import write_shards
-from tttlrm_jax.data.shards import ShardScenes
+from tttlrm_jax.data.shards import ShardScenes, fingerprint_of_shards
 from tttlrm_jax.data.synthetic import render_object
 from tttlrm_jax.errors import ConfigError, InputError
 
@@ -61,6 +62,20 @@ def test_writing_twice_gives_the_same_bytes(shards, tmp_path):
         assert (again / file.name).read_bytes() == file.read_bytes(), file.name
     with pytest.raises(InputError, match="holds a dataset already"):
         write_shards(tmp_path, {"train": synthetic_records(CONFIG)})
+
+
+def test_fingerprint_is_of_content_not_of_place(shards, tmp_path):
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(shards, moved)
+    assert fingerprint_of_shards(moved) == fingerprint_of_shards(shards)
+    other = dataclasses.replace(CONFIG, seed=1)
+    path = write_shards(tmp_path / "other", {"train": synthetic_records(other)}, progress=False)
+    assert fingerprint_of_shards(path) != fingerprint_of_shards(shards)
+    (records,) = moved.glob("*.array_record*")
+    content = bytearray(records.read_bytes())
+    content[-1000] ^= 1
+    records.write_bytes(content)
+    assert fingerprint_of_shards(moved) != fingerprint_of_shards(shards)
 
 
 def test_without_a_split_for_evaluation_frames_are_held_out(shards):

@@ -8,7 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tttlrm_jax.config import DataConfig, LossConfig, ModelConfig, RunConfig, TrainConfig
+from tttlrm_jax.config import (
+    DataConfig,
+    LossConfig,
+    ModelConfig,
+    RasterConfig,
+    RunConfig,
+    TrainConfig,
+)
 from tttlrm_jax.errors import ConfigError
 from tttlrm_jax.models import build_model, init_stream, query, split_into_chunks, split_model, step
 from tttlrm_jax.training.causal import chunk_views_at, loss_weights
@@ -25,6 +32,7 @@ CONFIG = RunConfig(
         ttt_inner_factor=1.0, mlp_factor=1.0, sh_degree=0, max_distance=4.0,
         newton_schulz_dtype="float32",
     ),
+    raster=RasterConfig(near=0.1, backend="reference"),  # compiles sooner than tiles
     data=DataConfig(num_input_views=VIEWS, num_target_views=TARGETS),
     loss=LossConfig(opacity=0.1, depth=0.1, mask=0.3),
     train=CAUSAL,

@@ -8,11 +8,24 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tttlrm_jax.config import LossConfig, ModelConfig, OptimizerConfig, RunConfig, TrainConfig
+from tttlrm_jax.config import (
+    LossConfig,
+    ModelConfig,
+    OptimizerConfig,
+    RasterConfig,
+    RunConfig,
+    TrainConfig,
+)
 from tttlrm_jax.errors import ConfigError
 from tttlrm_jax.models import build_model, split_model
-from tttlrm_jax.training.objective import Batch, StaticParts, batch_from_arrays
+from tttlrm_jax.training.objective import (
+    Batch,
+    StaticParts,
+    batch_from_arrays,
+    loss_terms,
+)
 from tttlrm_jax.training.step import batch_loss, init_train_state, train_step
+from tttlrm_jax.types import Gaussians
 
 MODEL = ModelConfig(
     d_model=16, num_layers=1, patch_size=4, attention_head_dim=8, num_ttt_heads=2,
@@ -21,6 +34,7 @@ MODEL = ModelConfig(
 CONFIG = RunConfig(
     name="test",
     model=MODEL,
+    raster=RasterConfig(near=0.1, backend="reference"),  # compiles sooner than tiles
     loss=LossConfig(opacity=0.01, depth=0.1, mask=0.3),
     optimizer=OptimizerConfig(peak_lr=1e-2, warmup_steps=0, guard_from_step=0, skip_norm=1e6),
     train=TrainConfig(num_steps=10, batch_size=2, keep_ratio=0.5, random_ratio=0.5),
@@ -68,6 +82,26 @@ def test_step_lowers_the_loss_on_its_batch(step):
     assert int(state.num_skipped) == 0
 
 
+def test_every_scene_has_its_own_background():
+    """Where nothing is seen, a rendering shows the background of its scene."""
+    batch = batch_from_arrays(arrays() | {"background": np.float32([[1, 0, 0.5], [0, 0.25, 1]])})
+    shape = (2, 5)
+    nothing = Gaussians(
+        mean=jnp.ones((*shape, 3)), sh=jnp.ones((*shape, 4, 3)), log_scale=jnp.zeros((*shape, 3)),
+        quaternion=jnp.ones((*shape, 4)), opacity_logit=jnp.full(shape, -30.0),
+    )  # fmt: skip
+    config = dataclasses.replace(
+        CONFIG, loss=LossConfig(opacity=0.0, depth=0.0), train=TrainConfig()
+    )
+    function = jax.jit(functools.partial(loss_terms, config=config, key=jax.random.key(0)))
+    terms, rendering = function(nothing, batch)
+    expected = np.broadcast_to(batch.background[:, None, None, None], rendering.rgb.shape)
+    np.testing.assert_allclose(rendering.rgb, expected, atol=1e-6)
+    np.testing.assert_allclose(
+        terms["mse"], np.mean((expected - np.asarray(batch.targets.image)) ** 2), rtol=1e-5
+    )
+
+
 def test_what_renderings_leave_out_is_logged(step):
     """An input image that is not finite makes Gaussians that are not."""
     function, state = step
@@ -111,7 +145,7 @@ def test_a_term_without_its_data_is_refused(term, field):
     static, params = parts()
     batch: Batch = batch_from_arrays(arrays()).replace(**{field: None})
     with pytest.raises(ConfigError, match=rf"loss\.{term} is not 0"):
-        batch_loss(params, static, batch, jax.random.key(0))
+        jax.eval_shape(lambda: batch_loss(params, static, batch, jax.random.key(0)))
 
 
 def test_sequential_plan_one_view_and_other_sizes():

@@ -75,7 +75,7 @@ def test_missing_vgg19_stops_the_run_or_is_said(tmp_path):
 
     absent = str(tmp_path / "vgg19.npz")
     loss = LossConfig(perceptual=0.5, vgg19_weights=absent)
-    with pytest.raises(InputError, match="do not exist"):
+    with pytest.raises(InputError, match="does not exist"):
         _with_vgg19(RunConfig(name="x", loss=loss))
     told = RunConfig(name="x", loss=dataclasses.replace(loss, missing_vgg19="go_on"))
     config, weights, said = _with_vgg19(told)

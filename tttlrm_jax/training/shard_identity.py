@@ -1,0 +1,67 @@
+"""By what a run knows its shards again when they lie elsewhere: content, not path."""
+
+import json
+from pathlib import Path
+
+from tttlrm_jax.config import DataConfig
+from tttlrm_jax.errors import ConfigError, InputError
+
+SHARDS_FILE = "shards.json"  # in a run's directory
+
+
+def recorded_shards(directory: Path) -> str | None:
+    """Fingerprint of the shards that the run in `directory` was started with; None if not kept.
+
+    Raises InputError for a file that cannot be read.
+    """
+    path = directory / SHARDS_FILE
+    if not path.exists():
+        return None
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["fingerprint"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError.of(
+            "run", path, f"cannot be read ({type(error).__name__})",
+            "delete it if the shards are the run's own",
+        ) from error  # fmt: skip
+
+
+def record_shards(directory: Path, data: DataConfig) -> None:
+    """Writes the fingerprint of a run's shards beside its configuration, if it has any.
+
+    Raises InputError where it cannot be written.
+    """
+    if data.source != "shards":
+        return
+    document = {"fingerprint": _fingerprint(data.shard_directory)}
+    try:
+        (directory / SHARDS_FILE).write_text(json.dumps(document) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InputError.of(
+            "train.directory", directory, f"cannot be written ({error.strerror})",
+            "choose another directory",
+        ) from error  # fmt: skip
+
+
+def are_the_same_shards(directory: Path, data: DataConfig) -> bool:
+    """Whether `data.shard_directory` holds what the run in `directory` was started with.
+
+    False where the run kept no fingerprint. Raises ConfigError where it did, and the shards are
+    others, InputError where there are none.
+    """
+    recorded = recorded_shards(directory)
+    if recorded is None:
+        return False
+    if _fingerprint(data.shard_directory) != recorded:
+        raise ConfigError.of(
+            "data.shard_directory", data.shard_directory,
+            f"holds other shards than the run in {directory} was started with",
+            "name the directory where these lie now, or choose another name or train.directory",
+        )  # fmt: skip
+    return True
+
+
+def _fingerprint(directory: str) -> str:
+    from tttlrm_jax.data.shards import fingerprint_of_shards  # imports TFDS, which takes a second
+
+    return fingerprint_of_shards(directory)
