@@ -69,7 +69,8 @@ class Run:
     directory: Path
     name: str
     num_steps: int
-    process: subprocess.Popen | None = None
+    process: subprocess.Popen = dataclasses.field(init=False)
+    board: np.ndarray = dataclasses.field(init=False)
     left_over: frozenset = frozenset()  # uncommitted checkpoints of earlier processes
     newest: int = 0  # complete checkpoint when the process started
     seconds: dict[str, float] = dataclasses.field(

@@ -4,7 +4,6 @@ The processes give up the right of root to write where permissions forbid it, so
 system itself refuses.
 """
 
-import ctypes
 import json
 import os
 import subprocess
@@ -22,8 +21,14 @@ from tttlrm_jax.training.checkpoint import load_model
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / "tests" / "sharding" / "tiny_run.py"
-PR_CAPBSET_DROP = 24  # linux/prctl.h
-CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 1, 2  # linux/capability.h
+# Programs that this process goes on as are bound by permissions. The numbers are PR_CAPBSET_DROP,
+# CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH of Linux.
+GIVE_UP_OVERRIDE = """
+import ctypes, os, sys
+for capability in (1, 2):
+    ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
 TWO_SAVED = """
 import json, sys
 from pathlib import Path
@@ -63,22 +68,15 @@ print(json.dumps([said, code, int(state.step), data_state]))
 """
 
 
-def give_up_override() -> None:
-    """Run in a child before its program starts: root's programs are bound by permissions then."""
-    libc = ctypes.CDLL(None)
-    for capability in (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH):
-        libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
-
-
-def start(*command: str) -> subprocess.Popen:
-    """A command that permissions bind, also where the tests run as root."""
+def start(*arguments: str) -> subprocess.Popen:
+    """Python with these arguments, bound by permissions, also where the tests run as root."""
     environment = os.environ | {
         "TTTLRM_TYPECHECK": "0",
         "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
     }
     return subprocess.Popen(
-        [sys.executable, *command], env=environment, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True, preexec_fn=give_up_override,
+        [sys.executable, "-c", GIVE_UP_OVERRIDE, *arguments], env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
 
 
