@@ -17,12 +17,12 @@ from tttlrm_jax.models import abstract_model, split_model
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def run_cases(file: str, marker: str, devices: int = 8) -> None:
+def run_cases(file: str, marker: str, devices: int = 8, *, float64: bool = True) -> None:
     """Runs the tests of one file with one marker in a process with simulated devices."""
     environment = os.environ | {
         "XLA_FLAGS": "--xla_backend_optimization_level=0 "
         f"--xla_force_host_platform_device_count={devices}",
-        "JAX_ENABLE_X64": "1",
+        "JAX_ENABLE_X64": str(int(float64)),
         "TTTLRM_TYPECHECK": "0",
         "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
     }
@@ -41,6 +41,12 @@ def test_mesh_cases():
 @pytest.mark.timeout(3600)
 def test_more_mesh_cases():
     run_cases("mesh_cases.py", "extended")
+
+
+@pytest.mark.extended
+@pytest.mark.timeout(3600)
+def test_float32_cases():
+    run_cases("float32_cases.py", "extended", float64=False)
 
 
 @pytest.mark.extended

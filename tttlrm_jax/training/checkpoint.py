@@ -57,7 +57,12 @@ class RunCheckpoints:
         run_directory, keep = self._run_directory, self._keep
         self._manager = ocp.CheckpointManager(
             (run_directory / CHECKPOINTS).absolute(),
-            options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True),
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=keep,
+                create=True,
+                # In the background, where it fails, saving waits five minutes to say so.
+                async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
+            ),
             item_handlers=_handlers(),
         )
 
