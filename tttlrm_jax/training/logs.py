@@ -10,6 +10,8 @@ from PIL import Image
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
+from tttlrm_jax.errors import InputError
+
 METRICS_FILE = "metrics.jsonl"
 
 
@@ -41,12 +43,18 @@ class RunLog:
         self._bar.update()
 
     def write(self, kind: str, step: int, values: dict[str, float]) -> None:
-        """Records scalars under `kind` (`train` or `eval`); non-finite ones become null."""
+        """Records scalars under `kind` (`train` or `eval`); non-finite ones become null.
+
+        Raises InputError where the directory cannot be written.
+        """
         if self._silent:
             return
         finite = {k: v if math.isfinite(v) else None for k, v in values.items()}
-        self._lines.write(json.dumps({"kind": kind, "step": step, **finite}) + "\n")
-        self._lines.flush()
+        try:
+            self._lines.write(json.dumps({"kind": kind, "step": step, **finite}) + "\n")
+            self._lines.flush()
+        except OSError as error:
+            raise self._unwritable(error) from error
         for name, value in values.items():
             self._board.add_scalar(f"{kind}/{name}", value, step)
         self._bar.set_postfix_str(
@@ -61,14 +69,26 @@ class RunLog:
         self._bar.write(text, file=sys.stderr)
 
     def preview(self, step: int, inputs, targets, renderings) -> None:
-        """Saves `previews/<step>.png`: one row per scene, inputs, then target and rendering."""
+        """Saves `previews/<step>.png`: one row per scene, inputs, then target and rendering.
+
+        Raises InputError where the directory cannot be written.
+        """
         if self._silent:
             return
         sheet = preview_sheet(inputs, targets, renderings)
         path = self._directory / "previews" / f"{step:08d}.png"
-        path.parent.mkdir(exist_ok=True)
-        Image.fromarray(sheet).save(path)
+        try:
+            path.parent.mkdir(exist_ok=True)
+            Image.fromarray(sheet).save(path)
+        except OSError as error:
+            raise self._unwritable(error) from error
         self._board.add_image("eval/preview", sheet, step, dataformats="HWC")
+
+    def _unwritable(self, error: OSError) -> InputError:
+        return InputError.of(
+            "run directory", self._directory, f"cannot be written ({error.strerror})",
+            "free space on its disk or make it writable; the same command resumes",
+        )  # fmt: skip
 
     def close(self) -> None:
         if self._silent:
