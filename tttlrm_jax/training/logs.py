@@ -4,6 +4,7 @@ import json
 import math
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -54,8 +55,9 @@ class RunLog:
             self._lines.write(json.dumps({"kind": kind, "step": step, **finite}) + "\n")
             self._lines.flush()
         except OSError as error:
-            raise self._unwritable(error) from error
+            raise self._unwritable(error.strerror) from error
         for name, value in values.items():
+            self._check_board()
             self._board.add_scalar(f"{kind}/{name}", value, step)
         self._bar.set_postfix_str(
             ("" if kind == "train" else f"{kind} ")
@@ -81,21 +83,40 @@ class RunLog:
             path.parent.mkdir(exist_ok=True)
             Image.fromarray(sheet).save(path)
         except OSError as error:
-            raise self._unwritable(error) from error
+            raise self._unwritable(error.strerror) from error
+        self._check_board()
         self._board.add_image("eval/preview", sheet, step, dataformats="HWC")
 
-    def _unwritable(self, error: OSError) -> InputError:
-        return InputError.of(
-            "run directory", self._directory, f"cannot be written ({error.strerror})",
-            "free space on its disk or make it writable; the same command resumes",
-        )  # fmt: skip
-
     def close(self) -> None:
+        """Ends the files. Raises InputError where their last bytes cannot be written."""
         if self._silent:
             return
         self._bar.close()
-        self._lines.close()
-        self._board.close()
+        if self._board_is_alive():
+            self._board.close()
+        try:
+            self._lines.close()
+        except OSError as error:
+            raise self._unwritable(error.strerror) from error
+
+    def _check_board(self) -> None:
+        """TensorBoard's thread ends at its first failure to write and would be waited for."""
+        if not self._board_is_alive():
+            raise self._unwritable("TensorBoard's records failed")
+
+    def _board_is_alive(self) -> bool:
+        writer: Any = self._board.file_writer
+        worker, events = writer.event_writer._worker, writer.event_writer._event_queue
+        if not worker.is_alive():
+            events.cancel_join_thread()  # or the process would not end
+            return False
+        return True
+
+    def _unwritable(self, reason: str | None) -> InputError:
+        return InputError.of(
+            "run directory", self._directory, f"cannot be written ({reason})",
+            "free space on its disk or make it writable; the same command resumes",
+        )  # fmt: skip
 
 
 def preview_sheet(inputs, targets, renderings) -> np.ndarray:

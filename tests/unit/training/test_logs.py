@@ -1,6 +1,7 @@
 """What a run says of a directory that can no longer be written."""
 
 import errno
+import threading
 
 import numpy as np
 import pytest
@@ -42,3 +43,16 @@ def test_full_disk_under_the_records(log, monkeypatch, tmp_path):
     monkeypatch.setattr(log, "_lines", Full())
     with pytest.raises(InputError, match="No space left"):
         log.write("train", 1, {"loss": 0.5})
+
+
+def test_full_disk_under_tensorboard_does_not_hang(log, monkeypatch):
+    def full(event):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    writer = log._board.file_writer.event_writer
+    monkeypatch.setattr(writer._ev_writer, "write_event", full)
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)  # the thread's own traceback
+    log.write("train", 1, {"loss": 0.5})
+    writer._worker.join(timeout=20)
+    with pytest.raises(InputError, match="TensorBoard"):
+        log.write("train", 2, {"loss": 0.5})
