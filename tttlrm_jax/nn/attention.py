@@ -64,7 +64,7 @@ def attend_in_blocks(
         if target_device().platform != "cpu" or group >= count:
             return attend(query, key, value, dtype, allowed=allowed)
         out = jax.lax.map(
-            lambda window: attend(*window, dtype, allowed=allowed), windows, batch_size=group
+            lambda w: attend(w[0], w[1], w[2], dtype, allowed=allowed), windows, batch_size=group
         )
         return out.reshape(query.shape)
     block = next(
