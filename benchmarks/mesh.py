@@ -126,7 +126,7 @@ def memory_of(compiled: Any) -> dict[str, int]:
 
 def measure(options: Options) -> Iterator[dict[str, Any]]:
     """One record per number of devices and exchange."""
-    for devices in options.devices:
+    for devices in sorted(options.devices):
         for exchange in options.exchanges:
             if devices == 1 and exchange != options.exchanges[0]:
                 continue
@@ -149,13 +149,15 @@ def main() -> None:
     for record in measure(options):
         records.append(record)
         if not options.json:
-            one = records[0]["memory"]["working"]
-            share = record["memory"]["working"] / one * record["devices"]
+            working = record["memory"]["working"]
+            share = ""  # of one device's, if that was measured
+            if records[0]["devices"] == 1:
+                ratio = working / records[0]["memory"]["working"] * record["devices"]
+                share = f" ({ratio:.2f} of an equal share)"
             moved = ", ".join(f"{k} {v / 2**20:.2f}" for k, v in record["moved"].items() if v)
             print(
                 f"{record['devices']} devices, {record['exchange']}: working memory "
-                f"{record['memory']['working'] / 2**20:.1f} MiB a device ({share:.2f} of an "
-                f"equal share), moved MiB: {moved or 'nothing'}",
+                f"{working / 2**20:.1f} MiB a device{share}, moved MiB: {moved or 'nothing'}",
                 flush=True,
             )
     if options.json:

@@ -19,7 +19,8 @@ or none.
 
 In the end the parameters have to be those of the undisturbed run bit for bit, and every process
 that came so far has to have resumed from the newest complete checkpoint. Exits with 1 if that does
-not hold, if fewer kills fit in, or if an activity was aimed at and never hit.
+not hold, if none resumed, if a checkpoint was damaged, if fewer kills fit in, or if an activity was
+aimed at and never hit.
 """
 
 import collections
@@ -268,9 +269,16 @@ def soak(options: Options, directory: Path) -> dict:
 
 
 def holds(result: dict) -> bool:
-    """Whether the run survived as many kills as wanted, every activity among them."""
+    """Whether the run survived as many kills as wanted, every activity among them, resumed and left
+    no damaged checkpoint."""
     missed = [aim for aim in AIMS[: result["wanted"]] if result["hit"].get(aim, 1) == 0]
-    return result["bit_identical"] and result["kills"] == result["wanted"] and not missed
+    return (
+        result["bit_identical"]
+        and result["kills"] == result["wanted"]
+        and result["resumed_from_newest"] > 0
+        and result["damaged_checkpoints"] == 0
+        and not missed
+    )
 
 
 def main() -> int:

@@ -34,6 +34,16 @@ CASES = [
     for plan in PLANS
     for mesh in MESHES
 ]
+STATE_TREES = ("[0]", "[1][0].mu", "[1][0].nu")
+NORMS = (
+    "['attention_norm']['weight']", "['ttt_norm']['weight']", "['ttt']['o_norm']",
+    "['mlp_norm']['weight']",
+)  # fmt: skip
+CAMERAS = 4 * 3 * 4 * 4  # of the targets, which every device along seq has a part of
+LARGEST_WHOLE_OF_BATCH = {
+    (1, 1, 1): (4 * 16 * 12 * 16 * 3, {".inputs.image"}),
+    (1, 8, 1): (CAMERAS, {".targets.cameras.world_from_camera"}),
+} | {mesh: (0, set()) for mesh in [(2, 4, 1), (2, 2, 2), (1, 2, 4), (8, 1, 1)]}
 ROUND_OFF = 1e-9  # of float64, after sums in another order and a Newton-Schulz iteration
 
 
@@ -151,16 +161,22 @@ def _assert_shardings(program, state, batch):
     image = batch.inputs.image
     spread = min(image.shape[0] * image.shape[1], data * seq * fsdp)
     assert image.addressable_shards[0].data.size == image.size // spread
-    if fsdp == 1:
-        return
-    whole = [
-        (leaf.size, jax.tree_util.keystr(path))
-        for path, leaf in jax.tree_util.tree_flatten_with_path((state, batch))[0]
+    assert _largest_whole(batch) == LARGEST_WHOLE_OF_BATCH[data, seq, fsdp]
+    if fsdp > 1:
+        size, names = _largest_whole((state.params, state.opt_state))
+        assert size == 2 * 16  # layers x d_model
+        assert names == {f"{tree}['blocks']{norm}" for tree in STATE_TREES for norm in NORMS}
+
+
+def _largest_whole(tree) -> tuple[int, set[str]]:
+    """(size, names) of the largest arrays that every device holds whole."""
+    sizes = {
+        jax.tree_util.keystr(path): leaf.size
+        for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
         if leaf.sharding.is_fully_replicated
-    ]
-    size, name = max(whole)
-    assert "ttt'].o_norm" in name or "norm" in name, name
-    assert size == 2 * 16, name  # layers x d_model
+    }
+    largest_size = max(sizes.values(), default=0)
+    return largest_size, {name for name, size in sizes.items() if size == largest_size}
 
 
 def test_fsdp_takes_views_where_scenes_do_not_divide():

@@ -51,6 +51,25 @@ def test_float32_cases():
 
 @pytest.mark.extended
 @pytest.mark.timeout(1800)
+def test_eight_devices_hold_an_eighth_of_what_one_holds():
+    """Working memory of loss and gradient, the whole gradient of the parameters included."""
+    command = [
+        sys.executable, "-m", "benchmarks.mesh", "--devices", "1", "8",
+        "--exchanges", "all_to_all", "--json",
+    ]  # fmt: skip
+    environment = os.environ | {
+        "XLA_FLAGS": "--xla_backend_optimization_level=0",
+        "MESH_DEVICES": "8",
+        "TTTLRM_TYPECHECK": "0",
+    }
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    one, eight = (record["memory"]["working"] for record in json.loads(done.stdout)["records"])
+    assert 8 * eight <= 1.2 * one
+
+
+@pytest.mark.extended
+@pytest.mark.timeout(1800)
 def test_memory_benchmark_counts_what_a_step_holds():
     """Parameters and two moments of the published width, one layer, in float32, on each device."""
     command = [

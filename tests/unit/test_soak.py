@@ -53,12 +53,15 @@ def test_counts_are_seen_from_outside(run):
         ({}, True),
         ({"bit_identical": False}, False),
         ({"kills": 19}, False),
+        ({"resumed_from_newest": 0}, False),
+        ({"damaged_checkpoints": 1}, False),
         ({"hit": dict.fromkeys(ACTIVITIES, 3) | {"drawing": 0}}, False),
     ],
 )
 def test_a_run_survived_if_every_activity_was_hit_and_no_bit_differs(changes, expected):
     result = {
-        "kills": 20, "wanted": 20, "bit_identical": np.True_,
+        "kills": 20, "wanted": 20, "bit_identical": np.True_, "resumed_from_newest": 13,
+        "damaged_checkpoints": 0,
         "hit": dict.fromkeys(ACTIVITIES, 3) | {"none of these": 4},
     }  # fmt: skip
     assert bool(holds(result | changes)) is expected

@@ -1,0 +1,12 @@
+"""The published model on captures: 64 views of 960x536 over 16 devices of 80 GB (two nodes).
+
+Command   python train.py configs/scene_960x536_64views_16devices.py \\
+              --data.capture-directories DIR [DIR ...]
+          on every process, see docs/pods.md
+Memory    26.4 GB a device, by the compiled program (docs/scaling.md has other policies)
+Result    none: never trained here, for lack of such devices
+"""
+
+from tttlrm_jax.config_pods import scene_run
+
+CONFIG = scene_run(num_views=64, num_devices=16)
