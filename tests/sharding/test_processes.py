@@ -110,14 +110,15 @@ def test_two_processes_save_what_one_resumes_on_another_mesh(tmp_path):
 
 @pytest.mark.extended
 @pytest.mark.timeout(1800)
-def test_the_survivor_of_two_ends_with_an_error(tmp_path):
+@pytest.mark.parametrize("victim", [0, 1], ids=["coordinator", "other"])
+def test_the_survivor_of_two_ends_with_an_error(tmp_path, victim):
     job = start_two(
         tmp_path, "job", "--mesh.data", "2", "--mesh.seq", "2", "--train.num-steps", "100000",
         "--train.eval-every", "100000", "--train.checkpoint-every", "100000",
     )  # fmt: skip
     wait_for_a_step(tmp_path, job)
-    job[1].send_signal(signal.SIGKILL)
-    code, errors = finish(job[0], seconds=TIMEOUT * 6 + 60)
+    job[victim].send_signal(signal.SIGKILL)
+    code, errors = finish(job[1 - victim], seconds=TIMEOUT * 6 + 60)
     assert code not in (0, None)
     assert "cannot reach the others" in errors or "detected fatal errors" in errors, errors[-3000:]
 
