@@ -1,8 +1,8 @@
-"""The shipped model trained further with 4 or 8 input views, on other objects.
+"""The shipped model's third run: trained further with 4 or 8 input views, on other objects.
 
 Command   python train.py configs/quickstart_views.py
-Time      see "The shipped model" in docs/results.md
-Result    not run yet
+Time      68 minutes on 2 busy cores; the package holds this run's weights, see docs/results.md
+Result    18.4 dB at 8 views on 64 held-out objects (nearest view 13.5), 17.5 dB at 4
 """
 
 import dataclasses
