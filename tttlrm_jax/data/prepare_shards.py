@@ -2,12 +2,14 @@
 
 `python -m tttlrm_jax.data.prepare_shards OUTPUT synthetic --config.num-scenes 1000 ...` renders
 procedural scenes, `... captures --directory DIR --layout dl3dv` packs a folder of captures,
-`... furniture --archives A.sh3f ...` draws furniture of Sweet Home 3D. Train on them with
+`... furniture --archives A.sh3f ...` draws furniture of Sweet Home 3D, `... join --directories A B`
+makes one dataset of several. Train on them with
 `--data.source shards --data.shard-directory OUTPUT`.
 """
 
 import dataclasses
 import sys
+from collections.abc import Mapping
 from typing import Annotated
 
 import tyro
@@ -18,6 +20,7 @@ from tttlrm_jax.data.capture_collections import CollectionConfig, open_collectio
 from tttlrm_jax.data.furniture import furniture_records
 from tttlrm_jax.data.scene_records import capture_records, synthetic_records
 from tttlrm_jax.data.shard_builder import write_shards
+from tttlrm_jax.data.shard_join import joined_splits
 from tttlrm_jax.errors import InputError
 
 SCULPTURES = SyntheticConfig(generator="sculptures")
@@ -67,6 +70,16 @@ class Furniture:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Join:
+    """Datasets that this command wrote, as one; every scene is drawn as often as every other."""
+
+    directories: tuple[str, ...]
+
+    def splits(self) -> Mapping:
+        return joined_splits(self.directories)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ShardConfig:
     """Where shards are written and what becomes of them."""
 
@@ -75,6 +88,7 @@ class ShardConfig:
         Annotated[Synthetic, tyro.conf.subcommand("synthetic", prefix_name=False)]
         | Annotated[Captures, tyro.conf.subcommand("captures", prefix_name=False)]
         | Annotated[Furniture, tyro.conf.subcommand("furniture", prefix_name=False)]
+        | Annotated[Join, tyro.conf.subcommand("join", prefix_name=False)]
     )
 
 

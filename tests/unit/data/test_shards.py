@@ -234,3 +234,31 @@ def test_eval_split_of_its_own(tmp_path):
     assert (len(train), len(evaluation)) == (3, 1)
     assert train[0].held_out is None
     assert evaluation[0].name == "primitives-eval-0000000"
+
+
+def test_join_holds_every_scene_of_its_parts_and_all_credits(shards, tmp_path, capsys):
+    other = dataclasses.replace(CONFIG, seed=1, num_scenes=2)
+    held_out = dataclasses.replace(other, split="eval", num_scenes=1)
+    records = [dataclasses.replace(r, credit="Somebody, CC0") for r in synthetic_records(other)]
+    splits = {"train": records, "eval": synthetic_records(held_out)}
+    second = write_shards(tmp_path / "second", splits, progress=False)
+    assert main([str(tmp_path / "both"), "join", "--directories", str(shards), str(second)]) == 0
+    joined = ShardScenes(tmp_path / "both", "train", SIZE)
+    parts = [ShardScenes(path, "train", SIZE) for path in (shards, second)]
+    assert len(joined) == 5
+    for scene, original in zip(joined, [s for part in parts for s in part], strict=True):
+        ours, theirs = scene.read(np.array([0, 4])), original.read(np.array([0, 4]))
+        np.testing.assert_array_equal(ours.image, theirs.image)
+        np.testing.assert_array_equal(ours.depth, theirs.depth)
+        np.testing.assert_array_equal(ours.mask, theirs.mask)
+        np.testing.assert_array_equal(ours.intrinsics, theirs.intrinsics)
+        np.testing.assert_array_equal(scene.world_from_camera, original.world_from_camera)
+        assert scene.name == original.name
+    assert ShardScenes(tmp_path / "both", "eval", SIZE)[0].held_out is None
+    assert len(ShardScenes(tmp_path / "both", "eval", SIZE)) == 1
+    assert "Somebody, CC0" in (joined.path / "CREDITS.txt").read_text()
+    capsys.readouterr()
+    missing = str(tmp_path / "missing")
+    assert main([str(tmp_path / "none"), "join", "--directories", str(shards), missing]) == 2
+    assert missing in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
