@@ -17,9 +17,10 @@ resolution; targets are drawn once per object, inputs chosen by k-means among th
 targets are the same for every number of inputs. Captures: every 8th frame is a target, inputs by
 k-means among the rest, about as many pixels as in training in the capture's own shape. Scores are
 per image, clipped to [0, 1], averaged over views and scenes; `+-` is the standard error over
-scenes. Seconds are wall clock per scene, without compiling and rendering. Fits from nothing run
-scene by scene until `--fit-seconds` are spent; their rows say how many scenes they cover. LPIPS
-shows as absent where its weights are. What the table says of the paper's claims follows it.
+scenes. Seconds are wall clock per scene, without compiling and rendering. Fits from nothing cover
+the first `--fit-scenes` scenes of a group; their rows say how many. LPIPS shows as absent where its
+weights are. What the table says of the paper's claims follows it; claims that compare with fits
+pair the scenes that these cover.
 """
 
 import argparse
@@ -33,7 +34,7 @@ import numpy as np
 
 from benchmarks.arguments import positive
 from benchmarks.errors import standard_error
-from benchmarks.quality_methods import Budget, Method, methods_of
+from benchmarks.quality_methods import Method, fit_name, methods_of
 from benchmarks.quality_report import claims, table
 from benchmarks.quality_scenes import Subject, captures, objects, on_procedural_objects
 from tttlrm_jax.commands.packaged_files import packaged
@@ -50,17 +51,19 @@ def measure_group(
     methods: dict[str, Method],
     run: RunConfig,
     lpips: LPIPS | None,
+    covered: dict[str, int],
 ) -> list[dict]:
-    """Rows of one group of scenes: a method at a number of views."""
+    """Rows of one group of scenes: a method at a number of views. Those in `covered` are measured
+    on so many of the scenes, the first ones."""
     rows = []
     for count in views:
         scores: dict[str, list] = {name: [] for name in methods}
-        for subject in subjects:
+        for place, subject in enumerate(subjects):
             scene = subject.posed(count, run.data)
             for name, method in methods.items():
-                answer = method(scene)
-                if answer is None:
+                if place >= covered.get(name, len(subjects)):
                     continue
+                answer = method(scene)
                 found = score(answer.pictures, scene, lpips)
                 means = [found.psnr.mean(), found.ssim.mean()]
                 means.append(np.nan if found.lpips is None else found.lpips.mean())
@@ -108,16 +111,17 @@ def measure(options: argparse.Namespace) -> dict:
     methods = methods_of(
         checkpoint, causal=options.causal, attention=options.attention,
         chunk_views=options.chunk_views, post_optimize=tuple(options.post_optimize),
-        fit=tuple(options.fit), budget=Budget(options.fit_seconds),
+        fit=tuple(options.fit),
     )  # fmt: skip
+    covered = scenes_of_fits(options.fit, options.fit_scenes)
     views, rows = tuple(options.views), []
     if options.scenes:
         with tempfile.TemporaryDirectory() as cache:
             data = on_procedural_objects(run, cache).data
             subjects = objects(data, options.scenes, max(views), options.targets)
-            rows += measure_group(subjects, views, methods, run, lpips)
+            rows += measure_group(subjects, views, methods, run, lpips, covered)
     for subject in captures(options.captures, run, options.capture_targets):
-        rows += measure_group([subject], views, methods, run, lpips)
+        rows += measure_group([subject], views, methods, run, lpips, covered)
     return {
         "checkpoint": str(checkpoint),
         "causal": options.causal,
@@ -127,10 +131,21 @@ def measure(options: argparse.Namespace) -> dict:
         "resolution": list(run.data.image_size),
         "device": jax.devices()[0].device_kind,
         "lpips": note,
-        "fit_seconds": options.fit_seconds,
         "rows": rows,
         "claims": claims(rows),
     }
+
+
+def scenes_of_fits(fits: list[int], scenes: list[int]) -> dict[str, int]:
+    """On how many scenes each fit is measured. Raises InputError unless there is one number for all
+    fits or one for each."""
+    if len(scenes) not in (1, len(fits)):
+        raise InputError.of(
+            "--fit-scenes", " ".join(map(str, scenes)), f"is neither one number nor {len(fits)}",
+            "give one for all of --fit or one for each",
+        )  # fmt: skip
+    each = scenes * len(fits) if len(scenes) == 1 else scenes
+    return {fit_name(steps): count for steps, count in zip(fits, each, strict=True)}
 
 
 def parsed(arguments: list[str] | None) -> argparse.Namespace:
@@ -148,8 +163,11 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     add("--views", type=positive, nargs="+", default=[2, 4, 8, 16], help="numbers of input views")
     add("--chunk-views", type=positive, default=2, help="views per update of a stream")
     add("--post-optimize", type=int, nargs="*", default=[3, 10], metavar="STEPS")
-    add("--fit", type=int, nargs="*", default=[500, 2000, 7000], metavar="STEPS")
-    add("--fit-seconds", type=float, default=300.0, help="for all fits together")
+    add("--fit", type=int, nargs="*", default=[50, 500, 2000, 7000], metavar="STEPS")
+    add(
+        "--fit-scenes", type=positive, nargs="+", default=[2], metavar="SCENES",
+        help="scenes of a group that fits cover: one number, or one for each of --fit",
+    )  # fmt: skip
     add("--json", action="store_true", help="print one JSON object instead of a table")
     add("--output", help="file that the JSON object is written to as well")
     options = parser.parse_args(arguments)

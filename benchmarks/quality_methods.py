@@ -20,12 +20,18 @@ from tttlrm_jax.ttt.rules import override_rule
 from tttlrm_jax.types import Gaussians
 
 FULL, CAUSAL = "ours, full", "ours, causal"
+NOTHING = "3DGS from nothing"
 NEAREST, MEAN, UNTRAINED = "nearest view", "mean colour", "untrained"
 ATTENTION, ELASTIC, FEWER = (
     "softmax attention",
     "ours, causal, elastic",
     "ours, half the virtual views",
 )
+
+
+def fit_name(steps: int) -> str:
+    """The method that fits from nothing for so many steps."""
+    return f"{NOTHING}, {steps} steps"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +43,7 @@ class Answer:
     seconds: float | None
 
 
-Method = Callable[[PosedScene], Answer | None]  # None: left out of this scene
+Method = Callable[[PosedScene], Answer]
 
 
 class Network:
@@ -105,34 +111,15 @@ def refined(network: Network, steps: int) -> Method:
     return answer
 
 
-class Budget:
-    """Seconds, compiling included, that all fits from nothing may take together."""
+def fitted(network: Network, steps: int) -> Method:
+    """3D Gaussian Splatting from nothing on the input views."""
 
-    def __init__(self, seconds: float):
-        self._left = seconds
-
-    def spend(self, seconds: float) -> None:
-        self._left -= seconds
-
-    @property
-    def is_spent(self) -> bool:
-        return self._left <= 0
-
-
-def fitted(network: Network, steps: int, budget: Budget) -> Method:
-    """3D Gaussian Splatting from nothing on the input views, while the budget lasts."""
-
-    def answer(scene: PosedScene) -> Answer | None:
-        if budget.is_spent:
-            return None
-        start = time.perf_counter()
+    def answer(scene: PosedScene) -> Answer:
         result = fit_scene(
             photographs(scene.inputs), FitConfig(steps=steps),
             raster=network.run.raster, background=network.run.data.background,
         )  # fmt: skip
-        pictures = network.pictures(scene, result.gaussians)
-        budget.spend(time.perf_counter() - start)
-        return Answer(pictures, result.seconds)
+        return Answer(network.pictures(scene, result.gaussians), result.seconds)
 
     return answer
 
@@ -150,7 +137,6 @@ def methods_of(
     chunk_views: int,
     post_optimize: tuple[int, ...],
     fit: tuple[int, ...],
-    budget: Budget,
 ) -> dict[str, Method]:
     """All methods by name. `causal` and `attention` are runs of their own; without `causal` the
     checkpoint itself is streamed, without `attention` there is no such row."""
@@ -168,7 +154,7 @@ def methods_of(
     for steps in post_optimize:
         methods[f"{FULL}, + {steps} steps"] = refined(ours, steps)
     for steps in fit:
-        methods[f"3DGS from nothing, {steps} steps"] = fitted(ours, steps, budget)
+        methods[fit_name(steps)] = fitted(ours, steps)
     if attention is not None:
         other, attending = load_model(attention)
         methods[ATTENTION] = Network(other, *split_model(attending), "full")
