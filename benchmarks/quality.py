@@ -27,6 +27,7 @@ import argparse
 import json
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -45,32 +46,29 @@ from tttlrm_jax.evaluation.scene import score
 from tttlrm_jax.training.checkpoint import read_config
 
 
-def measure_group(
+def measure_rows(
     subjects: list[Subject],
-    views: tuple[int, ...],
+    count: int,
     methods: dict[str, Method],
     run: RunConfig,
     lpips: LPIPS | None,
     covered: dict[str, int],
 ) -> list[dict]:
-    """Rows of one group of scenes: a method at a number of views. Those in `covered` are measured
-    on so many of the scenes, the first ones."""
-    rows = []
-    for count in views:
-        scores: dict[str, list] = {name: [] for name in methods}
-        for place, subject in enumerate(subjects):
-            scene = subject.posed(count, run.data)
-            for name, method in methods.items():
-                if place >= covered.get(name, len(subjects)):
-                    continue
-                answer = method(scene)
-                found = score(answer.pictures, scene, lpips)
-                means = [found.psnr.mean(), found.ssim.mean()]
-                means.append(np.nan if found.lpips is None else found.lpips.mean())
-                scores[name].append((*means, answer.seconds))
-            print(f"{subject.group}: {scene.name}, {count} views", file=sys.stderr)
-        rows += [row(subjects[0].group, count, name, parts) for name, parts in scores.items()]
-    return rows
+    """Rows of one group of scenes at one number of views, one for each method. Those in `covered`
+    are measured on so many of the scenes, the first ones."""
+    scores: dict[str, list] = {name: [] for name in methods}
+    for place, subject in enumerate(subjects):
+        scene = subject.posed(count, run.data)
+        for name, method in methods.items():
+            if place >= covered.get(name, len(subjects)):
+                continue
+            answer = method(scene)
+            found = score(answer.pictures, scene, lpips)
+            means = [found.psnr.mean(), found.ssim.mean()]
+            means.append(np.nan if found.lpips is None else found.lpips.mean())
+            scores[name].append((*means, answer.seconds))
+        print(f"{subject.group}: {scene.name}, {count} views", file=sys.stderr)
+    return [row(subjects[0].group, count, name, parts) for name, parts in scores.items()]
 
 
 def row(group: str, views: int, method: str, scores: list[tuple]) -> dict:
@@ -95,8 +93,9 @@ def row(group: str, views: int, method: str, scores: list[tuple]) -> dict:
     }
 
 
-def measure(options: argparse.Namespace) -> dict:
-    """Everything the options ask for. Raises InputError for options that cannot be met."""
+def measure(options: argparse.Namespace) -> Iterator[dict]:
+    """What the options ask for, again after every group and number of views, with more rows each
+    time. Raises InputError for options that cannot be met."""
     checkpoint = options.checkpoint or str(packaged("quickstart"))
     run = read_config(Path(checkpoint))
     smallest = min(options.views)
@@ -114,26 +113,33 @@ def measure(options: argparse.Namespace) -> dict:
         fit=tuple(options.fit),
     )  # fmt: skip
     covered = scenes_of_fits(options.fit, options.fit_scenes)
-    views, rows = tuple(options.views), []
+    rows = []
+    for subjects in groups(options, run):
+        for count in options.views:
+            rows += measure_rows(subjects, count, methods, run, lpips, covered)
+            yield {
+                "checkpoint": str(checkpoint),
+                "causal": options.causal,
+                "attention": options.attention,
+                "chunk_views": options.chunk_views,
+                "targets": options.targets,
+                "resolution": list(run.data.image_size),
+                "device": jax.devices()[0].device_kind,
+                "lpips": note,
+                "rows": rows,
+                "claims": claims(rows),
+            }
+
+
+def groups(options: argparse.Namespace, run: RunConfig) -> Iterator[list[Subject]]:
+    """Procedural objects, then every capture by itself."""
+    chosen = captures(options.captures, run, options.capture_targets)
     if options.scenes:
         with tempfile.TemporaryDirectory() as cache:
             data = on_procedural_objects(run, cache).data
-            subjects = objects(data, options.scenes, max(views), options.targets)
-            rows += measure_group(subjects, views, methods, run, lpips, covered)
-    for subject in captures(options.captures, run, options.capture_targets):
-        rows += measure_group([subject], views, methods, run, lpips, covered)
-    return {
-        "checkpoint": str(checkpoint),
-        "causal": options.causal,
-        "attention": options.attention,
-        "chunk_views": options.chunk_views,
-        "targets": options.targets,
-        "resolution": list(run.data.image_size),
-        "device": jax.devices()[0].device_kind,
-        "lpips": note,
-        "rows": rows,
-        "claims": claims(rows),
-    }
+            yield objects(data, options.scenes, max(options.views), options.targets)
+    for subject in chosen:
+        yield [subject]
 
 
 def scenes_of_fits(fits: list[int], scenes: list[int]) -> dict[str, int]:
@@ -169,23 +175,26 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
         help="scenes of a group that fits cover: one number, or one for each of --fit",
     )  # fmt: skip
     add("--json", action="store_true", help="print one JSON object instead of a table")
-    add("--output", help="file that the JSON object is written to as well")
+    add("--output", help="file for the JSON object, written as rows are measured")
     options = parser.parse_args(arguments)
     if options.scenes < 0 or not (options.scenes or options.captures):
         parser.error(f"--scenes {options.scenes} leaves nothing to measure; use 1 or more")
+    if options.output and not Path(options.output).parent.is_dir():
+        parser.error(f"--output {options.output} lies in no directory; make it first")
     return options
 
 
 def main(arguments: list[str] | None = None) -> int:
     options = parsed(arguments)
+    result, text = {}, ""
     try:
-        result = measure(options)
+        for result in measure(options):
+            text = json.dumps(result, indent=2, allow_nan=False)
+            if options.output:
+                Path(options.output).write_text(text + "\n")
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    text = json.dumps(result, indent=2, allow_nan=False)
-    if options.output:
-        Path(options.output).write_text(text + "\n")
     print(text if options.json else table(result))
     return 0
 

@@ -107,6 +107,9 @@ def test_bad_options_are_one_sentence(tiny_checkpoint, capsys):
     assert "--chunk-views=5 is not in 1..2" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         quality.main(["--views", "0"])
+    with pytest.raises(SystemExit):
+        quality.main(["--output", "/no/such/directory/quality.json"])
+    assert "lies in no directory" in capsys.readouterr().err
 
 
 def _records(directory, psnr: dict[int, float]):

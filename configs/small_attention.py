@@ -1,0 +1,28 @@
+"""A small Gaussian model with softmax attention in place of TTT, as many parameters, to compare.
+
+Command   python train.py configs/small_attention.py
+Control   python train.py configs/pretraining_gaussians.py --name small_ttt --train.init-from None
+          the same network with TTT, as many steps on the same scenes
+Time      see "TTT against softmax attention" in docs/results.md
+Result    python -m benchmarks.quality --checkpoint runs/small_ttt --attention runs/small_attention
+"""
+
+import dataclasses
+import importlib.util
+from pathlib import Path
+
+_spec = importlib.util.spec_from_file_location(
+    "pretraining_gaussians", Path(__file__).with_name("pretraining_gaussians.py")
+)
+assert _spec is not None
+assert _spec.loader is not None
+_gaussians = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_gaussians)
+BASE = _gaussians.CONFIG
+
+CONFIG = dataclasses.replace(
+    BASE,
+    name="small_attention",
+    model=dataclasses.replace(BASE.model, across_views="attention"),
+    train=dataclasses.replace(BASE.train, init_from=None),
+)
