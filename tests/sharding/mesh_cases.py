@@ -160,9 +160,8 @@ def _assert_shardings(program, state, batch):
     assert image.addressable_shards[0].data.size == image.size // spread
     assert _largest_whole(batch) == LARGEST_WHOLE_OF_BATCH[data, seq, fsdp]
     if fsdp > 1:
-        size, names = _largest_whole((state.params, state.opt_state))
-        assert size == 2 * 16  # layers x d_model
-        assert names == {f"{tree}['blocks']{norm}" for tree in STATE_TREES for norm in NORMS}
+        norms = {f"{tree}['blocks']{norm}" for tree in STATE_TREES for norm in NORMS}
+        assert _largest_whole((state.params, state.opt_state)) == (2 * 16, norms)  # layers x d_model
 
 
 def _largest_whole(tree) -> tuple[int, set[str]]:
