@@ -66,7 +66,7 @@ def moved_bytes(config: ModelConfig, plan: str, num_views: int, *, gradient: boo
     """Bytes that one device puts into collectives between one scene's views and a sum over its
     Gaussians, that of the sum included."""
     graph, params = split_model(abstract_model(config))
-    layout = Layout.of(make_mesh(MeshConfig(seq=DEVICES)), 1, num_views, min(CHUNK, num_views))
+    layout = Layout.of(make_mesh(MeshConfig(seq=DEVICES)), 1, num_views, CHUNK)
 
     def local(params, views):
         with layout.region(params):
