@@ -8,4 +8,4 @@ from tests.sharding.test_mesh import run_cases
 @pytest.mark.extended
 @pytest.mark.timeout(3600)
 def test_accumulation_cases():
-    run_cases("accumulation_cases.py", "extended or not extended", devices=4)
+    run_cases("accumulation_cases.py", marker="extended or not extended", devices=4)

@@ -17,8 +17,8 @@ from tttlrm_jax.models import abstract_model, split_model
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def run_cases(file: str, marker: str, devices: int = 8, *, float64: bool = True) -> None:
-    """Runs the tests of one file with one marker in a process with simulated devices."""
+def run_cases(*files: str, marker: str, devices: int = 8, float64: bool = True) -> None:
+    """Runs the tests of some files with one marker in a process with simulated devices."""
     environment = os.environ | {
         "XLA_FLAGS": "--xla_backend_optimization_level=0 "
         f"--xla_force_host_platform_device_count={devices}",
@@ -26,27 +26,26 @@ def run_cases(file: str, marker: str, devices: int = 8, *, float64: bool = True)
         "TTTLRM_TYPECHECK": "0",
         "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
     }
-    command = [
-        sys.executable, "-m", "pytest", "-n", "0", "-m", marker, str(ROOT / "tests/sharding" / file)
-    ]  # fmt: skip
+    paths = [str(ROOT / "tests/sharding" / file) for file in files]
+    command = [sys.executable, "-m", "pytest", "-n", "0", "-m", marker, *paths]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
 
 
 def test_mesh_cases():
-    run_cases("mesh_cases.py", "not extended")
+    run_cases("mesh_cases.py", "trunk_cases.py", marker="not extended")
 
 
 @pytest.mark.extended
 @pytest.mark.timeout(3600)
 def test_more_mesh_cases():
-    run_cases("mesh_cases.py", "extended")
+    run_cases("mesh_cases.py", "trunk_cases.py", marker="extended")
 
 
 @pytest.mark.extended
 @pytest.mark.timeout(3600)
 def test_float32_cases():
-    run_cases("float32_cases.py", "extended", float64=False)
+    run_cases("float32_cases.py", marker="extended", float64=False)
 
 
 @pytest.mark.extended
