@@ -122,16 +122,13 @@ def _prepared(
     _end_if_stopped("model", stop)
     batch_size = config.train.batch_size
     shard, num_shards = program.scenes_of_process(batch_size)
-    read = functools.partial(
+    open_loader = functools.partial(
         make_loader, config.data, config.train.seed, batch_size // num_shards,
         shard_index=shard, shard_count=num_shards,
     )  # fmt: skip
-    loader = _read_by_all("scenes", read, stop)
-    eval_batches = _read_by_all(
-        "held-out scenes",
-        lambda: list(evaluation_loader(config.data, config.train.eval_scenes)),
-        stop,
-    )
+    loader = _read_by_all("scenes", open_loader, stop)
+    held_out = functools.partial(evaluation_loader, config.data, config.train.eval_scenes)
+    eval_batches = _read_by_all("held-out scenes", lambda: list(held_out()), stop)
     check_supervision(batch_from_arrays(eval_batches[0]), config)
     if is_first_process():
         write_run_directory(directory, described)
