@@ -3,17 +3,29 @@
 import contextlib
 import io
 import re
+from collections.abc import Mapping
 from typing import TypeVar
 
 import tyro
 
-from tttlrm_jax.errors import ConfigError
+from tttlrm_jax.errors import ConfigError, InputError
 
 EXIT_LOST_PROCESS = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
+UNFINISHED_EXIT = "TTTLRM_UNFINISHED_EXIT"
 
 _Config = TypeVar("_Config")
+
+
+def unfinished_exit(environment: Mapping[str, str]) -> int:
+    """The exit code of a run that stopped before its end; every process of a job has the same."""
+    text = environment.get(UNFINISHED_EXIT, "0")
+    if not (text.isascii() and text.isdigit() and int(text) < 126):
+        raise InputError.of(
+            UNFINISHED_EXIT, text, "is no exit code from 0 to 125", "set it to e.g. 75, or unset it"
+        )
+    return int(text)
 
 
 def parse_arguments(

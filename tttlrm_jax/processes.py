@@ -4,6 +4,7 @@
 """
 
 import os
+import signal
 import threading
 from collections.abc import Callable, Mapping
 
@@ -16,6 +17,7 @@ from tttlrm_jax.errors import ConfigError, InputError
 VARIABLES = ("TTTLRM_COORDINATOR", "TTTLRM_NUM_PROCESSES", "TTTLRM_PROCESS_ID")
 MEETING_SECONDS = 3600
 AUTOMATIC = "auto"  # as TTTLRM_COORDINATOR: JAX is to ask the cluster, as on a TPU pod's hosts
+DEVICES_USED = "must be called before any JAX"  # in the words of JAX
 HEARTBEAT_SECONDS = 100  # after which a silent process counts as dead
 
 
@@ -27,17 +29,21 @@ def init_distributed(
     timeout: int = 300,
     environment: Mapping[str, str] = os.environ,
 ) -> None:
-    """Joins the processes of a job; call it before anything else of JAX. Calling it again does
-    nothing.
+    """Joins the processes of a job; call it before any of JAX's devices is used.
 
     Settings come from the arguments, else from `TTTLRM_COORDINATOR` (HOST:PORT of process 0),
     `TTTLRM_NUM_PROCESSES` and `TTTLRM_PROCESS_ID`, else from SLURM, Kubernetes or a TPU pod where
-    `detected` finds one, else the process stays alone.
+    `detected` finds one, else the process stays alone. Where JAX has joined a job already, through
+    this or through `jax.distributed.initialize`, it stays in it; `num_processes` and `process_id`,
+    where set, then have to be those of that job.
 
-    Raises ConfigError for incomplete settings, InputError naming the coordinator where the
-    processes have not met after `timeout` seconds.
+    Raises ConfigError for incomplete settings, those of another job than the one joined and where
+    devices have been used already, InputError naming the coordinator where the processes have not
+    met after `timeout` seconds.
     """
     if jax.distributed.is_initialized():
+        _check_joined(num_processes, process_id)
+        _check_joined(*_from_environment(environment)[1:])
         return
     if coordinator is None:
         coordinator, num_processes, process_id = _from_environment(environment)
@@ -58,6 +64,18 @@ def init_distributed(
             coordinator, timeout, coordinator_address=coordinator, num_processes=num_processes,
             process_id=process_id,
         )  # fmt: skip
+
+
+def _check_joined(num_processes: int | None, process_id: int | None) -> None:
+    """Raises ConfigError where these are not those of the job that JAX has joined."""
+    wanted = {"num_processes": num_processes, "process_id": process_id}
+    joined = {"num_processes": jax.process_count(), "process_id": jax.process_index()}
+    for name, value in wanted.items():
+        if value not in (None, joined[name]):
+            raise ConfigError.of(
+                name, value, f"is not the {joined[name]} of the job that JAX has joined already",
+                "leave the settings out, or do not call jax.distributed.initialize before",
+            )  # fmt: skip
 
 
 def detected(environment: Mapping[str, str] = os.environ) -> str | None:
@@ -101,7 +119,12 @@ def _from_environment(environment: Mapping[str, str]):
 
 def _initialize(named: str, timeout: int, **settings) -> None:
     """`jax.distributed.initialize`, which ends the process when its own time-out passes: it is
-    given twice the time, and waited for half of it."""
+    given twice the time, and waited for half of it.
+
+    JAX then catches SIGTERM for its preemption service, which is not used here: `StopRequest` asks
+    the processes itself. The service cannot be switched off (`jax_enable_preemption_service`), as
+    Orbax before 0.12 asks it at every save and fails without; so the signal is taken back.
+    """
     failure: list[BaseException] = []
 
     def connect() -> None:
@@ -117,12 +140,25 @@ def _initialize(named: str, timeout: int, **settings) -> None:
     thread = threading.Thread(target=connect, daemon=True, name="init_distributed")
     thread.start()
     thread.join(timeout)
+    _take_back(signal.SIGTERM)
+    if failure and DEVICES_USED in str(failure[0]):
+        raise ConfigError.of(
+            "coordinator", named, "cannot be met once JAX's devices have been used",
+            "call init_distributed, or jax.distributed.initialize, before any computation",
+        )  # fmt: skip
     if thread.is_alive() or failure:
         reason = f": {str(failure[0]).splitlines()[0]}" if failure else f" after {timeout} s"
         raise InputError.of(
             "coordinator", named, f"has not brought all processes together{reason}",
             "check that it is reachable and that every process was started, or raise mesh.timeout",
         )  # fmt: skip
+
+
+def _take_back(number: signal.Signals) -> None:
+    """Puts Python's handler of a signal in place again, after another library has replaced it."""
+    handler = signal.getsignal(number)
+    if handler is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(number, handler)
 
 
 _meetings: dict[str, int] = {}  # a barrier of the coordinator can be used once

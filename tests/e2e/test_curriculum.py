@@ -166,7 +166,7 @@ def test_it_goes_on_in_the_right_stage(workspace, monkeypatch):
     first, second = placed_stages(config)
     calls = []
 
-    def instead(stage, *, stop_at=None, title=""):
+    def instead(stage, *, stop_at=None, title="", stop):
         calls.append((stage.name, title, stop_at))
         step = stage.train.num_steps if stop_at is None else min(stop_at, stage.train.num_steps)
         return RunResult(step, None, step == stage.train.num_steps, None, run_directory(stage))

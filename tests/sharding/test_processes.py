@@ -26,11 +26,14 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def start(workspace: Path, name: str, *arguments: str, devices: int = 1, **environment: str):
+def start(
+    workspace: Path, name: str, *arguments: str, devices: int = 1, config: Path = TINY,
+    **environment: str,
+):  # fmt: skip
     """`train.py` on the tiny run as a process with so many simulated devices."""
     flags = "--xla_backend_optimization_level=0"
     command = [
-        sys.executable, str(ROOT / "train.py"), str(TINY), "--name", name,
+        sys.executable, str(ROOT / "train.py"), str(config), "--name", name,
         "--train.directory", str(workspace / "runs"),
         "--data.cache-directory", str(workspace / "cache"), *arguments,
     ]  # fmt: skip
@@ -47,13 +50,14 @@ def start(workspace: Path, name: str, *arguments: str, devices: int = 1, **envir
     )
 
 
-def start_two(workspace: Path, name: str, *arguments: str):
+def start_two(workspace: Path, name: str, *arguments: str, config: Path = TINY):
     """A job of two processes with two devices each; its address comes from the environment."""
     address = f"127.0.0.1:{free_port()}"
     return [
         start(
-            workspace, name, *arguments, "--mesh.timeout", str(TIMEOUT * 6), devices=2,
-            TTTLRM_COORDINATOR=address, TTTLRM_NUM_PROCESSES="2", TTTLRM_PROCESS_ID=str(process),
+            workspace, name, *arguments, "--mesh.timeout", str(TIMEOUT * 6),
+            config=config, devices=2, TTTLRM_COORDINATOR=address,
+            TTTLRM_NUM_PROCESSES="2", TTTLRM_PROCESS_ID=str(process),
         )
         for process in range(2)
     ]  # fmt: skip
@@ -138,6 +142,90 @@ def test_a_signal_to_one_of_two_stops_both_after_the_same_step(tmp_path, monkeyp
         assert code == 75, errors[-3000:]
     (saved,) = (tmp_path / "runs" / "job" / "checkpoints").glob("[0-9]*")
     assert int(saved.name) == max(losses(tmp_path, "job"))
+
+
+@pytest.mark.extended
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("process", "preparation"),
+    [(0, "_fresh"), (1, "_fresh"), (0, "make_loader"), (1, "make_loader"),
+     (0, "write_run_directory")],
+)  # fmt: skip
+def test_a_signal_to_one_of_two_before_the_first_step(tmp_path, monkeypatch, process, preparation):
+    """Amid the model, the scenes, which the first process renders, and what only it writes."""
+    monkeypatch.setenv("TTTLRM_UNFINISHED_EXIT", "75")
+    monkeypatch.setenv("SIGNALLED", f"{process} {preparation}")
+    job = start_two(
+        tmp_path, "job", "--mesh.data", "2", "--mesh.seq", "2", "--train.num-steps", "100000",
+        config=TINY.with_name("signalled_run.py"),
+    )  # fmt: skip
+    for ended in job:
+        code, errors = finish(ended)
+        assert code == 75, errors[-3000:]
+    assert not list((tmp_path / "runs").glob("job/checkpoints/[0-9]*"))
+
+
+JOINED_BY_ITS_USER = """
+import os, signal, sys
+import jax
+from tttlrm_jax.errors import ConfigError
+from tttlrm_jax.processes import init_distributed
+address = sys.argv[1]
+jax.distributed.initialize(address, 1, 0)
+init_distributed()
+init_distributed(address, 1, 0)
+init_distributed(environment={"TTTLRM_COORDINATOR": "auto"})
+for settings in ((address, 2, 0), (address, 1, 1)):
+    try:
+        init_distributed(*settings)
+    except ConfigError as error:
+        print(error)
+"""
+DEVICES_USED_BEFORE = """
+import sys
+import jax.numpy as jnp
+from tttlrm_jax.errors import ConfigError
+from tttlrm_jax.processes import init_distributed
+jnp.zeros(2).block_until_ready()
+init_distributed(sys.argv[1], 1, 0)
+try:
+    init_distributed(sys.argv[1], 2, 0, timeout=20)
+except ConfigError as error:
+    print(error)
+"""
+SIGNAL_TAKEN_BACK = """
+import signal, sys
+from tttlrm_jax.processes import _initialize
+signal.signal(signal.SIGTERM, lambda number, frame: print("noted"))
+_initialize("here", 20, coordinator_address=sys.argv[1], num_processes=1, process_id=0)
+signal.raise_signal(signal.SIGTERM)
+"""
+
+
+def said_by(script: str) -> list[str]:
+    """Lines that a script prints in a process of its own, which has to end well."""
+    command = [sys.executable, "-c", script, f"127.0.0.1:{free_port()}"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    return ended.stdout.splitlines()
+
+
+def test_a_job_that_the_user_has_joined_is_kept():
+    processes, number = said_by(JOINED_BY_ITS_USER)
+    assert processes.startswith("num_processes=2 is not the 1 of the job that JAX has joined")
+    assert number.startswith("process_id=1 is not the 0 of the job that JAX has joined")
+
+
+def test_devices_used_before_the_processes_met():
+    (error,) = said_by(DEVICES_USED_BEFORE)
+    assert "cannot be met once JAX's devices have been used; call init_distributed" in error
+
+
+def test_jax_does_not_keep_the_signal():
+    assert said_by(SIGNAL_TAKEN_BACK) == ["noted"]
 
 
 def test_a_coordinator_that_is_not_there_is_named_in_time(tmp_path):

@@ -1,17 +1,43 @@
-"""What `train.py`, `eval.py` and the installed commands run: `main` in a process of its own."""
+"""What `train.py`, `eval.py` and the installed commands run: `main` in a process of its own.
 
-from tttlrm_jax.commands.evaluate import main as evaluate_main
-from tttlrm_jax.commands.train import main as train_main
-from tttlrm_jax.host_memory import keep_freed_memory
+Each imports its `main` only when it is called: that takes seconds, in which signals are to count.
+"""
+
+import os
+import signal
+import sys
+
+from tttlrm_jax.command_line import unfinished_exit
+from tttlrm_jax.signals import Stopped, sigterm_raises
 
 
 def train() -> int:
-    """`tttlrm_jax.commands.train.main` over the command line, keeping freed memory."""
+    """`tttlrm_jax.commands.train.main` over the command line, keeping freed memory.
+
+    SIGTERM ends it cleanly whenever it comes; after the end it is ignored.
+    """
+    noted: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, frame: noted.append(number))
+    from tttlrm_jax.commands.train import main  # an exception amid imports would break them
+    from tttlrm_jax.host_memory import keep_freed_memory
+
     keep_freed_memory()
-    return train_main()
+    try:
+        with sigterm_raises(Stopped):
+            if noted:
+                raise Stopped
+            return main()
+    except Stopped:
+        print("stopped before the run began", file=sys.stderr)
+        return unfinished_exit(os.environ)
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def evaluate() -> int:
     """`tttlrm_jax.commands.evaluate.main` over the command line, keeping freed memory."""
+    from tttlrm_jax.commands.evaluate import main
+    from tttlrm_jax.host_memory import keep_freed_memory
+
     keep_freed_memory()
-    return evaluate_main()
+    return main()

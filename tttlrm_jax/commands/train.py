@@ -7,7 +7,6 @@ import re
 import signal
 import sys
 import traceback
-from collections.abc import Mapping
 from pathlib import Path
 
 import jax
@@ -17,11 +16,13 @@ from tttlrm_jax.command_line import (
     EXIT_INTERRUPTED,
     EXIT_LOST_PROCESS,
     parse_arguments,
+    unfinished_exit,
 )
 from tttlrm_jax.commands.rule_arguments import parse_with_rule
 from tttlrm_jax.config import RunConfig
 from tttlrm_jax.errors import ConfigError, InputError
 from tttlrm_jax.parallel import init_distributed
+from tttlrm_jax.signals import Stopped
 from tttlrm_jax.training.curriculum import CurriculumConfig, train_curriculum
 from tttlrm_jax.training.loop import train
 from tttlrm_jax.training.recurrent import train_recurrent
@@ -29,19 +30,19 @@ from tttlrm_jax.training.recurrent_config import RecurrentRunConfig
 
 PROG = "train.py configs/NAME.py"
 AnyConfig = RunConfig | RecurrentRunConfig | CurriculumConfig
-UNFINISHED_EXIT = "TTTLRM_UNFINISHED_EXIT"
 USAGE = f"usage: python {PROG} [--field.sub value ...]"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns its exit code.
 
-    0 finished, or saved after SIGTERM (a preemption notice), unless the environment's
-    `TTTLRM_UNFINISHED_EXIT` names another code for the latter, by which a scheduler can tell that
-    there is more to do; 1 another process of the job is gone; 2 bad input; 130 interrupted.
+    0 finished, or stopped by SIGTERM (a preemption notice), having saved what there was to save,
+    unless the environment's `TTTLRM_UNFINISHED_EXIT` names another code for the latter, by which a
+    scheduler can tell that there is more to do; 1 another process of the job is gone; 2 bad input;
+    130 interrupted.
     """
     try:
-        unfinished = _unfinished_exit(os.environ)
+        unfinished = unfinished_exit(os.environ)
         config = parse(sys.argv[1:] if arguments is None else arguments)
         if isinstance(config, RecurrentRunConfig):
             result = train_recurrent(config)
@@ -60,25 +61,18 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         print(_lost_process(error), file=sys.stderr)
         return _ended(EXIT_LOST_PROCESS)
+    except Stopped:
+        print("stopped before the run began", file=sys.stderr)
+        return _ended(unfinished_exit(os.environ))
     except KeyboardInterrupt:
         print("interrupted; the same command resumes from the newest checkpoint", file=sys.stderr)
         return EXIT_INTERRUPTED
     score = "" if result.eval_psnr is None else f", held-out PSNR {result.eval_psnr:.2f} dB"
-    state = "finished" if result.finished else "saved"
+    state = "finished" if result.finished else "saved" if result.step else "stopped"
     print(f"{state} {result.directory} at step {result.step}{score}")
     if result.signal == signal.SIGINT:
         return EXIT_INTERRUPTED
     return 0 if result.finished else unfinished
-
-
-def _unfinished_exit(environment: Mapping[str, str]) -> int:
-    """The exit code of a run that saved before its end; every process of a job has the same."""
-    text = environment.get(UNFINISHED_EXIT, "0")
-    if not (text.isascii() and text.isdigit() and int(text) < 126):
-        raise InputError.of(
-            UNFINISHED_EXIT, text, "is no exit code from 0 to 125", "set it to e.g. 75, or unset it"
-        )
-    return int(text)
 
 
 def _lost_process(error: Exception) -> str:

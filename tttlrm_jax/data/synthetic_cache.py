@@ -169,6 +169,10 @@ def _render_all(config, path, shards, num_workers):
         try:
             for future in concurrent.futures.as_completed(pending):
                 yield future.result()
+        except BaseException:  # an end, too: nobody waits for the shards begun
+            for worker in multiprocessing.active_children():
+                worker.terminate()
+            raise
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 

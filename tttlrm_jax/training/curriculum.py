@@ -26,6 +26,7 @@ from tttlrm_jax.training.checkpoint import newest_step
 from tttlrm_jax.training.checkpoint_checks import check_same_shapes
 from tttlrm_jax.training.loop import RunResult, changes_since, train
 from tttlrm_jax.training.objective import batch_from_arrays, check_supervision
+from tttlrm_jax.training.stopping import StopRequest
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,12 +84,26 @@ def train_curriculum(config: CurriculumConfig, *, stop_at: int | None = None) ->
     start from has ended.
     """
     stages = placed_stages(config)
+    with StopRequest() as stop:
+        return _train_stages(_checked_first(stages), stages, config, stop_at, stop)
+
+
+def _checked_first(stages: list[RunConfig]) -> int:
+    """Number of the stage to train, after all have been checked."""
     _check_parameters(stages)
     first = _first_unfinished(stages)
     for stage in stages[:first]:
         changes_since(run_directory(stage), stage)
     for stage in stages[first:]:
         _check_data(stage)
+    return first
+
+
+def _train_stages(
+    first: int, stages: list[RunConfig], config: CurriculumConfig, stop_at: int | None,
+    stop: StopRequest,
+) -> RunResult:  # fmt: skip
+    """Trains the stages from number `first` on."""
     result = None
     for number in range(first, len(stages)):
         stage = stages[number]
@@ -98,7 +113,7 @@ def train_curriculum(config: CurriculumConfig, *, stop_at: int | None = None) ->
             print(f"{title}: {described(stage)}", file=sys.stderr)
         before = sum(earlier.train.num_steps for earlier in stages[:number])
         left = None if stop_at is None else stop_at - before
-        result = train(stage, stop_at=left, title=title)
+        result = train(stage, stop_at=left, title=title, stop=stop)
         if not result.finished or (left is not None and left <= stage.train.num_steps):
             break
     assert result is not None

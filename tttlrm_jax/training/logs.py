@@ -27,6 +27,7 @@ class RunLog:
         silent: bool = False,
     ):  # fmt: skip
         self._directory, self._silent = directory, silent
+        self._closed = silent
         if silent:
             return
         _drop_records_after(directory / METRICS_FILE, first_step)
@@ -88,9 +89,13 @@ class RunLog:
         self._board.add_image("eval/preview", sheet, step, dataformats="HWC")
 
     def close(self) -> None:
-        """Ends the files. Raises InputError where their last bytes cannot be written."""
-        if self._silent:
+        """Ends the files; a second time nothing.
+
+        Raises InputError where their last bytes cannot be written.
+        """
+        if self._closed:
             return
+        self._closed = True
         self._bar.close()
         if self._board_is_alive():
             self._board.close()

@@ -2,11 +2,12 @@
 
 import contextlib
 import dataclasses
+import functools
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import grain
 import jax
@@ -18,12 +19,14 @@ from tttlrm_jax.errors import ConfigError, InputError
 from tttlrm_jax.models import build_model, split_model
 from tttlrm_jax.parallel import make_mesh
 from tttlrm_jax.processes import is_first_process, meet
+from tttlrm_jax.signals import Stopped
 from tttlrm_jax.training.causal import chunk_views_at
 from tttlrm_jax.training.checkpoint import (
     CHECKPOINTS,
     CONFIG_FILE,
     RunCheckpoints,
     has_checkpoint,
+    newest_step,
     read_config,
     write_config,
 )
@@ -47,6 +50,7 @@ from tttlrm_jax.training.view_counts import view_count_at, with_fewer_inputs
 from tttlrm_jax.training.view_synthesis import check_view_synthesis
 
 PREVIEW_SCENES = 6
+_Read = TypeVar("_Read")
 # settings that a resumed run may change; the length changes the learning rates still to come
 RESUMABLE = {
     "train.num_steps", "train.log_every", "train.eval_every", "train.eval_scenes",
@@ -68,18 +72,44 @@ class RunResult:
     directory: Path
 
 
-def train(config: RunConfig, *, stop_at: int | None = None, title: str = "") -> RunResult:
+def train(
+    config: RunConfig, *, stop_at: int | None = None, title: str = "",
+    stop: StopRequest | None = None,
+) -> RunResult:  # fmt: skip
     """Trains to `config.train.num_steps`, or to `stop_at`, from the newest checkpoint if any.
 
     Files go to `<train.directory>/<name>`: `config.json`, `checkpoints/`, `metrics.jsonl`,
     `tensorboard/`, `previews/`. SIGINT and SIGTERM save and end the call; a second one ends it
-    at once. Interrupted and resumed, a run gives the same parameters bit for bit as one without
-    interruption on the same machine and versions. Progress is shown under `title`.
+    at once. Before the first step there is nothing to save. `stop` is that of a caller which
+    listens itself. Interrupted and resumed, a run gives the same parameters bit for bit as one
+    without interruption on the same machine and versions. Progress is shown under `title`.
 
     Raises ConfigError if the directory holds a run with other settings (`RESUMABLE` ones may
     differ), InputError if data, weights or directory cannot be used; nothing is written then.
     """
     directory = Path(config.train.directory) / config.name
+    with contextlib.ExitStack() as resources:
+        stop = resources.enter_context(StopRequest()) if stop is None else stop
+        try:
+            run, state = _prepared(config, directory, title, stop, resources)
+        except Stopped:
+            return _stopped_before(directory, stop)
+        return run.until(state, config.train.num_steps if stop_at is None else stop_at, stop)
+
+
+def _stopped_before(directory: Path, stop: StopRequest) -> RunResult:
+    """The result of a call that took no step: the run is where its newest checkpoint is."""
+    return RunResult(newest_step(directory) or 0, stop.signal, False, None, directory)
+
+
+def _prepared(
+    config: RunConfig, directory: Path, title: str, stop: StopRequest,
+    resources: contextlib.ExitStack,
+) -> "tuple[_Run, TrainState]":  # fmt: skip
+    """The parts of a run and the state it goes on from; `resources` closes its files.
+
+    Raises Stopped where `stop` has a signal, in all processes together.
+    """
     check_writable(directory)
     changes = changes_since(directory, config)
     described, (config, vgg19, warnings) = config, _with_vgg19(config)
@@ -89,37 +119,36 @@ def train(config: RunConfig, *, stop_at: int | None = None, title: str = "") -> 
         fewer = config.with_input_views(count)
         by_views[count] = program_of(fewer, static._replace(config=fewer))
     state, vgg19 = program.place(state), program.place_whole(vgg19)
+    _end_if_stopped("model", stop)
     batch_size = config.train.batch_size
     shard, num_shards = program.scenes_of_process(batch_size)
-    with _first_process_first("scenes"):
-        loader = make_loader(
-            config.data, config.train.seed, batch_size // num_shards,
-            shard_index=shard, shard_count=num_shards,
-        )  # fmt: skip
-    with _first_process_first("held-out scenes"):
-        eval_batches = list(evaluation_loader(config.data, config.train.eval_scenes))
+    open_loader = functools.partial(
+        make_loader, config.data, config.train.seed, batch_size // num_shards,
+        shard_index=shard, shard_count=num_shards,
+    )  # fmt: skip
+    loader = _read_by_all("scenes", open_loader, stop)
+    held_out = functools.partial(evaluation_loader, config.data, config.train.eval_scenes)
+    eval_batches = _read_by_all("held-out scenes", lambda: list(held_out()), stop)
     check_supervision(batch_from_arrays(eval_batches[0]), config)
     if is_first_process():
         write_run_directory(directory, described)
         record_shards(directory, config.data)
     meet("directory of the run")
-    with contextlib.ExitStack() as resources:
-        checkpoints = RunCheckpoints(directory, config.train.keep_checkpoints)
-        resources.callback(checkpoints.close)
-        state, data_state, said = checkpoints.restore_newest(state)
-        if data_state is not None:
-            loader.set_state(data_state)
-        log = RunLog(
-            directory, int(state.step), config.train.num_steps, title=title,
-            silent=not is_first_process(),
-        )  # fmt: skip
-        resources.callback(log.close)
-        for line in said + changes + warnings:
-            log.say(line)
-        stop = resources.enter_context(StopRequest())
-        watch = NonfiniteWatch(directory, config.train.max_nonfinite)
-        run = _Run(config, program, by_views, vgg19, loader, eval_batches, checkpoints, log, watch)
-        return run.until(state, config.train.num_steps if stop_at is None else stop_at, stop)
+    checkpoints = RunCheckpoints(directory, config.train.keep_checkpoints)
+    resources.callback(checkpoints.close)
+    state, data_state, said = checkpoints.restore_newest(state)
+    if data_state is not None:
+        loader.set_state(data_state)
+    log = RunLog(
+        directory, int(state.step), config.train.num_steps, title=title,
+        silent=not is_first_process(),
+    )  # fmt: skip
+    resources.callback(log.close)
+    for line in said + changes + warnings:
+        log.say(line)
+    watch = NonfiniteWatch(directory, config.train.max_nonfinite)
+    run = _Run(config, program, by_views, vgg19, loader, eval_batches, checkpoints, log, watch)
+    return run, state
 
 
 class _Taken(NamedTuple):
@@ -152,7 +181,7 @@ class _Run:
         """
         settings = self.config.train
         last = min(settings.num_steps, last)
-        step, saved_step = int(state.step), -1
+        step = saved_step = int(state.step)  # before the first step there is nothing to save
         pending: _Taken | None = None
         eval_psnr = None
         while step < last and not stop.agreed():
@@ -248,14 +277,28 @@ def _check_micro_batches(config: RunConfig, program: MeshProgram) -> None:
         )  # fmt: skip
 
 
-@contextlib.contextmanager
-def _first_process_first(name: str) -> Iterator[None]:
-    """Lets the first process through before the others, which find what it has rendered."""
+def _read_by_all(name: str, read: Callable[[], _Read], stop: StopRequest) -> _Read:
+    """`read()` of each process; the first one's before the others', which find what it renders.
+
+    Raises Stopped in all of them where a signal has come to one.
+    """
     if not is_first_process():
         meet(name)
-    yield
+    result = None
+    with contextlib.suppress(Stopped), stop.at_once():
+        result = read()
     if is_first_process():
         meet(name)
+    _end_if_stopped(name, stop)
+    assert result is not None  # only a signal leaves it so
+    return result
+
+
+def _end_if_stopped(prepared: str, stop: StopRequest) -> None:
+    """Raises Stopped in all processes where a signal has come to one by the time all are here."""
+    meet(f"{prepared} prepared")
+    if stop.noted_by_any():
+        raise Stopped
 
 
 def _fresh(config: RunConfig) -> tuple[StaticParts, TrainState]:

@@ -165,6 +165,21 @@ def train_recurrent(config: RecurrentRunConfig, *, stop_at: int | None = None) -
     """
     settings = config.train
     directory = Path(settings.directory) / config.name
+    last = min(settings.num_steps, settings.num_steps if stop_at is None else stop_at)
+    with contextlib.ExitStack() as resources:
+        stop = resources.enter_context(StopRequest())
+        run, state = _prepared(config, directory, resources)
+        state = run.until(state, last, stop)
+    step = int(state.step)
+    finished = step >= settings.num_steps
+    return RunResult(step, stop.signal, finished, eval_psnr=None, directory=directory)
+
+
+def _prepared(
+    config: RecurrentRunConfig, directory: Path, resources: contextlib.ExitStack
+) -> "tuple[_Run, TrainState]":
+    """The parts of a run and the state it goes on from; `resources` closes its files."""
+    settings = config.train
     check_writable(directory)
     _check_same_run(directory, config)
     graph, params = split_model(build_model(config.model, settings.seed))
@@ -172,21 +187,15 @@ def train_recurrent(config: RecurrentRunConfig, *, stop_at: int | None = None) -
         params = _first_parameters(params, settings.init_from)
     state = fresh_state(params, config)
     write_run_directory(directory, config)
-    last = min(settings.num_steps, settings.num_steps if stop_at is None else stop_at)
-    with contextlib.ExitStack() as resources:
-        checkpoints = RunCheckpoints(directory, settings.keep_checkpoints)
-        resources.callback(checkpoints.close)
-        state, _, said = checkpoints.restore_newest(state)
-        log = RunLog(directory, int(state.step), settings.num_steps)
-        resources.callback(log.close)
-        for line in said:
-            log.say(line)
-        stop = resources.enter_context(StopRequest())
-        watch = NonfiniteWatch(directory, settings.max_nonfinite)
-        state = _Run(config, graph, checkpoints, log, watch).until(state, last, stop)
-    step = int(state.step)
-    finished = step >= settings.num_steps
-    return RunResult(step, stop.signal, finished, eval_psnr=None, directory=directory)
+    checkpoints = RunCheckpoints(directory, settings.keep_checkpoints)
+    resources.callback(checkpoints.close)
+    state, _, said = checkpoints.restore_newest(state)
+    log = RunLog(directory, int(state.step), settings.num_steps)
+    resources.callback(log.close)
+    for line in said:
+        log.say(line)
+    watch = NonfiniteWatch(directory, settings.max_nonfinite)
+    return _Run(config, graph, checkpoints, log, watch), state
 
 
 def _first_parameters(params: Any, init_from: str | None) -> Any:
@@ -221,7 +230,7 @@ class _Run:
         settings = self.config.train
         run = jax.jit(functools.partial(recurrent_step, graph=self.graph, config=self.config))
         judge = jax.jit(functools.partial(sequence_loss, graph=self.graph, config=self.config))
-        step, saved_step = int(state.step), -1
+        step = saved_step = int(state.step)  # before the first step there is nothing to save
         pending: _Taken | None = None
         while step < last and stop.signal is None:
             frames, truth = _training_batch(self.config, step)

@@ -1,14 +1,21 @@
-"""Signals that end a run between two steps, for all of its processes after the same one."""
+"""Signals that end a run: between two steps, for all of its processes after the same one.
 
+Before the first step there is nothing to save: they end the run after the preparation at work,
+which may be cut short, again for all processes.
+"""
+
+import contextlib
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
 import jax
 
 from tttlrm_jax.processes import largest_of_processes
+from tttlrm_jax.signals import Stopped
 
 # Asking the other processes waits for them and for the device, so it is not done every step; nor
 # seldom, since the time until it is done goes off the grace before a SIGKILL.
@@ -23,6 +30,7 @@ class StopRequest:
     def __init__(self):
         self.signal: signal.Signals | None = None
         self._previous: dict[int, Any] = {}
+        self._at_once = False
         self._steps_left, self._steps_between = 0, 1
         self._asked_at: float | None = None
 
@@ -35,6 +43,22 @@ class StopRequest:
     def __exit__(self, *exception) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """A signal raises Stopped, an earlier one too. For plain Python that waits or renders: JAX,
+        and imports, do not survive it everywhere."""
+        self._at_once = True
+        try:
+            if self.signal is not None:
+                raise Stopped
+            yield
+        finally:
+            self._at_once = False
+
+    def noted_by_any(self) -> bool:
+        """Whether any process has a signal; all have to ask, at about the same time."""
+        return largest_of_processes(int(self.signal is not None)) > 0
 
     def agreed(self) -> bool:
         """Whether to stop; to be called before every step.
@@ -66,3 +90,5 @@ class StopRequest:
         if self.signal is not None:  # a second one means it
             raise KeyboardInterrupt
         self.signal = signal.Signals(number)
+        if self._at_once:
+            raise Stopped

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tttlrm_jax.command_line import UNFINISHED_EXIT
 from tttlrm_jax.commands import train as command
 from tttlrm_jax.training.loop import RunResult
 
@@ -28,17 +29,17 @@ def test_exit_code_tells_that_there_is_more_to_do(monkeypatch, stopped_by, finis
     monkeypatch.setattr(
         command, "train", lambda config: RunResult(3, stopped_by, finished, None, Path("runs/x"))
     )
-    monkeypatch.delenv(command.UNFINISHED_EXIT, raising=False)
+    monkeypatch.delenv(UNFINISHED_EXIT, raising=False)
     if wanted is not None:
-        monkeypatch.setenv(command.UNFINISHED_EXIT, wanted)
+        monkeypatch.setenv(UNFINISHED_EXIT, wanted)
     assert command.main([SMOKE]) == code
 
 
 @pytest.mark.parametrize("wanted", ["many", "-1", "300", ""])
 def test_what_is_no_exit_code_is_refused_before_the_run(monkeypatch, capsys, wanted):
-    monkeypatch.setenv(command.UNFINISHED_EXIT, wanted)
+    monkeypatch.setenv(UNFINISHED_EXIT, wanted)
     assert command.main([SMOKE]) == 2
-    assert f"{command.UNFINISHED_EXIT}={wanted} is no exit code" in capsys.readouterr().err
+    assert f"{UNFINISHED_EXIT}={wanted} is no exit code" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("code", "queued"), [(0, False), (1, False), (75, True), (137, False)])

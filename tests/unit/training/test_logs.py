@@ -26,6 +26,13 @@ def test_previews_and_records_are_written(log, tmp_path):
     assert (tmp_path / "previews" / "00000001.png").is_file()
 
 
+def test_closing_again_does_nothing(log, tmp_path):
+    log.write("train", 1, {"loss": 0.5})
+    log.close()
+    log.close()
+    assert len((tmp_path / METRICS_FILE).read_text().splitlines()) == 1
+
+
 def test_a_place_for_previews_that_is_no_directory(log, tmp_path):
     (tmp_path / "previews").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
@@ -52,7 +59,11 @@ def test_full_disk_under_tensorboard_does_not_hang(log, monkeypatch):
     writer = log._board.file_writer.event_writer
     monkeypatch.setattr(writer._ev_writer, "write_event", full)
     monkeypatch.setattr(threading, "excepthook", lambda _: None)  # the thread's own traceback
-    log.write("train", 1, {"loss": 0.5})
-    writer._worker.join(timeout=20)
-    with pytest.raises(InputError, match="TensorBoard"):
+
+    def write_twice():
+        log.write("train", 1, {"loss": 0.5})  # may fail already, by what was queued before
+        writer._worker.join(timeout=20)
         log.write("train", 2, {"loss": 0.5})
+
+    with pytest.raises(InputError, match="TensorBoard"):
+        write_twice()

@@ -4,6 +4,7 @@ import signal
 
 import pytest
 
+from tttlrm_jax.signals import Stopped
 from tttlrm_jax.training import stopping
 from tttlrm_jax.training.stopping import ASK_SECONDS, ASK_STEPS, StopRequest
 
@@ -57,3 +58,35 @@ def test_a_signal_of_another_process_and_its_slowness_count(monkeypatch):
     played.other = stopping._ASKED
     assert played.run(stop, 100, 0.01) <= 1
     assert stop.signal is None
+
+
+def cut_short(stop: StopRequest, work) -> None:
+    with stop.at_once():
+        work()
+        pytest.fail("the signal did not end it")
+
+
+def test_a_signal_is_noted_or_ends_what_may_be_cut_short():
+    def terminate():
+        signal.raise_signal(signal.SIGTERM)
+
+    with StopRequest() as stop:
+        with pytest.raises(Stopped):
+            cut_short(stop, terminate)
+        assert stop.noted_by_any()
+        with pytest.raises(Stopped):  # of the earlier signal
+            cut_short(stop, lambda: pytest.fail("the work began"))
+        with pytest.raises(KeyboardInterrupt):  # the second one
+            terminate()
+    with StopRequest() as stop:
+        with stop.at_once():
+            pass
+        terminate()
+        assert stop.signal == signal.SIGTERM
+
+
+def test_a_signal_of_another_process_ends_preparations(monkeypatch):
+    played, stop = Played(monkeypatch, 2), StopRequest()
+    assert not stop.noted_by_any()
+    played.other = 1
+    assert stop.noted_by_any()

@@ -1,0 +1,97 @@
+"""SIGTERM between the start of a run and its next step: nothing is lost, the next call resumes."""
+
+import dataclasses
+import multiprocessing
+import signal
+from pathlib import Path
+
+import pytest
+
+from tttlrm_jax.commands.train import load_config_file
+from tttlrm_jax.config import RunConfig
+from tttlrm_jax.data import synthetic_cache
+from tttlrm_jax.training import curriculum, loop
+from tttlrm_jax.training.checkpoint import RunCheckpoints, newest_step
+from tttlrm_jax.training.curriculum import CurriculumConfig, train_curriculum
+from tttlrm_jax.training.loop import train
+
+TINY = Path(__file__).resolve().parents[1] / "sharding" / "tiny_run.py"
+# what is at work when the signal comes, and what must not follow
+PREPARATIONS = {
+    "model": (loop, "_fresh", (loop, "make_loader")),
+    "scenes": (loop, "make_loader", (loop, "evaluation_loader")),
+    "held-out scenes": (loop, "evaluation_loader", (loop, "write_run_directory")),
+    "restoring": (RunCheckpoints, "restore_newest", (loop, "view_count_at")),
+}
+
+
+@pytest.fixture
+def config(tmp_path) -> RunConfig:
+    config = load_config_file(TINY)
+    assert isinstance(config, RunConfig)
+    return dataclasses.replace(
+        config,
+        data=dataclasses.replace(config.data, cache_directory=str(tmp_path / "cache")),
+        train=dataclasses.replace(
+            config.train, num_steps=2, eval_every=2, directory=str(tmp_path / "runs")
+        ),
+    )
+
+
+def signal_amid(monkeypatch, owner, name: str) -> list[str]:
+    """SIGTERM at the beginning of a function; returns the list that notes its end."""
+    original, ended = getattr(owner, name), []
+
+    def signalled(*arguments, **named):
+        signal.raise_signal(signal.SIGTERM)
+        result = original(*arguments, **named)
+        ended.append(name)
+        return result
+
+    monkeypatch.setattr(owner, name, signalled)
+    return ended
+
+
+def assert_stops_amid(config: RunConfig, preparation: str, step: int) -> None:
+    owner, name, (following, forbidden) = PREPARATIONS[preparation]
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        signal_amid(monkeypatch, owner, name)
+        monkeypatch.setattr(following, forbidden, lambda *_, **__: pytest.fail(f"{forbidden} ran"))
+        result = train(config)
+    assert (result.signal, result.finished, result.step) == (signal.SIGTERM, False, step)
+    assert (newest_step(result.directory) or 0) == step
+
+
+@pytest.mark.timeout(1200)
+def test_a_signal_amid_any_preparation_loses_nothing(config):
+    """Before the first checkpoint and after it."""
+    for preparation in PREPARATIONS:
+        assert_stops_amid(config, preparation, step=0)
+    assert not train(config, stop_at=1).finished
+    for preparation in PREPARATIONS:
+        assert_stops_amid(config, preparation, step=1)
+    result = train(config)
+    assert (result.finished, result.step) == (True, 2)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_rendering_is_cut_short(config, monkeypatch, workers):
+    """Workers would render the rest of their shards, which take minutes where they are large."""
+    scenes = dataclasses.replace(config.data.synthetic, num_scenes=10**4, height=64, width=64)
+    data = dataclasses.replace(config.data, synthetic=scenes, render_workers=workers)
+    if workers == 1:
+        ended = signal_amid(monkeypatch, synthetic_cache, "render_scene")
+    else:
+        ended = signal_amid(monkeypatch, synthetic_cache.concurrent.futures, "as_completed")
+    result = train(dataclasses.replace(config, data=data))
+    assert (result.signal, result.finished, ended) == (signal.SIGTERM, False, [])
+    for worker in multiprocessing.active_children():
+        worker.join(timeout=20)
+        assert not worker.is_alive()
+
+
+def test_a_signal_between_stages_is_not_lost(config, monkeypatch):
+    signal_amid(monkeypatch, curriculum, "described")
+    monkeypatch.setattr(loop, "make_loader", lambda *_, **__: pytest.fail("data was opened"))
+    result = train_curriculum(CurriculumConfig(name="two", stages=(config,)))
+    assert (result.signal, result.finished, result.step) == (signal.SIGTERM, False, 0)

@@ -1,0 +1,21 @@
+"""The tiny run, in which the process of `SIGNALLED` sends itself SIGTERM amid a preparation."""
+
+import os
+import runpy
+import signal
+from pathlib import Path
+
+from tttlrm_jax.training import loop
+
+CONFIG = runpy.run_path(str(Path(__file__).with_name("tiny_run.py")))["CONFIG"]
+_process, _preparation = os.environ["SIGNALLED"].split()
+_original = getattr(loop, _preparation)
+
+
+def _signalled(*arguments, **named):
+    if os.environ["TTTLRM_PROCESS_ID"] == _process:
+        signal.raise_signal(signal.SIGTERM)
+    return _original(*arguments, **named)
+
+
+setattr(loop, _preparation, _signalled)
