@@ -87,7 +87,8 @@ class Network:
     def pictures(self, scene: PosedScene, gaussians: Gaussians) -> np.ndarray:
         """Renderings of Gaussians from the targets' cameras."""
         cameras = jax.tree.map(lambda x: x[0], scene.targets.cameras)
-        kind = (scene.targets.image.shape, gaussians.mean.shape)
+        shapes = tuple(leaf.shape for leaf in jax.tree.leaves(gaussians))
+        kind = (scene.targets.image.shape, shapes)
         if kind not in self._renderers:
             self._renderers[kind] = Renderer(cameras, self.run.data.background, self.run.raster)
         return self._renderers[kind](gaussians, cameras).value

@@ -1,5 +1,6 @@
 """The table of `benchmarks.quality` and the curves of `benchmarks.pretraining`, at tiny sizes."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -16,11 +17,14 @@ from benchmarks.quality_methods import (
     MEAN,
     NEAREST,
     UNTRAINED,
+    Network,
     fit_name,
 )
 from benchmarks.quality_report import claims, table
 from benchmarks.quality_scenes import objects, on_procedural_objects
 from tttlrm_jax.errors import InputError
+from tttlrm_jax.models import split_model
+from tttlrm_jax.training.checkpoint import load_model
 
 
 def row(method: str, views: int, psnr: list[float], seconds: float = 1.0) -> dict:
@@ -81,6 +85,17 @@ def test_targets_stay_and_inputs_are_apart(tmp_path, tiny_run):
         for count, scene in zip((1, 3), scenes, strict=True):
             assert len(set(scene.input_names)) == count == scene.inputs.image.shape[1]
             assert not set(scene.input_names) & set(scene.target_names)
+
+
+def test_clouds_of_one_size_with_other_harmonics_are_drawn_too(tiny_checkpoint, tmp_path):
+    run, model = load_model(tiny_checkpoint)
+    network = Network(run, *split_model(model), "full")
+    data = on_procedural_objects(run, str(tmp_path)).data
+    scene = objects(data, 1, num_views=2, num_targets=1)[0].posed(2, data)
+    made, _ = network.gaussians(scene)
+    more = dataclasses.replace(made, sh=np.pad(made.sh, ((0, 0), (0, 5), (0, 0)))[:, :9])
+    drawn = network.pictures(scene, made)
+    np.testing.assert_allclose(network.pictures(scene, more), drawn, atol=1e-6)
 
 
 @pytest.mark.extended
