@@ -17,7 +17,8 @@ resolution; targets are drawn once per object, inputs chosen by k-means among th
 targets are the same for every number of inputs. Captures: every 8th frame is a target, inputs by
 k-means among the rest, about as many pixels as in training in the capture's own shape. Scores are
 per image, clipped to [0, 1], averaged over views and scenes; `+-` is the standard error over
-scenes. Seconds are wall clock per scene, without compiling and rendering. Fits from nothing cover
+scenes. Seconds are wall clock per scene, without compiling and rendering; those of a fit hold the
+compiling of its start and of its density control, a second or two. Fits from nothing cover
 the first `--fit-scenes` scenes of a group; their rows say how many. LPIPS shows as absent where its
 weights are. What the table says of the paper's claims follows it; claims that compare with fits
 pair the scenes that these cover.
@@ -184,6 +185,13 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     return options
 
 
+def _replace(path: Path, text: str) -> None:
+    """Writes a file so that a kill leaves the old one or the new one."""
+    draft = path.with_name(path.name + ".tmp")
+    draft.write_text(text)
+    draft.replace(path)
+
+
 def main(arguments: list[str] | None = None) -> int:
     options = parsed(arguments)
     result, text = {}, ""
@@ -191,7 +199,7 @@ def main(arguments: list[str] | None = None) -> int:
         for result in measure(options):
             text = json.dumps(result, indent=2, allow_nan=False)
             if options.output:
-                Path(options.output).write_text(text + "\n")
+                _replace(Path(options.output), text + "\n")
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

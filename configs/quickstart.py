@@ -4,7 +4,8 @@ Command   python train.py configs/quickstart.py --train.num-steps 2200   (stoppe
           python train.py configs/quickstart.py --name quickstart2 --train.num-steps 2700 \\
               --train.init-from runs/quickstart --optimizer.peak-lr 5e-4
 Time      about 70 minutes on 2 cores (1.0 s a step), data rendered first
-Result    17.6 dB on 256 held-out objects; the package holds the second run, see docs/results.md
+Result    17.6 dB on 256 held-out objects; configs/quickstart_views.py and quickstart_mixed.py went
+          on from there, see docs/results.md
 """
 
 from tttlrm_jax.config import (

@@ -1,7 +1,8 @@
 """The shipped model's third run: trained further with 4 or 8 input views, on other objects.
 
 Command   python train.py configs/quickstart_views.py
-Time      68 minutes on 2 busy cores; the package holds this run's weights, see docs/results.md
+          from the second run's weights, which the package held at commit 326657c
+Time      68 minutes on 2 busy cores
 Result    18.4 dB at 8 views on 64 held-out objects (nearest view 13.5), 17.5 dB at 4
 """
 

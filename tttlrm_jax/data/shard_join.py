@@ -2,21 +2,39 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from tttlrm_jax.data.scene_records import SceneRecord, ViewRecord
 from tttlrm_jax.data.shard_builder import CREDITS_FILE
-from tttlrm_jax.data.shards import ShardScenes
+from tttlrm_jax.data.shards import ShardScenes, find_shards
+from tttlrm_jax.errors import InputError
 
-SPLITS = ("train", "eval")
+Split = Literal["train", "eval"]
+SPLITS: tuple[Split, ...] = ("train", "eval")
 
 
 def joined_splits(directories: Sequence[str]) -> Mapping[str, Iterator[SceneRecord]]:
     """All scenes of datasets that `data.prepare_shards` wrote, in order, pictures as they are.
 
     There is a split `eval` where one of them has it, with their held-out scenes. Raises InputError
-    where a directory holds no shards.
+    where a directory holds no shards or is named twice, and where some of them know masks or depth
+    and others do not: a run could then use them for none.
     """
+    paths = [find_shards(directory).resolve() for directory in directories]
+    if not paths or len(set(paths)) < len(paths):
+        raise InputError.of(
+            "--directories", " ".join(directories), "names none or one of them twice",
+            "name every dataset once",
+        )  # fmt: skip
     datasets = {split: [_open(directory, split) for directory in directories] for split in SPLITS}
+    for known in ("has_mask", "has_depth"):
+        lacking = [d.path for opened in datasets.values() for d in opened if not d.table[known]]
+        if 0 < len(lacking) < len(SPLITS) * len(paths):
+            raise InputError.of(
+                "--directories", lacking[0],
+                f"lacks {known.removeprefix('has_')} and others do not",
+                "join datasets that are alike",
+            )  # fmt: skip
     return {
         split: _records([dataset for dataset in opened if dataset.split == split])
         for split, opened in datasets.items()
@@ -24,8 +42,8 @@ def joined_splits(directories: Sequence[str]) -> Mapping[str, Iterator[SceneReco
     }
 
 
-def _open(directory: str, split: str) -> ShardScenes:
-    return ShardScenes(directory, split, size=(1, 1))  # pyright: ignore[reportArgumentType]
+def _open(directory: str, split: Split) -> ShardScenes:
+    return ShardScenes(directory, split, size=(1, 1))
 
 
 def _records(datasets: list[ShardScenes]) -> Iterator[SceneRecord]:

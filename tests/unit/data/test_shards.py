@@ -258,6 +258,12 @@ def test_join_holds_every_scene_of_its_parts_and_all_credits(shards, tmp_path, c
     assert len(ShardScenes(tmp_path / "both", "eval", SIZE)) == 1
     assert "Somebody, CC0" in (joined.path / "CREDITS.txt").read_text()
     capsys.readouterr()
+    assert main([str(tmp_path / "none"), "join", "--directories", str(shards), str(shards)]) == 2
+    assert "names none or one of them twice" in capsys.readouterr().err
+    bare = [dataclasses.replace(r, has_depth=False) for r in synthetic_records(other)]
+    third = write_shards(tmp_path / "third", {"train": bare}, progress=False)
+    assert main([str(tmp_path / "none"), "join", "--directories", str(shards), str(third)]) == 2
+    assert f"{third} lacks depth and others do not" in capsys.readouterr().err
     missing = str(tmp_path / "missing")
     assert main([str(tmp_path / "none"), "join", "--directories", str(shards), missing]) == 2
     assert missing in capsys.readouterr().err
