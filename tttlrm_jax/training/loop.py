@@ -280,16 +280,14 @@ def _check_micro_batches(config: RunConfig, program: MeshProgram) -> None:
 def _read_by_all(name: str, read: Callable[[], _Read], stop: StopRequest) -> _Read:
     """`read()` of each process; the first one's before the others', which find what it renders.
 
-    Raises Stopped in all of them where a signal has come to one.
+    Raises Stopped in all of them where a signal has come to one, before the others begin where it
+    came while the first one read.
     """
-    if not is_first_process():
-        meet(name)
     result = None
-    with contextlib.suppress(Stopped), stop.at_once():
-        result = read()
-    if is_first_process():
-        meet(name)
-    _end_if_stopped(name, stop)
+    for reads in (is_first_process(), not is_first_process()):
+        with contextlib.suppress(Stopped), stop.at_once():
+            result = read() if reads else result
+        _end_if_stopped(name, stop)
     assert result is not None  # only a signal leaves it so
     return result
 
