@@ -8,14 +8,20 @@ if TYPE_CHECKING:
     from tttlrm_jax.types import Cameras, Gaussians, Splats, Views
 
 __all__ = ["Cameras", "ConfigError", "Gaussians", "InputError", "Splats", "Views"]
+_MODULES = ("errors", "types")
 
 
 def __getattr__(name: str) -> Any:
     """Public names and the modules they are from, imported when asked for: a command listens for
     signals before it imports JAX."""
-    if name in ("errors", "types"):
+    if name in _MODULES:
         return importlib.import_module(f"{__name__}.{name}")
     if name not in __all__:
         raise AttributeError(f"module {__name__} has no attribute {name}")
     module = "errors" if name.endswith("Error") else "types"
-    return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULES, *__all__})

@@ -1,4 +1,4 @@
-"""SIGTERM as an exception. Imports nothing slow: `train.py` listens before it imports the rest."""
+"""SIGTERM as an exception."""
 
 import contextlib
 import signal

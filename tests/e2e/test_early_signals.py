@@ -12,7 +12,12 @@ from tttlrm_jax.config import RunConfig
 from tttlrm_jax.data import synthetic_cache
 from tttlrm_jax.training import curriculum, loop
 from tttlrm_jax.training.checkpoint import RunCheckpoints, newest_step
-from tttlrm_jax.training.curriculum import CurriculumConfig, train_curriculum
+from tttlrm_jax.training.curriculum import (
+    CurriculumConfig,
+    placed_stages,
+    run_directory,
+    train_curriculum,
+)
 from tttlrm_jax.training.loop import train
 
 TINY = Path(__file__).resolve().parents[1] / "sharding" / "tiny_run.py"
@@ -91,7 +96,24 @@ def test_rendering_is_cut_short(config, monkeypatch, workers):
 
 
 def test_a_signal_between_stages_is_not_lost(config, monkeypatch):
-    signal_amid(monkeypatch, curriculum, "described")
-    monkeypatch.setattr(loop, "make_loader", lambda *_, **__: pytest.fail("data was opened"))
-    result = train_curriculum(CurriculumConfig(name="two", stages=(config,)))
+    """The first stage has saved its end, the second opens no data."""
+    original = loop.make_loader
+    opened = []
+
+    def described(stage):
+        if opened:
+            signal.raise_signal(signal.SIGTERM)
+        return stage.name
+
+    def make_loader(*arguments, **named):
+        opened.append("data")
+        return original(*arguments, **named)
+
+    monkeypatch.setattr(curriculum, "described", described)
+    monkeypatch.setattr(loop, "make_loader", make_loader)
+    two = CurriculumConfig(name="two", stages=(config, config))
+    first, second = map(run_directory, placed_stages(two))
+    result = train_curriculum(two)
     assert (result.signal, result.finished, result.step) == (signal.SIGTERM, False, 0)
+    assert (result.directory, opened) == (second, ["data"])
+    assert (newest_step(first), newest_step(second)) == (config.train.num_steps, None)

@@ -1,8 +1,10 @@
-"""The tiny run, in which the process of `SIGNALLED` sends itself SIGTERM amid a preparation."""
+"""The tiny run, in which the process of `SIGNALLED` sends itself SIGTERM amid a preparation; says
+that it begins."""
 
 import os
 import runpy
 import signal
+import sys
 from pathlib import Path
 
 from tttlrm_jax.training import loop
@@ -13,6 +15,7 @@ _original = getattr(loop, _preparation)
 
 
 def _signalled(*arguments, **named):
+    print(f"{_preparation} begun", file=sys.stderr)
     if os.environ["TTTLRM_PROCESS_ID"] == _process:
         signal.raise_signal(signal.SIGTERM)
     return _original(*arguments, **named)

@@ -159,9 +159,16 @@ def test_a_signal_to_one_of_two_before_the_first_step(tmp_path, monkeypatch, pro
         tmp_path, "job", "--mesh.data", "2", "--mesh.seq", "2", "--train.num-steps", "100000",
         config=TINY.with_name("signalled_run.py"),
     )  # fmt: skip
+    begun = []
     for ended in job:
         code, errors = finish(ended)
         assert code == 75, errors[-3000:]
+        begun.append(f"{preparation} begun" in errors)
+    first_alone = preparation == "write_run_directory" or (process, preparation) == (
+        0,
+        "make_loader",
+    )
+    assert begun == [True, not first_alone]
     assert not list((tmp_path / "runs").glob("job/checkpoints/[0-9]*"))
 
 

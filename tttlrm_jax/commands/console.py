@@ -3,18 +3,13 @@
 Each imports its `main` only when it is called: that takes seconds, in which signals are to count.
 """
 
-import os
 import signal
-import sys
-
-from tttlrm_jax.command_line import unfinished_exit
-from tttlrm_jax.signals import Stopped, sigterm_raises
 
 
 def train() -> int:
     """`tttlrm_jax.commands.train.main` over the command line, keeping freed memory.
 
-    SIGTERM ends it cleanly whenever it comes; after the end it is ignored.
+    SIGTERM ends it cleanly whenever it comes; after the run's end it is ignored.
     """
     noted: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, frame: noted.append(number))
@@ -23,14 +18,8 @@ def train() -> int:
 
     keep_freed_memory()
     try:
-        with sigterm_raises(Stopped):
-            if noted:
-                raise Stopped
-            return main()
-    except Stopped:
-        print("stopped before the run began", file=sys.stderr)
-        return unfinished_exit(os.environ)
-    finally:
+        return main(noted=noted)
+    finally:  # Python's own end would put back the default, which kills
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 

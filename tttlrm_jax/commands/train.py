@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -24,35 +25,29 @@ from tttlrm_jax.errors import ConfigError, InputError
 from tttlrm_jax.parallel import init_distributed
 from tttlrm_jax.signals import Stopped
 from tttlrm_jax.training.curriculum import CurriculumConfig, train_curriculum
-from tttlrm_jax.training.loop import train
+from tttlrm_jax.training.loop import RunResult, train
 from tttlrm_jax.training.recurrent import train_recurrent
 from tttlrm_jax.training.recurrent_config import RecurrentRunConfig
+from tttlrm_jax.training.stopping import StopRequest
 
 PROG = "train.py configs/NAME.py"
 AnyConfig = RunConfig | RecurrentRunConfig | CurriculumConfig
 USAGE = f"usage: python {PROG} [--field.sub value ...]"
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Runs the command; returns its exit code.
+def main(arguments: list[str] | None = None, noted: Sequence[int] = ()) -> int:
+    """Runs the command; returns its exit code. `noted` are signals from before the call.
 
     0 finished, or stopped by SIGTERM (a preemption notice), having saved what there was to save,
     unless the environment's `TTTLRM_UNFINISHED_EXIT` names another code for the latter, by which a
     scheduler can tell that there is more to do; 1 another process of the job is gone; 2 bad input;
     130 interrupted.
     """
+    stop = StopRequest()
     try:
         unfinished = unfinished_exit(os.environ)
-        config = parse(sys.argv[1:] if arguments is None else arguments)
-        if isinstance(config, RecurrentRunConfig):
-            result = train_recurrent(config)
-        else:
-            mesh = config.stages[0].mesh if isinstance(config, CurriculumConfig) else config.mesh
-            init_distributed(
-                mesh.coordinator, mesh.num_processes, mesh.process_id, timeout=mesh.timeout
-            )
-            is_run = isinstance(config, RunConfig)
-            result = train(config) if is_run else train_curriculum(config)
+        with stop:
+            result = _trained(sys.argv[1:] if arguments is None else arguments, noted, stop)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return _ended(EXIT_BAD_INPUT)
@@ -61,18 +56,36 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         print(_lost_process(error), file=sys.stderr)
         return _ended(EXIT_LOST_PROCESS)
-    except Stopped:
-        print("stopped before the run began", file=sys.stderr)
-        return _ended(unfinished_exit(os.environ))
-    except KeyboardInterrupt:
+    except (Stopped, KeyboardInterrupt) as end:
+        if isinstance(end, Stopped) and stop.signal != signal.SIGINT:
+            print("stopped before the run began", file=sys.stderr)
+            return _ended(unfinished_exit(os.environ))
         print("interrupted; the same command resumes from the newest checkpoint", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        return _ended(EXIT_INTERRUPTED)
     score = "" if result.eval_psnr is None else f", held-out PSNR {result.eval_psnr:.2f} dB"
     state = "finished" if result.finished else "saved" if result.step else "stopped"
     print(f"{state} {result.directory} at step {result.step}{score}")
     if result.signal == signal.SIGINT:
         return EXIT_INTERRUPTED
     return 0 if result.finished else unfinished
+
+
+def _trained(arguments: list[str], noted: Sequence[int], stop: StopRequest) -> RunResult:
+    """Trains what the arguments say; raises Stopped where a signal has come before that."""
+    with stop.at_once():
+        if noted:
+            raise Stopped
+        config = parse(arguments)
+        if not isinstance(config, RecurrentRunConfig):
+            mesh = config.stages[0].mesh if isinstance(config, CurriculumConfig) else config.mesh
+            init_distributed(
+                mesh.coordinator, mesh.num_processes, mesh.process_id, timeout=mesh.timeout
+            )
+    if isinstance(config, RecurrentRunConfig):
+        return train_recurrent(config, stop=stop)
+    if isinstance(config, CurriculumConfig):
+        return train_curriculum(config, stop=stop)
+    return train(config, stop=stop)
 
 
 def _lost_process(error: Exception) -> str:

@@ -159,22 +159,22 @@ def _render_all(config, path, shards, num_workers):
         for shard in shards:
             yield _write_shard(config, path, shard)
         return
+    others = set(multiprocessing.active_children())  # the caller's
     pool = concurrent.futures.ProcessPoolExecutor(
         min(num_workers, len(shards)),
         mp_context=multiprocessing.get_context("spawn"),
         initializer=start_worker,
     )
-    with pool:
+    try:
         pending = [pool.submit(_write_shard, config, path, shard) for shard in shards]
-        try:
-            for future in concurrent.futures.as_completed(pending):
-                yield future.result()
-        except BaseException:  # an end, too: nobody waits for the shards begun
-            for worker in multiprocessing.active_children():
-                worker.terminate()
-            raise
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        for future in concurrent.futures.as_completed(pending):
+            yield future.result()
+    except BaseException:  # an end, too: nobody waits for the shards begun
+        for worker in set(multiprocessing.active_children()) - others:
+            worker.terminate()
+        raise
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def start_worker() -> None:

@@ -26,7 +26,7 @@ from tttlrm_jax.training.checkpoint import newest_step
 from tttlrm_jax.training.checkpoint_checks import check_same_shapes
 from tttlrm_jax.training.loop import RunResult, changes_since, train
 from tttlrm_jax.training.objective import batch_from_arrays, check_supervision
-from tttlrm_jax.training.stopping import StopRequest
+from tttlrm_jax.training.stopping import StopRequest, listening
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,15 +76,17 @@ def run_directory(stage: RunConfig) -> Path:
     return Path(stage.train.directory) / stage.name
 
 
-def train_curriculum(config: CurriculumConfig, *, stop_at: int | None = None) -> RunResult:
+def train_curriculum(
+    config: CurriculumConfig, *, stop_at: int | None = None, stop: StopRequest | None = None
+) -> RunResult:
     """Trains all stages, from where an earlier call ended; returns how the last it reached did.
 
-    `stop_at` counts the steps of all stages together. Raises as `train`, and ConfigError
-    where stages of one kind have other parameters, or a stage has begun before the one it is to
-    start from has ended.
+    `stop_at` counts the steps of all stages together; `stop` is as in `train`. Raises as `train`,
+    and ConfigError where stages of one kind have other parameters, or a stage has begun before the
+    one it is to start from has ended.
     """
     stages = placed_stages(config)
-    with StopRequest() as stop:
+    with listening(stop) as stop:
         return _train_stages(_checked_first(stages), stages, config, stop_at, stop)
 
 

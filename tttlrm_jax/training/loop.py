@@ -44,7 +44,7 @@ from tttlrm_jax.training.optimizer import lr_schedule
 from tttlrm_jax.training.program import OneDevice
 from tttlrm_jax.training.shard_identity import are_the_same_shards, record_shards
 from tttlrm_jax.training.step import TrainState, init_train_state
-from tttlrm_jax.training.stopping import StopRequest
+from tttlrm_jax.training.stopping import StopRequest, listening
 from tttlrm_jax.training.vgg_weights import PUBLISHED, find_vgg, load_vgg
 from tttlrm_jax.training.view_counts import view_count_at, with_fewer_inputs
 from tttlrm_jax.training.view_synthesis import check_view_synthesis
@@ -89,7 +89,7 @@ def train(
     """
     directory = Path(config.train.directory) / config.name
     with contextlib.ExitStack() as resources:
-        stop = resources.enter_context(StopRequest()) if stop is None else stop
+        stop = resources.enter_context(listening(stop))
         try:
             run, state = _prepared(config, directory, title, stop, resources)
         except Stopped:
@@ -280,16 +280,14 @@ def _check_micro_batches(config: RunConfig, program: MeshProgram) -> None:
 def _read_by_all(name: str, read: Callable[[], _Read], stop: StopRequest) -> _Read:
     """`read()` of each process; the first one's before the others', which find what it renders.
 
-    Raises Stopped in all of them where a signal has come to one.
+    Raises Stopped in all of them where a signal has come to one, before the others begin where it
+    came while the first one read.
     """
-    if not is_first_process():
-        meet(name)
     result = None
-    with contextlib.suppress(Stopped), stop.at_once():
-        result = read()
-    if is_first_process():
-        meet(name)
-    _end_if_stopped(name, stop)
+    for reads in (is_first_process(), not is_first_process()):
+        with contextlib.suppress(Stopped), stop.at_once():
+            result = read() if reads else result
+        _end_if_stopped(name, stop)
     assert result is not None  # only a signal leaves it so
     return result
 

@@ -39,7 +39,7 @@ from tttlrm_jax.training.optimizer import lr_schedule
 from tttlrm_jax.training.pointmap_losses import FrameTruth, frame_terms, scene_scale
 from tttlrm_jax.training.recurrent_config import RecurrentRunConfig
 from tttlrm_jax.training.step import TrainState, updated_state
-from tttlrm_jax.training.stopping import StopRequest
+from tttlrm_jax.training.stopping import StopRequest, listening
 from tttlrm_jax.ttt.state_rules import build_state_rule
 
 TRAINING_RULE = "cut3r"  # the gate of TTT3R is for use without training
@@ -156,18 +156,21 @@ def recurrent_step(
     return updated_state(state, grads, metrics, optimizer, config.optimizer)
 
 
-def train_recurrent(config: RecurrentRunConfig, *, stop_at: int | None = None) -> RunResult:
+def train_recurrent(
+    config: RecurrentRunConfig, *, stop_at: int | None = None, stop: StopRequest | None = None
+) -> RunResult:
     """Trains to `config.train.num_steps`, or to `stop_at`, from the newest checkpoint if any.
 
     Writes what `training.loop.train` writes, without previews; `load_ttt3r` reads the directory.
-    `init_from` is read at the first start only. Raises ConfigError if the directory holds a run
-    with other settings, InputError if it or `init_from` cannot be used.
+    `init_from` is read at the first start only; `stop` is as in `training.loop.train`. Raises
+    ConfigError if the directory holds a run with other settings, InputError if it or `init_from`
+    cannot be used.
     """
     settings = config.train
     directory = Path(settings.directory) / config.name
     last = min(settings.num_steps, settings.num_steps if stop_at is None else stop_at)
     with contextlib.ExitStack() as resources:
-        stop = resources.enter_context(StopRequest())
+        stop = resources.enter_context(listening(stop))
         run, state = _prepared(config, directory, resources)
         state = run.until(state, last, stop)
     step = int(state.step)

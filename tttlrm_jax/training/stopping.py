@@ -24,6 +24,11 @@ ASK_STEPS = 8
 _ASKED = 2**30  # larger than any time in milliseconds
 
 
+def listening(stop: "StopRequest | None") -> contextlib.AbstractContextManager["StopRequest"]:
+    """The request of a caller, who goes on listening afterwards, else a new one."""
+    return StopRequest() if stop is None else contextlib.nullcontext(stop)
+
+
 class StopRequest:
     """Turns SIGINT and SIGTERM into a flag that the loop reads between steps."""
 

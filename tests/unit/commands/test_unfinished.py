@@ -27,7 +27,9 @@ SMOKE = str(ROOT / "configs" / "smoke.py")
 )
 def test_exit_code_tells_that_there_is_more_to_do(monkeypatch, stopped_by, finished, wanted, code):
     monkeypatch.setattr(
-        command, "train", lambda config: RunResult(3, stopped_by, finished, None, Path("runs/x"))
+        command,
+        "train",
+        lambda config, stop: RunResult(3, stopped_by, finished, None, Path("runs/x")),
     )
     monkeypatch.delenv(UNFINISHED_EXIT, raising=False)
     if wanted is not None:

@@ -1,6 +1,7 @@
 import concurrent.futures
 import dataclasses
 import errno
+import multiprocessing
 import os
 import resource
 import signal
@@ -115,6 +116,50 @@ def test_a_killed_build_leaves_whole_shards_and_is_finished_later(tmp_path, work
     straight = build_cache(few, tmp_path / "straight", progress=False)
     finished = shard_files(path)
     assert shard_files(straight).items() <= finished.items()
+
+
+class EndedWhileSubmitting:
+    """A pool whose worker would go on for minutes; an exception comes with the second shard."""
+
+    def __init__(self, *arguments, **named):
+        self.workers = []
+
+    def submit(self, *arguments):
+        if self.workers:
+            raise KeyboardInterrupt
+        self.workers.append(sleeper())
+
+    def shutdown(self, **named):
+        assert not named["wait"]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        pass
+
+
+def sleeper():
+    process = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,))
+    process.start()
+    return process
+
+
+def test_an_end_takes_this_builds_workers_alone(tmp_path, monkeypatch):
+    """While shards are handed out already; other children of the caller live on."""
+    monkeypatch.setattr(
+        synthetic_cache.concurrent.futures, "ProcessPoolExecutor", EndedWhileSubmitting
+    )
+    callers = sleeper()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            build_cache(CONFIG, tmp_path, num_workers=2, progress=False)
+        for worker in set(multiprocessing.active_children()) - {callers}:
+            worker.join(timeout=20)
+        assert multiprocessing.active_children() == [callers]
+    finally:
+        for child in multiprocessing.active_children():
+            child.kill()
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
