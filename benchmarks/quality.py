@@ -108,16 +108,18 @@ def measure(options: argparse.Namespace) -> Iterator[dict]:
     lpips, note = load_lpips()
     if lpips is not None and min(run.data.image_size) < MIN_SIDE["alex"]:
         lpips, note = None, f"LPIPS needs {MIN_SIDE['alex']} pixels on each side"
-    methods = methods_of(
-        checkpoint, causal=options.causal, attention=options.attention,
-        chunk_views=options.chunk_views, post_optimize=tuple(options.post_optimize),
-        fit=tuple(options.fit),
-    )  # fmt: skip
     covered = scenes_of_fits(options.fit, options.fit_scenes)
     rows = []
     for subjects in groups(options, run):
         for count in options.views:
+            methods = methods_of(
+                checkpoint, causal=options.causal, attention=options.attention,
+                chunk_views=options.chunk_views, post_optimize=tuple(options.post_optimize),
+                fit=tuple(options.fit),
+            )  # fmt: skip
             rows += measure_rows(subjects, count, methods, run, lpips, covered)
+            del methods
+            jax.clear_caches()  # hundreds of programs: Linux ends a process of 65,530 memory maps
             yield {
                 "checkpoint": str(checkpoint),
                 "causal": options.causal,

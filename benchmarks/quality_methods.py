@@ -55,15 +55,14 @@ class Network:
     ):  # fmt: skip
         self.run, self._graph, self._params = run, graph, params
         self._plan, self._chunk_views, self._half = plan, chunk_views, half_virtual
-        self._reconstruct = jax.jit(self._gaussians, static_argnames="virtual")
+        self._reconstruct = jax.jit(self._gaussians)
         self._warm: set[tuple] = set()
         self._renderers: dict[tuple, Renderer] = {}
 
-    def _gaussians(self, params, inputs, key, virtual: tuple[int, ...] | None) -> Gaussians:
+    def _gaussians(self, params, inputs, key, virtual) -> Gaussians:
         model, settings = merge_model(self._graph, params), self.run.train
-        indices = None if virtual is None else jnp.asarray([virtual])
         made = model(
-            inputs, virtual_indices=indices, plan=self._plan, chunk_views=self._chunk_views
+            inputs, virtual_indices=virtual, plan=self._plan, chunk_views=self._chunk_views
         )
         if settings.keep_ratio < 1:
             made = prune(made, settings.keep_ratio, settings.random_ratio, key)
@@ -74,9 +73,9 @@ class Network:
         virtual = None
         if self._half:
             poses = np.asarray(scene.inputs.cameras.world_from_camera[0])
-            virtual = tuple(int(i) for i in select_virtual(poses, max(len(poses) // 2, 1)))
+            virtual = jnp.asarray([select_virtual(poses, max(len(poses) // 2, 1))])
         arguments = (self._params, scene.inputs, jax.random.key(self.run.train.seed), virtual)
-        kind = (scene.inputs.image.shape, virtual)
+        kind = scene.inputs.image.shape
         if kind not in self._warm:
             self._warm.add(kind)
             jax.block_until_ready(self._reconstruct(*arguments))
