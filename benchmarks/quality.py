@@ -64,7 +64,8 @@ def measure_rows(
             if place >= covered.get(name, len(subjects)):
                 continue
             answer = method(scene)
-            found = score(answer.pictures, scene, lpips)
+            large = min(answer.pictures.shape[1:3]) >= MIN_SIDE["alex"]
+            found = score(answer.pictures, scene, lpips if large else None)
             means = [found.psnr.mean(), found.ssim.mean()]
             means.append(np.nan if found.lpips is None else found.lpips.mean())
             scores[name].append((*means, answer.seconds))
@@ -106,8 +107,8 @@ def measure(options: argparse.Namespace) -> Iterator[dict]:
             "change one of them",
         )  # fmt: skip
     lpips, note = load_lpips()
-    if lpips is not None and min(run.data.image_size) < MIN_SIDE["alex"]:
-        lpips, note = None, f"LPIPS needs {MIN_SIDE['alex']} pixels on each side"
+    if lpips is not None:
+        note += f"; absent where a side has fewer than {MIN_SIDE['alex']} pixels"
     covered = scenes_of_fits(options.fit, options.fit_scenes)
     rows = []
     for subjects in groups(options, run):
