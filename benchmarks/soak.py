@@ -58,7 +58,7 @@ POLL_SECONDS = 0.0005
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
     kills: int = 20
-    steps: int = 0  # of the run; 0: four for each kill
+    steps: int = 0  # of the run; 0: sixty for each kill, as an idle machine takes many in between
     seed: int = 0  # of the moments
     directory: str | None = None  # None: a temporary one
 
@@ -235,7 +235,7 @@ def parameters(run: Run) -> list[np.ndarray]:
 
 def soak(options: Options, directory: Path) -> dict:
     """Runs both and returns what happened."""
-    steps = options.steps or 4 * options.kills + 4
+    steps = options.steps or 60 * options.kills
     straight, killed = Run(directory, "straight", steps), Run(directory, "killed", steps)
     begun = time.monotonic()
     straight.run_to_end()
