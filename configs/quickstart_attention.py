@@ -9,17 +9,13 @@ Result    a row "softmax attention" in the table of benchmarks.quality
 """
 
 import dataclasses
-import importlib.util
 from pathlib import Path
 
-_spec = importlib.util.spec_from_file_location(
-    "quickstart", Path(__file__).with_name("quickstart.py")
-)
-assert _spec is not None
-assert _spec.loader is not None
-_quickstart = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_quickstart)
-BASE = _quickstart.CONFIG
+from tttlrm_jax.commands.train import load_config_file
+from tttlrm_jax.config import RunConfig
+
+BASE = load_config_file(Path(__file__).with_name("quickstart.py"))
+assert isinstance(BASE, RunConfig)
 
 CONFIG = dataclasses.replace(
     BASE,

@@ -16,35 +16,25 @@ Result    docs/results.md, "The shipped model"
 """
 
 import dataclasses
+from pathlib import Path
 
 from tttlrm_jax.commands.packaged_files import packaged
-from tttlrm_jax.config import OptimizerConfig, TrainConfig
+from tttlrm_jax.commands.train import load_config_file
+from tttlrm_jax.config import RunConfig
 from tttlrm_jax.training.checkpoint import read_config
 
-SHIPPED = packaged("quickstart")
-BASE = read_config(SHIPPED)
+VIEWS = load_config_file(Path(__file__).with_name("quickstart_views.py"))
+assert isinstance(VIEWS, RunConfig)
 
 CONFIG = dataclasses.replace(
-    BASE,
+    VIEWS,
     name="quickstart_mixed",
     data=dataclasses.replace(
-        BASE.data,
+        read_config(packaged("quickstart")).data,
         source="shards",
         shard_directory="shards/mixed",
         num_input_views=8,
         num_target_views=2,
     ),
-    optimizer=OptimizerConfig(
-        peak_lr=5e-4, warmup_steps=60, clip_norm=4.0, skip_norm=20.0, guard_from_step=40
-    ),
-    train=TrainConfig(
-        num_steps=2000,
-        batch_size=4,
-        view_counts=(4, 8),
-        init_from=str(SHIPPED),
-        log_every=20,
-        eval_every=150,
-        eval_scenes=32,
-        checkpoint_every=50,
-    ),
+    train=dataclasses.replace(VIEWS.train, num_steps=2000, view_counts=(4, 8)),
 )

@@ -8,17 +8,13 @@ Result    python -m benchmarks.quality --checkpoint runs/small_ttt --attention r
 """
 
 import dataclasses
-import importlib.util
 from pathlib import Path
 
-_spec = importlib.util.spec_from_file_location(
-    "pretraining_gaussians", Path(__file__).with_name("pretraining_gaussians.py")
-)
-assert _spec is not None
-assert _spec.loader is not None
-_gaussians = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_gaussians)
-BASE = _gaussians.CONFIG
+from tttlrm_jax.commands.train import load_config_file
+from tttlrm_jax.config import RunConfig
+
+BASE = load_config_file(Path(__file__).with_name("pretraining_gaussians.py"))
+assert isinstance(BASE, RunConfig)
 
 CONFIG = dataclasses.replace(
     BASE,

@@ -1,7 +1,11 @@
 """`eval.py`: a capture and a checkpoint in; Gaussians, film, comparison, report, numbers out."""
 
+import contextlib
 import datetime
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +45,6 @@ from tttlrm_jax.evaluation.scene import (
     score,
 )
 from tttlrm_jax.models import abstract_model, build_model, merge_model, split_model
-from tttlrm_jax.signals import sigterm_raises
 from tttlrm_jax.training.checkpoint import load_parameters, read_config
 from tttlrm_jax.training.stream_checkpoint import read_record, read_stream
 
@@ -59,10 +62,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         model, arguments = take_model(sys.argv[1:] if arguments is None else arguments)
         if model == "ttt3r":
-            with sigterm_raises(KeyboardInterrupt):
+            with _interruptible():
                 return evaluate_ttt3r.main(arguments)
         config = parse_with_rule(EvalConfig, arguments, PROG)
-        with sigterm_raises(KeyboardInterrupt):
+        with _interruptible():
             if config.query is not None:
                 print(query_state(config, _checkpoint(config)))
                 return 0
@@ -260,6 +263,23 @@ def _lpips(size: tuple[int, int]) -> tuple[LPIPS | None, str]:
     if min(size) < MIN_SIDE["alex"]:
         return None, f"LPIPS needs pictures of at least {MIN_SIDE['alex']} pixels on each side"
     return load_lpips("alex")
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Lets SIGTERM clean up as Ctrl-C does."""
+
+    def interrupt(number, frame):
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 if __name__ == "__main__":
