@@ -11,7 +11,7 @@ PACKAGE = Path(tttlrm_jax.__file__).parent
 LEVELS = {
     "types": 0, "config": 0, "config_ttt3r": 0, "config_sequences": 0,
     "config_pods": 0, "errors": 0, "host_memory": 0, "precision": 0, "command_line": 0,
-    "processes": 0, "parallel": 0, "devices": 0, "signals": 0,
+    "processes": 0, "parallel": 0, "devices": 0,
     "geometry": 1,
     "ttt": 2, "rasterize": 2,
     "data": 3, "nn": 3,
@@ -25,7 +25,7 @@ LEVELS = {
 BASE_ORDER = {
     "errors": 0, "precision": 0, "host_memory": 0, "types": 1, "config": 1, "command_line": 1,
     "config_ttt3r": 2, "config_sequences": 2, "config_pods": 2, "processes": 2, "parallel": 3,
-    "devices": -1, "signals": -1,
+    "devices": -1,
 }  # fmt: skip
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

@@ -23,12 +23,11 @@ from tttlrm_jax.commands.rule_arguments import parse_with_rule
 from tttlrm_jax.config import RunConfig
 from tttlrm_jax.errors import ConfigError, InputError
 from tttlrm_jax.parallel import init_distributed
-from tttlrm_jax.signals import Stopped
 from tttlrm_jax.training.curriculum import CurriculumConfig, train_curriculum
 from tttlrm_jax.training.loop import RunResult, train
 from tttlrm_jax.training.recurrent import train_recurrent
 from tttlrm_jax.training.recurrent_config import RecurrentRunConfig
-from tttlrm_jax.training.stopping import StopRequest
+from tttlrm_jax.training.stopping import Stopped, StopRequest
 
 PROG = "train.py configs/NAME.py"
 AnyConfig = RunConfig | RecurrentRunConfig | CurriculumConfig

@@ -19,7 +19,6 @@ from tttlrm_jax.errors import ConfigError, InputError
 from tttlrm_jax.models import build_model, split_model
 from tttlrm_jax.parallel import make_mesh
 from tttlrm_jax.processes import is_first_process, meet
-from tttlrm_jax.signals import Stopped
 from tttlrm_jax.training.causal import chunk_views_at
 from tttlrm_jax.training.checkpoint import (
     CHECKPOINTS,
@@ -44,7 +43,7 @@ from tttlrm_jax.training.optimizer import lr_schedule
 from tttlrm_jax.training.program import OneDevice
 from tttlrm_jax.training.shard_identity import are_the_same_shards, record_shards
 from tttlrm_jax.training.step import TrainState, init_train_state
-from tttlrm_jax.training.stopping import StopRequest, listening
+from tttlrm_jax.training.stopping import Stopped, StopRequest, listening
 from tttlrm_jax.training.vgg_weights import PUBLISHED, find_vgg, load_vgg
 from tttlrm_jax.training.view_counts import view_count_at, with_fewer_inputs
 from tttlrm_jax.training.view_synthesis import check_view_synthesis

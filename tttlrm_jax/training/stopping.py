@@ -15,13 +15,16 @@ from typing import Any
 import jax
 
 from tttlrm_jax.processes import largest_of_processes
-from tttlrm_jax.signals import Stopped
 
 # Asking the other processes waits for them and for the device, so it is not done every step; nor
 # seldom, since the time until it is done goes off the grace before a SIGKILL.
 ASK_SECONDS = 5.0
 ASK_STEPS = 8
 _ASKED = 2**30  # larger than any time in milliseconds
+
+
+class Stopped(BaseException):
+    """SIGTERM where there is nothing to save. No Exception: it is not a failure to be handled."""
 
 
 def listening(stop: "StopRequest | None") -> contextlib.AbstractContextManager["StopRequest"]:

@@ -4,9 +4,8 @@ import signal
 
 import pytest
 
-from tttlrm_jax.signals import Stopped
 from tttlrm_jax.training import loop, stopping
-from tttlrm_jax.training.stopping import ASK_SECONDS, ASK_STEPS, StopRequest
+from tttlrm_jax.training.stopping import ASK_SECONDS, ASK_STEPS, Stopped, StopRequest
 
 
 class Played:
