@@ -6,8 +6,8 @@ One command, one run, one table: PSNR, SSIM, LPIPS and seconds of
   the elastic rule; with half as many virtual views as inputs; refined on the inputs for
   `--post-optimize` steps;
 - 3D Gaussian Splatting from nothing on the inputs, for `--fit` steps, with density control;
-- `--attention RUN`: the same network with softmax attention in place of TTT
-  (`configs/quickstart_attention.py`);
+- `--attention RUN --control RUN`: the same network with softmax attention in place of TTT, and with
+  TTT and the attention run's training (`configs/quickstart_attention.py`);
 - the untrained model, the nearest input view, the mean colour,
 
 at every number of `--views`, on held-out procedural objects and on `--captures`.
@@ -30,6 +30,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -40,11 +41,11 @@ from benchmarks.quality_methods import Method, fit_name, methods_of
 from benchmarks.quality_report import claims, table
 from benchmarks.quality_scenes import Subject, captures, objects, on_procedural_objects
 from tttlrm_jax.commands.packaged_files import packaged
-from tttlrm_jax.config import RunConfig
+from tttlrm_jax.config import RunConfig, config_to_dict
 from tttlrm_jax.errors import InputError
 from tttlrm_jax.evaluation.lpips import LPIPS, MIN_SIDE, load_lpips
 from tttlrm_jax.evaluation.scene import score
-from tttlrm_jax.training.checkpoint import read_config
+from tttlrm_jax.training.checkpoint import newest_step, read_config
 
 
 def measure_rows(
@@ -106,6 +107,8 @@ def measure(options: argparse.Namespace) -> Iterator[dict]:
             "--chunk-views", options.chunk_views, f"is not in 1..{smallest}, the fewest views",
             "change one of them",
         )  # fmt: skip
+    if options.attention is not None:
+        check_trained_alike(Path(options.attention), Path(options.control))
     lpips, note = load_lpips()
     if lpips is not None:
         note += f"; absent where a side has fewer than {MIN_SIDE['alex']} pixels"
@@ -115,8 +118,8 @@ def measure(options: argparse.Namespace) -> Iterator[dict]:
         for count in options.views:
             methods = methods_of(
                 checkpoint, causal=options.causal, attention=options.attention,
-                chunk_views=options.chunk_views, post_optimize=tuple(options.post_optimize),
-                fit=tuple(options.fit),
+                control=options.control, chunk_views=options.chunk_views,
+                post_optimize=tuple(options.post_optimize), fit=tuple(options.fit),
             )  # fmt: skip
             rows += measure_rows(subjects, count, methods, run, lpips, covered)
             del methods
@@ -125,6 +128,7 @@ def measure(options: argparse.Namespace) -> Iterator[dict]:
                 "checkpoint": str(checkpoint),
                 "causal": options.causal,
                 "attention": options.attention,
+                "control": options.control,
                 "chunk_views": options.chunk_views,
                 "targets": options.targets,
                 "resolution": list(run.data.image_size),
@@ -144,6 +148,40 @@ def groups(options: argparse.Namespace, run: RunConfig) -> Iterator[list[Subject
             yield objects(data, options.scenes, max(options.views), options.targets)
     for subject in chosen:
         yield [subject]
+
+
+def check_trained_alike(attention: Path, control: Path) -> None:
+    """Raises InputError unless two runs differ in nothing but their names and what works across
+    views, and have come as far."""
+    ours, theirs = (dict(_leaves(config_to_dict(read_config(run)))) for run in (control, attention))
+    free = {"name", "model.across_views"}
+    for field in sorted((ours.keys() | theirs.keys()) - free):
+        if ours.get(field) != theirs.get(field):
+            raise InputError.of(
+                "--control", control,
+                f"has {field}={ours.get(field)!r}, which is {theirs.get(field)!r} in {attention}",
+                "train both alike, see configs/quickstart_attention.py",
+            )  # fmt: skip
+    if ours["model.across_views"] == theirs["model.across_views"]:
+        raise InputError.of(
+            "--control", control, f"has model.across_views={ours['model.across_views']} as well",
+            "give the run with ttt here and the one with attention to --attention",
+        )  # fmt: skip
+    steps = [newest_step(run) for run in (control, attention)]
+    if steps[0] != steps[1]:
+        raise InputError.of(
+            "--control", control, f"is at step {steps[0]}, {attention} at step {steps[1]}",
+            "train both to the end",
+        )  # fmt: skip
+
+
+def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Names and values of a nested dictionary's leaves."""
+    if not isinstance(value, dict):
+        yield name, value
+        return
+    for key, inner in value.items():
+        yield from _leaves(inner, f"{name}.{key}" if name else key)
 
 
 def scenes_of_fits(fits: list[int], scenes: list[int]) -> dict[str, int]:
@@ -166,6 +204,7 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     add("--checkpoint", default=None, help="run or model; default: the weights in the package")
     add("--causal", metavar="RUN", help="run whose weights are streamed; default: the checkpoint")
     add("--attention", metavar="RUN", help="run with softmax attention in place of TTT")
+    add("--control", metavar="RUN", help="run with TTT that was trained as --attention was")
     add("--scenes", type=int, default=4, help="procedural objects; 0: none")
     add("--targets", type=positive, default=2, help="target views of an object")
     add("--captures", nargs="*", default=[], metavar="DIRECTORY")
@@ -183,6 +222,8 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.scenes < 0 or not (options.scenes or options.captures):
         parser.error(f"--scenes {options.scenes} leaves nothing to measure; use 1 or more")
+    if (options.attention is None) != (options.control is None):
+        parser.error("--attention and --control are compared with each other; give both or none")
     if options.output and not Path(options.output).parent.is_dir():
         parser.error(f"--output {options.output} lies in no directory; make it first")
     return options

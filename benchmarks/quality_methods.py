@@ -22,11 +22,8 @@ from tttlrm_jax.types import Gaussians
 FULL, CAUSAL = "ours, full", "ours, causal"
 NOTHING = "3DGS from nothing"
 NEAREST, MEAN, UNTRAINED = "nearest view", "mean colour", "untrained"
-ATTENTION, ELASTIC, FEWER = (
-    "softmax attention",
-    "ours, causal, elastic",
-    "ours, half the virtual views",
-)
+ATTENTION, CONTROL = "softmax attention", "TTT, trained as the attention"
+ELASTIC, FEWER = "ours, causal, elastic", "ours, half the virtual views"
 
 
 def fit_name(steps: int) -> str:
@@ -134,12 +131,13 @@ def methods_of(
     *,
     causal: str | None,
     attention: str | None,
+    control: str | None,
     chunk_views: int,
     post_optimize: tuple[int, ...],
     fit: tuple[int, ...],
 ) -> dict[str, Method]:
-    """All methods by name. `causal` and `attention` are runs of their own; without `causal` the
-    checkpoint itself is streamed, without `attention` there is no such row."""
+    """All methods by name. `causal`, `attention` and `control` are runs of their own; without
+    `causal` the checkpoint itself is streamed, without the others there are no such rows."""
     run, model = load_model(checkpoint)
     graph, params = split_model(model)
     ours = Network(run, graph, params, "full")
@@ -155,9 +153,10 @@ def methods_of(
         methods[f"{FULL}, + {steps} steps"] = refined(ours, steps)
     for steps in fit:
         methods[fit_name(steps)] = fitted(ours, steps)
-    if attention is not None:
-        other, attending = load_model(attention)
-        methods[ATTENTION] = Network(other, *split_model(attending), "full")
+    for name, directory in ((ATTENTION, attention), (CONTROL, control)):
+        if directory is not None:
+            other, compared = load_model(directory)
+            methods[name] = Network(other, *split_model(compared), "full")
     _, untrained = split_model(build_model(run.model, seed=0))
     methods[UNTRAINED] = Network(run, graph, untrained, "full")
     methods[NEAREST], methods[MEAN] = baseline("nearest_input"), baseline("mean_colour")

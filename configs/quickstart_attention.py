@@ -1,11 +1,12 @@
 """The quickstart network with softmax attention in place of TTT, as many parameters, to compare.
 
 Command   python train.py configs/quickstart_attention.py
-          as long as configs/quickstart.py trains, on the same scenes; then
-          python -m benchmarks.quality --attention runs/quickstart_attention \\
-              --checkpoint runs/quickstart
-Time      not run yet: a comparison needs both runs of equal length
-Result    a row "softmax attention" in the table of benchmarks.quality
+Control   python train.py configs/quickstart_attention.py --name quickstart_ttt \\
+              --model.across-views ttt
+          the quickstart network from nothing, as many steps on the same scenes
+Time      not run yet
+Result    python -m benchmarks.quality --attention runs/quickstart_attention \\
+              --control runs/quickstart_ttt
 """
 
 import dataclasses
@@ -21,4 +22,8 @@ CONFIG = dataclasses.replace(
     BASE,
     name="quickstart_attention",
     model=dataclasses.replace(BASE.model, across_views="attention"),
+    data=dataclasses.replace(BASE.data, num_input_views=8),
+    train=dataclasses.replace(
+        BASE.train, num_steps=1500, view_counts=(4, 8), eval_every=150, eval_scenes=32
+    ),
 )

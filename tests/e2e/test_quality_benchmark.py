@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from benchmarks import pretraining, quality
 from benchmarks.quality_methods import (
     ATTENTION,
     CAUSAL,
+    CONTROL,
     ELASTIC,
     FEWER,
     FULL,
@@ -22,9 +25,10 @@ from benchmarks.quality_methods import (
 )
 from benchmarks.quality_report import claims, table
 from benchmarks.quality_scenes import objects, on_procedural_objects
+from tttlrm_jax.config import RunConfig
 from tttlrm_jax.errors import InputError
-from tttlrm_jax.models import split_model
-from tttlrm_jax.training.checkpoint import load_model
+from tttlrm_jax.models import build_model, split_model
+from tttlrm_jax.training.checkpoint import export_model, load_model
 
 
 def row(method: str, views: int, psnr: list[float], seconds: float = 1.0) -> dict:
@@ -52,6 +56,7 @@ def test_ours_is_judged_by_the_shortest_fit_that_takes_as_long():
     rows += [row(fit_name(50), 4, [99.0] * 6, 0.5), row(fit_name(500), 4, [15.0] * 5, 5.0)]
     rows += [row(fit_name(2000), 4, [14.0, 16.0], 8.0)]
     rows += [row(ATTENTION, 4, [16.1, 17.2, 18.1, 16.1, 17.2, 99.1])]
+    rows += [row(CONTROL, 4, [16.0, 17.0, 18.0, 16.0, 17.0, 99.0])]
     found = {claim["claim"]: claim for claim in claims(rows)}
     beaten = f"{FULL}{{}} better than the shortest fit that takes as long ({{}}, 4 views)"
     alone = found[beaten.format("", fit_name(500))]
@@ -59,7 +64,9 @@ def test_ours_is_judged_by_the_shortest_fit_that_takes_as_long():
     assert (alone["scenes"], alone["answer"]) == (5, "yes")
     few = found[beaten.format(", + 3 steps", fit_name(2000))]
     assert (few["scenes"], few["answer"]) == (2, "open")  # 4 and 6 dB, but two scenes
-    assert found["TTT better than softmax attention (4 views)"]["answer"] == "no"
+    alike = found["TTT better than softmax attention, trained alike (4 views)"]
+    assert alike["answer"] == "no"
+    np.testing.assert_allclose(alike["gain"], -0.8 / 6)
 
 
 def test_fits_cover_so_many_scenes():
@@ -105,19 +112,53 @@ def test_clouds_of_one_size_with_other_harmonics_are_drawn_too(tiny_checkpoint, 
     np.testing.assert_allclose(network.pictures(scene, more), drawn, atol=1e-6)
 
 
+def written(run: RunConfig, directory: Path) -> Path:
+    """A model directory of an untrained network."""
+    _, params = split_model(build_model(run.model))
+    return export_model(run, params, directory)
+
+
+def attending(run: RunConfig) -> RunConfig:
+    model = dataclasses.replace(run.model, across_views="attention")
+    return dataclasses.replace(run, name="attending", model=model)
+
+
+def test_attention_and_its_control_are_trained_alike(tiny_run, tmp_path, capsys):
+    control = written(tiny_run, tmp_path / "control")
+    attention = written(attending(tiny_run), tmp_path / "attention")
+    quality.check_trained_alike(attention, control)
+    with pytest.raises(InputError, match=r"has model.across_views=ttt as well"):
+        quality.check_trained_alike(control, control)
+    longer = dataclasses.replace(tiny_run.train, num_steps=tiny_run.train.num_steps + 1)
+    other = written(dataclasses.replace(tiny_run, train=longer), tmp_path / "longer")
+    with pytest.raises(InputError, match=rf"has train.num_steps={longer.num_steps}, which is"):
+        quality.check_trained_alike(attention, other)
+    (other / "checkpoints" / "7" / "params").mkdir(parents=True)
+    shutil.copy(control / "config.json", other / "config.json")
+    with pytest.raises(InputError, match=r"is at step 7, .*attention at step None"):
+        quality.check_trained_alike(attention, other)
+    with pytest.raises(SystemExit):
+        quality.main(["--attention", str(attention)])
+    assert "give both or none" in capsys.readouterr().err
+
+
 @pytest.mark.extended
 @pytest.mark.timeout(3600)
 def test_every_row_on_objects_and_captures(tiny_checkpoint, tiny_capture_source, tmp_path, capsys):
     output = tmp_path / "quality.json"
+    run, _ = load_model(tiny_checkpoint)
+    control = written(run, tmp_path / "control")
+    attention = written(attending(run), tmp_path / "attention")
     arguments = [
         "--checkpoint", str(tiny_checkpoint), "--scenes", "1", "--targets", "1", "--views", "2",
         "--chunk-views", "1", "--post-optimize", "1", "--fit", "2", "--capture-targets", "1",
         "--captures", str(tiny_capture_source), "--output", str(output),
+        "--attention", str(attention), "--control", str(control),
     ]  # fmt: skip
     assert quality.main(arguments) == 0
     assert "claims at this scale" in capsys.readouterr().out
     rows = json.loads(output.read_text())["rows"]
-    names = {FULL, CAUSAL, ELASTIC, FEWER, UNTRAINED, NEAREST, MEAN}
+    names = {FULL, CAUSAL, ELASTIC, FEWER, UNTRAINED, NEAREST, MEAN, ATTENTION, CONTROL}
     names |= {f"{FULL}, + 1 steps", "3DGS from nothing, 2 steps"}
     assert {row["method"] for row in rows} == names
     assert len(rows) == 2 * len(names)
