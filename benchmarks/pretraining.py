@@ -99,7 +99,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="directory of the runs")
     parser.add_argument("--plot", type=Path, default=Path("pretraining.png"))
-    parser.add_argument("--margin", type=float, default=0.1, help="dB that count as no gain")
+    parser.add_argument("--margin", type=float, default=0.2, help="dB that count as no gain")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
     try:

@@ -12,13 +12,13 @@ One command, one run, one table: PSNR, SSIM, LPIPS and seconds of
 
 at every number of `--views`, on held-out procedural objects and on `--captures`.
 
-Protocol: objects of the `eval` split (their seeds never occur in training) at the model's own
-resolution; targets are drawn once per object, inputs chosen by k-means among the other views, and
-targets are the same for every number of inputs. Captures: every 8th frame is a target, inputs by
-k-means among the rest, about as many pixels as in training in the capture's own shape. Scores are
-per image, clipped to [0, 1], averaged over views and scenes; `+-` is the standard error over
-scenes. Seconds are wall clock per scene, without compiling and rendering; those of a fit hold the
-compiling of its start and of its density control, a second or two. Fits from nothing cover
+Protocol: objects of `--generator` from the `eval` split (their seeds never occur in training) at
+the model's own resolution; targets are drawn once per object, inputs chosen by k-means among the
+other views, and targets are the same for every number of inputs. Captures: every 8th frame is a
+target, inputs by k-means among the rest, about as many pixels as in training in the capture's own
+shape. Scores are per image, clipped to [0, 1], averaged over views and scenes; `+-` is the standard
+error over scenes. Seconds are wall clock per scene, without compiling and rendering; those of a fit
+hold the compiling of its start and of its density control, a second or two. Fits from nothing cover
 the first `--fit-scenes` scenes of a group; their rows say how many. LPIPS shows as absent where its
 weights are. What the table says of the paper's claims follows it; claims that compare with fits
 pair the scenes that these cover.
@@ -42,6 +42,7 @@ from benchmarks.quality_report import claims, table
 from benchmarks.quality_scenes import Subject, captures, objects, on_procedural_objects
 from tttlrm_jax.commands.packaged_files import packaged
 from tttlrm_jax.config import RunConfig, config_to_dict
+from tttlrm_jax.data.generators import GENERATORS
 from tttlrm_jax.errors import InputError
 from tttlrm_jax.evaluation.lpips import LPIPS, MIN_SIDE, load_lpips
 from tttlrm_jax.evaluation.scene import score
@@ -131,6 +132,7 @@ def measure(options: argparse.Namespace) -> Iterator[dict]:
                 "control": options.control,
                 "chunk_views": options.chunk_views,
                 "targets": options.targets,
+                "generator": options.generator or run.data.synthetic.generator,
                 "resolution": list(run.data.image_size),
                 "device": jax.devices()[0].device_kind,
                 "lpips": note,
@@ -141,10 +143,10 @@ def measure(options: argparse.Namespace) -> Iterator[dict]:
 
 def groups(options: argparse.Namespace, run: RunConfig) -> Iterator[list[Subject]]:
     """Procedural objects, then every capture by itself."""
-    chosen = captures(options.captures, run, options.capture_targets)
+    chosen = captures(options.captures, run, options.capture_targets, max(options.views))
     if options.scenes:
         with tempfile.TemporaryDirectory() as cache:
-            data = on_procedural_objects(run, cache).data
+            data = on_procedural_objects(run, cache, options.generator).data
             yield objects(data, options.scenes, max(options.views), options.targets)
     for subject in chosen:
         yield [subject]
@@ -152,7 +154,7 @@ def groups(options: argparse.Namespace, run: RunConfig) -> Iterator[list[Subject
 
 def check_trained_alike(attention: Path, control: Path) -> None:
     """Raises InputError unless two runs differ in nothing but their names and what works across
-    views, and have come as far."""
+    views, and have come to their end."""
     ours, theirs = (dict(_leaves(config_to_dict(read_config(run)))) for run in (control, attention))
     free = {"name", "model.across_views"}
     for field in sorted((ours.keys() | theirs.keys()) - free):
@@ -167,12 +169,10 @@ def check_trained_alike(attention: Path, control: Path) -> None:
             "--control", control, f"has model.across_views={ours['model.across_views']} as well",
             "give the run with ttt here and the one with attention to --attention",
         )  # fmt: skip
-    steps = [newest_step(run) for run in (control, attention)]
-    if steps[0] != steps[1]:
-        raise InputError.of(
-            "--control", control, f"is at step {steps[0]}, {attention} at step {steps[1]}",
-            "train both to the end",
-        )  # fmt: skip
+    for option, run in (("--control", control), ("--attention", attention)):
+        step, end = newest_step(run), ours["train.num_steps"]
+        if step not in (None, end):  # None: a model directory
+            raise InputError.of(option, run, f"is at step {step} of {end}", "train it to the end")
 
 
 def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
@@ -205,7 +205,8 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     add("--causal", metavar="RUN", help="run whose weights are streamed; default: the checkpoint")
     add("--attention", metavar="RUN", help="run with softmax attention in place of TTT")
     add("--control", metavar="RUN", help="run with TTT that was trained as --attention was")
-    add("--scenes", type=int, default=4, help="procedural objects; 0: none")
+    add("--scenes", type=int, default=8, help="procedural objects; 0: none")
+    add("--generator", choices=GENERATORS, help="of the objects; default: that of the checkpoint")
     add("--targets", type=positive, default=2, help="target views of an object")
     add("--captures", nargs="*", default=[], metavar="DIRECTORY")
     add("--capture-targets", type=positive, default=8, help="targets of a capture at most")
@@ -247,7 +248,9 @@ def main(arguments: list[str] | None = None) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(text if options.json else table(result))
+    finally:
+        if result:  # what was measured, also before an error or Ctrl-C
+            print(text if options.json else table(result))
     return 0
 
 

@@ -15,6 +15,7 @@ from benchmarks.quality_methods import (
 )
 
 WITHIN = 0.2  # dB that quality "kept" may lose
+CLEARLY = 4.0  # dB that a model worth its training is ahead of copying a view
 FEW_SCENES = 5  # fewer answer nothing
 
 
@@ -53,7 +54,12 @@ def claims(rows: list[dict]) -> list[dict]:
             f"TTT better than softmax attention, trained alike ({views} views)",
             (CONTROL, views), (ATTENTION, views),
         )  # fmt: skip
-        judge(f"better than the nearest view ({views} views)", (FULL, views), (NEAREST, views))
+        for margin in (0.0, CLEARLY):
+            judge(
+                f"better than the nearest view{f' by {margin:g} dB' if margin else ''} "
+                f"({views} views)",
+                (FULL, views), (NEAREST, views), margin,
+            )  # fmt: skip
         for ours in _methods(group, FULL):
             fit = _no_quicker_fit(group, ours, views)
             if fit is not None:

@@ -17,8 +17,6 @@ from tttlrm_jax.evaluation.scene import PosedScene
 from tttlrm_jax.geometry.poses import normalise_poses
 from tttlrm_jax.types import Cameras, Views
 
-OBJECTS = "procedural objects"
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Subject:
@@ -54,11 +52,18 @@ class Subject:
         )
 
 
-def on_procedural_objects(config: RunConfig, cache_directory: str) -> RunConfig:
-    """The run's configuration with procedural objects in place of its own source."""
+def on_procedural_objects(
+    config: RunConfig, cache_directory: str, generator: str | None = None
+) -> RunConfig:
+    """The run's configuration with procedural objects in place of its own source, of `generator`
+    where one is named."""
+    synthetic = config.data.synthetic
+    if generator is not None:
+        synthetic = dataclasses.replace(synthetic, generator=generator)
     data = dataclasses.replace(
-        config.data, source="synthetic", cache_directory=cache_directory, render_workers=1
-    )
+        config.data, source="synthetic", synthetic=synthetic, cache_directory=cache_directory,
+        render_workers=1,
+    )  # fmt: skip
     return dataclasses.replace(config, data=data)
 
 
@@ -75,29 +80,32 @@ def objects(data: DataConfig, num_scenes: int, num_views: int, num_targets: int)
         data, synthetic=synthetic, num_input_views=num_views, num_target_views=num_targets
     )
     source = open_source(opened, "eval")
-    return [_object(source[index], index, num_targets) for index in range(num_scenes)]
+    group = f"held-out {synthetic.generator}"
+    return [_object(source[index], index, num_targets, group) for index in range(num_scenes)]
 
 
-def _object(scene: Scene, index: int, num_targets: int) -> Subject:
+def _object(scene: Scene, index: int, num_targets: int, group: str) -> Subject:
     order = np.random.default_rng((0, index)).permutation(len(scene.world_from_camera))
     targets, pool = np.sort(order[:num_targets]), np.sort(order[num_targets:])
 
     def choose(count: int) -> np.ndarray:
         return pool[select_kmeans(scene.world_from_camera[pool], count)]
 
-    return Subject(group=OBJECTS, scene=scene, targets=targets, choose_inputs=choose)
+    return Subject(group=group, scene=scene, targets=targets, choose_inputs=choose)
 
 
-def captures(directories: list[str], run: RunConfig, max_targets: int) -> list[Subject]:
+def captures(
+    directories: list[str], run: RunConfig, max_targets: int, most_inputs: int
+) -> list[Subject]:
     """Captures with every 8th frame a target, at most `max_targets` of them, evenly spread.
 
     Images have about as many pixels as the model was trained with, in their own shape. Raises
-    InputError for a directory without cameras.
+    InputError for a directory without cameras or with too few frames for `most_inputs`.
     """
-    return [_capture(directory, run, max_targets) for directory in directories]
+    return [_capture(directory, run, max_targets, most_inputs) for directory in directories]
 
 
-def _capture(directory: str, run: RunConfig, max_targets: int) -> Subject:
+def _capture(directory: str, run: RunConfig, max_targets: int, most_inputs: int) -> Subject:
     capture = read_capture(directory)
     height, width = capture.image_size()
     trained_height, trained_width = run.data.image_size
@@ -110,13 +118,14 @@ def _capture(directory: str, run: RunConfig, max_targets: int) -> Subject:
     targets = capture.split(1)[1]
     kept = np.unique(np.linspace(0, len(targets) - 1, min(max_targets, len(targets))).round())
 
+    available = len(capture) - len(targets)
+    if most_inputs > available:
+        raise InputError.of(
+            "--views", most_inputs,
+            f"exceeds the {available} frames of {directory} that are inputs", "use fewer",
+        )  # fmt: skip
+
     def choose(count: int) -> np.ndarray:
-        available = len(capture) - len(targets)
-        if count > available:
-            raise InputError.of(
-                "views", count, f"exceeds the {available} frames of {directory} that are inputs",
-                "use fewer",
-            )  # fmt: skip
         return capture.split(count)[0]
 
     return Subject(

@@ -5,8 +5,9 @@ Control   python train.py configs/quickstart_causal.py --name quickstart_sequent
               --train.plan sequential --train.chunk-counts
           as many steps on the same views with the published plan: what causality is worth
 Time      20 minutes for 260 steps on 2 busy cores, data rendered first
-Result    18.1 dB after 8 views on 32 held-out objects, the shipped weights used causally reach
-          15.8 dB; more under "Causal training" in docs/results.md and from
+Result    from the second run's weights, which the package held at commit 326657c: 18.1 dB after 8
+          views on 32 held-out objects, where those weights used causally reach 15.8 dB; not
+          repeated from today's; more under "Causal training" in docs/results.md and from
           python -m benchmarks.causal_quality --checkpoint runs/quickstart_causal \\
               --control runs/quickstart_sequential
 """

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -46,6 +47,10 @@ def test_claims_follow_from_paired_rows():
     assert found["half the virtual views keep quality within 0.2 dB"]["answer"] == "yes"
     assert found["post-optimisation helps"]["answer"] == "open"
     assert "elastic update helps streams" not in found  # there are no such rows
+    rows += [row(NEAREST, 8, [11.0, 13.0, 13.5, 12.0, 13.0])]
+    near = {claim["claim"]: claim["answer"] for claim in claims(rows)}
+    assert near["better than the nearest view (8 views)"] == "yes"
+    assert near["better than the nearest view by 4 dB (8 views)"] == "open"
     worse = [row(FULL, 2, fewest), row(FULL, 8, [14.0, 15.1, 16.0, 14.0, 15.1])]
     assert claims(worse)[0]["answer"] == "no"
 
@@ -133,13 +138,39 @@ def test_attention_and_its_control_are_trained_alike(tiny_run, tmp_path, capsys)
     other = written(dataclasses.replace(tiny_run, train=longer), tmp_path / "longer")
     with pytest.raises(InputError, match=rf"has train.num_steps={longer.num_steps}, which is"):
         quality.check_trained_alike(attention, other)
-    (other / "checkpoints" / "7" / "params").mkdir(parents=True)
     shutil.copy(control / "config.json", other / "config.json")
-    with pytest.raises(InputError, match=r"is at step 7, .*attention at step None"):
+    (other / "checkpoints" / "1" / "params").mkdir(parents=True)
+    with pytest.raises(InputError, match=rf"is at step 1 of {tiny_run.train.num_steps}"):
         quality.check_trained_alike(attention, other)
     with pytest.raises(SystemExit):
         quality.main(["--attention", str(attention)])
     assert "give both or none" in capsys.readouterr().err
+
+
+def test_captures_with_too_few_frames_are_refused_at_once(
+    tiny_checkpoint, tiny_capture_source, tmp_path, capsys
+):
+    arguments = ["--checkpoint", str(tiny_checkpoint), "--views", "2", "1000"]
+    assert quality.main([*arguments, "--captures", str(tiny_capture_source)]) == 2
+    said = capsys.readouterr()
+    assert re.search(r"--views=1000 exceeds the \d+ frames", said.err)
+    assert "input views" not in said.out
+
+
+def test_rows_before_a_failure_are_printed(tiny_checkpoint, monkeypatch, capsys):
+    def measured(options):
+        rows = [row(FULL, 2, [15.0, 16.0])]
+        yield {
+            "checkpoint": "x", "resolution": [32, 48], "chunk_views": 1, "device": "cpu",
+            "lpips": "", "rows": rows, "claims": [],
+        }  # fmt: skip
+        raise InputError("the second group fails")
+
+    monkeypatch.setattr(quality, "measure", measured)
+    assert quality.main(["--checkpoint", str(tiny_checkpoint)]) == 2
+    said = capsys.readouterr()
+    assert "15.50 +- 0.50" in said.out
+    assert "the second group fails" in said.err
 
 
 @pytest.mark.extended
