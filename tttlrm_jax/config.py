@@ -50,6 +50,13 @@ def _require_positive(prefix: str, config, *fields: str) -> None:
         _require(value > 0, f"{prefix}.{field}", value, "is not positive", "use a value above 0")
 
 
+def _require_directory_name(field: str, name: str) -> None:
+    _require(
+        name not in ("", ".", "..") and not set(name) & set("/\\\0"), field, repr(name),
+        "is not the name of a directory in train.directory", "use a word without slashes",
+    )  # fmt: skip
+
+
 # ---- rasterizer -------------------------------------------------------------------------------
 
 
@@ -539,11 +546,7 @@ class RunConfig:
 
     def __post_init__(self):
         _check_fields("", self)
-        _require(
-            self.name not in ("", ".", "..") and not set(self.name) & set("/\\\0"), "name",
-            repr(self.name), "is not the name of a directory in train.directory",
-            "use a word without slashes",
-        )  # fmt: skip
+        _require_directory_name("name", self.name)
         height, width = self.data.image_size
         for field, value in (("height", height), ("width", width)):
             _require(

@@ -224,6 +224,23 @@ def test_overrides_reach_all_stages_or_one(workspace):
     assert [stage.train.batch_size for stage in config.stages] == [2, 8]
 
 
+def test_overrides_with_an_equals_sign(workspace):
+    """`--name=x` renames the curriculum and no stage; the last of several names counts."""
+    given = [
+        str(TINY), "--2.train.batch-size=8", "--name=y", "--optimizer.beta2=0.9", "--name", "x",
+        "--1.name=lowest", "--2.mesh.data=-1",
+    ]  # fmt: skip
+    config = parse(given)
+    assert isinstance(config, CurriculumConfig)
+    assert config.name == "x"
+    assert [stage.name for stage in config.stages] == ["lowest", "high"]
+    assert [stage.optimizer.beta2 for stage in config.stages] == [0.9, 0.9]
+    assert [stage.train.batch_size for stage in config.stages] == [2, 8]
+    assert [stage.mesh.data for stage in config.stages] == [1, -1]
+    with pytest.raises(ConfigError, match="name='' is not the name of a directory"):
+        parse([str(TINY), "--name="])
+
+
 @pytest.mark.parametrize(("file", "stages"), [("scene_curriculum", 5), ("object_curriculum", 3)])
 def test_published_stages(file, stages, monkeypatch, tmp_path):
     (tmp_path / "one").mkdir()

@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from tttlrm_jax.config import RunConfig, _check_fields, _require
+from tttlrm_jax.config import RunConfig, _check_fields, _require, _require_directory_name
 from tttlrm_jax.data import evaluation_loader
 from tttlrm_jax.errors import ConfigError, InputError
 from tttlrm_jax.models import abstract_model, split_model
@@ -39,6 +39,7 @@ class CurriculumConfig:
 
     def __post_init__(self):
         _check_fields("curriculum", self)
+        _require_directory_name("name", self.name)
         _require(len(self.stages) > 0, "stages", self.stages, "are none", "give at least one")
         for stage in self.stages[1:]:
             _require(
