@@ -27,7 +27,6 @@ from tttlrm_jax.config import (
     RunConfig,
     TrainConfig,
 )
-from tttlrm_jax.config_pods import published_ratios
 from tttlrm_jax.training.curriculum import CurriculumConfig
 
 SCENES = Path(os.environ.get("TTTLRM_SCENES", "datasets/scenes"))
@@ -35,10 +34,10 @@ CAPTURES = tuple(sorted(str(path) for path in SCENES.glob("*") if path.is_dir())
 PLACEHOLDER = (str(SCENES / "NAME"),)  # a run without captures says that this one is missing
 
 
-def stage(name: str, height: int, width: int, *, views: int = 32, **train: Any) -> RunConfig:
+def stage(
+    name: str, height: int, width: int, *, views: int = 32, seq: int = 1, **train: Any
+) -> RunConfig:
     """A stage of the published model on windows of 128 to 512 frames."""
-    keep_ratio, random_ratio = published_ratios(views)
-    settings: dict[str, Any] = {"keep_ratio": keep_ratio, "random_ratio": random_ratio}
     return RunConfig(
         name=name,
         model=ModelConfig(compute_dtype="bfloat16", remat="block"),
@@ -54,9 +53,9 @@ def stage(name: str, height: int, width: int, *, views: int = 32, **train: Any) 
             min_frame_range=128,
             max_frame_range=512,
         ),
-        loss=LossConfig(perceptual=0.5, opacity=0.0, depth=0.0, vgg19_weights="weights/vgg19.npz"),
-        train=TrainConfig(**(settings | train)),
-        mesh=MeshConfig(data=-1),
+        loss=LossConfig(perceptual=0.5, opacity=0.0, depth=0.0, vgg19_weights="auto"),
+        train=TrainConfig(published_pruning=True, **train),
+        mesh=MeshConfig(data=-1, seq=seq),
     )
 
 
@@ -76,6 +75,7 @@ def with_rate(run: RunConfig, peak_lr: float, warmup_steps: int, **loss) -> RunC
 # Our choice where the paper is silent: targets, warm-ups after the first stage, batches of the last
 # two stages, the rate of the mixed one, and views of the first two.
 DEPTH_AND_OPACITY = {"depth": 0.01, "opacity": 0.01}
+PARTED = {"seq": 8, "micro_batches": 8}  # one scene at a time on eight devices, of 64
 MIXED = (16, 24, 32, 48, 64)
 
 CONFIG = CurriculumConfig(
@@ -84,20 +84,20 @@ CONFIG = CurriculumConfig(
         with_rate(stage("144x256", 144, 256, num_steps=80_000, batch_size=128), 3e-4, 2000),
         with_rate(stage("288x512", 288, 512, num_steps=6000, batch_size=64), 5e-5, 200),
         with_rate(
-            stage("536x960", 536, 960, num_steps=5000, batch_size=64), 1e-5, 200,
+            stage("536x960", 536, 960, num_steps=5000, batch_size=64, **PARTED), 1e-5, 200,
             **DEPTH_AND_OPACITY,
         ),
         with_rate(
             stage(
                 "mixed_views", 536, 960, views=64, num_steps=1000, batch_size=64,
-                view_counts=MIXED,
+                view_counts=MIXED, **PARTED,
             ),
             1e-5, 100, **DEPTH_AND_OPACITY,
         ),
         with_rate(
             stage(
                 "autoregressive", 536, 960, views=64, num_steps=3000, batch_size=64,
-                plan="causal", chunk_views=8, view_counts=(8, *MIXED),
+                plan="causal", chunk_views=8, view_counts=(8, *MIXED), **PARTED,
             ),
             1e-4, 200, **DEPTH_AND_OPACITY,
         ),
