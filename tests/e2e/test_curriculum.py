@@ -323,7 +323,7 @@ def test_published_object_stages():
 
 @pytest.mark.parametrize("devices", [8, 16, 32, 64])
 def test_published_stages_fit_so_many_devices(scene_stages, devices):
-    """As they stand, with every number of views of every stage; no device repeats another's work."""
+    """As they stand, with every number of views; no device repeats another's work."""
     for stage in (*scene_stages, *published("object_curriculum")):
         sizes = mesh_sizes(stage.mesh, devices)
         assert math.prod(sizes) == devices
