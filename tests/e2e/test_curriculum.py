@@ -319,6 +319,10 @@ def test_published_object_stages():
         assert (train.plan, train.view_counts) == ("full", ())
         assert (stage.loss.perceptual, stage.loss.vgg19_weights) == (0.5, "auto")
     assert len({scene_seed(stage.data.synthetic, 0) for stage in stages}) == 3  # other objects
+    objects = [stage.data.synthetic.num_scenes for stage in stages]
+    draws = [stage.train.num_steps * stage.train.batch_size for stage in stages]
+    assert objects == [20_345, 5086, 1271]  # as the file's header says, with how often each
+    assert [draw // n for draw, n in zip(draws, objects, strict=True)] == [2013, 251, 201]
 
 
 @pytest.mark.parametrize("devices", [8, 16, 32, 64])
@@ -333,6 +337,9 @@ def test_published_stages_fit_so_many_devices(scene_stages, devices):
             check_batches(run, mesh)
             layout = layout_of(run, mesh, run.train.batch_size, run.train.chunk_views)
             assert layout.size("batch") * layout.size("view") == devices
+            more = run.train.micro_batches * 64 // devices  # parts that fit 80 GB, as headers say
+            train = dataclasses.replace(run.train, micro_batches=more)
+            check_batches(dataclasses.replace(run, train=train), mesh)
     with pytest.raises(ConfigError, match="micro_batches=8 leaves 8 scenes for 16 x 1 devices"):
         check_batches(scene_stages[2], AbstractMesh((16, 8, 1), AXES))
 
