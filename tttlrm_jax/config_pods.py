@@ -17,12 +17,12 @@ from tttlrm_jax.config import (
     Remat,
     RunConfig,
     TrainConfig,
+    published_ratios,
 )
 from tttlrm_jax.errors import ConfigError
 
 HEIGHT, WIDTH = 536, 960
 NUM_TARGETS = 8
-MANY_VIEWS = 64  # from here on the published pruning keeps fewer
 
 
 def scene_mesh(num_views: int, num_devices: int) -> MeshConfig:
@@ -35,11 +35,6 @@ def scene_mesh(num_views: int, num_devices: int) -> MeshConfig:
             raise ConfigError(f"{field}={value} is below 1; use 1 or more")
     seq = math.gcd(num_views, num_devices)
     return MeshConfig(seq=seq, fsdp=num_devices // seq)
-
-
-def published_ratios(num_input_views: int) -> tuple[float, float]:
-    """`keep_ratio, random_ratio` of the published configuration for this many input views."""
-    return (0.3, 0.05) if num_input_views >= MANY_VIEWS else (0.4, 0.1)
 
 
 def scene_run(

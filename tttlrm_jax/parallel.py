@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 from jax import lax
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from tttlrm_jax.config import MeshConfig
 from tttlrm_jax.errors import ConfigError, InputError
@@ -30,7 +30,8 @@ from tttlrm_jax.processes import init_distributed
 
 __all__ = [
     "AXES", "TABLE", "Layout", "average", "axes_of", "current_layout", "gather_outer_parameters",
-    "gather_parameters", "init_distributed", "make_mesh", "maximum", "require_split", "total",
+    "gather_parameters", "init_distributed", "make_mesh", "maximum", "mesh_sizes", "require_split",
+    "total",
 ]  # fmt: skip
 
 AXES = ("data", "seq", "fsdp")
@@ -53,42 +54,55 @@ _Path = tuple[str, ...]
 def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
     """The mesh of all devices, of all processes, or of those given.
 
-    Raises ConfigError unless the sizes multiply to the number of devices; one may be -1.
+    Raises ConfigError as `mesh_sizes`, and where processes would leave a device idle.
     """
     devices = jax.devices() if devices is None else list(devices)
-    sizes = [config.data, config.seq, config.fsdp]
-    known = math.prod(size for size in sizes if size != -1)
-    if -1 in sizes:
-        if len(devices) % known:
-            raise ConfigError(
-                f"mesh data x seq x fsdp={'x'.join(map(str, sizes))} does not divide the "
-                f"{len(devices)} devices; use sizes whose product does"
-            )
-        sizes = [len(devices) // known if size == -1 else size for size in sizes]
-    elif known > len(devices):
-        raise ConfigError(
-            f"mesh data x seq x fsdp={'x'.join(map(str, sizes))} needs {known} devices, there are "
-            f"{len(devices)}; lower a size, or simulate devices on CPU with "
-            f"XLA_FLAGS=--xla_force_host_platform_device_count={known}"
-        )
-    elif known < len(devices) and jax.process_count() > 1:
+    sizes = mesh_sizes(config, len(devices))
+    known = math.prod(sizes)
+    if known < len(devices) and jax.process_count() > 1:
         raise ConfigError(
             f"mesh data x seq x fsdp={'x'.join(map(str, sizes))} leaves {len(devices) - known} of "
             f"{len(devices)} devices idle, which processes cannot do; raise a size or use -1"
         )
-    grid = np.asarray(devices[: math.prod(sizes)]).reshape(sizes)
+    grid = np.asarray(devices[:known]).reshape(sizes)
     return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def mesh_sizes(config: MeshConfig, num_devices: int) -> tuple[int, int, int]:
+    """Devices along each of `AXES`, of so many; -1 takes what the others leave.
+
+    Raises ConfigError where the sizes need more, or do not divide them.
+    """
+    sizes = (config.data, config.seq, config.fsdp)
+    known = math.prod(size for size in sizes if size != -1)
+    if -1 in sizes:
+        if num_devices % known:
+            raise ConfigError(
+                f"mesh data x seq x fsdp={'x'.join(map(str, sizes))} does not divide the "
+                f"{num_devices} devices; use sizes whose product does"
+            )
+        data, seq, fsdp = (num_devices // known if size == -1 else size for size in sizes)
+        return data, seq, fsdp
+    if known > num_devices:
+        raise ConfigError(
+            f"mesh data x seq x fsdp={'x'.join(map(str, sizes))} needs {known} devices, there are "
+            f"{num_devices}; lower a size, or simulate devices on CPU with "
+            f"XLA_FLAGS=--xla_force_host_platform_device_count={known}"
+        )
+    return sizes
 
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
     """A mesh and the table from logical axes to its axes, for batches of certain sizes."""
 
-    mesh: Mesh
+    mesh: Mesh | AbstractMesh  # the latter where only sizes matter
     table: Mapping[str, tuple[str, ...]]
 
     @classmethod
-    def of(cls, mesh: Mesh, batch: int, views: int, chunk_views: int | None = None) -> "Layout":
+    def of(
+        cls, mesh: Mesh | AbstractMesh, batch: int, views: int, chunk_views: int | None = None
+    ) -> "Layout":
         """Spreads `batch` scenes of `views` input views, or of chunks of so many, over a mesh.
 
         Raises InputError for a number that does not split over its mesh axis.

@@ -2,16 +2,21 @@
 
 import dataclasses
 import json
+import math
+import operator
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from jax.sharding import AbstractMesh
 
 from tttlrm_jax.commands.train import load_config_file, main, parse
 from tttlrm_jax.config import RunConfig
-from tttlrm_jax.errors import ConfigError
+from tttlrm_jax.data.synthetic import scene_seed
+from tttlrm_jax.errors import ConfigError, InputError
 from tttlrm_jax.models import build_model, split_model
+from tttlrm_jax.parallel import AXES, mesh_sizes
 from tttlrm_jax.training.checkpoint import RunCheckpoints, load_model, write_config
 from tttlrm_jax.training.curriculum import (
     CurriculumConfig,
@@ -22,6 +27,7 @@ from tttlrm_jax.training.curriculum import (
 )
 from tttlrm_jax.training.initial import with_moments_of
 from tttlrm_jax.training.loop import RunResult
+from tttlrm_jax.training.mesh import check_batches, layout_of
 from tttlrm_jax.training.step import init_train_state
 from tttlrm_jax.training.view_counts import view_count_at
 
@@ -224,23 +230,133 @@ def test_overrides_reach_all_stages_or_one(workspace):
     assert [stage.train.batch_size for stage in config.stages] == [2, 8]
 
 
-@pytest.mark.parametrize(("file", "stages"), [("scene_curriculum", 5), ("object_curriculum", 3)])
-def test_published_stages(file, stages, monkeypatch, tmp_path):
-    (tmp_path / "one").mkdir()
-    monkeypatch.setenv("TTTLRM_SCENES", str(tmp_path))
+def test_overrides_with_an_equals_sign(workspace):
+    """`--name=x` renames the curriculum and no stage; the last of several names counts."""
+    given = [
+        str(TINY), "--2.train.batch-size=8", "--name=y", "--optimizer.beta2=0.9", "--name", "x",
+        "--1.name=lowest", "--2.mesh.data=-1",
+    ]  # fmt: skip
+    config = parse(given)
+    assert isinstance(config, CurriculumConfig)
+    assert config.name == "x"
+    assert [stage.name for stage in config.stages] == ["lowest", "high"]
+    assert [stage.optimizer.beta2 for stage in config.stages] == [0.9, 0.9]
+    assert [stage.train.batch_size for stage in config.stages] == [2, 8]
+    assert [stage.mesh.data for stage in config.stages] == [1, -1]
+    with pytest.raises(ConfigError, match="name='' is not the name of a directory"):
+        parse([str(TINY), "--name="])
+
+
+def published(file: str) -> tuple[RunConfig, ...]:
     config = load_config_file(ROOT / "configs" / f"{file}.py")
     assert isinstance(config, CurriculumConfig)
-    assert len(config.stages) == stages
-    length = [stage.train.num_steps for stage in config.stages]
-    if file == "scene_curriculum":
-        assert length == [80_000, 6000, 5000, 1000, 3000]
-        assert [stage.data.image_size for stage in config.stages[:3]] == [
-            (144, 256), (288, 512), (536, 960),
-        ]  # fmt: skip
-        assert all(stage.data.capture_directories for stage in config.stages)
-        needs_depth = [stage.loss.depth > 0 for stage in config.stages]
-        assert needs_depth == [stage.data.capture_depth for stage in config.stages]
-        assert needs_depth == [False, False, True, True, True]
-    else:
-        assert length == [80_000, 10_000, 4000]
-    assert [stage.train.batch_size for stage in config.stages[:2]] in ([128, 64], [512, 128])
+    return config.stages
+
+
+def of_stages(stages: tuple[RunConfig, ...], *fields: str) -> list[tuple]:
+    """Fields of each stage by their dotted names."""
+    return [tuple(operator.attrgetter(field)(stage) for field in fields) for stage in stages]
+
+
+@pytest.fixture
+def scene_stages(monkeypatch, tmp_path) -> tuple[RunConfig, ...]:
+    (tmp_path / "one").mkdir()
+    monkeypatch.setenv("TTTLRM_SCENES", str(tmp_path))
+    return published("scene_curriculum")
+
+
+def test_published_scene_stages(scene_stages):
+    """Sizes, lengths, batches, rates, views, losses and pruning as the paper has them."""
+    assert of_stages(
+        scene_stages, "data.image_size", "train.num_steps", "train.batch_size",
+        "optimizer.peak_lr", "optimizer.warmup_steps", "data.num_input_views", "loss.depth",
+        "loss.opacity",
+    ) == [
+        ((144, 256), 80_000, 128, 3e-4, 2000, 32, 0.0, 0.0),
+        ((288, 512), 6000, 64, 5e-5, 200, 32, 0.0, 0.0),
+        ((536, 960), 5000, 64, 1e-5, 200, 32, 0.01, 0.01),
+        ((536, 960), 1000, 64, 1e-5, 100, 64, 0.01, 0.01),
+        ((536, 960), 3000, 64, 1e-4, 200, 64, 0.01, 0.01),
+    ]  # fmt: skip
+    mixed = (16, 24, 32, 48, 64)
+    assert of_stages(scene_stages, "train.plan", "train.chunk_views", "train.view_counts") == [
+        *[("full", 1, ())] * 3, ("full", 1, mixed), ("causal", 8, (8, *mixed)),
+    ]  # fmt: skip
+    assert of_stages(scene_stages, "mesh.data", "mesh.seq", "mesh.fsdp") == [
+        *[(-1, 1, 1)] * 2, *[(-1, 8, 1)] * 3,
+    ]  # fmt: skip
+    for stage in scene_stages:
+        data, loss = stage.data, stage.loss
+        assert (data.source, data.num_target_views, data.view_selection) == ("captures", 8, "range")
+        assert (data.min_frame_range, data.max_frame_range) == (128, 512)
+        assert data.capture_depth == (loss.depth > 0)
+        assert (loss.mse, loss.perceptual, loss.vgg19_weights) == (1.0, 0.5, "auto")
+        assert (stage.model.compute_dtype, stage.model.remat) == ("bfloat16", "block")
+        for count in {data.num_input_views, *stage.train.view_counts}:
+            kept = (0.3, 0.05) if count == 64 else (0.4, 0.1)
+            assert stage.with_input_views(count).pruning_ratios() == kept
+
+
+def test_published_object_stages():
+    stages = published("object_curriculum")
+    assert of_stages(
+        stages, "data.image_size", "train.num_steps", "train.batch_size", "optimizer.peak_lr",
+        "optimizer.warmup_steps", "mesh.data", "mesh.seq", "mesh.fsdp",
+    ) == [
+        ((256, 256), 80_000, 512, 4e-4, 2000, -1, 1, 1),
+        ((512, 512), 10_000, 128, 5e-5, 200, -1, 1, 1),
+        ((1024, 1024), 4000, 64, 1e-5, 200, -1, 8, 1),
+    ]  # fmt: skip
+    for stage in stages:
+        data, scenes, train = stage.data, stage.data.synthetic, stage.train
+        assert (data.num_input_views, data.num_target_views, scenes.num_views) == (8, 8, 15)
+        assert data.targets_include_inputs
+        assert (scenes.generator, scenes.min_primitives, scenes.max_primitives) == (
+            "sculptures", 1, 9,
+        )  # fmt: skip
+        assert (scenes.min_distance, scenes.max_distance) == (1.5, 2.8)
+        assert (scenes.min_fov, scenes.max_fov) == (35, 70)
+        assert (train.plan, train.view_counts) == ("full", ())
+        assert (stage.loss.perceptual, stage.loss.vgg19_weights) == (0.5, "auto")
+    assert len({scene_seed(stage.data.synthetic, 0) for stage in stages}) == 3  # other objects
+    objects = [stage.data.synthetic.num_scenes for stage in stages]
+    draws = [stage.train.num_steps * stage.train.batch_size for stage in stages]
+    assert objects == [20_345, 5086, 1271]  # as the file's header says, with how often each
+    assert [draw // n for draw, n in zip(draws, objects, strict=True)] == [2013, 251, 201]
+
+
+@pytest.mark.parametrize("devices", [8, 16, 32, 64])
+def test_published_stages_fit_so_many_devices(scene_stages, devices):
+    """As they stand, with every number of views; no device repeats another's work."""
+    for stage in (*scene_stages, *published("object_curriculum")):
+        sizes = mesh_sizes(stage.mesh, devices)
+        assert math.prod(sizes) == devices
+        mesh = AbstractMesh(sizes, AXES)
+        for count in (stage.data.num_input_views, *stage.train.view_counts):
+            run = stage.with_input_views(count)
+            check_batches(run, mesh)
+            layout = layout_of(run, mesh, run.train.batch_size, run.train.chunk_views)
+            assert layout.size("batch") * layout.size("view") == devices
+            more = run.train.micro_batches * 64 // devices  # parts that fit 80 GB, as headers say
+            train = dataclasses.replace(run.train, micro_batches=more)
+            check_batches(dataclasses.replace(run, train=train), mesh)
+    with pytest.raises(ConfigError, match="micro_batches=8 leaves 8 scenes for 16 x 1 devices"):
+        check_batches(scene_stages[2], AbstractMesh((16, 8, 1), AXES))
+
+
+def test_meshes_of_all_stages_are_looked_at_first(workspace, monkeypatch):
+    """A mesh that a later stage cannot have is refused before the first is trained."""
+    config = curriculum(workspace, "meshes")
+    first, second = config.stages
+
+    def never(*arguments, **options):
+        raise AssertionError("a stage was trained")
+
+    monkeypatch.setattr("tttlrm_jax.training.curriculum.train", never)
+    monkeypatch.setattr(
+        "tttlrm_jax.training.curriculum.make_mesh",
+        lambda mesh: AbstractMesh((1, mesh.seq, 1), AXES),
+    )
+    second = dataclasses.replace(second, mesh=dataclasses.replace(second.mesh, seq=4))
+    with pytest.raises(InputError, match="input views=2 do not split over mesh axis 'seq'"):
+        train_curriculum(dataclasses.replace(config, stages=(first, second)))

@@ -8,7 +8,8 @@ import pytest
 from jax.sharding import AbstractMesh
 
 from tttlrm_jax.commands.train import parse
-from tttlrm_jax.config_pods import published_ratios, scene_mesh, scene_run
+from tttlrm_jax.config import published_ratios
+from tttlrm_jax.config_pods import scene_mesh, scene_run
 from tttlrm_jax.errors import ConfigError
 from tttlrm_jax.models import abstract_model, split_model
 from tttlrm_jax.parallel import AXES, Layout

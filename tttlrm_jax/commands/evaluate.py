@@ -111,6 +111,8 @@ def evaluate(config: EvalConfig) -> tuple[Path, dict[str, Any]]:
     path = packaged("sample_capture") if config.capture is None else Path(config.capture)
     capture = read_capture(path, skip_missing=config.skip_missing)
     inputs, targets, settings = choose_frames(capture, config, settings, record)
+    if record is None:
+        settings = settings.pruned_as_trained(config, run)
     similarity, has_scale = None, True
     if record is not None:
         size, similarity, has_scale = record.resolution, record.similarity, record.has_scale

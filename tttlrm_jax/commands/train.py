@@ -129,11 +129,11 @@ def parse(arguments: list[str]) -> AnyConfig:
 
 def _curriculum(config: CurriculumConfig, arguments: list[str], prog: str) -> CurriculumConfig:
     """The curriculum with its stages' overrides."""
-    number_of = re.compile(r"--(\d+)\.(.+)")
+    number_of = re.compile(r"--(\d+)\.(.+)", re.DOTALL)
     shared: list[str] = []
     own: dict[int, list[str]] = {}
     current, name = shared, config.name
-    for argument in arguments:
+    for argument in _name_apart(arguments):
         found = number_of.fullmatch(argument)
         if found:
             current = own.setdefault(int(found[1]), [])
@@ -146,7 +146,7 @@ def _curriculum(config: CurriculumConfig, arguments: list[str], prog: str) -> Cu
         raise ConfigError(
             f"--{unknown[0]}. names no stage; {config.name} has stages 1 to {len(config.stages)}"
         )
-    if "--name" in shared[:-1]:
+    while "--name" in shared[:-1]:
         place = shared.index("--name")
         name = shared[place + 1]
         del shared[place : place + 2]
@@ -155,6 +155,12 @@ def _curriculum(config: CurriculumConfig, arguments: list[str], prog: str) -> Cu
         for number, stage in enumerate(config.stages, start=1)
     )
     return dataclasses.replace(config, name=name, stages=stages)
+
+
+def _name_apart(arguments: list[str]) -> list[str]:
+    """The arguments with `--name=x` as two."""
+    pairs = (a.split("=", 1) if a.startswith("--name=") else [a] for a in arguments)
+    return [part for pair in pairs for part in pair]
 
 
 def load_config_file(path: Path) -> AnyConfig:

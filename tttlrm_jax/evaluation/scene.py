@@ -68,13 +68,14 @@ class Settings:
         A model that was not trained in chunks is streamed in chunks of as many views as it was
         trained with: what it learned to take in by one update.
         """
+        keep_ratio, random_ratio = run.pruning_ratios(config.views)
         trained = {
             "views": run.data.num_input_views,
             "background": run.data.background,
             "plan": run.train.plan,
             "chunk_views": run.train.chunk_views,
-            "keep_ratio": run.train.keep_ratio,
-            "random_ratio": run.train.random_ratio,
+            "keep_ratio": keep_ratio,
+            "random_ratio": random_ratio,
             "accumulate": DEFAULT_ACCUMULATE,
         }
         wanted = {name: getattr(config, name) for name in trained}
@@ -83,6 +84,15 @@ class Settings:
         if chosen["plan"] == "causal" and run.train.plan == "full":
             chosen["chunk_views"] = (given | dict(saved or {})).get("chunk_views", trained["views"])
         return cls(seed=config.seed, **chosen)
+
+    def pruned_as_trained(self, config: EvalConfig, run: RunConfig) -> "Settings":
+        """The settings with the run's shares for as many views, where none are asked for."""
+        keep_ratio, random_ratio = run.pruning_ratios(self.views)
+        return dataclasses.replace(
+            self,
+            keep_ratio=keep_ratio if config.keep_ratio is None else config.keep_ratio,
+            random_ratio=random_ratio if config.random_ratio is None else config.random_ratio,
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

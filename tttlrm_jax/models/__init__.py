@@ -5,8 +5,7 @@ from typing import Any
 import jax
 from flax import nnx
 
-from tttlrm_jax.config import ModelConfig, Plan
-from tttlrm_jax.config_pods import published_ratios
+from tttlrm_jax.config import ModelConfig, Plan, published_ratios
 from tttlrm_jax.config_ttt3r import TTT3RConfig
 from tttlrm_jax.errors import ConfigError
 from tttlrm_jax.models.lvsm import LVSM

@@ -17,14 +17,18 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from tttlrm_jax.config import RunConfig, _check_fields, _require
+import jax
+
+from tttlrm_jax.config import RunConfig, _check_fields, _require, _require_directory_name
 from tttlrm_jax.data import evaluation_loader
 from tttlrm_jax.errors import ConfigError, InputError
 from tttlrm_jax.models import abstract_model, split_model
+from tttlrm_jax.parallel import make_mesh
 from tttlrm_jax.processes import is_first_process, meet
 from tttlrm_jax.training.checkpoint import newest_step
 from tttlrm_jax.training.checkpoint_checks import check_same_shapes
 from tttlrm_jax.training.loop import RunResult, changes_since, train
+from tttlrm_jax.training.mesh import check_batches
 from tttlrm_jax.training.objective import batch_from_arrays, check_supervision
 from tttlrm_jax.training.stopping import StopRequest, listening
 
@@ -39,6 +43,7 @@ class CurriculumConfig:
 
     def __post_init__(self):
         _check_fields("curriculum", self)
+        _require_directory_name("name", self.name)
         _require(len(self.stages) > 0, "stages", self.stages, "are none", "give at least one")
         for stage in self.stages[1:]:
             _require(
@@ -97,6 +102,8 @@ def _checked_first(stages: list[RunConfig]) -> int:
     for stage in stages[:first]:
         changes_since(run_directory(stage), stage)
     for stage in stages[first:]:
+        _check_mesh(stage)
+    for stage in stages[first:]:
         _check_data(stage)
     return first
 
@@ -151,6 +158,15 @@ def _first_unfinished(stages: list[RunConfig]) -> int:
                 f"set it to {steps[first]}, or remove the directories of later stages",
             )  # fmt: skip
     return first
+
+
+def _check_mesh(stage: RunConfig) -> None:
+    """Raises InputError, before any stage is trained, where its batches do not fit the devices."""
+    if stage.mesh.is_one_device and jax.process_count() == 1:
+        return
+    mesh = make_mesh(stage.mesh)
+    for count in (stage.data.num_input_views, *stage.train.view_counts):
+        check_batches(stage.with_input_views(count), mesh)
 
 
 def _check_data(stage: RunConfig) -> None:

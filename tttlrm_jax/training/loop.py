@@ -31,20 +31,24 @@ from tttlrm_jax.training.checkpoint import (
 )
 from tttlrm_jax.training.initial import initial_parameters, with_moments_of
 from tttlrm_jax.training.logs import RunLog
-from tttlrm_jax.training.mesh import MeshProgram, layout_of
+from tttlrm_jax.training.mesh import MeshProgram
 from tttlrm_jax.training.nonfinite import NonfiniteWatch
 from tttlrm_jax.training.objective import (
-    VGG19,
     StaticParts,
     batch_from_arrays,
     check_supervision,
 )
 from tttlrm_jax.training.optimizer import lr_schedule
+from tttlrm_jax.training.perceptual_network import (
+    check_same_network,
+    is_same_network,
+    record_network,
+    with_network,
+)
 from tttlrm_jax.training.program import OneDevice
 from tttlrm_jax.training.shard_identity import are_the_same_shards, record_shards
 from tttlrm_jax.training.step import TrainState, init_train_state
 from tttlrm_jax.training.stopping import Stopped, StopRequest, listening
-from tttlrm_jax.training.vgg_weights import PUBLISHED, find_vgg, load_vgg
 from tttlrm_jax.training.view_counts import view_count_at, with_fewer_inputs
 from tttlrm_jax.training.view_synthesis import check_view_synthesis
 
@@ -78,13 +82,15 @@ def train(
     """Trains to `config.train.num_steps`, or to `stop_at`, from the newest checkpoint if any.
 
     Files go to `<train.directory>/<name>`: `config.json`, `checkpoints/`, `metrics.jsonl`,
-    `tensorboard/`, `previews/`. SIGINT and SIGTERM save and end the call; a second one ends it
-    at once. Before the first step there is nothing to save. `stop` is that of a caller which
-    listens itself. Interrupted and resumed, a run gives the same parameters bit for bit as one
-    without interruption on the same machine and versions. Progress is shown under `title`.
+    `tensorboard/`, `previews/`, and by what shards and perceptual network are known again. SIGINT
+    and SIGTERM save and end the call; a second one ends it at once. Before the first step there is
+    nothing to save. `stop` is that of a caller which listens itself. Interrupted and resumed, a run
+    gives the same parameters bit for bit as one without interruption on the same machine and
+    versions. Progress is shown under `title`.
 
     Raises ConfigError if the directory holds a run with other settings (`RESUMABLE` ones may
-    differ), InputError if data, weights or directory cannot be used; nothing is written then.
+    differ) or of another perceptual network, InputError if data, weights or directory cannot be
+    used; nothing is written then.
     """
     directory = Path(config.train.directory) / config.name
     with contextlib.ExitStack() as resources:
@@ -111,7 +117,9 @@ def _prepared(
     """
     check_writable(directory)
     changes = changes_since(directory, config)
-    described, (config, vgg19, warnings) = config, _with_vgg19(config)
+    described, (config, vgg19, network, warnings) = config, with_network(config)
+    if has_checkpoint(directory):
+        check_same_network(directory, described.loss, network)
     static, state = _fresh(config)
     program, by_views = program_of(config, static), {}
     for count in set(config.train.view_counts) - {config.data.num_input_views}:
@@ -132,6 +140,7 @@ def _prepared(
     if is_first_process():
         write_run_directory(directory, described)
         record_shards(directory, config.data)
+        record_network(directory, network)
     meet("directory of the run")
     checkpoints = RunCheckpoints(directory, config.train.keep_checkpoints)
     resources.callback(checkpoints.close)
@@ -255,25 +264,7 @@ def program_of(config: RunConfig, static: StaticParts) -> OneDevice | MeshProgra
     """
     if config.mesh.is_one_device and jax.process_count() == 1:
         return OneDevice(static)
-    program = MeshProgram(config, static, make_mesh(config.mesh))
-    _check_micro_batches(config, program)
-    return program
-
-
-def _check_micro_batches(config: RunConfig, program: MeshProgram) -> None:
-    """Raises ConfigError where parts of a batch would lie on the mesh in another way than it."""
-    settings = config.train
-    if settings.micro_batches == 1:
-        return
-    scenes = (settings.batch_size, settings.batch_size // settings.micro_batches)
-    whole, part = (layout_of(config, program.mesh, n, settings.chunk_views) for n in scenes)
-    if whole.table != part.table:
-        raise ConfigError.of(
-            "train.micro_batches", settings.micro_batches,
-            f"leaves {scenes[1]} scenes for {program.mesh.shape['data']} x "
-            f"{program.mesh.shape['fsdp']} devices of data and fsdp",
-            "use fewer, or a batch that is a multiple of both",
-        )  # fmt: skip
+    return MeshProgram(config, static, make_mesh(config.mesh))
 
 
 def _read_by_all(name: str, read: Callable[[], _Read], stop: StopRequest) -> _Read:
@@ -311,28 +302,6 @@ def _fresh(config: RunConfig) -> tuple[StaticParts, TrainState]:
     return StaticParts(graph, config), state
 
 
-def _with_vgg19(config: RunConfig) -> tuple[RunConfig, VGG19 | None, list[str]]:
-    """The run with the weights of its perceptual loss, or without the term and with a warning; a
-    network other than the published loss's is named.
-
-    Raises InputError where weights are missing and the run is not told to go on.
-    """
-    loss = config.loss
-    given = loss.vgg19_weights
-    absent = given is None or find_vgg(given) is None
-    if loss.perceptual and absent and loss.missing_vgg19 == "go_on":
-        config = dataclasses.replace(
-            config, loss=dataclasses.replace(loss, perceptual=0.0, vgg19_weights=None)
-        )
-        said = f"WARNING: no weights of VGG-19 at loss.vgg19_weights={given}; "
-        return config, None, [said + f"training without loss.perceptual={loss.perceptual}"]
-    if given is None:
-        return config, None, []
-    weights, network = load_vgg(given)
-    said = f"the perceptual loss looks through {network}, the published one through {PUBLISHED}"
-    return config, weights, [] if network == PUBLISHED else [said]
-
-
 def check_writable(directory: Path) -> None:
     """Raises InputError unless `directory` is one we can write to, or can be made."""
     wanted = (directory / CHECKPOINTS, directory, *directory.absolute().parents)
@@ -360,7 +329,8 @@ def changes_since(directory: Path, config: RunConfig) -> list[str]:
     """Settings that differ from those the directory's run was started with, in words.
 
     Raises ConfigError if one of them is not `RESUMABLE`, or the shards are not the run's own: these
-    may have been moved. A run that saved nothing binds to none.
+    may have been moved, and so may the file of the perceptual network. A run that saved nothing
+    binds to none.
     """
     if not ((directory / CONFIG_FILE).exists() and has_checkpoint(directory)):
         return []
@@ -374,6 +344,8 @@ def changes_since(directory: Path, config: RunConfig) -> list[str]:
     looked_at = "data.shard_directory" in changed or Path(config.data.shard_directory).exists()
     if config.data.source == "shards" and looked_at and are_the_same_shards(directory, config.data):
         resumable.add("data.shard_directory")
+    if "loss.vgg19_weights" in changed and is_same_network(directory, config.loss):
+        resumable.add("loss.vgg19_weights")
     refused = [
         f"{name}={value} (was {old})"
         for name, (old, value) in changed.items()

@@ -17,10 +17,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from tttlrm_jax.config import RunConfig
-from tttlrm_jax.errors import InputError
+from tttlrm_jax.errors import ConfigError, InputError
 from tttlrm_jax.evaluation.metrics import psnr
 from tttlrm_jax.models import merge_model
 from tttlrm_jax.parallel import Layout, gather_outer_parameters
@@ -39,10 +39,28 @@ from tttlrm_jax.training.objective import (
 from tttlrm_jax.training.step import TrainState, batch_loss, step_of_loss
 
 
-def layout_of(config: RunConfig, mesh: Mesh, batch_size: int, chunk_views: int) -> Layout:
+def layout_of(
+    config: RunConfig, mesh: Mesh | AbstractMesh, batch_size: int, chunk_views: int
+) -> Layout:
     """How a run's batches lie on a mesh; InputError where scenes, views or chunks do not split."""
     chunk = None if config.train.plan == "full" else chunk_views
     return Layout.of(mesh, batch_size, config.data.num_input_views, chunk)
+
+
+def check_batches(config: RunConfig, mesh: Mesh | AbstractMesh) -> None:
+    """Raises InputError where batches of a run, its chunks or the parts of `train.micro_batches`
+    do not split over a mesh; for all input views, not for `train.view_counts`."""
+    train, views = config.train, config.data.num_input_views
+    sizes = [train.chunk_views, *(-(-views // count) for count in train.chunk_counts)]
+    layouts = [layout_of(config, mesh, train.batch_size, size) for size in sizes]
+    part = train.batch_size // train.micro_batches
+    data, fsdp = mesh.shape["data"], mesh.shape["fsdp"]
+    if part % data or layout_of(config, mesh, part, sizes[0]).table != layouts[0].table:
+        raise ConfigError.of(
+            "train.micro_batches", train.micro_batches,
+            f"leaves {part} scenes for {data} x {fsdp} devices of data and fsdp",
+            "use fewer, or a batch that is a multiple of both",
+        )  # fmt: skip
 
 
 def view_order(num_views: int, chunk_views: int, devices: int) -> np.ndarray:
@@ -65,12 +83,7 @@ class MeshProgram:
         self._predict = jax.jit(self._renderings)
         self._compiled: dict[int, Any] = {}  # steps by chunk_views
         self._rendering: dict[int, Any] = {}  # renderings by number of scenes
-        for chunk_views in self._possible_chunks():
-            layout_of(config, mesh, config.train.batch_size, chunk_views)
-
-    def _possible_chunks(self) -> list[int]:
-        train, views = self.config.train, self.config.data.num_input_views
-        return [train.chunk_views, *(-(-views // count) for count in train.chunk_counts)]
+        check_batches(config, mesh)
 
     # ---- placing --------------------------------------------------------------------------
 
@@ -196,11 +209,13 @@ class MeshProgram:
         # Collectives of two programs at a time wait for each other for ever on CPUs.
         return jax.block_until_ready(result) if self._on_cpu else result
 
-    def lower_step(self, state: TrainState, batch: Batch, chunk_views: int) -> jax.stages.Lowered:
+    def lower_step(
+        self, state: TrainState, batch: Batch, chunk_views: int, vgg19: VGG19 | None = None
+    ) -> jax.stages.Lowered:
         """The step for arrays of these shapes and shardings, ready to be compiled. It uses up the
         state, as on accelerators: what it says of memory is meant for them."""
         step = self._jitted_step(donate=True)
-        return step.lower(state, batch, None, chunk_views=chunk_views)
+        return step.lower(state, batch, vgg19, chunk_views=chunk_views)
 
     def _jitted_step(self, *, donate: bool):
         donated = (0,) if donate else ()

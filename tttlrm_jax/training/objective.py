@@ -130,7 +130,7 @@ def pruned_for_rendering(
     gaussians: Gaussians, config: RunConfig, key: Array, batch: Batch
 ) -> Gaussians:
     """The Gaussians a run renders: all of them, or those its pruning keeps (on a mesh: shows)."""
-    keep_ratio, random_ratio = config.train.keep_ratio, config.train.random_ratio
+    keep_ratio, random_ratio = config.pruning_ratios()
     if keep_ratio == 1:
         return gaussians
     if batch.input_number is not None:

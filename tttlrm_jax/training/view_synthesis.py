@@ -55,10 +55,11 @@ def check_view_synthesis(config: RunConfig) -> None:
                 f"loss.{term}", weight, "needs Gaussians, which model.kind=lvsm has not",
                 f"set loss.{term} to 0",
             )  # fmt: skip
-    if config.train.keep_ratio != 1:
+    if config.pruning_ratios()[0] != 1:
         raise ConfigError.of(
-            "train.keep_ratio", config.train.keep_ratio,
-            "prunes Gaussians, which model.kind=lvsm has not", "set it to 1",
+            "train.keep_ratio", config.pruning_ratios()[0],
+            "prunes Gaussians, which model.kind=lvsm has not", "set it to 1, without "
+            "train.published_pruning",
         )  # fmt: skip
     if config.train.plan == "causal":
         raise ConfigError.of(

@@ -1,8 +1,10 @@
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tttlrm_jax.config import EvalConfig, RasterConfig, RunConfig
+from tttlrm_jax.config import EvalConfig, RasterConfig, RunConfig, TrainConfig
 from tttlrm_jax.evaluation.scene import (
     MAX_PSNR,
     PosedScene,
@@ -38,6 +40,24 @@ def test_settings_come_from_the_run_unless_asked():
     asked = Settings.resolve(EvalConfig(views=9, plan="sequential", keep_ratio=0.4, seed=3), run)
     assert (asked.views, asked.plan, asked.keep_ratio, asked.seed) == (9, "sequential", 0.4, 3)
     assert asked.background == run.data.background
+
+
+def test_published_pruning_goes_by_the_number_of_views():
+    run = RunConfig(name="x", train=TrainConfig(published_pruning=True))
+
+    def shares(settings):
+        return settings.keep_ratio, settings.random_ratio
+
+    assert shares(Settings.resolve(EvalConfig(), run)) == (0.4, 0.1)
+    many = EvalConfig(views=70)
+    assert shares(Settings.resolve(many, run)) == (0.3, 0.05)
+    assert shares(Settings.resolve(EvalConfig(views=70, keep_ratio=0.5), run)) == (0.5, 0.05)
+    named = dataclasses.replace(Settings.resolve(EvalConfig(), run), views=70)  # by eval --frames
+    assert shares(named.pruned_as_trained(EvalConfig(), run)) == (0.3, 0.05)
+    asked = EvalConfig(keep_ratio=1.0, random_ratio=0.2)
+    assert shares(named.pruned_as_trained(asked, run)) == (1.0, 0.2)
+    saved = {"keep_ratio": 0.7, "random_ratio": 0.0}
+    assert shares(Settings.resolve(many, run, saved)) == (0.7, 0.0)
 
 
 def scene(mask=None):

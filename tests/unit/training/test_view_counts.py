@@ -1,7 +1,11 @@
 """Fewer input views in a step: frame, scale and depth are those of the views that are left."""
 
 import dataclasses
+from types import SimpleNamespace
+from typing import cast
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -9,7 +13,9 @@ from tttlrm_jax.config import DataConfig, RunConfig, TrainConfig
 from tttlrm_jax.data.pipeline import draw_item
 from tttlrm_jax.data.scenes import SceneViews
 from tttlrm_jax.errors import ConfigError
+from tttlrm_jax.training.objective import Batch, pruned_for_rendering
 from tttlrm_jax.training.view_counts import view_count_at, with_fewer_inputs
+from tttlrm_jax.types import Gaussians
 
 CONFIG = RunConfig(
     name="views",
@@ -82,6 +88,37 @@ def test_what_is_left_is_as_if_only_it_had_been_drawn():
     others = [with_fewer_inputs(arrays, 3, CONFIG, step)["input_image"] for step in range(6)]
     assert any((other != fewer["input_image"]).any() for other in others)
     assert with_fewer_inputs(arrays, 6, CONFIG, step=5) is arrays
+
+
+def test_published_pruning_goes_by_the_number_of_views():
+    """In the program of each number; the random key is the same, the count of Gaussians differs."""
+    data = dataclasses.replace(
+        CONFIG.data, num_input_views=64,
+        synthetic=dataclasses.replace(CONFIG.data.synthetic, num_views=66),
+    )  # fmt: skip
+    train = TrainConfig(view_counts=(16, 63, 64), published_pruning=True)
+    run = dataclasses.replace(CONFIG, data=data, train=train)
+    shares = [run.with_input_views(n).pruning_ratios() for n in (16, 63, 64)]
+    assert shares == [(0.4, 0.1), (0.4, 0.1), (0.3, 0.05)]
+    fixed = dataclasses.replace(run, train=TrainConfig(keep_ratio=0.5, random_ratio=0.2))
+    assert [fixed.with_input_views(n).pruning_ratios() for n in (16, 64)] == [(0.5, 0.2)] * 2
+    gaussians = Gaussians(
+        mean=jnp.zeros((1, 100, 3)), log_scale=jnp.zeros((1, 100, 3)),
+        quaternion=jnp.zeros((1, 100, 4)), opacity_logit=jnp.arange(100.0)[None],
+        sh=jnp.zeros((1, 100, 1, 3)),
+    )  # fmt: skip
+    key, batch = jax.random.key(0), cast(Batch, SimpleNamespace(input_number=None))
+    kept = [
+        pruned_for_rendering(gaussians, run.with_input_views(n), key, batch).mean.shape[1]
+        for n in (16, 64)
+    ]
+    assert kept == [40 + 6, 30 + 3]  # 0.6 x 0.1 and 0.7 x 0.05 of 100 at random, rounded down
+
+
+@pytest.mark.parametrize("beside", [{"keep_ratio": 0.4}, {"random_ratio": 0.1}])
+def test_shares_beside_the_published_ones_are_refused(beside):
+    with pytest.raises(ConfigError, match=r"is set beside train\.published_pruning"):
+        TrainConfig(published_pruning=True, **beside)
 
 
 def test_numbers_that_do_not_fit_are_refused():
