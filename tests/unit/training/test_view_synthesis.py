@@ -71,13 +71,13 @@ def test_what_needs_gaussians_is_refused(changes, words):
 
 
 def test_missing_vgg19_stops_the_run_or_is_said(tmp_path):
-    from tttlrm_jax.training.loop import _with_vgg19
+    from tttlrm_jax.training.loop import with_vgg19
 
     absent = str(tmp_path / "vgg19.npz")
     loss = LossConfig(perceptual=0.5, vgg19_weights=absent)
     with pytest.raises(InputError, match="does not exist"):
-        _with_vgg19(RunConfig(name="x", loss=loss))
+        with_vgg19(RunConfig(name="x", loss=loss))
     told = RunConfig(name="x", loss=dataclasses.replace(loss, missing_vgg19="go_on"))
-    config, weights, said = _with_vgg19(told)
+    config, weights, said = with_vgg19(told)
     assert (config.loss.perceptual, weights) == (0.0, None)
     assert "WARNING: no weights of VGG-19" in said[0]
