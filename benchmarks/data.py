@@ -3,44 +3,45 @@
 Protocol: one warm-up, then the median over `--repeats` rounds, wall clock. Rendering is measured
 for every generator in one process (also per second of its CPU time, which a contended machine
 stretches less) and in `--workers` processes that are warm; caches and shards are built once, the
-start of the processes included. Loading is measured on files just written, hence from the page
-cache, and beside it what a run takes from it: scenes per second of the pipeline and of the training
-step of `--config`.
+start of the processes included. Loading is measured on files just written or, for a run on captures
+or shards of its own, on those; hence from the page cache. It is measured with and without
+augmentations, and beside it what the run of `--config` takes (see `data_run`): a single run, or
+the stage `--stage` of a curriculum. Overrides follow as for `train.py`:
+
+    python -m benchmarks.data --run-only --config configs/scene_curriculum.py --stage 2 \\
+        --train.batch-size 1 --loss.missing-vgg19 go_on
 """
 
 import argparse
 import concurrent.futures
-import dataclasses
 import json
 import multiprocessing
 import os
-import statistics
+import sys
 import tempfile
 import time
-from pathlib import Path
 
-from tttlrm_jax.commands.train import load_config_file
-from tttlrm_jax.config import DataConfig, RunConfig, SyntheticConfig
-from tttlrm_jax.data import build_cache, make_loader, scene_seed
+from benchmarks.arguments import positive
+from benchmarks.data_run import (
+    chosen_run,
+    measure_loading,
+    measure_run,
+    rendered_sources,
+    what_is_fed,
+)
+from benchmarks.timing import median_seconds
+from tttlrm_jax.command_line import EXIT_BAD_INPUT
+from tttlrm_jax.config import DataConfig, SyntheticConfig
+from tttlrm_jax.data import build_cache, scene_seed
 from tttlrm_jax.data.generators import GENERATORS, render_scene
 from tttlrm_jax.data.scene_records import synthetic_records
 from tttlrm_jax.data.shard_builder import write_shards
 from tttlrm_jax.data.synthetic_cache import start_worker
+from tttlrm_jax.errors import InputError
 
 SIZES = (64, 128, 256)
 SCENES_PER_ROUND = 4
-BATCH_SIZE, BATCHES_PER_ROUND, LOADED_SCENES = 8, 10, 32
-
-
-def median_seconds(work, repeats: int, clock=time.perf_counter) -> float:
-    """Median time of `work(round)` after one warm-up round."""
-    work(0)
-    seconds = []
-    for number in range(1, repeats + 1):
-        start = clock()
-        work(number)
-        seconds.append(clock() - start)
-    return statistics.median(seconds)
+BATCH_SIZE = 8
 
 
 def measure_rendering(generator: str, size: int, repeats: int) -> dict:
@@ -115,64 +116,8 @@ def _building(what: str, config: SyntheticConfig, workers: int, seconds: float, 
     }
 
 
-def measure_loading(config: DataConfig, kind: str, batch_size: int, repeats: int) -> dict:
-    """Scenes per second of the grain pipeline from a cache or from shards of `config`'s scenes."""
-    synthetic = dataclasses.replace(config.synthetic, num_scenes=LOADED_SCENES)
-    with tempfile.TemporaryDirectory() as directory:
-        config = dataclasses.replace(config, synthetic=synthetic, cache_directory=directory)
-        if kind == "shards":
-            write_shards(directory, {"train": synthetic_records(synthetic)}, progress=False)
-            config = dataclasses.replace(
-                config, source="shards", shard_directory=directory, holdout_every=0,
-                capture_height=synthetic.height, capture_width=synthetic.width,
-            )  # fmt: skip
-        else:
-            build_cache(synthetic, directory, progress=False)
-        loader = make_loader(config, 0, batch_size)
-
-        def work(_):
-            for _ in range(BATCHES_PER_ROUND):
-                next(loader)
-
-        seconds = median_seconds(work, repeats)
-    return {
-        "name": f"load from {kind}, batch {batch_size}, {config.num_input_views} input and "
-        f"{config.num_target_views} target views",
-        "size": synthetic.height,
-        "scenes_per_second": BATCHES_PER_ROUND * batch_size / seconds,
-    }
-
-
-def measure_training(config: RunConfig, repeats: int) -> dict:
-    """Scenes per second that the training step of a run consumes, on one device."""
-    import jax
-
-    from tttlrm_jax.models import build_model, split_model
-    from tttlrm_jax.training.objective import StaticParts
-    from tttlrm_jax.training.program import OneDevice
-    from tttlrm_jax.training.step import init_train_state
-
-    graph, params = split_model(build_model(config.model, config.train.seed))
-    program = OneDevice(StaticParts(graph, config))
-    state, size = init_train_state(params, config), config.train.batch_size
-    scenes = dataclasses.replace(config.data.synthetic, num_scenes=size)
-    with tempfile.TemporaryDirectory() as directory:
-        data = dataclasses.replace(config.data, synthetic=scenes, cache_directory=directory)
-        batch = program.batch(next(make_loader(data, 0, size)), size, config.train.chunk_views)
-
-    def work(_):
-        jax.block_until_ready(program.step(state, batch, None, config.train.chunk_views))
-
-    seconds = median_seconds(work, repeats)
-    return {
-        "name": f"training step of {config.name}, batch {size}",
-        "size": scenes.height,
-        "scenes_per_second": size / seconds,
-    }
-
-
-def measure(options: argparse.Namespace) -> list[dict]:
-    """Everything the options ask for."""
+def measure_scenes(options: argparse.Namespace) -> list[dict]:
+    """Rows of rendering and, unless only that is asked for, of building and loading."""
     results = []
     for generator in options.generators:
         results += [measure_rendering(generator, size, options.repeats) for size in options.sizes]
@@ -181,41 +126,73 @@ def measure(options: argparse.Namespace) -> list[dict]:
         )
     if options.rendering_only:
         return results
-    smallest = options.sizes[0]
     for measure_building in (measure_cache, measure_shards):
-        results.append(measure_building(smallest, options.workers, options.cache_scenes))
+        results.append(measure_building(options.sizes[0], options.workers, options.cache_scenes))
     for size in options.sizes:
         data = DataConfig(synthetic=SyntheticConfig(height=size, width=size))
-        for kind in ("cache", "shards"):
-            results.append(measure_loading(data, kind, BATCH_SIZE, options.repeats))
-    run = load_config_file(Path(options.config))
-    if isinstance(run, RunConfig) and run.data.source == "synthetic":
-        for kind in ("cache", "shards"):
-            results.append(measure_loading(run.data, kind, run.train.batch_size, options.repeats))
-        results.append(measure_training(run, options.repeats))
+        with tempfile.TemporaryDirectory() as directory:
+            for kind, source in rendered_sources(data, directory).items():
+                results += measure_loading(source, kind, BATCH_SIZE, options.repeats)
     return results
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Speed of rendering and loading training data.")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--cache-scenes", type=int, default=128)
-    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
-    parser.add_argument("--generators", nargs="*", choices=GENERATORS, default=list(GENERATORS))
-    parser.add_argument("--config", default="configs/quickstart.py", help="run to be fed")
-    parser.add_argument("--rendering-only", action="store_true")
-    options = parser.parse_args()
-    results = measure(options)
-    report = {"cpus": os.cpu_count(), "repeats": options.repeats, "results": results}
+def measure(options: argparse.Namespace) -> dict:
+    """Everything the options ask for; the run first, since its data may not be there."""
+    report = {"cpus": os.cpu_count(), "repeats": options.repeats, "run": None, "results": []}
+    of_run = []
+    if not options.rendering_only:
+        name, run = chosen_run(options.config, options.overrides, options.stage)
+        report["run"] = what_is_fed(name, run)
+        of_run = measure_run(name, run, options.repeats)
+    if not options.run_only:
+        report["results"] = measure_scenes(options)
+    report["results"] += of_run
+    return report
+
+
+def parsed(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.data", allow_abbrev=False,
+        description="Speed of rendering and loading training data.",
+        epilog="Further arguments are overrides of the run, as for train.py.",
+    )  # fmt: skip
+    add = parser.add_argument
+    add("--json", action="store_true", help="print one JSON object")
+    add("--repeats", type=positive, default=5)
+    add("--workers", type=positive, default=2)
+    add("--cache-scenes", type=positive, default=128)
+    add("--sizes", type=positive, nargs="+", default=SIZES, help="sides of pictures in pixels")
+    add("--generators", nargs="*", choices=GENERATORS, default=list(GENERATORS))
+    add("--config", default="configs/quickstart.py", help="run or curriculum to be fed")
+    add("--stage", type=positive, help="of a curriculum, counted from 1; default: the first")
+    parts = parser.add_mutually_exclusive_group()
+    parts.add_argument("--rendering-only", action="store_true")
+    parts.add_argument("--run-only", action="store_true", help="only what concerns --config")
+    options, overrides = parser.parse_known_args(arguments)
+    if options.rendering_only and (overrides or options.stage is not None):
+        parser.error("--rendering-only reads no run; leave out --stage and overrides of the run")
+    options.overrides = overrides
+    return options
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parsed(arguments)
+    try:
+        report = measure(options)
+    except InputError as error:
+        print(f"error: {error}; nothing was measured", file=sys.stderr)
+        return EXIT_BAD_INPUT
     if options.json:
         print(json.dumps(report))
-        return
-    for result in results:
+        return 0
+    if report["run"]:
+        print("fed: {name} ({source}): {described}".format(**report["run"]))
+    width = max(len(result["name"]) for result in report["results"])
+    for result in report["results"]:
         figures = {k: round(v, 2) for k, v in result.items() if isinstance(v, float)}
-        print(f"{result['name']:<58} {result['size']:>4} px  {figures}")
+        print(f"{result['name']:<{width}} {result['size']:>4} px  {figures}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -292,6 +292,7 @@ class DataConfig:
     capture_depth: bool = False  # read the disparity that data.prepare_depth put beside captures
     capture_resize: Literal["tttlrm", "lact"] = "lact"  # x and y apart, or isotropic and cropped
     holdout_every: int = 8  # captures' frames 0, 8, ... are drawn in evaluation only; 0: none kept
+    short_scenes: Literal["leave_out", "refuse"] = "leave_out"  # those with too few frames
     num_input_views: int = 4
     num_target_views: int = 4
     targets_include_inputs: bool = False  # targets are drawn from all views, inputs among them

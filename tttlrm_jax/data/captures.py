@@ -106,7 +106,7 @@ def make_capture(contents: CameraFile, path: Path, skip_missing: bool = False) -
     missing = [frame.name for frame in contents.frames if not exists[frame.number]]
     if missing and not skip_missing:
         raise InputError(
-            f"{path}: {_listed(missing)} of {len(contents.frames)} images do not exist; restore "
+            f"{path}: {listed(missing)} of {len(contents.frames)} images do not exist; restore "
             "them or leave their frames out (--skip-missing)"
         )
     if not kept:
@@ -274,7 +274,8 @@ def _checked(capture: Capture, frame_indices) -> np.ndarray:
     return indices
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
+    """The first few names, and how many more there are."""
     shown = ", ".join(names[:NAMED_IN_ERROR])
     more = len(names) - NAMED_IN_ERROR
     return f"{shown} and {more} more" if more > 0 else shown

@@ -1,8 +1,9 @@
 """Furniture of Sweet Home 3D (.sh3f archives) as objects for training.
 
 An archive is a zip file with `PluginFurnitureCatalog.properties` and Wavefront models. Only public
-domain and CC-BY catalogues are taken; who made a model and its licence go into the credits of the
-shards. Each model stands upright in the unit ball, in its true proportions, under random lamps.
+domain and CC-BY catalogues are taken, and no piece of them that states another licence of its own;
+who made a model and its licence go into the credits of the shards. Each model stands upright in the
+unit ball, in its true proportions, under random lamps.
 """
 
 import dataclasses
@@ -38,6 +39,7 @@ class Piece:
     model: str  # path in the archive
     size: np.ndarray  # [3] width, depth, height in centimetres
     rotation: np.ndarray  # [3, 3] of the model, y up
+    licence: str  # its own or, where it states none, the archive's
     credit: str
 
 
@@ -53,11 +55,7 @@ class Archive:
                 f"archive={path} is no Sweet Home 3D catalogue ({error}); name an .sh3f file"
             ) from None
         licence = entries.get("license", "")
-        if not FREE.search(licence) or UNFREE.search(licence):
-            raise InputError(
-                f"archive={path} has license={licence!r}, which is neither public domain nor "
-                "CC-BY; name another archive"
-            )
+        _check_licence(f"archive={path}", licence, "name another archive")
         self.path = Path(path)
         self.pieces = tuple(self._pieces(entries, licence))
 
@@ -79,13 +77,18 @@ class Archive:
                     f"archive={self.path}: piece {number} ({name}) has no numbers for its size or "
                     f"rotation ({error}); correct the catalogue"
                 ) from None
+            own_licence = own["license"] or licence
             yield Piece(
-                name, (own["model"] or "").lstrip("/"), size, rotation,
-                f"{name} by {creator}; {own['license'] or licence}; {self.path.name}",
+                name, (own["model"] or "").lstrip("/"), size, rotation, own_licence,
+                f"{name} by {creator}; {own_licence}; {self.path.name}",
             )  # fmt: skip
 
     def load(self, piece: Piece) -> Model:
-        """The model upright (z up), in the proportions of its size, centred, of radius 1."""
+        """The model upright (z up), in the proportions of its size, centred, of radius 1.
+
+        Raises InputError if it cannot be read or its licence is not one we take.
+        """
+        _check_licence(f"piece={piece.name}", piece.licence, "leave it out")
         model = read_obj(piece.model, self._zip.read)
         vertices = model.mesh.vertices.astype(np.float64) @ piece.rotation.T @ UPRIGHT.T
         used = vertices[model.mesh.triangles.ravel()]
@@ -108,8 +111,8 @@ def furniture_records(
 ) -> Iterator[SceneRecord]:
     """Renders every piece of the archives once, with cameras and sizes of `config`, in order.
 
-    Pieces without a usable model, or of more triangles than `MAX_TRIANGLES`, are left out, and
-    named on standard error.
+    Pieces without a usable model or licence, or of more triangles than `MAX_TRIANGLES`, are left
+    out, and named on standard error.
     """
     index = 0
     for path in archives:
@@ -123,6 +126,13 @@ def furniture_records(
             scene = render_furniture(model, scene_seed(config, index), config)
             yield rendered_record(f"{archive.path.stem}-{number:04d}", scene, piece.credit)
             index += 1
+
+
+def _check_licence(what: str, licence: str, remedy: str) -> None:
+    if not FREE.search(licence) or UNFREE.search(licence):
+        raise InputError(
+            f"{what} has license={licence!r}, which is neither public domain nor CC-BY; {remedy}"
+        )
 
 
 def _of_bearable_size(piece: Piece, model: Model) -> Model:

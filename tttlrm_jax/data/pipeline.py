@@ -20,6 +20,7 @@ from tttlrm_jax.data.augmentation import (
     maybe_recoloured,
     maybe_reversed,
 )
+from tttlrm_jax.data.scene_lengths import offer_of, usable_scenes, views_needed
 from tttlrm_jax.data.scenes import Scene, SceneSource, SceneViews
 from tttlrm_jax.data.sources import Split, open_source
 from tttlrm_jax.data.view_selection import frame_window, select_kmeans
@@ -42,7 +43,8 @@ def make_loader(
 ) -> grain.DatasetIterator:
     """Iterator over batches (see `draw_item` for the keys, here with a leading batch axis).
 
-    `source` defaults to the scenes that the configuration names for `split`. Where scenes have
+    `source` defaults to the scenes that the configuration names for `split`; those with too few
+    frames are left out (`usable_scenes`), and the others numbered anew. Where scenes have
     held-out views, `train` never draws them, and `eval` draws targets from them and inputs from
     the others: `data.num_target_views` targets or, in every item, as many as the scene with the
     fewest offers. `num_epochs=None` repeats for ever, also for batches larger than the source.
@@ -50,10 +52,9 @@ def make_loader(
     """
     if source is None:
         source = open_source(config, split)
+    source = usable_scenes(source, config, split)
     if split == "eval":
         config = _with_available_targets(config, source)
-    else:
-        _check_every_scene(config, source)
     _check_counts(len(source), batch_size, num_epochs, shard_index, shard_count, drop_remainder)
     dataset = grain.MapDataset.range(len(source)).seed(seed)
     if shuffle:
@@ -75,15 +76,15 @@ def evaluation_loader(
 ) -> grain.DatasetIterator:
     """Iterator over batches of the first `num_scenes` held-out scenes, each once and in order.
 
-    Captures number as many scenes as there are directories, should these be fewer. The last batch
-    holds what remains. Views are drawn with a fixed seed: the same batches at every call.
+    Captures number as many scenes as there are directories with enough frames, should these be
+    fewer. The last batch holds what remains. Views are drawn with a fixed seed: the same batches at
+    every call.
     """
     if num_scenes < 1:
         raise InputError.of("num_scenes", num_scenes, "is below 1", "use 1 or more")
     synthetic = dataclasses.replace(config.synthetic, num_scenes=num_scenes)
     config = dataclasses.replace(config, synthetic=synthetic)
-    source = open_source(config, "eval")
-    scenes = [source[index] for index in range(min(num_scenes, len(source)))]
+    scenes = usable_scenes(open_source(config, "eval"), config, "eval", num_scenes)
     return make_loader(
         config, 0, batch_size, source=scenes, split="eval", shuffle=False, num_epochs=1,
         drop_remainder=False,
@@ -180,35 +181,9 @@ def _with_available_targets(config: DataConfig, source: SceneSource) -> DataConf
     """The configuration with no more targets than every draw from every scene has held out."""
     if source[0].held_out is None:
         return config
-    fewest = min(_fewest_held_out(source[index], config) for index in range(len(source)))
-    if not fewest:
-        raise InputError.of(
-            "data.holdout_every", config.holdout_every,
-            "leaves some scene or window of frames without a frame to evaluate on",
-            "lower it, raise data.min_frame_range or use longer captures",
-        )  # fmt: skip
+    offers = [offer_of(source[index], config) for index in range(len(source))]
+    fewest = min(offer.held_out or 0 for offer in offers)
     return dataclasses.replace(config, num_target_views=min(config.num_target_views, fewest))
-
-
-def _fewest_held_out(scene: Scene, config: DataConfig) -> int:
-    """The smallest number of held-out views in anything that a draw can choose from."""
-    return _fewest_in_window(np.asarray(scene.held_out), config)
-
-
-def _fewest_in_window(marked: np.ndarray, config: DataConfig) -> int:
-    """The smallest number of marked frames in any window that a draw may be confined to."""
-    width = len(marked)
-    if config.view_selection == "range":
-        width = min(width, config.min_frame_range)
-    return int(np.convolve(marked.astype(np.int64), np.ones(width, np.int64), "valid").min())
-
-
-def _check_every_scene(config: DataConfig, source: SceneSource) -> None:
-    """Raises InputError before the first batch if some scene has too few frames to train on."""
-    if source[0].held_out is None:  # synthetic scenes are all alike: the configuration is checked
-        return
-    for index in range(len(source)):
-        _check_views(config, _fewest_in_window(~np.asarray(source[index].held_out), config), None)
 
 
 def _check_views(config: DataConfig, available: int, reserved: int | None) -> None:
@@ -216,18 +191,12 @@ def _check_views(config: DataConfig, available: int, reserved: int | None) -> No
 
     `reserved` counts the frames that targets alone are drawn from, if there are any.
     """
-    field, needed = "data.num_input_views + data.num_target_views", config.num_input_views
-    if reserved is not None:
-        field = "data.num_input_views"
-        if config.num_target_views > reserved:
-            raise InputError.of(
-                "data.num_target_views", config.num_target_views,
-                f"exceeds the {reserved} held-out frames of a scene", "draw fewer targets",
-            )  # fmt: skip
-    elif config.targets_include_inputs:
-        needed = max(needed, config.num_target_views)
-    else:
-        needed += config.num_target_views
+    field, needed = views_needed(config, reserved is not None)
+    if reserved is not None and config.num_target_views > reserved:
+        raise InputError.of(
+            "data.num_target_views", config.num_target_views,
+            f"exceeds the {reserved} held-out frames of a scene", "draw fewer targets",
+        )  # fmt: skip
     if needed > available:
         raise InputError.of(
             field, needed, f"exceeds the {available} frames of a scene that are not held out",

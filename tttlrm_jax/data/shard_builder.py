@@ -5,7 +5,10 @@ known of a scene before its pictures are: name, cameras, place of its records. T
 the same bytes.
 """
 
+import contextlib
 import dataclasses
+import io
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -105,7 +108,8 @@ def write_shards(
 ) -> Path:
     """Writes a dataset below `directory` and returns where it lies, the path that readers take.
 
-    Raises InputError if there is one already.
+    What TFDS says goes to standard error or, without `progress`, nowhere: standard output may be
+    for a program. Raises InputError if there is one already.
     """
     builder = SceneShards(splits, data_dir=str(directory), file_format="array_record")
     path = Path(builder.data_dir)
@@ -113,6 +117,7 @@ def write_shards(
         raise InputError(f"directory={path} holds a dataset already; delete it or choose another")
     if not progress:
         tfds.disable_progress_bar()
-    with tempfile.TemporaryDirectory() as unused:  # TFDS makes a folder for downloads
+    said = contextlib.redirect_stdout(sys.stderr if progress else io.StringIO())
+    with said, tempfile.TemporaryDirectory() as unused:  # TFDS makes a folder for downloads
         builder.download_and_prepare(download_dir=unused)
     return path

@@ -147,6 +147,39 @@ def test_only_free_licences_are_taken(tmp_path, licence, taken):
             Archive(path)
 
 
+def catalogue(*licences):
+    """Cubes, each with a licence of its own or, where it is None, the archive's public domain."""
+    lines = ["license=Public domain"]
+    for number, licence in enumerate(licences, start=1):
+        lines += [
+            f"name#{number}=Cube {number}", f"model#{number}=/made/cube.obj",
+            f"width#{number}=1", f"depth#{number}=1", f"height#{number}=1",
+        ]  # fmt: skip
+        lines += [] if licence is None else [f"license#{number}={licence}"]
+    return {"PluginFurnitureCatalog.properties": "\n".join(lines)}
+
+
+def test_pieces_under_an_unfree_licence_of_their_own_are_left_out(tmp_path, capsys):
+    files = catalogue(
+        None, "CC-BY-NC 4.0", "Creative Commons Attribution 3.0 license", "Free Art License", ""
+    )
+    path = write_archive(tmp_path / "mixed.sh3f", **files)
+    records = list(furniture_records([path], SyntheticConfig(num_views=1, height=8, width=8)))
+    assert [record.name for record in records] == ["mixed-0000", "mixed-0002", "mixed-0004"]
+    assert [record.credit for record in records] == [
+        "Cube 1 by unknown; Public domain; mixed.sh3f",
+        "Cube 3 by unknown; Creative Commons Attribution 3.0 license; mixed.sh3f",
+        "Cube 5 by unknown; Public domain; mixed.sh3f",
+    ]
+    said = capsys.readouterr().err
+    assert said.count("left out") == 2
+    assert "left out Cube 2: piece=Cube 2 has license='CC-BY-NC 4.0', which is neither" in said
+    assert "left out Cube 4: piece=Cube 4 has license='Free Art License'" in said
+    archive = Archive(path)
+    with pytest.raises(InputError, match="piece=Cube 2 has license='CC-BY-NC"):
+        archive.load(archive.pieces[1])
+
+
 def test_bad_archives_are_named(tmp_path):
     (tmp_path / "no.sh3f").write_text("nothing")
     with pytest.raises(InputError, match="is no Sweet Home 3D catalogue"):

@@ -56,6 +56,15 @@ def test_scenes_equal_those_of_the_cache(shards, tmp_path):
         stored[3]
 
 
+@pytest.mark.parametrize("progress", [True, False])
+def test_standard_output_is_left_alone(tmp_path, capsys, progress):
+    one = dataclasses.replace(CONFIG, num_scenes=1, num_views=1, height=8, width=8)
+    write_shards(tmp_path, {"train": synthetic_records(one)}, progress)
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert ("downloaded and prepared to" in said.err) == progress
+
+
 def test_writing_twice_gives_the_same_bytes(shards, tmp_path):
     again = write_shards(tmp_path, {"train": synthetic_records(CONFIG)}, progress=False)
     for file in shards.iterdir():
