@@ -20,8 +20,9 @@ shape. Scores are per image, clipped to [0, 1], averaged over views and scenes; 
 error over scenes. Seconds are wall clock per scene, without compiling and rendering; those of a fit
 hold the compiling of its start and of its density control, a second or two. Fits from nothing cover
 the first `--fit-scenes` scenes of a group; their rows say how many. LPIPS shows as absent where its
-weights are. What the table says of the paper's claims follows it; claims that compare with fits
-pair the scenes that these cover.
+weights are. With `--output` a call goes on with the rows that an interrupted one has left there, or
+one that was asked for less. What the table says of the paper's claims follows it; claims that
+compare with fits pair the scenes that these cover.
 """
 
 import argparse
@@ -37,8 +38,9 @@ import numpy as np
 
 from benchmarks.arguments import positive
 from benchmarks.errors import standard_error
-from benchmarks.quality_methods import Method, fit_name, methods_of
+from benchmarks.quality_methods import Method, fit_name, methods_of, names_of
 from benchmarks.quality_report import claims, table
+from benchmarks.quality_rows import GrowingTable, rows_of
 from benchmarks.quality_scenes import Subject, captures, objects, on_procedural_objects
 from tttlrm_jax.commands.packaged_files import packaged
 from tttlrm_jax.config import RunConfig, config_to_dict
@@ -108,37 +110,44 @@ def measure(options: argparse.Namespace) -> Iterator[dict]:
             "--chunk-views", options.chunk_views, f"is not in 1..{smallest}, the fewest views",
             "change one of them",
         )  # fmt: skip
-    if options.attention is not None:
+    if options.attention is not None and Path(options.attention).exists():
         check_trained_alike(Path(options.attention), Path(options.control))
     lpips, note = load_lpips()
     if lpips is not None:
         note += f"; absent where a side has fewer than {MIN_SIDE['alex']} pixels"
     covered = scenes_of_fits(options.fit, options.fit_scenes)
-    rows = []
+    settings = {
+        "checkpoint": options.checkpoint or "the weights in the package",
+        "causal": options.causal,
+        "attention": options.attention,
+        "control": options.control,
+        "chunk_views": options.chunk_views,
+        "scenes": options.scenes,
+        "targets": options.targets,
+        "capture_targets": options.capture_targets,
+        "most_views": max(options.views),
+        "generator": options.generator or run.data.synthetic.generator,
+        "resolution": list(run.data.image_size),
+        "device": jax.devices()[0].device_kind,
+        "lpips": note,
+    }
+    names = names_of(options.attention, options.control, options.post_optimize, options.fit)
+    table_so_far = GrowingTable(rows_of(options.output, settings))
     for subjects in groups(options, run):
         for count in options.views:
-            methods = methods_of(
-                checkpoint, causal=options.causal, attention=options.attention,
-                control=options.control, chunk_views=options.chunk_views,
-                post_optimize=tuple(options.post_optimize), fit=tuple(options.fit),
-            )  # fmt: skip
-            rows += measure_rows(subjects, count, methods, run, lpips, covered)
-            del methods
-            jax.clear_caches()  # hundreds of programs: Linux ends a process of 65,530 memory maps
-            yield {
-                "checkpoint": str(checkpoint),
-                "causal": options.causal,
-                "attention": options.attention,
-                "control": options.control,
-                "chunk_views": options.chunk_views,
-                "targets": options.targets,
-                "generator": options.generator or run.data.synthetic.generator,
-                "resolution": list(run.data.image_size),
-                "device": jax.devices()[0].device_kind,
-                "lpips": note,
-                "rows": rows,
-                "claims": claims(rows),
-            }
+            wanted = {name: min(covered.get(name, len(subjects)), len(subjects)) for name in names}
+            done = table_so_far.measured(subjects[0].group, count, wanted)
+            if len(done) < len(names):
+                methods = methods_of(
+                    checkpoint, causal=options.causal, attention=options.attention,
+                    control=options.control, chunk_views=options.chunk_views,
+                    post_optimize=tuple(options.post_optimize), fit=tuple(options.fit), done=done,
+                )  # fmt: skip
+                table_so_far.add(measure_rows(subjects, count, methods, run, lpips, covered))
+                del methods
+                jax.clear_caches()  # of hundreds: Linux ends a process of 65,530 memory maps
+            rows = table_so_far.rows(names)
+            yield {**settings, "rows": rows, "claims": claims(rows)}
 
 
 def groups(options: argparse.Namespace, run: RunConfig) -> Iterator[list[Subject]]:
@@ -219,7 +228,10 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
         help="scenes of a group that fits cover: one number, or one for each of --fit",
     )  # fmt: skip
     add("--json", action="store_true", help="print one JSON object instead of a table")
-    add("--output", help="file for the JSON object, written as rows are measured")
+    add(
+        "--output",
+        help="file for the JSON object, written as rows are measured; one there is gone on with",
+    )
     options = parser.parse_args(arguments)
     if options.scenes < 0 or not (options.scenes or options.captures):
         parser.error(f"--scenes {options.scenes} leaves nothing to measure; use 1 or more")

@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -136,9 +136,11 @@ def methods_of(
     chunk_views: int,
     post_optimize: tuple[int, ...],
     fit: tuple[int, ...],
+    done: Collection[str] = (),
 ) -> dict[str, Method]:
-    """All methods by name. `causal`, `attention` and `control` are runs of their own; without
-    `causal` the checkpoint itself is streamed, without the others there are no such rows."""
+    """All methods by name, but for those `done`. `causal`, `attention` and `control` are runs of
+    their own; without `causal` the checkpoint itself is streamed, without the others there are no
+    such rows."""
     run, model = load_model(checkpoint)
     graph, params = split_model(model)
     ours = Network(run, graph, params, "full")
@@ -155,10 +157,20 @@ def methods_of(
     for steps in fit:
         methods[fit_name(steps)] = fitted(ours, steps)
     for name, directory in ((ATTENTION, attention), (CONTROL, control)):
-        if directory is not None:
+        if directory is not None and name not in done:
             other, compared = load_model(directory)
             methods[name] = Network(other, *split_model(compared), "full")
     _, untrained = split_model(build_model(run.model, seed=0))
     methods[UNTRAINED] = Network(run, graph, untrained, "full")
     methods[NEAREST], methods[MEAN] = baseline("nearest_input"), baseline("mean_colour")
-    return methods
+    return {name: method for name, method in methods.items() if name not in done}
+
+
+def names_of(
+    attention: str | None, control: str | None, post_optimize: Sequence[int], fit: Sequence[int]
+) -> list[str]:
+    """Names of `methods_of`, in its order."""
+    steps = [f"{FULL}, + {count} steps" for count in post_optimize]
+    pair = [n for n, run in ((ATTENTION, attention), (CONTROL, control)) if run is not None]
+    fits = [fit_name(count) for count in fit]
+    return [FULL, CAUSAL, ELASTIC, FEWER, *steps, *fits, *pair, UNTRAINED, NEAREST, MEAN]

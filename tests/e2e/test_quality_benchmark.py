@@ -25,6 +25,7 @@ from benchmarks.quality_methods import (
     fit_name,
 )
 from benchmarks.quality_report import claims, table
+from benchmarks.quality_rows import GrowingTable, rows_of
 from benchmarks.quality_scenes import objects, on_procedural_objects
 from tttlrm_jax.config import RunConfig
 from tttlrm_jax.errors import InputError
@@ -173,6 +174,28 @@ def test_rows_before_a_failure_are_printed(tiny_checkpoint, monkeypatch, capsys)
     assert "the second group fails" in said.err
 
 
+def test_a_call_goes_on_with_the_rows_of_an_earlier_one(tmp_path):
+    output, settings = tmp_path / "quality.json", {"targets": 2, "generator": "primitives"}
+    assert rows_of(str(output), settings) == []
+    rows = [row(FULL, 2, [15.0, 16.0]), row(fit_name(5), 2, [14.0])]
+    output.write_text(json.dumps({**settings, "rows": rows}))
+    growing = GrowingTable(rows_of(str(output), settings))
+    done = growing.measured("objects", 2, {FULL: 2, fit_name(5): 1, NEAREST: 2})
+    assert done == {FULL, fit_name(5)}
+    assert growing.measured("objects", 2, {FULL: 2, fit_name(5): 2}) == {FULL}  # of one scene
+    assert growing.measured("objects", 4, {FULL: 2}) == set()
+    growing.add([row(FULL, 4, [17.0, 17.0]), row(NEAREST, 2, [12.0, 12.0])])
+    growing.add([row(fit_name(5), 2, [14.0, 15.0])])
+    methods = [FULL, NEAREST, fit_name(5)]
+    found = [(r["views"], r["method"], r["scenes"]) for r in growing.rows(methods)]
+    assert found == [(2, FULL, 2), (2, NEAREST, 2), (2, fit_name(5), 2), (4, FULL, 2)]
+    with pytest.raises(InputError, match=r"was measured with targets=2, now 3"):
+        rows_of(str(output), {**settings, "targets": 3})
+    output.write_text("{}")
+    with pytest.raises(InputError, match=r"is no table of this command"):
+        rows_of(str(output), settings)
+
+
 @pytest.mark.extended
 @pytest.mark.timeout(3600)
 def test_every_row_on_objects_and_captures(tiny_checkpoint, tiny_capture_source, tmp_path, capsys):
@@ -194,6 +217,11 @@ def test_every_row_on_objects_and_captures(tiny_checkpoint, tiny_capture_source,
     assert {row["method"] for row in rows} == names
     assert len(rows) == 2 * len(names)
     assert all(0 < r["psnr"] < 60 for r in rows)
+    shutil.rmtree(attention)  # is needed no more
+    assert quality.main([*arguments, "--fit", "2", "3"]) == 0
+    more = json.loads(output.read_text())["rows"]
+    assert [r for r in more if r["method"] != "3DGS from nothing, 3 steps"] == rows
+    assert len(more) == len(rows) + 2
 
 
 def test_bad_options_are_one_sentence(tiny_checkpoint, capsys):
