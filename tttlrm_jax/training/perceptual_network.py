@@ -6,13 +6,13 @@ file may be moved, and another network in its place is refused.
 
 import dataclasses
 import hashlib
-import json
 from pathlib import Path
 from typing import NamedTuple
 
 from tttlrm_jax.config import LossConfig, RunConfig
-from tttlrm_jax.errors import ConfigError, InputError
+from tttlrm_jax.errors import ConfigError
 from tttlrm_jax.training.objective import VGG19
+from tttlrm_jax.training.run_records import read_record, write_record
 from tttlrm_jax.training.vgg_weights import PUBLISHED, find_vgg, load_vgg
 
 NETWORK_FILE = "perceptual.json"  # in a run's directory
@@ -58,15 +58,8 @@ def record_network(directory: Path, network: Network | None) -> None:
 
     Raises InputError where it cannot be written.
     """
-    if network is None:
-        return
-    try:
-        (directory / NETWORK_FILE).write_text(json.dumps(network._asdict()) + "\n", "utf-8")
-    except OSError as error:
-        raise InputError.of(
-            "train.directory", directory, f"cannot be written ({error.strerror})",
-            "choose another directory",
-        ) from error  # fmt: skip
+    if network is not None:
+        write_record(directory / NETWORK_FILE, network._asdict())
 
 
 def recorded_network(directory: Path) -> Network | None:
@@ -74,16 +67,10 @@ def recorded_network(directory: Path) -> Network | None:
 
     Raises InputError for a file that cannot be read.
     """
-    path = directory / NETWORK_FILE
-    if not path.exists():
-        return None
-    try:
-        return Network(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError.of(
-            "run", path, f"cannot be read ({type(error).__name__})",
-            "delete it if the network of the perceptual loss is the run's own",
-        ) from error  # fmt: skip
+    return read_record(
+        directory / NETWORK_FILE, lambda found: Network(**found),
+        "the network of the perceptual loss is the run's own",
+    )  # fmt: skip
 
 
 def check_same_network(directory: Path, loss: LossConfig, network: Network | None) -> None:

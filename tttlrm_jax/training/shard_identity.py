@@ -1,10 +1,10 @@
 """By what a run knows its shards again when they lie elsewhere: content, not path."""
 
-import json
 from pathlib import Path
 
 from tttlrm_jax.config import DataConfig
-from tttlrm_jax.errors import ConfigError, InputError
+from tttlrm_jax.errors import ConfigError
+from tttlrm_jax.training.run_records import read_record, write_record
 
 SHARDS_FILE = "shards.json"  # in a run's directory
 
@@ -14,16 +14,10 @@ def recorded_shards(directory: Path) -> str | None:
 
     Raises InputError for a file that cannot be read.
     """
-    path = directory / SHARDS_FILE
-    if not path.exists():
-        return None
-    try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["fingerprint"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError.of(
-            "run", path, f"cannot be read ({type(error).__name__})",
-            "delete it if the shards are the run's own",
-        ) from error  # fmt: skip
+    return read_record(
+        directory / SHARDS_FILE, lambda found: str(found["fingerprint"]),
+        "the shards are the run's own",
+    )  # fmt: skip
 
 
 def record_shards(directory: Path, data: DataConfig) -> None:
@@ -33,14 +27,7 @@ def record_shards(directory: Path, data: DataConfig) -> None:
     """
     if data.source != "shards":
         return
-    document = {"fingerprint": _fingerprint(data.shard_directory)}
-    try:
-        (directory / SHARDS_FILE).write_text(json.dumps(document) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise InputError.of(
-            "train.directory", directory, f"cannot be written ({error.strerror})",
-            "choose another directory",
-        ) from error  # fmt: skip
+    write_record(directory / SHARDS_FILE, {"fingerprint": _fingerprint(data.shard_directory)})
 
 
 def are_the_same_shards(directory: Path, data: DataConfig) -> bool:
