@@ -38,7 +38,7 @@ import numpy as np
 
 from benchmarks.arguments import positive
 from benchmarks.errors import standard_error
-from benchmarks.quality_methods import Method, fit_name, methods_of, names_of
+from benchmarks.quality_methods import Method, fit_name, methods_of
 from benchmarks.quality_report import claims, table
 from benchmarks.quality_rows import GrowingTable, rows_of
 from benchmarks.quality_scenes import Subject, captures, objects, on_procedural_objects
@@ -131,22 +131,23 @@ def measure(options: argparse.Namespace) -> Iterator[dict]:
         "device": jax.devices()[0].device_kind,
         "lpips": note,
     }
-    names = names_of(options.attention, options.control, options.post_optimize, options.fit)
     table_so_far = GrowingTable(rows_of(options.output, settings))
     for subjects in groups(options, run):
         for count in options.views:
-            wanted = {name: min(covered.get(name, len(subjects)), len(subjects)) for name in names}
+            makers = methods_of(
+                checkpoint, causal=options.causal, attention=options.attention,
+                control=options.control, chunk_views=options.chunk_views,
+                post_optimize=tuple(options.post_optimize), fit=tuple(options.fit),
+            )  # fmt: skip
+            most = len(subjects)
+            wanted = {name: min(covered.get(name, most), most) for name in makers}
             done = table_so_far.measured(subjects[0].group, count, wanted)
-            if len(done) < len(names):
-                methods = methods_of(
-                    checkpoint, causal=options.causal, attention=options.attention,
-                    control=options.control, chunk_views=options.chunk_views,
-                    post_optimize=tuple(options.post_optimize), fit=tuple(options.fit), done=done,
-                )  # fmt: skip
+            methods = {name: make() for name, make in makers.items() if name not in done}
+            if methods:
                 table_so_far.add(measure_rows(subjects, count, methods, run, lpips, covered))
-                del methods
+                del makers, methods
                 jax.clear_caches()  # of hundreds: Linux ends a process of 65,530 memory maps
-            rows = table_so_far.rows(names)
+            rows = table_so_far.rows(list(wanted))
             yield {**settings, "rows": rows, "claims": claims(rows)}
 
 

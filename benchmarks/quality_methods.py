@@ -1,8 +1,9 @@
 """Methods of `benchmarks.quality`: a posed scene in, pictures of its targets and seconds out."""
 
 import dataclasses
+import functools
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -136,41 +137,48 @@ def methods_of(
     chunk_views: int,
     post_optimize: tuple[int, ...],
     fit: tuple[int, ...],
-    done: Collection[str] = (),
-) -> dict[str, Method]:
-    """All methods by name, but for those `done`. `causal`, `attention` and `control` are runs of
-    their own; without `causal` the checkpoint itself is streamed, without the others there are no
-    such rows."""
-    run, model = load_model(checkpoint)
-    graph, params = split_model(model)
-    ours = Network(run, graph, params, "full")
-    methods: dict[str, Method] = {FULL: ours}
-    streamed = load_model(checkpoint if causal is None else causal)
-    for name, rule in ((CAUSAL, None), (ELASTIC, RuleConfig.of("elastic"))):
-        config = override_rule(streamed[0].model, rule)
-        abstract, _ = split_model(build_model(config))
-        weights = split_model(streamed[1])[1]
-        methods[name] = Network(streamed[0], abstract, weights, "causal", chunk_views)
-    methods[FEWER] = Network(run, graph, params, "full", half_virtual=True)
+) -> dict[str, Callable[[], Method]]:
+    """All methods by name, each made (its weights loaded) when called for. `causal`, `attention`
+    and `control` are runs of their own; without `causal` the checkpoint itself is streamed, without
+    the others there are no such rows."""
+    loaded = functools.cache(load_model)
+
+    @functools.cache
+    def ours() -> Network:
+        run, model = loaded(checkpoint)
+        return Network(run, *split_model(model), "full")
+
+    def streamed(rule: RuleConfig | None) -> Network:
+        run, model = loaded(checkpoint if causal is None else causal)
+        graph, _ = split_model(build_model(override_rule(run.model, rule)))
+        return Network(run, graph, split_model(model)[1], "causal", chunk_views)
+
+    def fewer() -> Network:
+        run, model = loaded(checkpoint)
+        return Network(run, *split_model(model), "full", half_virtual=True)
+
+    def trained(directory: str) -> Network:
+        run, model = loaded(directory)
+        return Network(run, *split_model(model), "full")
+
+    def untrained() -> Network:
+        run, _ = loaded(checkpoint)
+        return Network(run, *split_model(build_model(run.model, seed=0)), "full")
+
+    makers: dict[str, Callable[[], Method]] = {
+        FULL: ours,
+        CAUSAL: lambda: streamed(None),
+        ELASTIC: lambda: streamed(RuleConfig.of("elastic")),
+        FEWER: fewer,
+    }
     for steps in post_optimize:
-        methods[f"{FULL}, + {steps} steps"] = refined(ours, steps)
+        makers[f"{FULL}, + {steps} steps"] = lambda steps=steps: refined(ours(), steps)
     for steps in fit:
-        methods[fit_name(steps)] = fitted(ours, steps)
+        makers[fit_name(steps)] = lambda steps=steps: fitted(ours(), steps)
     for name, directory in ((ATTENTION, attention), (CONTROL, control)):
-        if directory is not None and name not in done:
-            other, compared = load_model(directory)
-            methods[name] = Network(other, *split_model(compared), "full")
-    _, untrained = split_model(build_model(run.model, seed=0))
-    methods[UNTRAINED] = Network(run, graph, untrained, "full")
-    methods[NEAREST], methods[MEAN] = baseline("nearest_input"), baseline("mean_colour")
-    return {name: method for name, method in methods.items() if name not in done}
-
-
-def names_of(
-    attention: str | None, control: str | None, post_optimize: Sequence[int], fit: Sequence[int]
-) -> list[str]:
-    """Names of `methods_of`, in its order."""
-    steps = [f"{FULL}, + {count} steps" for count in post_optimize]
-    pair = [n for n, run in ((ATTENTION, attention), (CONTROL, control)) if run is not None]
-    fits = [fit_name(count) for count in fit]
-    return [FULL, CAUSAL, ELASTIC, FEWER, *steps, *fits, *pair, UNTRAINED, NEAREST, MEAN]
+        if directory is not None:
+            makers[name] = lambda directory=directory: trained(directory)
+    makers[UNTRAINED] = untrained
+    makers[NEAREST] = lambda: baseline("nearest_input")
+    makers[MEAN] = lambda: baseline("mean_colour")
+    return makers
