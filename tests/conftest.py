@@ -1,6 +1,7 @@
 """Shared test settings: CPU, checked shapes, no rank promotion, programs compiled once."""
 
 import atexit
+import importlib.metadata
 import os
 import shutil
 import sys
@@ -10,6 +11,8 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TTTLRM_TYPECHECK", "1")
 if "XLA_FLAGS" not in os.environ:  # the suite spends its time compiling, not computing
     os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
+    if importlib.metadata.version("jaxlib").startswith("0.10."):  # later ones end at unknown flags
+        os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # commands started by tests compile once
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="tttlrm-jax-compiled-")
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)

@@ -20,8 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def run_cases(*files: str, marker: str, devices: int = 8, float64: bool = True) -> None:
     """Runs the tests of some files with one marker in a process with simulated devices."""
     environment = os.environ | {
-        "XLA_FLAGS": "--xla_backend_optimization_level=0 "
-        f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": os.environ["XLA_FLAGS"] + f" --xla_force_host_platform_device_count={devices}",
         "JAX_ENABLE_X64": str(int(float64)),
         "TTTLRM_TYPECHECK": "0",
         "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),

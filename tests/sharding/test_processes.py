@@ -31,7 +31,7 @@ def start(
     **environment: str,
 ):  # fmt: skip
     """`train.py` on the tiny run as a process with so many simulated devices."""
-    flags = "--xla_backend_optimization_level=0"
+    flags = os.environ["XLA_FLAGS"]
     command = [
         sys.executable, str(ROOT / "train.py"), str(config), "--name", name,
         "--train.directory", str(workspace / "runs"),

@@ -23,7 +23,7 @@ from tttlrm_jax.types import Cameras, Views
 
 SIZE = (8, 12)
 PIXELS = SIZE[0] * SIZE[1]
-ATOL = 1e-5  # float32 through one layer, compiled in another order
+ATOL = 5e-5  # float32 through one layer and Newton-Schulz, compiled in another order
 
 
 def make_model(kind="tttlrm"):

