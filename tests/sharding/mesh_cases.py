@@ -11,7 +11,7 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from tests.sharding.scene import SCENES, arrays_of, assert_close, parts_of, repeated, run_config
-from tttlrm_jax.config import MeshConfig
+from tttlrm_jax.config import LossConfig, MeshConfig
 from tttlrm_jax.errors import ConfigError, InputError
 from tttlrm_jax.models import init_stream, merge_model, query, step
 from tttlrm_jax.models.global_rank import hide_pruned, largest, ordered_bits
@@ -124,6 +124,34 @@ def test_elastic_rule_equals_one_device(directory):
     plain, _ = jax.jit(lambda params: loss(params, batch=batch))(params)
     _, elastic = one_device(directory, plan, 0.5)
     assert abs(float(elastic["loss"]) - float(plain)) > 1e-6  # the rule did something
+
+
+@pytest.mark.parametrize("plan", [pytest.param("full", marks=pytest.mark.extended), "sequential"])
+def test_view_synthesis_over_scenes_equals_one_device(directory, plan):
+    """A step of the LVSM, and the images that evaluation draws."""
+    base = run_config(directory, plan)
+    model = dataclasses.replace(base.model, kind="lvsm", output_norm="merged")
+    config = dataclasses.replace(base, model=model, loss=LossConfig(opacity=0.0))
+    static, params = parts_of(config)
+    whole = batch_from_arrays(arrays_of(directory))
+    step_once = jax.jit(functools.partial(train_step, static=static))
+    state, metrics = step_once(init_train_state(params, config), whole)
+    theirs, _ = jax.jit(lambda params: predict(params, static, whole))(params)
+
+    parted = on_mesh(config, (4, 1, 1))
+    train = parted.train
+    program = MeshProgram(parted, static._replace(config=parted), make_mesh(parted.mesh))
+    placed = program.place(init_train_state(params, parted))
+    images, lost = program.predict(
+        placed.params, arrays_of(directory), train.batch_size, train.chunk_views
+    )
+    assert_close(images[-1], theirs.rgb, ROUND_OFF, "image")
+    assert set(lost.values()) == {0}
+    batch = program.batch(arrays_of(directory), train.batch_size, train.chunk_views)
+    ours, our_metrics = program.step(placed, batch, None, train.chunk_views)
+    assert_close({name: our_metrics[name] for name in metrics}, metrics, ROUND_OFF, "metrics")
+    assert_close(ours.opt_state[0].mu, state.opt_state[0].mu, ROUND_OFF, "gradient ")
+    assert_close(ours.params, state.params, ROUND_OFF, "parameters ")
 
 
 @pytest.mark.parametrize("plan", ["full", pytest.param("causal", marks=pytest.mark.extended)])

@@ -37,6 +37,7 @@ from tttlrm_jax.training.objective import (
     render_scenes,
 )
 from tttlrm_jax.training.step import TrainState, batch_loss, step_of_loss
+from tttlrm_jax.training.view_synthesis import Synthesised, synthesised
 
 
 def layout_of(
@@ -312,6 +313,9 @@ class MeshProgram:
                 if train.plan == "causal":
                     shown = causal_renderings(whole, self.static, batch, key, held_chunk)
                     return shown.rgb, lost_work(shown)
+                if self.config.model.kind == "lvsm":
+                    made = Synthesised(synthesised(whole, self.static, batch, held_chunk))
+                    return made.rgb[None], made.lost_work()
                 model = merge_model(self.static.graph, whole)
                 gaussians = model(batch.inputs, plan=train.plan, chunk_views=held_chunk)
                 gaussians = pruned_for_rendering(gaussians, self.config, key, batch)

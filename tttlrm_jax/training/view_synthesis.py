@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 from tttlrm_jax.config import RunConfig
 from tttlrm_jax.errors import ConfigError
 from tttlrm_jax.models import merge_model
+from tttlrm_jax.parallel import average
 from tttlrm_jax.training.losses import mean_squared_error, psnr_of_mse
 from tttlrm_jax.training.objective import VGG19, Batch, StaticParts, weighted_sum
 from tttlrm_jax.training.perceptual import perceptual_loss
@@ -35,13 +36,17 @@ def synthesised(params: Any, static: StaticParts, batch: Batch, chunk_views: int
 def synthesis_loss(
     params: Any, static: StaticParts, batch: Batch, vgg19: VGG19 | None, chunk_views: int
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
-    """`batch_loss` of the LVSM: squared error and, with a weight, perceptual distance."""
+    """`batch_loss` of the LVSM: squared error and, with a weight, perceptual distance.
+
+    On a mesh (of scenes alone) they are means over the scenes of all devices.
+    """
     made = Synthesised(synthesised(params, static, batch, chunk_views))
     terms = {"mse": mean_squared_error(made.rgb, batch.targets.image)}
     weights = static.config.loss
     if weights.perceptual:
         assert vgg19 is not None, "the loop loads the weights the configuration names"
         terms["perceptual"] = perceptual_loss(vgg19, made.rgb, batch.targets.image)
+    terms = average(terms, "batch")
     loss = weighted_sum(terms, weights)
     return loss, dict(terms, loss=loss, psnr=psnr_of_mse(terms["mse"]), **made.lost_work())
 
@@ -65,9 +70,8 @@ def check_view_synthesis(config: RunConfig) -> None:
         raise ConfigError.of(
             "train.plan", "causal", "is not trained for model.kind=lvsm", "use full or sequential"
         )
-    if not config.mesh.is_one_device:
-        sizes = (config.mesh.data, config.mesh.seq, config.mesh.fsdp)
+    if (config.mesh.seq, config.mesh.fsdp) != (1, 1):
         raise ConfigError.of(
-            "mesh data, seq, fsdp", sizes, "is not supported for model.kind=lvsm",
-            "train it on one device",
+            "mesh.seq, mesh.fsdp", (config.mesh.seq, config.mesh.fsdp),
+            "part views, which model.kind=lvsm cannot", "use mesh.data alone",
         )  # fmt: skip

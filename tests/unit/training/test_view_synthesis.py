@@ -62,7 +62,8 @@ def test_the_gaussian_model_takes_all_but_the_decoder(tmp_path, caplog):
         ({"loss": LossConfig(opacity=0.1, depth=0.0)}, r"loss\.opacity=0\.1 needs Gaussians"),
         ({"train": TrainConfig(keep_ratio=0.5)}, r"train\.keep_ratio=0\.5 prunes Gaussians"),
         ({"train": TrainConfig(plan="causal")}, r"train\.plan=causal is not trained"),
-        ({"mesh": MeshConfig(data=2)}, r"train it on one device"),
+        ({"mesh": MeshConfig(data=2, seq=2)}, r"use mesh.data alone"),
+        ({"mesh": MeshConfig(fsdp=2)}, r"use mesh.data alone"),
     ],
 )
 def test_what_needs_gaussians_is_refused(changes, words):
