@@ -7,6 +7,8 @@ clip's name beside it or under `frames/`, each called after its time stamp.
 """
 
 import dataclasses
+import functools
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -30,16 +32,20 @@ class CollectionConfig:
     layout: str = "captures"
     image_folder: str = "images_4"  # of a DL3DV scene
     skip_missing: bool = False  # leave frames without their image out
+    skip_broken: bool = False  # leave captures that cannot be read out, each named in one line
 
 
 def open_collection(config: CollectionConfig) -> Iterator[Capture]:
-    """Reads the captures of a folder, in order of their paths; raises InputError if it has none."""
+    """Reads the captures of a folder, in order of their paths.
+
+    Raises InputError if it has none, and at one that cannot be read unless `skip_broken`.
+    """
     root = Path(config.directory)
     if config.layout not in LAYOUTS:
         raise InputError.of("layout", config.layout, "is unknown", f"use one of {list(LAYOUTS)}")
     if not root.is_dir():
         raise InputError.of("directory", root, "is not a directory", "name a folder of captures")
-    captures = LAYOUTS[config.layout](config, root)
+    captures = _read(LAYOUTS[config.layout](config, root), config.skip_broken)
     first = next(captures, None)
     if first is None:
         raise InputError.of(
@@ -49,21 +55,33 @@ def open_collection(config: CollectionConfig) -> Iterator[Capture]:
     return _chained(first, captures)
 
 
+def _read(readers: Iterator[Callable[[], Capture]], skip_broken: bool) -> Iterator[Capture]:
+    for reader in readers:
+        try:
+            capture = reader()
+        except InputError as error:
+            if not skip_broken:
+                raise InputError(f"{error} (or leave such captures out: --skip-broken)") from None
+            print(f"left out: {error}", file=sys.stderr)
+            continue
+        yield capture
+
+
 def _chained(first: Capture, others: Iterator[Capture]) -> Iterator[Capture]:
     yield first
     yield from others
 
 
-def _plain(config: CollectionConfig, root: Path) -> Iterator[Capture]:
+def _plain(config: CollectionConfig, root: Path) -> Iterator[Callable[[], Capture]]:
     for folder in sorted(path for path in root.iterdir() if path.is_dir()):
-        yield read_capture(folder, config.skip_missing)
+        yield functools.partial(read_capture, folder, config.skip_missing)
 
 
-def _dl3dv(config: CollectionConfig, root: Path) -> Iterator[Capture]:
+def _dl3dv(config: CollectionConfig, root: Path) -> Iterator[Callable[[], Capture]]:
     for path in sorted(root.rglob("transforms.json")):
         scene = path.parent.parent if path.parent.name == "nerfstudio" else path.parent
         name = str(scene.relative_to(root)).replace("/", "-")
-        yield read_dl3dv(path, config.image_folder, name, config.skip_missing)
+        yield functools.partial(read_dl3dv, path, config.image_folder, name, config.skip_missing)
 
 
 def read_dl3dv(
@@ -102,17 +120,21 @@ def _resized(frame: Frame, size: tuple[int, int]) -> Frame:
     return dataclasses.replace(frame, intrinsics=frame.intrinsics * scale, size=size)
 
 
-def _realestate(config: CollectionConfig, root: Path) -> Iterator[Capture]:
+def _realestate(config: CollectionConfig, root: Path) -> Iterator[Callable[[], Capture]]:
     for path in sorted(root.rglob("*.txt")):
         places = (path.with_suffix(""), root / "frames" / path.stem)
         folder = next((place for place in places if place.is_dir()), None)
-        if folder is None and not config.skip_missing:
-            raise InputError(
-                f"clip={path} has no pictures in {places[0]} or {places[1]}; restore them or leave "
-                "such clips out (--skip-missing)"
-            )
         if folder is not None:
-            yield read_realestate(path, folder, config.skip_missing)
+            yield functools.partial(read_realestate, path, folder, config.skip_missing)
+        elif not config.skip_missing:
+            yield functools.partial(_without_pictures, path, places)
+
+
+def _without_pictures(path: Path, places: tuple[Path, Path]) -> Capture:
+    raise InputError(
+        f"clip={path} has no pictures in {places[0]} or {places[1]}; restore them or leave "
+        "such clips out (--skip-missing)"
+    )
 
 
 def read_realestate(path: Path, folder: Path, skip_missing: bool = False) -> Capture:
@@ -155,7 +177,7 @@ def _clip_frame(path: Path, folder: Path, number: int, row: list[str]) -> Frame:
     return Frame(number, image_path.name, image_path, lens, np.linalg.inv(camera_from_world), size)
 
 
-LAYOUTS: dict[str, Callable[[CollectionConfig, Path], Iterator[Capture]]] = {
+LAYOUTS: dict[str, Callable[[CollectionConfig, Path], Iterator[Callable[[], Capture]]]] = {
     "captures": _plain,
     "dl3dv": _dl3dv,
     "realestate": _realestate,

@@ -23,7 +23,8 @@ MIDDLE = 1.1  # radius of the ball around the origin that holds the clusters in 
 MARGIN = 0.3  # at least between a camera and a wall, the floor or what stands along the walls
 DETAIL = (6, 11)  # grid steps along small and large solids
 LOOK_RADIUS = 0.7  # cameras look at points so near to the origin
-NUM_MIDDLE, NUM_BY_WALL, NUM_BOXES = (2, 4), (1, 3), (2, 6)  # of clusters and boxes, inclusive
+NUM_MIDDLE = (2, 4)  # clusters, inclusive
+NUM_BY_WALL = (1, 3), (2, 6)  # the sum of two draws, inclusive; boxes and clusters in turn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,10 +113,8 @@ def _in_the_middle(rng: np.random.Generator, config: SyntheticConfig) -> list[Gr
 def _along_the_walls(rng: np.random.Generator, config, shell: Shell, free: float) -> list[Group]:
     """Clusters and boxes on the floor, farther than `free` from the vertical axis."""
     groups = []
-    for number in range(
-        rng.integers(NUM_BY_WALL[0], NUM_BY_WALL[1] + 1)
-        + rng.integers(NUM_BOXES[0], NUM_BOXES[1] + 1)
-    ):
+    count = sum(rng.integers(fewest, most + 1) for fewest, most in NUM_BY_WALL)
+    for number in range(count):
         if number % 2:
             group = random_group(rng, _cluster_size(rng, config), DETAIL)
         else:

@@ -37,6 +37,7 @@ class DepthConfig:
     layout: str = "capture"  # captures, dl3dv or realestate: CAPTURE is a folder of such
     image_folder: str = "images_4"  # of DL3DV scenes
     prediction: Prediction = "auto"  # what the model gives: as its configuration says
+    skip_broken: bool = False  # of a folder, leave captures that cannot be read out
     device: str = "cpu"
     download: bool = False  # ask the hub for a model that is not in the local cache
     overwrite: bool = False
@@ -46,7 +47,10 @@ class DepthConfig:
             return [read_capture(self.capture)]
         return open_collection(
             CollectionConfig(
-                directory=self.capture, layout=self.layout, image_folder=self.image_folder
+                directory=self.capture,
+                layout=self.layout,
+                image_folder=self.image_folder,
+                skip_broken=self.skip_broken,
             )
         )
 

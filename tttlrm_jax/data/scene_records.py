@@ -111,14 +111,15 @@ def capture_records(
                 capture.frames, sizes, map(capture.image_size, range(len(capture))), strict=True
             )
         ]
+        has_depth = capture.has_disparity()
         yield SceneRecord(
             name=capture.name,
             world_from_camera=capture.world_from_camera,
             intrinsics=np.stack(scaled),
             numbers=capture.frame_numbers,
-            views=(_capture_view(capture, n, size) for n, size in enumerate(sizes)),
+            views=(_capture_view(capture, n, size, has_depth) for n, size in enumerate(sizes)),
             has_mask=capture.has_alpha(),
-            has_depth=capture.has_disparity(),
+            has_depth=has_depth,
             credit=credit,
         )
 
@@ -129,10 +130,12 @@ def _stored_size(size: tuple[int, int], max_side: int | None) -> tuple[int, int]
     return tuple(max(1, round(side * max_side / max(size))) for side in size)  # type: ignore
 
 
-def _capture_view(capture: Capture, number: int, size: tuple[int, int]) -> ViewRecord:
+def _capture_view(
+    capture: Capture, number: int, size: tuple[int, int], has_disparity: bool
+) -> ViewRecord:
     frame = capture.frames[number]
     disparity = b""
-    if capture.has_disparity():
+    if has_disparity:
         disparity = disparity_path(capture.directory, frame.name).read_bytes()
     if capture.image_size(number) == size and not frame.distortion:
         return ViewRecord(Path(frame.image_path).read_bytes(), disparity=disparity)

@@ -11,6 +11,7 @@ from PIL import Image
 
 from tttlrm_jax.config import DataConfig, SyntheticConfig
 from tttlrm_jax.data import SyntheticScenes, build_cache, make_loader, read_capture
+from tttlrm_jax.data.capture_collections import CollectionConfig, open_collection
 from tttlrm_jax.data.capture_files import write_opencv_capture
 from tttlrm_jax.data.captures import load_views
 from tttlrm_jax.data.depth_files import disparity_path, write_disparity
@@ -180,9 +181,51 @@ def test_command_packs_dl3dv_and_realestate(tmp_path):
         np.testing.assert_array_equal(np.rint(255 * views.image[0]), scene["image"][4, ..., :3])
 
 
-def write_dl3dv(root, scene, factor=4):
+def test_disparity_of_dl3dv_reaches_items_of_windows(tmp_path):
+    """The way docs/training.md gives for `configs/scene_curriculum.py`, without its model."""
+    root = tmp_path / "dl3dv"
+    write_dl3dv(root, render_object(1, CONFIG))
+    (capture,) = open_collection(CollectionConfig(directory=str(root), layout="dl3dv"))
+    for frame in capture.frames:
+        disparity = np.full(SIZE, 2.0) + np.linspace(0, 1, SIZE[1])
+        write_disparity(disparity_path(capture.directory, frame.name), disparity)
+    assert (
+        main([str(tmp_path / "out"), "captures", "--directory", str(root), "--layout", "dl3dv"])
+        == 0
+    )
+    data = DataConfig(
+        source="shards", shard_directory=str(tmp_path / "out"), capture_height=16, capture_width=32,
+        num_input_views=3, num_target_views=2, view_selection="range", min_frame_range=6,
+        max_frame_range=8, num_threads=0,
+    )  # fmt: skip
+    item = next(make_loader(data, 0, 2))
+    assert item["input_depth"].shape == (2, 3, 16, 32)
+    columns = item["input_depth"][0, 0].mean(axis=0)
+    assert (np.diff(columns[columns > 0]) < 0).all()  # disparity grows to the right
+
+
+def test_a_broken_scene_ends_packing_or_is_left_out_by_name(tmp_path, capsys):
+    root = tmp_path / "dl3dv"
+    for name in ("0a", "1b", "2c"):
+        write_dl3dv(root, render_object(1, CONFIG), name=name)
+    shutil.rmtree(root / "1b" / "nerfstudio" / "images_4")
+    (root / "2c" / "nerfstudio" / "transforms.json").write_text("{")
+    arguments = ["captures", "--directory", str(root), "--layout", "dl3dv"]
+    assert main([str(tmp_path / "out"), *arguments]) == 2
+    said = capsys.readouterr().err
+    assert "1b" in said
+    assert "--skip-broken" in said
+    assert main([str(tmp_path / "out"), *arguments, "--skip-broken"]) == 0
+    lines = [x for x in capsys.readouterr().err.splitlines() if x.startswith("left out: ")]
+    assert len(lines) == 2
+    assert "1b" in lines[0]
+    assert "2c" in lines[1]
+    assert len(ShardScenes(tmp_path / "out", "train", SIZE)) == 1
+
+
+def write_dl3dv(root, scene, factor=4, name="0a1b2c"):
     """`hash/nerfstudio`: cameras of the whole size, pictures at a quarter of it."""
-    folder = root / "0a1b2c" / "nerfstudio"
+    folder = root / name / "nerfstudio"
     (folder / "images_4").mkdir(parents=True)
     fx, fy, cx, cy = factor * scene["intrinsics"][0]
     frames = []
