@@ -38,7 +38,7 @@ import numpy as np
 
 from benchmarks.arguments import positive
 from benchmarks.errors import standard_error
-from benchmarks.quality_methods import Method, fit_name, methods_of
+from benchmarks.quality_methods import Method, digest_of, fit_name, methods_of, optimisers
 from benchmarks.quality_report import claims, table
 from benchmarks.quality_rows import GrowingTable, rows_of
 from benchmarks.quality_scenes import Subject, captures, objects, on_procedural_objects
@@ -130,8 +130,11 @@ def measure(options: argparse.Namespace) -> Iterator[dict]:
         "resolution": list(run.data.image_size),
         "device": jax.devices()[0].device_kind,
         "lpips": note,
+        **optimisers(),
+        "weights": weights_of(checkpoint, options),
     }
-    table_so_far = GrowingTable(rows_of(options.output, settings))
+    earlier, settings = rows_of(options.output, settings)
+    table_so_far = GrowingTable(earlier)
     for subjects in groups(options, run):
         for count in options.views:
             makers = methods_of(
@@ -149,6 +152,22 @@ def measure(options: argparse.Namespace) -> Iterator[dict]:
                 jax.clear_caches()  # of hundreds: Linux ends a process of 65,530 memory maps
             rows = table_so_far.rows(list(wanted))
             yield {**settings, "rows": rows, "claims": claims(rows)}
+
+
+def weights_of(checkpoint: str, options: argparse.Namespace) -> dict[str, str | None]:
+    """Digests of all weights by the option that names them; None of a directory that is not there,
+    whose rows an earlier call may have measured."""
+    named = {
+        "checkpoint": checkpoint,
+        "causal": options.causal,
+        "attention": options.attention,
+        "control": options.control,
+    }
+    return {
+        option: digest_of(directory) if Path(directory).exists() else None
+        for option, directory in named.items()
+        if directory is not None
+    }
 
 
 def groups(options: argparse.Namespace, run: RunConfig) -> Iterator[list[Subject]]:

@@ -1,6 +1,7 @@
 """Rows of `benchmarks.quality` from one call to the next."""
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -35,25 +36,35 @@ class GrowingTable:
         return sorted(self._rows.values(), key=order)
 
 
-def rows_of(output: str | None, settings: dict) -> list[dict]:
-    """Rows of an earlier call in its `output` file; none where there is no such file.
+def rows_of(output: str | None, settings: dict) -> tuple[list[dict], dict]:
+    """Rows of an earlier call in its `output` file, none where there is no such file, and the
+    settings with digests of weights that only that file knows.
 
     Raises InputError for a file that is not one, or was measured with other `settings`.
     """
     if output is None or not Path(output).exists():
-        return []
+        return [], settings
     try:
         found = json.loads(Path(output).read_text(encoding="utf-8"))
         rows, before = found["rows"], {name: found[name] for name in settings}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        weights = _known_together(before["weights"], settings["weights"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError.of(
             "--output", output, f"is there and is no table of this command ({error!r})",
             "name another file",
         ) from error  # fmt: skip
+    settings = {**json.loads(json.dumps(settings)), "weights": weights}  # tuples become lists
+    before["weights"] = _known_together(settings["weights"], before["weights"])
     for name, value in settings.items():
         if before[name] != value:
             raise InputError.of(
                 "--output", output, f"was measured with {name}={before[name]!r}, now {value!r}",
                 "name another file, or measure as before to go on with it",
             )  # fmt: skip
-    return rows
+    print(f"{output}: going on with its {len(rows)} rows", file=sys.stderr)
+    return rows, settings
+
+
+def _known_together(one: Mapping, other: Mapping) -> dict:
+    """Entries of `other`, and of `one` where `other` has none."""
+    return {name: other.get(name) or one.get(name) for name in {**one, **other}}

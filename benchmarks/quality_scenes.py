@@ -100,9 +100,19 @@ def captures(
     """Captures with every 8th frame a target, at most `max_targets` of them, evenly spread.
 
     Images have about as many pixels as the model was trained with, in their own shape. Raises
-    InputError for a directory without cameras or with too few frames for `most_inputs`.
+    InputError for a directory without cameras or with too few frames for `most_inputs`, and for two
+    captures of one name.
     """
-    return [_capture(directory, run, max_targets, most_inputs) for directory in directories]
+    found = [_capture(directory, run, max_targets, most_inputs) for directory in directories]
+    names = [subject.group for subject in found]
+    for place, name in enumerate(names):
+        if name in names[:place]:
+            raise InputError.of(
+                "--captures", directories[place],
+                f"is named {name!r}, as {directories[names.index(name)]} is",
+                "rows go by the name: rename one directory (or its scene_name)",
+            )  # fmt: skip
+    return found
 
 
 def _capture(directory: str, run: RunConfig, max_targets: int, most_inputs: int) -> Subject:

@@ -2,6 +2,7 @@
 
 Command   python train.py configs/object_curriculum.py
           a field for all stages: --train.ema-decay 0.999, for the third alone: --3.mesh.seq 4
+          --3.train.micro-batches 4
 Data      procedural objects (sculptures), others in every stage, 15 views each of which 8 are
           inputs and any 8 supervise; rendered once into cache/synthetic by data.render_workers
           processes, 8 bytes a pixel, 160 GB a stage: 20,345, 5,086 and 1,271 objects. So each is

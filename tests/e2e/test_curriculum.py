@@ -344,6 +344,16 @@ def test_published_stages_fit_so_many_devices(scene_stages, devices):
         check_batches(scene_stages[2], AbstractMesh((16, 8, 1), AXES))
 
 
+def test_meshes_that_headers_give_the_third_stage_split(scene_stages):
+    """`--3.mesh.seq 16`, and `--3.mesh.seq 4 --3.train.micro-batches 4`, on 64 devices."""
+    objects = published("object_curriculum")[2]
+    for stage, seq, parts in ((scene_stages[2], 16, 8), (objects, 4, 4)):
+        mesh = dataclasses.replace(stage.mesh, seq=seq)
+        train = dataclasses.replace(stage.train, micro_batches=parts)
+        run = dataclasses.replace(stage, mesh=mesh, train=train)
+        check_batches(run, AbstractMesh(mesh_sizes(mesh, 64), AXES))
+
+
 def test_meshes_of_all_stages_are_looked_at_first(workspace, monkeypatch):
     """A mesh that a later stage cannot have is refused before the first is trained."""
     config = curriculum(workspace, "meshes")

@@ -22,6 +22,7 @@ from benchmarks.quality_methods import (
     NEAREST,
     UNTRAINED,
     Network,
+    digest_of,
     fit_name,
 )
 from benchmarks.quality_report import claims, table
@@ -175,11 +176,12 @@ def test_rows_before_a_failure_are_printed(tiny_checkpoint, monkeypatch, capsys)
 
 
 def test_a_call_goes_on_with_the_rows_of_an_earlier_one(tmp_path):
-    output, settings = tmp_path / "quality.json", {"targets": 2, "generator": "primitives"}
-    assert rows_of(str(output), settings) == []
+    weights = {"checkpoint": "c0", "attention": "a0"}
+    output, settings = tmp_path / "quality.json", {"targets": 2, "weights": weights}
+    assert rows_of(str(output), settings) == ([], settings)
     rows = [row(FULL, 2, [15.0, 16.0]), row(fit_name(5), 2, [14.0])]
     output.write_text(json.dumps({**settings, "rows": rows}))
-    growing = GrowingTable(rows_of(str(output), settings))
+    growing = GrowingTable(rows_of(str(output), settings)[0])
     done = growing.measured("objects", 2, {FULL: 2, fit_name(5): 1, NEAREST: 2})
     assert done == {FULL, fit_name(5)}
     assert growing.measured("objects", 2, {FULL: 2, fit_name(5): 2}) == {FULL}  # of one scene
@@ -191,6 +193,10 @@ def test_a_call_goes_on_with_the_rows_of_an_earlier_one(tmp_path):
     assert found == [(2, FULL, 2), (2, NEAREST, 2), (2, fit_name(5), 2), (4, FULL, 2)]
     with pytest.raises(InputError, match=r"was measured with targets=2, now 3"):
         rows_of(str(output), {**settings, "targets": 3})
+    gone = {**settings, "weights": {"checkpoint": "c0", "attention": None}}
+    assert rows_of(str(output), gone) == (rows, settings)  # the file knows what it was
+    with pytest.raises(InputError, match=r"was measured with weights=.*c0.*, now .*c1"):
+        rows_of(str(output), {**settings, "weights": {"checkpoint": "c1"}})
     output.write_text("{}")
     with pytest.raises(InputError, match=r"is no table of this command"):
         rows_of(str(output), settings)
@@ -222,6 +228,20 @@ def test_every_row_on_objects_and_captures(tiny_checkpoint, tiny_capture_source,
     more = json.loads(output.read_text())["rows"]
     assert [r for r in more if r["method"] != "3DGS from nothing, 3 steps"] == rows
     assert len(more) == len(rows) + 2
+
+
+def test_digests_follow_the_parameters(tiny_checkpoint, tmp_path):
+    run, model = load_model(tiny_checkpoint)
+    copies = [export_model(run, split_model(model)[1], tmp_path / name) for name in "ab"]
+    assert digest_of(copies[0]) == digest_of(copies[1])
+    assert digest_of(copies[0]) != digest_of(written(run, tmp_path / "untrained"))
+
+
+def test_two_captures_of_one_name_are_refused(tiny_checkpoint, tiny_capture_source, capsys):
+    twice = ["--captures", str(tiny_capture_source), str(tiny_capture_source)]
+    arguments = ["--checkpoint", str(tiny_checkpoint), "--scenes", "0", "--views", "2", *twice]
+    assert quality.main([*arguments, "--chunk-views", "1"]) == 2
+    assert "rows go by the name" in capsys.readouterr().err
 
 
 def test_bad_options_are_one_sentence(tiny_checkpoint, capsys):
