@@ -78,6 +78,7 @@ def test_causal_quality_runs(tiny_checkpoint, tiny_run, tmp_path, capsys):
     assert "chunk_views=2 does not divide the 3 input views" in capsys.readouterr().err
 
 
+@pytest.mark.extended
 def test_streaming_runs(capsys):
     streaming.main(["--chunks", "1", "3", "--repeats", "1", "--json"])
     result = json.loads(capsys.readouterr().out)

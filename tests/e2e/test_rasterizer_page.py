@@ -14,11 +14,8 @@ def test_page_has_both_examples():
     assert [title for title, _ in EXAMPLES] == ["Fit an image", "Fit a scene"]
 
 
-@pytest.mark.parametrize(
-    ("title", "code"),
-    [EXAMPLES[0], pytest.param(*EXAMPLES[1], marks=pytest.mark.extended)],
-    ids=["image", "scene"],
-)
+@pytest.mark.extended
+@pytest.mark.parametrize(("title", "code"), EXAMPLES[:2], ids=["image", "scene"])
 def test_example_runs(title, code):
     names: dict = {}
     with jax.numpy_rank_promotion("allow"):  # as users have it

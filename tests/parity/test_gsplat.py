@@ -22,7 +22,15 @@ DENSE = ("fp64", "reference")
 BALANCED = ("fp32", "balanced")
 CASES = [
     *(pytest.param(name, None, id=name) for name in STAGES),
-    *(pytest.param(name, TILED, id=f"{name}-tiled") for name in (*RASTER, "garden.npz")),
+    *(
+        pytest.param(
+            name,
+            TILED,
+            id=f"{name}-tiled",
+            marks=pytest.mark.extended if name == "raster_opaque_stack.npz" else (),
+        )
+        for name in (*RASTER, "garden.npz")
+    ),
     pytest.param("raster_depth_ties.npz", BALANCED, id="raster_depth_ties.npz-balanced"),
     *(
         pytest.param(name, BALANCED, id=f"{name}-balanced", marks=pytest.mark.extended)
