@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import hashlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ from tttlrm_jax.evaluation.scene import PosedScene, Renderer, baseline_pictures
 from tttlrm_jax.models import build_model, merge_model, prune, split_model
 from tttlrm_jax.optimize import FitConfig, RefineConfig, fit_scene, photographs, refine
 from tttlrm_jax.training.checkpoint import load_model
+from tttlrm_jax.training.stream_checkpoint import fingerprint
 from tttlrm_jax.ttt.rules import override_rule
 from tttlrm_jax.types import Gaussians
 
@@ -144,14 +144,8 @@ def optimisers() -> dict[str, dict]:
 
 
 def digest_of(directory: Path | str) -> str:
-    """SHA-256 over the parameters of a run or model, with their names, shapes and types."""
-    _, params = split_model(load_model(directory)[1])
-    found = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        array = np.asarray(leaf)
-        found.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
-        found.update(array.tobytes())
-    return found.hexdigest()
+    """The fingerprint of a run's or model's parameters."""
+    return fingerprint(split_model(load_model(directory)[1])[1])
 
 
 def baseline(name: str) -> Method:

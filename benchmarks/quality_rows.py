@@ -44,17 +44,17 @@ def rows_of(output: str | None, settings: dict) -> tuple[list[dict], dict]:
     """
     if output is None or not Path(output).exists():
         return [], settings
+    settings = json.loads(json.dumps(settings))  # as a file has them: tuples are lists
     try:
         found = json.loads(Path(output).read_text(encoding="utf-8"))
         rows, before = found["rows"], {name: found[name] for name in settings}
-        weights = _known_together(before["weights"], settings["weights"])
+        _fill(settings["weights"], before["weights"])
+        _fill(before["weights"], settings["weights"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError.of(
             "--output", output, f"is there and is no table of this command ({error!r})",
             "name another file",
         ) from error  # fmt: skip
-    settings = {**json.loads(json.dumps(settings)), "weights": weights}  # tuples become lists
-    before["weights"] = _known_together(settings["weights"], before["weights"])
     for name, value in settings.items():
         if before[name] != value:
             raise InputError.of(
@@ -65,6 +65,7 @@ def rows_of(output: str | None, settings: dict) -> tuple[list[dict], dict]:
     return rows, settings
 
 
-def _known_together(one: Mapping, other: Mapping) -> dict:
-    """Entries of `other`, and of `one` where `other` has none."""
-    return {name: other.get(name) or one.get(name) for name in {**one, **other}}
+def _fill(weights: dict, others: Mapping) -> None:
+    """Takes digests over where there is none, of directories that were not there."""
+    for name, digest in others.items():
+        weights[name] = weights.get(name) or digest
