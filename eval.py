@@ -8,7 +8,7 @@ the weights that the package ships. `--help` lists every option. Results go to
 
 import sys
 
-from tttlrm_jax.commands.console import evaluate
+from tttlrm_jax.apps.console import evaluate
 
 if __name__ == "__main__":
     sys.exit(evaluate())

@@ -6,7 +6,7 @@ The run resumes by itself from its newest complete checkpoint.
 
 import sys
 
-from tttlrm_jax.commands.console import train
+from tttlrm_jax.apps.console import train
 
 if __name__ == "__main__":
     sys.exit(train())

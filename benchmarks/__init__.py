@@ -1,5 +1,5 @@
 """Measurements of speed, memory and quality; each module is a command."""
 
-from tttlrm_jax.host_memory import keep_freed_memory
+from tttlrm_jax.core.host_memory import keep_freed_memory
 
 keep_freed_memory()  # as train.py and eval.py do

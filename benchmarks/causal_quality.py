@@ -30,18 +30,18 @@ import numpy as np
 from benchmarks.arguments import positive
 from benchmarks.errors import standard_error
 from benchmarks.quality_scenes import on_procedural_objects
-from tttlrm_jax.command_line import EXIT_BAD_INPUT
-from tttlrm_jax.commands.packaged_files import packaged
+from tttlrm_jax.checkpoints.runs import load_model, load_parameters
 from tttlrm_jax.config import Plan
-from tttlrm_jax.data import evaluation_loader
-from tttlrm_jax.errors import InputError
-from tttlrm_jax.evaluation.metrics import psnr
+from tttlrm_jax.config.command_line import EXIT_BAD_INPUT
+from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.packaged_files import packaged
+from tttlrm_jax.datasets.pipeline import evaluation_loader
+from tttlrm_jax.metrics.images import psnr
 from tttlrm_jax.models import merge_model, split_model
+from tttlrm_jax.models.nn.block import run_blocks
 from tttlrm_jax.models.streaming import hide_masked
 from tttlrm_jax.models.trunk import plan_operations
-from tttlrm_jax.nn.block import run_blocks
 from tttlrm_jax.training.causal import causal_renderings
-from tttlrm_jax.training.checkpoint import load_model, load_parameters
 from tttlrm_jax.training.objective import Batch, StaticParts, batch_from_arrays, render_scenes
 
 BATCH_SIZE = 4

@@ -30,14 +30,14 @@ from benchmarks.data_run import (
     what_is_fed,
 )
 from benchmarks.timing import median_seconds
-from tttlrm_jax.command_line import EXIT_BAD_INPUT
 from tttlrm_jax.config import DataConfig, SyntheticConfig
-from tttlrm_jax.data import build_cache, scene_seed
-from tttlrm_jax.data.generators import GENERATORS, render_scene
-from tttlrm_jax.data.scene_records import synthetic_records
-from tttlrm_jax.data.shard_builder import write_shards
-from tttlrm_jax.data.synthetic_cache import start_worker
-from tttlrm_jax.errors import InputError
+from tttlrm_jax.config.command_line import EXIT_BAD_INPUT
+from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.datasets.shards.builder import write_shards
+from tttlrm_jax.datasets.shards.records import synthetic_records
+from tttlrm_jax.datasets.synthetic_cache import build_cache, start_worker
+from tttlrm_jax.procedural.generators import GENERATORS, render_scene
+from tttlrm_jax.procedural.objects import scene_seed
 
 SIZES = (64, 128, 256)
 SCENES_PER_ROUND = 4

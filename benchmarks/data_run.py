@@ -12,18 +12,19 @@ import tempfile
 import jax
 
 from benchmarks.timing import median_seconds
-from tttlrm_jax.commands.train import parse
+from tttlrm_jax.apps.train import parse
 from tttlrm_jax.config import DataConfig, RunConfig
-from tttlrm_jax.data import build_cache, make_loader
-from tttlrm_jax.data.scene_records import synthetic_records
-from tttlrm_jax.data.shard_builder import write_shards
-from tttlrm_jax.errors import InputError
+from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.datasets.pipeline import make_loader
+from tttlrm_jax.datasets.shards.builder import write_shards
+from tttlrm_jax.datasets.shards.records import synthetic_records
+from tttlrm_jax.datasets.synthetic_cache import build_cache
 from tttlrm_jax.models import build_model, split_model
 from tttlrm_jax.training.causal import chunk_views_at
 from tttlrm_jax.training.curriculum import CurriculumConfig, described
+from tttlrm_jax.training.losses.perceptual_network import with_network
 from tttlrm_jax.training.objective import StaticParts, check_supervision
-from tttlrm_jax.training.perceptual_network import with_network
-from tttlrm_jax.training.program import OneDevice
+from tttlrm_jax.training.one_device import OneDevice
 from tttlrm_jax.training.step import init_train_state
 
 BATCHES_PER_ROUND, LOADED_SCENES = 10, 32

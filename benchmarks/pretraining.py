@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tttlrm_jax.errors import InputError
-from tttlrm_jax.export.line_chart import Panel, Series, line_charts
+from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.reports.line_chart import Panel, Series, line_charts
 from tttlrm_jax.training.logs import METRICS_FILE
 
 Curve = dict[int, float]  # PSNR in dB by step

@@ -42,13 +42,13 @@ from benchmarks.quality_methods import Method, digest_of, fit_name, methods_of, 
 from benchmarks.quality_report import claims, table
 from benchmarks.quality_rows import GrowingTable, rows_of
 from benchmarks.quality_scenes import Subject, captures, objects, on_procedural_objects
-from tttlrm_jax.commands.packaged_files import packaged
+from tttlrm_jax.apps.reconstruct.scene import score
+from tttlrm_jax.checkpoints.runs import newest_step, read_config
 from tttlrm_jax.config import RunConfig, config_to_dict
-from tttlrm_jax.data.generators import GENERATORS
-from tttlrm_jax.errors import InputError
-from tttlrm_jax.evaluation.lpips import LPIPS, MIN_SIDE, load_lpips
-from tttlrm_jax.evaluation.scene import score
-from tttlrm_jax.training.checkpoint import newest_step, read_config
+from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.packaged_files import packaged
+from tttlrm_jax.metrics.lpips import LPIPS, MIN_SIDE, load_lpips
+from tttlrm_jax.procedural.generators import GENERATORS
 
 
 def measure_rows(

@@ -11,15 +11,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tttlrm_jax.apps.reconstruct.scene import PosedScene, Renderer, baseline_pictures
+from tttlrm_jax.captures.view_selection import select_virtual
+from tttlrm_jax.checkpoints.runs import load_model
+from tttlrm_jax.checkpoints.streams import fingerprint
 from tttlrm_jax.config import Plan, RuleConfig, RunConfig
-from tttlrm_jax.data.view_selection import select_virtual
-from tttlrm_jax.evaluation.scene import PosedScene, Renderer, baseline_pictures
+from tttlrm_jax.core.types import Gaussians
 from tttlrm_jax.models import build_model, merge_model, prune, split_model
-from tttlrm_jax.optimize import FitConfig, RefineConfig, fit_scene, photographs, refine
-from tttlrm_jax.training.checkpoint import load_model
-from tttlrm_jax.training.stream_checkpoint import fingerprint
+from tttlrm_jax.per_scene import refine
+from tttlrm_jax.per_scene.refine import photographs
+from tttlrm_jax.per_scene.scratch import fit_scene
+from tttlrm_jax.per_scene.settings import FitConfig, RefineConfig
 from tttlrm_jax.ttt.rules import override_rule
-from tttlrm_jax.types import Gaussians
 
 FULL, CAUSAL = "ours, full", "ours, causal"
 NOTHING = "3DGS from nothing"

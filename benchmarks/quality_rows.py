@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tttlrm_jax.errors import InputError
+from tttlrm_jax.core.errors import InputError
 
 
 class GrowingTable:

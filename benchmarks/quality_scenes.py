@@ -7,15 +7,15 @@ from collections.abc import Callable
 import jax.numpy as jnp
 import numpy as np
 
+from tttlrm_jax.apps.reconstruct.scene import PosedScene
+from tttlrm_jax.captures.capture import CaptureScene, read_capture
+from tttlrm_jax.captures.view_selection import select_kmeans
 from tttlrm_jax.config import DataConfig, RunConfig
-from tttlrm_jax.data.captures import CaptureScene, read_capture
-from tttlrm_jax.data.scenes import Scene
-from tttlrm_jax.data.sources import open_source
-from tttlrm_jax.data.view_selection import select_kmeans
-from tttlrm_jax.errors import InputError
-from tttlrm_jax.evaluation.scene import PosedScene
-from tttlrm_jax.geometry.poses import normalise_poses
-from tttlrm_jax.types import Cameras, Views
+from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.geometry.poses import normalise_poses
+from tttlrm_jax.core.scenes import Scene
+from tttlrm_jax.core.types import Cameras, Views
+from tttlrm_jax.datasets.sources import open_source
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

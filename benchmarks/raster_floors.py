@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from tttlrm_jax.core.types import Splats
 from tttlrm_jax.rasterize.tile_lists import TILE
-from tttlrm_jax.types import Splats
 
 _COPY_BYTES = 2**28
 _CHAIN, _CHAINED_ELEMENTS = 256, 2**22

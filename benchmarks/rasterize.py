@@ -26,8 +26,10 @@ import numpy as np
 from benchmarks.arguments import positive
 from benchmarks.raster_floors import Rates, floors, measure_rates
 from tttlrm_jax.config import RasterConfig
-from tttlrm_jax.geometry.cameras import rigid_inverse
-from tttlrm_jax.rasterize import BACKENDS, balanced, fit_capacity, project, render_views, tiled
+from tttlrm_jax.core.geometry.cameras import rigid_inverse
+from tttlrm_jax.core.types import Cameras, Splats
+from tttlrm_jax.rasterize import BACKENDS, fit_capacity, project, render_views
+from tttlrm_jax.rasterize.backends import balanced, tiled
 from tttlrm_jax.rasterize.platform import AUTO, chosen_backend
 from tttlrm_jax.rasterize.render import project_and_colour
 from tttlrm_jax.rasterize.tile_lists import (
@@ -37,7 +39,6 @@ from tttlrm_jax.rasterize.tile_lists import (
     num_listed,
     place_slots,
 )
-from tttlrm_jax.types import Cameras, Splats
 
 FOCAL = 1.02  # image widths
 SIZES = ("256x256", "960x536")

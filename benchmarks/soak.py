@@ -226,8 +226,8 @@ def kill_once(run: Run, aim: str, rng: np.random.Generator, startup: float) -> s
 def parameters(run: Run) -> list[np.ndarray]:
     import jax
 
+    from tttlrm_jax.checkpoints.runs import load_model
     from tttlrm_jax.models import split_model
-    from tttlrm_jax.training.checkpoint import load_model
 
     _, model = load_model(run.path)
     return [np.asarray(leaf) for leaf in jax.tree.leaves(split_model(model)[1])]

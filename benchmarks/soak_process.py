@@ -18,10 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tttlrm_jax.commands.train import main as train_main
-from tttlrm_jax.data import pipeline
+from tttlrm_jax.apps.train import main as train_main
+from tttlrm_jax.datasets import pipeline
 from tttlrm_jax.training.nonfinite import NonfiniteWatch
-from tttlrm_jax.training.program import OneDevice
+from tttlrm_jax.training.one_device import OneDevice
 
 DRAWS, STEPS = range(2)
 

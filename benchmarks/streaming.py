@@ -22,11 +22,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.arguments import positive
-from tttlrm_jax.commands.packaged_files import packaged
+from tttlrm_jax.checkpoints.runs import read_config
 from tttlrm_jax.config import ModelConfig
+from tttlrm_jax.core.packaged_files import packaged
+from tttlrm_jax.core.types import Cameras, Chunk, Views
 from tttlrm_jax.models import build_model, init_stream, scan_stream, split_model, step
-from tttlrm_jax.training.checkpoint import read_config
-from tttlrm_jax.types import Cameras, Chunk, Views
 
 
 def random_chunk(size: tuple[int, int], chunk_views: int, seed: int) -> Chunk:

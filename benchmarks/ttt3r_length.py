@@ -30,13 +30,13 @@ from benchmarks.length.charts import TITLES, draw_frames, draw_lengths
 from benchmarks.length.recurrence import STILL, Traces, Variant, run_walks, still_traces
 from benchmarks.length.scores import METRICS, frame_scores, prefix_scores
 from benchmarks.length.walks import Walks, capture_walks, room_walks
-from tttlrm_jax.command_line import EXIT_BAD_INPUT
-from tttlrm_jax.commands.packaged_files import TTT3R_SMALL, packaged
-from tttlrm_jax.commands.train import load_config_file
-from tttlrm_jax.errors import InputError
+from tttlrm_jax.apps.train import load_config_file
+from tttlrm_jax.checkpoints.ttt3r import load_ttt3r
+from tttlrm_jax.config.command_line import EXIT_BAD_INPUT
+from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.packaged_files import TTT3R_SMALL, packaged
 from tttlrm_jax.models import split_model
 from tttlrm_jax.training.recurrent_config import RecurrentRunConfig
-from tttlrm_jax.training.ttt3r_checkpoint import load_ttt3r
 
 LENGTHS = [8, 16, 32, 64, 128, 256]
 VARIANTS = ["cut3r", "ttt3r", "ema", "cut3r@8", "cut3r@32"]

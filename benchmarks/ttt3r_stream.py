@@ -20,15 +20,15 @@ from typing import Any
 
 import jax
 
-from tttlrm_jax.commands.evaluate_ttt3r import evaluate_sequence
-from tttlrm_jax.commands.sequence_files import peak_memory_mib
+from tttlrm_jax.apps.sequences.command import evaluate_sequence
+from tttlrm_jax.apps.sequences.files import peak_memory_mib
+from tttlrm_jax.apps.sequences.run import LiveModel, Prediction
 from tttlrm_jax.config import RuleConfig
-from tttlrm_jax.config_sequences import SequenceEvalConfig
-from tttlrm_jax.config_ttt3r import TTT3RConfig
-from tttlrm_jax.data.rooms import room_sequence
-from tttlrm_jax.data.sequence_writers import write_seven_scenes
-from tttlrm_jax.evaluation.sequence_run import LiveModel, Prediction
+from tttlrm_jax.config.sequences import SequenceEvalConfig
+from tttlrm_jax.config.ttt3r import TTT3RConfig
 from tttlrm_jax.models import build_model, split_model
+from tttlrm_jax.procedural.walk_files import write_seven_scenes
+from tttlrm_jax.procedural.walks import room_sequence
 from tttlrm_jax.ttt.state_rules import build_state_rule
 
 SMALL = TTT3RConfig(

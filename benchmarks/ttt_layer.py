@@ -35,14 +35,14 @@ from benchmarks.cost.fits import fit_growth
 from benchmarks.cost.measure import measure, unrolled_flops
 from benchmarks.cost.utilisation import PEAK_TFLOPS, utilisation_rows
 from tttlrm_jax.config import ModelConfig, Plan
-from tttlrm_jax.errors import InputError
-from tttlrm_jax.host_memory import keep_freed_memory
+from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.host_memory import keep_freed_memory
+from tttlrm_jax.core.types import Cameras, Views
 from tttlrm_jax.models import build_model, merge_model, split_model
-from tttlrm_jax.nn.attention import attend_in_blocks
-from tttlrm_jax.nn.layers import linear
-from tttlrm_jax.nn.ttt_layer import TTTLayer
+from tttlrm_jax.models.nn.attention import attend_in_blocks
+from tttlrm_jax.models.nn.layers import linear
+from tttlrm_jax.models.nn.ttt_layer import TTTLayer
 from tttlrm_jax.ttt import sequential_plan
-from tttlrm_jax.types import Cameras, Views
 
 VIEWS = (1, 2, 4, 8, 16, 32, 64)
 SMALL = ModelConfig(

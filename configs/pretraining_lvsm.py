@@ -8,9 +8,9 @@ Result    the comparison is `python -m benchmarks.pretraining`
 
 import dataclasses
 
-from tttlrm_jax.commands.packaged_files import packaged
+from tttlrm_jax.checkpoints.runs import read_config
 from tttlrm_jax.config import LossConfig, OptimizerConfig, TrainConfig
-from tttlrm_jax.training.checkpoint import read_config
+from tttlrm_jax.core.packaged_files import packaged
 
 SHIPPED = read_config(packaged("quickstart"))
 # An LVSM stays at the mean colour for its first hundreds of steps: small, so that it leaves it.

@@ -1,6 +1,6 @@
 """The shipped model trained further at 128x128, for one GPU: a fifth run, not made yet.
 
-Command   P="python -m tttlrm_jax.data.prepare_shards"
+Command   P="python -m tttlrm_jax.datasets.prepare_shards"
           V="--config.num-views 12 --config.height 128 --config.width 128 --workers $(nproc)"
           $P shards/sculptures128 synthetic $V --config.generator sculptures \\
               --config.seed 5 --config.num-scenes 3072 --eval-scenes 24
@@ -10,14 +10,14 @@ Command   P="python -m tttlrm_jax.data.prepare_shards"
           python train.py configs/quickstart_128.py
           furniture joins in the same way, see configs/quickstart_mixed.py
 Time      not run; rehearsed on 2 CPU cores: 3 steps of 2 scenes, shards of 8 scenes
-Result    none yet; bring back the weights with tttlrm_jax.training.checkpoint.export_model
+Result    none yet; bring back the weights with tttlrm_jax.checkpoints.runs.export_model
 """
 
 import dataclasses
 import math
 from pathlib import Path
 
-from tttlrm_jax.commands.train import load_config_file
+from tttlrm_jax.apps.train import load_config_file
 from tttlrm_jax.config import RunConfig
 
 MIXED = load_config_file(Path(__file__).with_name("quickstart_mixed.py"))

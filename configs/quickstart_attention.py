@@ -13,7 +13,7 @@ Result    python -m benchmarks.quality --attention runs/quickstart_attention \\
 import dataclasses
 from pathlib import Path
 
-from tttlrm_jax.commands.train import load_config_file
+from tttlrm_jax.apps.train import load_config_file
 from tttlrm_jax.config import RunConfig
 
 BASE = load_config_file(Path(__file__).with_name("quickstart.py"))

@@ -14,9 +14,9 @@ Result    from the second run's weights, which the package held at commit 326657
 
 import dataclasses
 
-from tttlrm_jax.commands.packaged_files import packaged
+from tttlrm_jax.checkpoints.runs import read_config
 from tttlrm_jax.config import OptimizerConfig, TrainConfig
-from tttlrm_jax.training.checkpoint import read_config
+from tttlrm_jax.core.packaged_files import packaged
 
 SHIPPED = packaged("quickstart")
 BASE = read_config(SHIPPED)

@@ -1,6 +1,6 @@
 """The shipped model's fourth run: furniture, sculptures and primitives, 4 or 8 input views.
 
-Command   P="python -m tttlrm_jax.data.prepare_shards"
+Command   P="python -m tttlrm_jax.datasets.prepare_shards"
           V="--config.num-views 12 --config.height 64 --config.width 64"
           $P shards/furniture furniture --archives *.sh3f $V
           $P shards/sculptures synthetic $V --config.generator sculptures \\
@@ -18,10 +18,10 @@ Result    docs/results.md, "The shipped model"
 import dataclasses
 from pathlib import Path
 
-from tttlrm_jax.commands.packaged_files import packaged
-from tttlrm_jax.commands.train import load_config_file
+from tttlrm_jax.apps.train import load_config_file
+from tttlrm_jax.checkpoints.runs import read_config
 from tttlrm_jax.config import RunConfig
-from tttlrm_jax.training.checkpoint import read_config
+from tttlrm_jax.core.packaged_files import packaged
 
 VIEWS = load_config_file(Path(__file__).with_name("quickstart_views.py"))
 assert isinstance(VIEWS, RunConfig)

@@ -7,6 +7,6 @@ Memory    7.5 GB a device, by the compiled program (docs/scaling.md has other po
 Result    none: never trained here, for lack of such devices
 """
 
-from tttlrm_jax.config_pods import scene_run
+from tttlrm_jax.config.pods import scene_run
 
 CONFIG = scene_run(num_views=16, num_devices=64)

@@ -7,6 +7,6 @@ Memory    22.7 GB a device, by the compiled program (docs/scaling.md has other p
 Result    none: never trained here, for lack of such devices
 """
 
-from tttlrm_jax.config_pods import scene_run
+from tttlrm_jax.config.pods import scene_run
 
 CONFIG = scene_run(num_views=32, num_devices=8)

@@ -11,7 +11,7 @@ Result    python -m benchmarks.quality --checkpoint runs/small_ttt \\
 import dataclasses
 from pathlib import Path
 
-from tttlrm_jax.commands.train import load_config_file
+from tttlrm_jax.apps.train import load_config_file
 from tttlrm_jax.config import RunConfig
 
 BASE = load_config_file(Path(__file__).with_name("pretraining_gaussians.py"))

@@ -19,8 +19,8 @@ Result    20 held-out rooms: depth points off by 8.8 % of the scene's scale, rot
 """
 
 from tttlrm_jax.config import OptimizerConfig
-from tttlrm_jax.config_ttt3r import TTT3RConfig
-from tttlrm_jax.data.rooms import RoomConfig
+from tttlrm_jax.config.ttt3r import TTT3RConfig
+from tttlrm_jax.procedural.walks import RoomConfig
 from tttlrm_jax.training.recurrent_config import RecurrentRunConfig, RecurrentTrainConfig
 
 CONFIG = RecurrentRunConfig(

@@ -4,8 +4,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tttlrm_jax.errors import ConfigError, InputError
-    from tttlrm_jax.types import Cameras, Gaussians, Splats, Views
+    from tttlrm_jax.core.errors import ConfigError, InputError
+    from tttlrm_jax.core.types import Cameras, Gaussians, Splats, Views
 
 __all__ = ["Cameras", "ConfigError", "Gaussians", "InputError", "Splats", "Views"]
 _MODULES = ("errors", "types")

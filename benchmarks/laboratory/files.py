@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.laboratory.page import write_page
-from tttlrm_jax.errors import InputError
+from tttlrm_jax.core.errors import InputError
 
 NUMBERS, PAGE = "update_rules.json", "update_rules.html"
 

@@ -14,13 +14,13 @@ import jax
 import numpy as np
 
 from benchmarks.laboratory.recall import mean_and_error
+from tttlrm_jax.checkpoints.runs import load_model
 from tttlrm_jax.config import RuleConfig, RunConfig
-from tttlrm_jax.data import evaluation_loader
-from tttlrm_jax.errors import InputError
-from tttlrm_jax.evaluation.metrics import psnr
+from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.datasets.pipeline import evaluation_loader
+from tttlrm_jax.metrics.images import psnr
 from tttlrm_jax.models import abstract_model, build_model, split_model
 from tttlrm_jax.models.streaming import init_stream, scan_stream, split_into_chunks
-from tttlrm_jax.training.checkpoint import load_model
 from tttlrm_jax.training.initial import with_gates
 from tttlrm_jax.training.objective import Batch, batch_from_arrays, render_scenes
 from tttlrm_jax.ttt.rules import build_rule, complete_rule, configured_rule, override_rule

@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.length.recurrence import STILL, is_reset
 from benchmarks.length.scores import METRICS
-from tttlrm_jax.export.line_chart import COLOURS, Panel, Series, line_charts
+from tttlrm_jax.reports.line_chart import COLOURS, Panel, Series, line_charts
 
 TITLES = {
     "ate": "ATE after Sim(3)", "rotation": "Rotation against the first camera",

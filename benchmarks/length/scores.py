@@ -10,9 +10,9 @@ import numpy as np
 
 from benchmarks.length.recurrence import Traces
 from benchmarks.length.walks import Walks
-from tttlrm_jax.evaluation.depth import align_depth, score_depth
-from tttlrm_jax.evaluation.trajectory import rotation_angle, trajectory_errors
-from tttlrm_jax.geometry.poses import rigid_inverse
+from tttlrm_jax.core.geometry.poses import rigid_inverse
+from tttlrm_jax.metrics.depth import align_depth, score_depth
+from tttlrm_jax.metrics.trajectory import rotation_angle, trajectory_errors
 
 METRICS = {"ate": "m", "rotation": "degrees", "abs_rel": "relative", "points": "m"}
 

@@ -4,14 +4,14 @@ import dataclasses
 
 import numpy as np
 
-from tttlrm_jax.data.frame_images import check_patches, plan_fit
-from tttlrm_jax.data.rooms import RoomConfig, room_sequence, strided
-from tttlrm_jax.data.sequence_readers import open_sequence
-from tttlrm_jax.data.sequences import FrameSelection
-from tttlrm_jax.errors import InputError
-from tttlrm_jax.geometry.alignment import transform_points
-from tttlrm_jax.geometry.pointmaps import unproject
-from tttlrm_jax.geometry.poses import rigid_inverse
+from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.geometry.alignment import transform_points
+from tttlrm_jax.core.geometry.pointmaps import unproject
+from tttlrm_jax.core.geometry.poses import rigid_inverse
+from tttlrm_jax.procedural.walks import RoomConfig, room_sequence, strided
+from tttlrm_jax.sequences.frame_images import check_patches, plan_fit
+from tttlrm_jax.sequences.readers import open_sequence
+from tttlrm_jax.sequences.sequence import FrameSelection
 from tttlrm_jax.training.recurrent import HELD_OUT
 
 FIRST_SCENE = HELD_OUT + 1000  # beyond the rooms that training looks at while it goes on

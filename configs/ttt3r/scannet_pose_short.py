@@ -4,7 +4,7 @@ Command   python eval.py --model ttt3r --protocol configs/ttt3r/scannet_pose_sho
               --capture ROOT --checkpoint CKPT
 """
 
-from tttlrm_jax.evaluation.protocols import SequenceProtocol
+from tttlrm_jax.apps.protocols.tables import SequenceProtocol
 
 PROTOCOL = SequenceProtocol(
     dataset="ScanNet",

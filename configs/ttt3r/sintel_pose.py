@@ -4,7 +4,7 @@ Command   python eval.py --model ttt3r --protocol configs/ttt3r/sintel_pose.py \
               --capture ROOT --checkpoint CKPT
 """
 
-from tttlrm_jax.evaluation.protocols import SequenceProtocol
+from tttlrm_jax.apps.protocols.tables import SequenceProtocol
 
 PROTOCOL = SequenceProtocol(
     dataset="Sintel",

@@ -5,7 +5,7 @@ Command   python eval.py --model ttt3r --protocol configs/ttt3r/tum_pose_long.py
           (--length 50, 100, ... for the other points of the curve)
 """
 
-from tttlrm_jax.evaluation.protocols import SequenceProtocol
+from tttlrm_jax.apps.protocols.tables import SequenceProtocol
 
 PROTOCOL = SequenceProtocol(
     dataset="TUM-dynamics",

@@ -4,7 +4,7 @@ Command   python eval.py --model ttt3r --protocol configs/ttt3r/tum_pose_short.p
               --capture ROOT --checkpoint CKPT
 """
 
-from tttlrm_jax.evaluation.protocols import SequenceProtocol
+from tttlrm_jax.apps.protocols.tables import SequenceProtocol
 
 PROTOCOL = SequenceProtocol(
     dataset="TUM-dynamics",

@@ -2,10 +2,10 @@
 
 import pytest
 
-from tttlrm_jax.commands.make_sample import SampleConfig, write_sample
+from tttlrm_jax.apps.make_sample import SampleConfig, write_sample
+from tttlrm_jax.checkpoints.runs import export_model
 from tttlrm_jax.config import DataConfig, ModelConfig, RunConfig, SyntheticConfig
 from tttlrm_jax.models import build_model, split_model
-from tttlrm_jax.training.checkpoint import export_model
 
 SIZE = 32
 

@@ -9,9 +9,9 @@ import pytest
 
 from benchmarks import causal_quality, rasterize, streaming, ttt3r_stream, ttt_layer
 from benchmarks.cost.measure import unrolled_flops
+from tttlrm_jax.checkpoints.runs import export_model
 from tttlrm_jax.config import ModelConfig
 from tttlrm_jax.models import abstract_model, build_model, split_model
-from tttlrm_jax.training.checkpoint import export_model
 
 CONFIG = ModelConfig(
     d_model=12, num_layers=1, attention_head_dim=6, num_ttt_heads=2, ttt_inner_factor=2.0,

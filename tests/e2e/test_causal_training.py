@@ -8,11 +8,11 @@ import jax
 import numpy as np
 import pytest
 
-from tttlrm_jax.commands.train import load_config_file
+from tttlrm_jax.apps.train import load_config_file
+from tttlrm_jax.checkpoints.runs import load_model
 from tttlrm_jax.config import RunConfig
 from tttlrm_jax.models import split_model
 from tttlrm_jax.training.causal import chunk_views_at
-from tttlrm_jax.training.checkpoint import load_model
 from tttlrm_jax.training.loop import train
 
 SMOKE = Path(__file__).resolve().parents[2] / "configs" / "smoke.py"

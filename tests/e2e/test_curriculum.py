@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from jax.sharding import AbstractMesh
 
-from tttlrm_jax.commands.train import load_config_file, main, parse
+from tttlrm_jax.apps.train import load_config_file, main, parse
+from tttlrm_jax.checkpoints.runs import RunCheckpoints, load_model, write_config
 from tttlrm_jax.config import RunConfig
-from tttlrm_jax.data.synthetic import scene_seed
-from tttlrm_jax.errors import ConfigError, InputError
+from tttlrm_jax.core.errors import ConfigError, InputError
 from tttlrm_jax.models import build_model, split_model
-from tttlrm_jax.parallel import AXES, mesh_sizes
-from tttlrm_jax.training.checkpoint import RunCheckpoints, load_model, write_config
+from tttlrm_jax.parallel.mesh import AXES, mesh_sizes
+from tttlrm_jax.procedural.objects import scene_seed
 from tttlrm_jax.training.curriculum import (
     CurriculumConfig,
     described,
@@ -27,7 +27,7 @@ from tttlrm_jax.training.curriculum import (
 )
 from tttlrm_jax.training.initial import with_moments_of
 from tttlrm_jax.training.loop import RunResult
-from tttlrm_jax.training.mesh import check_batches, layout_of
+from tttlrm_jax.training.mesh_program import check_batches, layout_of
 from tttlrm_jax.training.step import init_train_state
 from tttlrm_jax.training.view_counts import view_count_at
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import data, data_run
-from tttlrm_jax.errors import InputError
+from tttlrm_jax.core.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / "tests" / "sharding" / "tiny_run.py"

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tttlrm_jax.commands.train import load_config_file
+from tttlrm_jax.apps.train import load_config_file
+from tttlrm_jax.checkpoints.runs import RunCheckpoints, newest_step
 from tttlrm_jax.config import RunConfig
-from tttlrm_jax.data import synthetic_cache
+from tttlrm_jax.datasets import synthetic_cache
 from tttlrm_jax.training import curriculum, loop
-from tttlrm_jax.training.checkpoint import RunCheckpoints, newest_step
 from tttlrm_jax.training.curriculum import (
     CurriculumConfig,
     placed_stages,

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tttlrm_jax.commands import evaluate
-from tttlrm_jax.commands.evaluation_files import OUTPUT_FILES
+from tttlrm_jax.apps.reconstruct import command as evaluate
+from tttlrm_jax.apps.reconstruct.files import OUTPUT_FILES
+from tttlrm_jax.captures.capture import load_views, read_capture
 from tttlrm_jax.config import RasterConfig
-from tttlrm_jax.data import load_views, read_capture
-from tttlrm_jax.evaluation import psnr
-from tttlrm_jax.export import read_ply
+from tttlrm_jax.core.types import Cameras
+from tttlrm_jax.export.ply import read_ply
+from tttlrm_jax.metrics.images import psnr
 from tttlrm_jax.rasterize import render_eager
-from tttlrm_jax.types import Cameras
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

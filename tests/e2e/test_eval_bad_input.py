@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tttlrm_jax.commands import evaluate
+from tttlrm_jax.apps.reconstruct import command as evaluate
+from tttlrm_jax.checkpoints.runs import export_model
 from tttlrm_jax.models import build_model, split_model
-from tttlrm_jax.training.checkpoint import export_model
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CAMERAS = "opencv_cameras.json"

@@ -14,16 +14,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tttlrm_jax.commands import evaluate
-from tttlrm_jax.commands.evaluation_files import ALL_FILES
+from tttlrm_jax.apps.reconstruct import command as evaluate
+from tttlrm_jax.apps.reconstruct.files import ALL_FILES
+from tttlrm_jax.captures.capture import load_views, read_capture
+from tttlrm_jax.checkpoints.runs import export_model
 from tttlrm_jax.config import RasterConfig
-from tttlrm_jax.data import load_views, read_capture
-from tttlrm_jax.evaluation import psnr
-from tttlrm_jax.export import read_ply
+from tttlrm_jax.core.types import Cameras
+from tttlrm_jax.export.ply import read_ply
+from tttlrm_jax.metrics.images import psnr
 from tttlrm_jax.models import build_model, split_model
 from tttlrm_jax.rasterize import render_eager
-from tttlrm_jax.training.checkpoint import export_model
-from tttlrm_jax.types import Cameras
 
 SIZE = (16, 24)  # pixels; small, and not square
 

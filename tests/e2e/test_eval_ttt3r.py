@@ -5,13 +5,13 @@ import json
 import numpy as np
 import pytest
 
-from tttlrm_jax.commands.evaluate import main
-from tttlrm_jax.config_ttt3r import TTT3RConfig
-from tttlrm_jax.data.rooms import RoomConfig, room_sequence, strided
-from tttlrm_jax.data.sequence_readers import read_tum_trajectory
-from tttlrm_jax.data.sequence_writers import write_seven_scenes
+from tttlrm_jax.apps.reconstruct.command import main
+from tttlrm_jax.checkpoints.ttt3r import export_ttt3r
+from tttlrm_jax.config.ttt3r import TTT3RConfig
 from tttlrm_jax.models import build_model, split_model
-from tttlrm_jax.training.ttt3r_checkpoint import export_ttt3r
+from tttlrm_jax.procedural.walk_files import write_seven_scenes
+from tttlrm_jax.procedural.walks import RoomConfig, room_sequence, strided
+from tttlrm_jax.sequences.readers import read_tum_trajectory
 
 SMALL = TTT3RConfig(
     encoder_width=32, encoder_depth=1, encoder_heads=2, ray_encoder_depth=1, ray_encoder_heads=2,

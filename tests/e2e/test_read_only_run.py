@@ -16,8 +16,8 @@ import jax
 import numpy as np
 import pytest
 
+from tttlrm_jax.checkpoints.runs import load_model
 from tttlrm_jax.models import split_model
-from tttlrm_jax.training.checkpoint import load_model
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / "tests" / "sharding" / "tiny_run.py"
@@ -33,9 +33,9 @@ TWO_SAVED = """
 import json, sys
 from pathlib import Path
 import jax.numpy as jnp
-from tttlrm_jax.commands.train import main
-from tttlrm_jax.errors import InputError
-from tttlrm_jax.training.checkpoint import RunCheckpoints
+from tttlrm_jax.apps.train import main
+from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.checkpoints.runs import RunCheckpoints
 from tttlrm_jax.training.step import TrainState
 
 def state_at(step):

@@ -8,19 +8,19 @@ import jax
 import numpy as np
 import pytest
 
-from tttlrm_jax.commands.export_model import main as export_main
-from tttlrm_jax.commands.train import main, parse
-from tttlrm_jax.errors import InputError
+from tttlrm_jax.apps.export_model import main as export_main
+from tttlrm_jax.apps.train import main, parse
+from tttlrm_jax.checkpoints.runs import load_model
+from tttlrm_jax.checkpoints.ttt3r import load_ttt3r, trained_size
+from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.models import split_model
 from tttlrm_jax.training import recurrent
-from tttlrm_jax.training.checkpoint import load_model
 from tttlrm_jax.training.recurrent import train_recurrent
-from tttlrm_jax.training.ttt3r_checkpoint import load_ttt3r, trained_size
 
 CONFIG = """
     from tttlrm_jax.config import OptimizerConfig
-    from tttlrm_jax.config_ttt3r import TTT3RConfig
-    from tttlrm_jax.data.rooms import RoomConfig
+    from tttlrm_jax.config.ttt3r import TTT3RConfig
+    from tttlrm_jax.procedural.walks import RoomConfig
     from tttlrm_jax.training.recurrent_config import RecurrentRunConfig, RecurrentTrainConfig
 
     CONFIG = RecurrentRunConfig(

@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from tttlrm_jax.commands import evaluate, make_sample
-from tttlrm_jax.data import load_views, read_capture
+from tttlrm_jax.apps import make_sample
+from tttlrm_jax.apps.reconstruct import command as evaluate
+from tttlrm_jax.captures.capture import load_views, read_capture
 
 MAX_BYTES = 1 << 20
 

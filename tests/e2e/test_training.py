@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tttlrm_jax.commands.train import load_config_file, main
+from tttlrm_jax.apps.train import load_config_file, main
+from tttlrm_jax.checkpoints.runs import export_model, load_model, read_config, write_config
 from tttlrm_jax.config import RunConfig
-from tttlrm_jax.data.scene_records import synthetic_records
-from tttlrm_jax.data.shard_builder import write_shards
-from tttlrm_jax.errors import ConfigError, InputError
-from tttlrm_jax.training.checkpoint import export_model, load_model, read_config, write_config
+from tttlrm_jax.core.errors import ConfigError, InputError
+from tttlrm_jax.datasets.shards.builder import write_shards
+from tttlrm_jax.datasets.shards.records import synthetic_records
 from tttlrm_jax.training.loop import train
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -128,7 +128,7 @@ def test_kill_and_terminate_lose_nothing(workspace, straight):
     assert_same_bits(parameters(config), parameters(straight))
 
 
-@pytest.mark.extended  # tests/unit/training/test_shard_identity.py has what decides it
+@pytest.mark.extended  # tests/fast/checkpoints/test_shard_identity.py has what decides it
 def test_a_run_goes_on_where_its_shards_were_moved(workspace):
     """Shards are known by what they hold: the same elsewhere resume exactly, others are refused."""
     config = smoke(workspace, "shards", num_steps=4)

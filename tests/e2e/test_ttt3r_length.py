@@ -9,13 +9,13 @@ from benchmarks.length.recurrence import Traces, Variant, still_traces
 from benchmarks.length.scores import frame_scores, prefix_scores
 from benchmarks.length.walks import capture_walks, room_walks
 from benchmarks.ttt3r_length import main
-from tttlrm_jax.config_ttt3r import TTT3RConfig
-from tttlrm_jax.data.rooms import RoomConfig, room_sequence
-from tttlrm_jax.data.sequence_writers import write_seven_scenes
-from tttlrm_jax.errors import InputError
-from tttlrm_jax.geometry.pointmaps import unproject
+from tttlrm_jax.checkpoints.ttt3r import export_ttt3r
+from tttlrm_jax.config.ttt3r import TTT3RConfig
+from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.geometry.pointmaps import unproject
 from tttlrm_jax.models import build_model, split_model
-from tttlrm_jax.training.ttt3r_checkpoint import export_ttt3r
+from tttlrm_jax.procedural.walk_files import write_seven_scenes
+from tttlrm_jax.procedural.walks import RoomConfig, room_sequence
 
 ROOM = RoomConfig(height=16, width=32, supersampling=1)
 SMALL = TTT3RConfig(

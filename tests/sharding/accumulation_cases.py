@@ -12,7 +12,7 @@ import pytest
 
 from tests.sharding.scene import arrays_of, assert_close, parts_of, run_config
 from tttlrm_jax.config import MeshConfig
-from tttlrm_jax.errors import ConfigError
+from tttlrm_jax.core.errors import ConfigError
 from tttlrm_jax.training.loop import program_of
 from tttlrm_jax.training.objective import batch_from_arrays
 from tttlrm_jax.training.step import init_train_state, train_step

@@ -25,14 +25,14 @@ import pytest
 from tests.sharding.mesh_cases import on_mesh
 from tests.sharding.scene import SCENES, arrays_of, assert_close, parts_of, repeated, run_config
 from tttlrm_jax.config import MeshConfig, RunConfig
+from tttlrm_jax.core.types import Chunk
 from tttlrm_jax.models import init_stream, merge_model, step
 from tttlrm_jax.models.mesh_stream import MeshStream
-from tttlrm_jax.parallel import make_mesh
-from tttlrm_jax.training.mesh import MeshProgram
+from tttlrm_jax.parallel.mesh import make_mesh
+from tttlrm_jax.training.mesh_program import MeshProgram
 from tttlrm_jax.training.objective import batch_from_arrays
 from tttlrm_jax.training.optimizer import make_optimizer
 from tttlrm_jax.training.step import init_train_state, predict, train_step
-from tttlrm_jax.types import Chunk
 
 ROUND_OFF = 1e-5
 MUCH_FURTHER = 4.0  # times one device's own distance from float64; of the bias: 0.4 to 0.8

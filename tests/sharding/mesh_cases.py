@@ -12,17 +12,17 @@ from jax.sharding import PartitionSpec
 
 from tests.sharding.scene import SCENES, arrays_of, assert_close, parts_of, repeated, run_config
 from tttlrm_jax.config import LossConfig, MeshConfig
-from tttlrm_jax.errors import ConfigError, InputError
+from tttlrm_jax.core.errors import ConfigError, InputError
+from tttlrm_jax.core.types import Chunk, Gaussians
 from tttlrm_jax.models import init_stream, merge_model, query, step
 from tttlrm_jax.models.global_rank import hide_pruned, largest, ordered_bits
 from tttlrm_jax.models.mesh_stream import MeshStream
 from tttlrm_jax.models.streaming import HIDDEN_OPACITY_LOGIT
-from tttlrm_jax.parallel import Layout, make_mesh
+from tttlrm_jax.parallel.mesh import Layout, make_mesh
 from tttlrm_jax.rasterize.exchange import _to_owners, ragged_to_owners
-from tttlrm_jax.training.mesh import MeshProgram
+from tttlrm_jax.training.mesh_program import MeshProgram
 from tttlrm_jax.training.objective import batch_from_arrays
 from tttlrm_jax.training.step import batch_loss, init_train_state, predict, train_step
-from tttlrm_jax.types import Chunk, Gaussians
 
 MESHES = [(1, 1, 1), (1, 8, 1), (2, 4, 1), (2, 2, 2), (1, 2, 4), (8, 1, 1)]
 PLANS = ["full", "sequential", "causal"]

@@ -17,7 +17,7 @@ from tttlrm_jax.config import (
     SyntheticConfig,
     TrainConfig,
 )
-from tttlrm_jax.data import make_loader
+from tttlrm_jax.datasets.pipeline import make_loader
 from tttlrm_jax.models import build_model, split_model
 from tttlrm_jax.training.objective import StaticParts
 

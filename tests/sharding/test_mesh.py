@@ -11,7 +11,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from tttlrm_jax.config_pods import scene_run
+from tttlrm_jax.config.pods import scene_run
 from tttlrm_jax.models import abstract_model, split_model
 
 ROOT = Path(__file__).resolve().parents[2]

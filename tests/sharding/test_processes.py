@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tttlrm_jax import processes
-from tttlrm_jax.errors import ConfigError, InputError
-from tttlrm_jax.processes import detected, init_distributed
+from tttlrm_jax.core.errors import ConfigError, InputError
+from tttlrm_jax.parallel import processes
+from tttlrm_jax.parallel.processes import detected, init_distributed
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / "tests" / "sharding" / "tiny_run.py"
@@ -175,8 +175,8 @@ def test_a_signal_to_one_of_two_before_the_first_step(tmp_path, monkeypatch, pro
 JOINED_BY_ITS_USER = """
 import os, signal, sys
 import jax
-from tttlrm_jax.errors import ConfigError
-from tttlrm_jax.processes import init_distributed
+from tttlrm_jax.core.errors import ConfigError
+from tttlrm_jax.parallel.processes import init_distributed
 address = sys.argv[1]
 jax.distributed.initialize(address, 1, 0)
 init_distributed()
@@ -191,8 +191,8 @@ for settings in ((address, 2, 0), (address, 1, 1)):
 DEVICES_USED_BEFORE = """
 import sys
 import jax.numpy as jnp
-from tttlrm_jax.errors import ConfigError
-from tttlrm_jax.processes import init_distributed
+from tttlrm_jax.core.errors import ConfigError
+from tttlrm_jax.parallel.processes import init_distributed
 jnp.zeros(2).block_until_ready()
 init_distributed(sys.argv[1], 1, 0)
 try:
@@ -202,7 +202,7 @@ except ConfigError as error:
 """
 SIGNAL_TAKEN_BACK = """
 import signal, sys
-from tttlrm_jax.processes import _initialize
+from tttlrm_jax.parallel.processes import _initialize
 signal.signal(signal.SIGTERM, lambda number, frame: print("noted"))
 _initialize("here", 20, coordinator_address=sys.argv[1], num_processes=1, process_id=0)
 signal.raise_signal(signal.SIGTERM)

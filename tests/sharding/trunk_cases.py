@@ -18,9 +18,9 @@ from jax.sharding import PartitionSpec
 from benchmarks.collectives import collective_bytes
 from tests.sharding.scene import run_config
 from tttlrm_jax.config import MeshConfig, ModelConfig
+from tttlrm_jax.core.types import Cameras, Views
 from tttlrm_jax.models import abstract_model, merge_model, split_model
-from tttlrm_jax.parallel import Layout, make_mesh, total
-from tttlrm_jax.types import Cameras, Views
+from tttlrm_jax.parallel.mesh import Layout, make_mesh, total
 
 DEVICES, CHUNK = 8, 8  # all along seq; views per update of the plans with chunks
 HEIGHT, WIDTH = 12, 16

@@ -1,8 +1,8 @@
-"""`python -m tttlrm_jax.convert SRC DEST`; see `tttlrm_jax.commands.convert`."""
+"""`python -m tttlrm_jax.convert SRC DEST`; see `tttlrm_jax.apps.convert`."""
 
 import sys
 
-from tttlrm_jax.commands.convert import main
+from tttlrm_jax.apps.convert import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -7,13 +7,13 @@ published block has its index in its name; ours are stacked on a leading layer a
 from tttlrm_jax.convert import ttt3r_names
 from tttlrm_jax.convert.entries import Entry, entries, stacked_entries
 from tttlrm_jax.models import LVSM, TTT3R, TTTLRM
-from tttlrm_jax.nn.attention import WindowAttention
-from tttlrm_jax.nn.block import Block
-from tttlrm_jax.nn.layers import MLP
-from tttlrm_jax.nn.point_heads import PointHead
-from tttlrm_jax.nn.pose_memory import PoseMemory
-from tttlrm_jax.nn.rope_blocks import BiasedMLP, DecoderBlock, EncoderBlock, ModulatedBlock
-from tttlrm_jax.nn.ttt_layer import TTTLayer
+from tttlrm_jax.models.nn.attention import WindowAttention
+from tttlrm_jax.models.nn.block import Block
+from tttlrm_jax.models.nn.layers import MLP
+from tttlrm_jax.models.nn.point_heads import PointHead
+from tttlrm_jax.models.nn.pose_memory import PoseMemory
+from tttlrm_jax.models.nn.rope_blocks import BiasedMLP, DecoderBlock, EncoderBlock, ModulatedBlock
+from tttlrm_jax.models.nn.ttt_layer import TTTLayer
 
 ATTENTION_NAMES = {
     "to_qkv.weight": "to_qkv.kernel",

@@ -10,7 +10,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from tttlrm_jax.convert.entries import Entry
 from tttlrm_jax.convert.names import IGNORED_PREFIXES, canonical_name, table
-from tttlrm_jax.errors import InputError
+from tttlrm_jax.core.errors import InputError
 
 Model = TypeVar("Model", bound=nnx.Module)
 

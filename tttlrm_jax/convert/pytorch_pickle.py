@@ -17,7 +17,7 @@ from typing import IO, Any, Protocol
 import jax.numpy as jnp
 import numpy as np
 
-from tttlrm_jax.errors import InputError
+from tttlrm_jax.core.errors import InputError
 
 READING_ERRORS = (KeyError, zipfile.BadZipFile, zlib.error, OSError, EOFError)
 STORAGES = {

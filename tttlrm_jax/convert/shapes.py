@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from tttlrm_jax.config import ModelConfig
 from tttlrm_jax.convert.names import canonical_name
-from tttlrm_jax.errors import InputError
+from tttlrm_jax.core.errors import InputError
 
 INPUT_CHANNELS = 12
 CHANNELS_BESIDE_SH = 11  # of one Gaussian: position, scale, rotation, opacity

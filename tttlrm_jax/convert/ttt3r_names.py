@@ -3,10 +3,10 @@
 from tttlrm_jax.convert.entries import Entry, entries, stacked_entries, under
 from tttlrm_jax.convert.layouts import CONVOLUTION, POINTWISE, Layout, enlargement, patches
 from tttlrm_jax.models import TTT3R
+from tttlrm_jax.models.nn.dpt import SCALES
+from tttlrm_jax.models.nn.point_heads import DPTHead, PointHead
+from tttlrm_jax.models.nn.pose_memory import PoseMemory
 from tttlrm_jax.models.ttt3r_network import RAY_CHANNELS, RGB_CHANNELS
-from tttlrm_jax.nn.dpt import SCALES
-from tttlrm_jax.nn.point_heads import DPTHead, PointHead
-from tttlrm_jax.nn.pose_memory import PoseMemory
 
 
 def _linear(published: str, path: str) -> dict[str, str]:

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from tttlrm_jax.config_ttt3r import TTT3RConfig
+from tttlrm_jax.config.ttt3r import TTT3RConfig
 from tttlrm_jax.convert.names import canonical_name
 from tttlrm_jax.convert.ttt3r_names import ALIASES, COPIED_PREFIX, IGNORED_PREFIXES
-from tttlrm_jax.errors import InputError
+from tttlrm_jax.core.errors import InputError
 
 
 def settle(

@@ -14,9 +14,9 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
-from tttlrm_jax.errors import InputError
+from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.types import Gaussians
 from tttlrm_jax.export.writable import ExportCount, writable
-from tttlrm_jax.types import Gaussians
 
 PUBLISHED_REST = 45
 _TYPES = {

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tttlrm_jax.errors import InputError
+from tttlrm_jax.core.errors import InputError
 
 VERTEX = np.dtype([("xyz", "<f4", 3), ("rgb", "u1", 3)])
 COUNT_DIGITS = 12

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tttlrm_jax.core.types import Gaussians
 from tttlrm_jax.export.writable import ExportCount, importance_order, opacity, writable
-from tttlrm_jax.types import Gaussians
 
 SH_C0 = 0.28209479177387814  # basis function of degree 0
 RECORD = np.dtype(

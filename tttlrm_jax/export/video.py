@@ -8,8 +8,8 @@ from typing import Any
 import imageio_ffmpeg
 import numpy as np
 
-from tttlrm_jax.errors import InputError
-from tttlrm_jax.export.images import enlarge, enlargement, to_uint8
+from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.pictures import enlarge, enlargement, to_uint8
 
 RATE_FACTOR = 18  # CRF: visually lossless for H.264
 MIN_SIDE = 384  # pixels; smaller renderings are enlarged by a whole factor, pixels kept crisp

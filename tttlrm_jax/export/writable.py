@@ -10,8 +10,8 @@ import dataclasses
 
 import numpy as np
 
-from tttlrm_jax.errors import InputError
-from tttlrm_jax.types import Gaussians
+from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.types import Gaussians
 
 MAX_OPACITY_LOGIT = 30.0
 

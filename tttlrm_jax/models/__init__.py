@@ -6,8 +6,9 @@ import jax
 from flax import nnx
 
 from tttlrm_jax.config import ModelConfig, Plan, published_ratios
-from tttlrm_jax.config_ttt3r import TTT3RConfig
-from tttlrm_jax.errors import ConfigError
+from tttlrm_jax.config.ttt3r import TTT3RConfig
+from tttlrm_jax.core.errors import ConfigError
+from tttlrm_jax.core.types import Gaussians, Views
 from tttlrm_jax.models.lvsm import LVSM
 from tttlrm_jax.models.streaming import (
     StreamState,
@@ -21,7 +22,6 @@ from tttlrm_jax.models.streaming import (
 )
 from tttlrm_jax.models.ttt3r import TTT3R
 from tttlrm_jax.models.tttlrm import TTTLRM, gaussian_usage, prune
-from tttlrm_jax.types import Gaussians, Views
 
 MODELS = {"tttlrm": TTTLRM, "lvsm": LVSM, "ttt3r": TTT3R}
 

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
+from tttlrm_jax.core.types import Gaussians
 from tttlrm_jax.models.streaming import HIDDEN_OPACITY_LOGIT
 from tttlrm_jax.models.tttlrm import keep_counts
-from tttlrm_jax.parallel import axes_of, current_layout, total
-from tttlrm_jax.types import Gaussians
+from tttlrm_jax.parallel.mesh import axes_of, current_layout, total
 
 _DIGIT_BITS = 4
 _WORD_BITS = 32

@@ -9,6 +9,17 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from tttlrm_jax.config import ModelConfig, Plan
+from tttlrm_jax.core.precision import accumulation_dtype
+from tttlrm_jax.core.types import Cameras, Views
+from tttlrm_jax.models.nn.block import initial_states, run_blocks, stack_blocks
+from tttlrm_jax.models.nn.layers import LayerNorm, linear
+from tttlrm_jax.models.nn.tokens import (
+    INPUT_CHANNELS,
+    patchify,
+    pose_only_image,
+    posed_image,
+    unpatchify,
+)
 from tttlrm_jax.models.streaming import run_stream
 from tttlrm_jax.models.trunk import (
     check_cameras,
@@ -16,12 +27,7 @@ from tttlrm_jax.models.trunk import (
     check_views,
     plan_operations,
 )
-from tttlrm_jax.nn.block import initial_states, run_blocks, stack_blocks
-from tttlrm_jax.nn.layers import LayerNorm, linear
-from tttlrm_jax.nn.tokens import INPUT_CHANNELS, patchify, pose_only_image, posed_image, unpatchify
-from tttlrm_jax.precision import accumulation_dtype
 from tttlrm_jax.ttt import LayerState, Operation
-from tttlrm_jax.types import Cameras, Views
 
 
 class LVSM(nnx.Module):

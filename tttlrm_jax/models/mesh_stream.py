@@ -16,10 +16,10 @@ import jax
 from flax import nnx
 from jax.sharding import Mesh, PartitionSpec
 
+from tttlrm_jax.core.types import Cameras, Chunk, Views
 from tttlrm_jax.models import streaming
 from tttlrm_jax.models.streaming import StreamState
-from tttlrm_jax.parallel import Layout, gather_outer_parameters
-from tttlrm_jax.types import Cameras, Chunk, Views
+from tttlrm_jax.parallel.mesh import Layout, gather_outer_parameters
 
 
 class MeshStream:

@@ -32,13 +32,13 @@ from flax import nnx
 from jaxtyping import Array, Bool, Int
 
 from tttlrm_jax.config import RuleConfig
-from tttlrm_jax.errors import InputError
+from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.types import Cameras, Chunk, Gaussians, Views
+from tttlrm_jax.models.nn.block import initial_states, run_blocks
 from tttlrm_jax.models.trunk import check_cameras, check_same_frame, check_views
-from tttlrm_jax.nn.block import initial_states, run_blocks
-from tttlrm_jax.parallel import total
+from tttlrm_jax.parallel.mesh import total
 from tttlrm_jax.ttt import LayerState, Operation
 from tttlrm_jax.ttt.rules import complete_rule, configured_rule
-from tttlrm_jax.types import Cameras, Chunk, Gaussians, Views
 
 Accumulate = Literal["chunk", "all"]
 

@@ -1,9 +1,9 @@
 """What both models say about views and plans."""
 
 from tttlrm_jax.config import Plan
-from tttlrm_jax.errors import InputError
+from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.types import Cameras, Views
 from tttlrm_jax.ttt import Operation, full_plan, sequential_plan
-from tttlrm_jax.types import Cameras, Views
 
 
 def check_cameras(cameras: Cameras, patch_size: int) -> None:

@@ -34,8 +34,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from tttlrm_jax.config_ttt3r import Behaviour, TTT3RConfig
-from tttlrm_jax.errors import InputError
+from tttlrm_jax.config.ttt3r import Behaviour, TTT3RConfig
+from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.models.ttt3r_checks import check_finite, check_size
 from tttlrm_jax.models.ttt3r_network import RAY_CHANNELS, RGB_CHANNELS, TTT3R, Decoded
 from tttlrm_jax.ttt.state_rules import Proposal, StateRule, build_state_rule

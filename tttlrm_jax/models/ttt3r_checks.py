@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array
 
-from tttlrm_jax.config_ttt3r import TTT3RConfig
-from tttlrm_jax.errors import InputError
+from tttlrm_jax.config.ttt3r import TTT3RConfig
+from tttlrm_jax.core.errors import InputError
 
 
 def check_size(name: str, pixels: Array, channels: int, config: TTT3RConfig) -> None:

@@ -10,14 +10,14 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from tttlrm_jax.config_ttt3r import TTT3RConfig
-from tttlrm_jax.nn.layers import LINEAR_INIT_STD, linear
-from tttlrm_jax.nn.point_heads import DPTHead, LinearHead
-from tttlrm_jax.nn.pose_memory import PoseMemory
-from tttlrm_jax.nn.rope import grid_positions, pose_position, state_positions
-from tttlrm_jax.nn.rope_blocks import BiasedLayerNorm, DecoderBlock, EncoderBlock, Rope
-from tttlrm_jax.nn.stacking import scan_modules, stack_modules
-from tttlrm_jax.nn.tokens import patchify
+from tttlrm_jax.config.ttt3r import TTT3RConfig
+from tttlrm_jax.models.nn.layers import LINEAR_INIT_STD, linear
+from tttlrm_jax.models.nn.point_heads import DPTHead, LinearHead
+from tttlrm_jax.models.nn.pose_memory import PoseMemory
+from tttlrm_jax.models.nn.rope import grid_positions, pose_position, state_positions
+from tttlrm_jax.models.nn.rope_blocks import BiasedLayerNorm, DecoderBlock, EncoderBlock, Rope
+from tttlrm_jax.models.nn.stacking import scan_modules, stack_modules
+from tttlrm_jax.models.nn.tokens import patchify
 
 HEADS = {"dpt": DPTHead, "linear": LinearHead}
 RGB_CHANNELS = 3

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tttlrm_jax.errors import InputError
+from tttlrm_jax.core.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)

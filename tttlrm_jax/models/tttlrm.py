@@ -11,14 +11,14 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from tttlrm_jax.config import ModelConfig, Plan
-from tttlrm_jax.decoders import GaussianDecoder
-from tttlrm_jax.errors import InputError
+from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.types import Cameras, Gaussians, Views
+from tttlrm_jax.models.decoders.gaussians import GaussianDecoder
+from tttlrm_jax.models.nn.block import run_blocks, stack_blocks
+from tttlrm_jax.models.nn.layers import LayerNorm, linear
+from tttlrm_jax.models.nn.tokens import INPUT_CHANNELS, patchify, posed_image
 from tttlrm_jax.models.streaming import NO_CONTENT, run_stream
 from tttlrm_jax.models.trunk import check_same_frame, check_views, plan_operations
-from tttlrm_jax.nn.block import run_blocks, stack_blocks
-from tttlrm_jax.nn.layers import LayerNorm, linear
-from tttlrm_jax.nn.tokens import INPUT_CHANNELS, patchify, posed_image
-from tttlrm_jax.types import Cameras, Gaussians, Views
 
 
 class TTTLRM(nnx.Module):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import jax
 
-from tttlrm_jax.errors import InputError
+from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.parity.report import Row, row
 from tttlrm_jax.parity.suites import Found, collect
 

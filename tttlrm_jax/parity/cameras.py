@@ -11,15 +11,15 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
-from tttlrm_jax.data.images import resize
-from tttlrm_jax.data.view_selection import (
+from tttlrm_jax.captures.images import resize
+from tttlrm_jax.captures.view_selection import (
     camera_features,
     kmeans,
     select_kmeans,
     select_virtual,
     split_every,
 )
-from tttlrm_jax.geometry.paths import (
+from tttlrm_jax.core.geometry.paths import (
     entrywise_path,
     greedy_order,
     interpolate_linear,
@@ -27,11 +27,11 @@ from tttlrm_jax.geometry.paths import (
     loop_path,
     turntable,
 )
-from tttlrm_jax.geometry.poses import mean_pose, normalise_poses
-from tttlrm_jax.geometry.quaternions import quaternion_from_rotation, slerp
-from tttlrm_jax.geometry.rays import camera_rays, plucker
+from tttlrm_jax.core.geometry.poses import mean_pose, normalise_poses
+from tttlrm_jax.core.geometry.quaternions import quaternion_from_rotation, slerp
+from tttlrm_jax.core.geometry.rays import camera_rays, plucker
+from tttlrm_jax.core.types import Cameras
 from tttlrm_jax.parity.report import Row, compare
-from tttlrm_jax.types import Cameras
 
 FLOAT64 = 1e-11
 FLOAT32 = 3e-6  # a few roundings of float32 arithmetic

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from tttlrm_jax.config import Dtype
-from tttlrm_jax.errors import InputError
+from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.parity.report import Row, compare, row
 
 FLOAT64_STORED = 1e-11  # relative; other summation orders reach 1e-13

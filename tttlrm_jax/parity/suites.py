@@ -5,11 +5,15 @@ from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from tttlrm_jax.errors import InputError
-from tttlrm_jax.parity import cameras, gsplat, ttt3r, ttt3r_sequences, tttlrm
+from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.parity import cameras
+from tttlrm_jax.parity.gsplat import suite as gsplat
 from tttlrm_jax.parity.recording import load
 from tttlrm_jax.parity.report import FileCheck
-from tttlrm_jax.parity.tttlrm_files import holds_checkpoint_shapes, load_json
+from tttlrm_jax.parity.ttt3r import sequences as ttt3r_sequences
+from tttlrm_jax.parity.ttt3r import suite as ttt3r
+from tttlrm_jax.parity.tttlrm import suite as tttlrm
+from tttlrm_jax.parity.tttlrm.files import holds_checkpoint_shapes, load_json
 
 RECORDING_SUFFIXES = (".npz", ".json")
 

@@ -27,11 +27,11 @@ from jax import lax
 from jaxtyping import Array, Int
 
 from tttlrm_jax.config import RasterConfig
-from tttlrm_jax.geometry.cameras import rigid_inverse
+from tttlrm_jax.core.geometry.cameras import rigid_inverse
+from tttlrm_jax.core.types import Cameras, Splats
 from tttlrm_jax.rasterize.compositing import ScreenSplats, depth_order_key
 from tttlrm_jax.rasterize.render import Rendering, composite, default_capacity, project_and_judge
 from tttlrm_jax.rasterize.sorting import argsort_float32
-from tttlrm_jax.types import Cameras, Splats
 
 Exchange = Literal["all_to_all", "all_gather"]
 

@@ -1,6 +1,6 @@
 """Which backend of the rasterizer suits the device."""
 
-from tttlrm_jax.devices import target_device
+from tttlrm_jax.core.devices import target_device
 
 AUTO = "auto"
 

@@ -16,9 +16,9 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from tttlrm_jax.config import RasterConfig
-from tttlrm_jax.geometry.rotations import rotation_entries
+from tttlrm_jax.core.geometry.rotations import rotation_entries
+from tttlrm_jax.core.types import Splats, typechecked
 from tttlrm_jax.rasterize.columns import join_columns, split_columns
-from tttlrm_jax.types import Splats, typechecked
 
 EXTENT = 3.33  # standard deviations a Gaussian reaches; sqrt(2 ln 255) = 3.329
 FIELD_OF_VIEW_MARGIN = 0.15  # of the image size, beyond which the Jacobian's ratios are clamped

@@ -11,16 +11,16 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from tttlrm_jax.config import RasterConfig
-from tttlrm_jax.errors import InputError
-from tttlrm_jax.geometry.cameras import rigid_inverse
-from tttlrm_jax.geometry.spherical_harmonics import basis_components, sh_degree
-from tttlrm_jax.rasterize import balanced, pallas, reference, tiled
+from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.geometry.cameras import rigid_inverse
+from tttlrm_jax.core.geometry.spherical_harmonics import basis_components, sh_degree
+from tttlrm_jax.core.types import Cameras, Splats, typechecked
+from tttlrm_jax.rasterize.backends import balanced, pallas, reference, tiled
 from tttlrm_jax.rasterize.columns import split_columns
 from tttlrm_jax.rasterize.compositing import Composite, ScreenSplats, screen_splats
 from tttlrm_jax.rasterize.platform import chosen_backend
 from tttlrm_jax.rasterize.projection import project
 from tttlrm_jax.rasterize.tile_lists import count_intersections, tile_grid
-from tttlrm_jax.types import Cameras, Splats, typechecked
 
 # name -> composite(splats, height, width, config, capacity)
 BACKENDS: dict[str, Callable[[ScreenSplats, int, int, RasterConfig, int], Composite]] = {

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from tttlrm_jax.precision import accumulation_dtype
+from tttlrm_jax.core.precision import accumulation_dtype
 
 
 def initial_average(params: Any) -> Any:

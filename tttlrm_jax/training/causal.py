@@ -15,11 +15,12 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from tttlrm_jax.config import ChunkWeights, TrainConfig
+from tttlrm_jax.core.types import Gaussians, Views
 from tttlrm_jax.models import init_stream, scan_stream, split_into_chunks
 from tttlrm_jax.models.streaming import hide_masked
-from tttlrm_jax.parallel import current_layout
+from tttlrm_jax.parallel.mesh import current_layout
 from tttlrm_jax.rasterize import Rendering
-from tttlrm_jax.training.losses import psnr_of_mse
+from tttlrm_jax.training.losses.terms import psnr_of_mse
 from tttlrm_jax.training.objective import (
     VGG19,
     Batch,
@@ -30,7 +31,6 @@ from tttlrm_jax.training.objective import (
     render_scenes,
     weighted_sum,
 )
-from tttlrm_jax.types import Gaussians, Views
 
 
 def chunk_views_at(config: TrainConfig, num_views: int, step: int) -> int:

@@ -19,16 +19,16 @@ from typing import Literal
 
 import jax
 
+from tttlrm_jax.checkpoints.checks import check_same_shapes
+from tttlrm_jax.checkpoints.runs import newest_step
 from tttlrm_jax.config import RunConfig, _check_fields, _require, _require_directory_name
-from tttlrm_jax.data import evaluation_loader
-from tttlrm_jax.errors import ConfigError, InputError
+from tttlrm_jax.core.errors import ConfigError, InputError
+from tttlrm_jax.datasets.pipeline import evaluation_loader
 from tttlrm_jax.models import abstract_model, split_model
-from tttlrm_jax.parallel import make_mesh
-from tttlrm_jax.processes import is_first_process, meet
-from tttlrm_jax.training.checkpoint import newest_step
-from tttlrm_jax.training.checkpoint_checks import check_same_shapes
+from tttlrm_jax.parallel.mesh import make_mesh
+from tttlrm_jax.parallel.processes import is_first_process, meet
 from tttlrm_jax.training.loop import RunResult, changes_since, train
-from tttlrm_jax.training.mesh import check_batches
+from tttlrm_jax.training.mesh_program import check_batches
 from tttlrm_jax.training.objective import batch_from_arrays, check_supervision
 from tttlrm_jax.training.stopping import StopRequest, listening
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from tttlrm_jax.training.checkpoint import load_optimizer_state, load_parameters, saved_arrays
-from tttlrm_jax.training.checkpoint_checks import check_same_shapes
+from tttlrm_jax.checkpoints.checks import check_same_shapes
+from tttlrm_jax.checkpoints.runs import load_optimizer_state, load_parameters, saved_arrays
 from tttlrm_jax.training.step import TrainState
 
 GATES = "rule_gates"  # parameters that an update rule adds to a TTT layer

@@ -11,7 +11,7 @@ from PIL import Image
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-from tttlrm_jax.errors import InputError
+from tttlrm_jax.core.errors import InputError
 
 METRICS_FILE = "metrics.jsonl"
 

@@ -13,14 +13,7 @@ import grain
 import jax
 import numpy as np
 
-from tttlrm_jax.config import MeshConfig, RunConfig, config_to_dict
-from tttlrm_jax.data import evaluation_loader, make_loader
-from tttlrm_jax.errors import ConfigError, InputError
-from tttlrm_jax.models import build_model, split_model
-from tttlrm_jax.parallel import make_mesh
-from tttlrm_jax.processes import is_first_process, meet
-from tttlrm_jax.training.causal import chunk_views_at
-from tttlrm_jax.training.checkpoint import (
+from tttlrm_jax.checkpoints.runs import (
     CHECKPOINTS,
     CONFIG_FILE,
     RunCheckpoints,
@@ -29,24 +22,31 @@ from tttlrm_jax.training.checkpoint import (
     read_config,
     write_config,
 )
+from tttlrm_jax.checkpoints.shard_identity import are_the_same_shards, record_shards
+from tttlrm_jax.config import MeshConfig, RunConfig, config_to_dict
+from tttlrm_jax.core.errors import ConfigError, InputError
+from tttlrm_jax.datasets.pipeline import evaluation_loader, make_loader
+from tttlrm_jax.models import build_model, split_model
+from tttlrm_jax.parallel.mesh import make_mesh
+from tttlrm_jax.parallel.processes import is_first_process, meet
+from tttlrm_jax.training.causal import chunk_views_at
 from tttlrm_jax.training.initial import initial_parameters, with_moments_of
 from tttlrm_jax.training.logs import RunLog
-from tttlrm_jax.training.mesh import MeshProgram
+from tttlrm_jax.training.losses.perceptual_network import (
+    check_same_network,
+    is_same_network,
+    record_network,
+    with_network,
+)
+from tttlrm_jax.training.mesh_program import MeshProgram
 from tttlrm_jax.training.nonfinite import NonfiniteWatch
 from tttlrm_jax.training.objective import (
     StaticParts,
     batch_from_arrays,
     check_supervision,
 )
+from tttlrm_jax.training.one_device import OneDevice
 from tttlrm_jax.training.optimizer import lr_schedule
-from tttlrm_jax.training.perceptual_network import (
-    check_same_network,
-    is_same_network,
-    record_network,
-    with_network,
-)
-from tttlrm_jax.training.program import OneDevice
-from tttlrm_jax.training.shard_identity import are_the_same_shards, record_shards
 from tttlrm_jax.training.step import TrainState, init_train_state
 from tttlrm_jax.training.stopping import Stopped, StopRequest, listening
 from tttlrm_jax.training.view_counts import view_count_at, with_fewer_inputs

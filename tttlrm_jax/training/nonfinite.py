@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from tttlrm_jax.errors import InputError
+from tttlrm_jax.core.errors import InputError
 
 
 class NonfiniteWatch:

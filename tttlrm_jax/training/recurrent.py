@@ -17,26 +17,26 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from tttlrm_jax.config import config_to_dict
-from tttlrm_jax.data.rooms import room_sequence, strided
-from tttlrm_jax.errors import ConfigError
-from tttlrm_jax.geometry.pointmaps import unproject
-from tttlrm_jax.geometry.pose_encoding import encoding_from_matrix
-from tttlrm_jax.models import build_model, split_model
-from tttlrm_jax.models.ttt3r import Frame, init_state, scan_frames
-from tttlrm_jax.nn.layers import LINEAR_INIT_STD
-from tttlrm_jax.nn.point_heads import POINT_CHANNELS
-from tttlrm_jax.training.checkpoint import (
+from tttlrm_jax.checkpoints.runs import (
     RunCheckpoints,
     has_checkpoint,
     load_parameters,
     read_config_values,
 )
+from tttlrm_jax.config import config_to_dict
+from tttlrm_jax.core.errors import ConfigError
+from tttlrm_jax.core.geometry.pointmaps import unproject
+from tttlrm_jax.core.geometry.pose_encoding import encoding_from_matrix
+from tttlrm_jax.models import build_model, split_model
+from tttlrm_jax.models.nn.layers import LINEAR_INIT_STD
+from tttlrm_jax.models.nn.point_heads import POINT_CHANNELS
+from tttlrm_jax.models.ttt3r import Frame, init_state, scan_frames
+from tttlrm_jax.procedural.walks import room_sequence, strided
 from tttlrm_jax.training.logs import RunLog
 from tttlrm_jax.training.loop import RunResult, check_writable, write_run_directory
+from tttlrm_jax.training.losses.pointmaps import FrameTruth, frame_terms, scene_scale
 from tttlrm_jax.training.nonfinite import NonfiniteWatch
 from tttlrm_jax.training.optimizer import lr_schedule
-from tttlrm_jax.training.pointmap_losses import FrameTruth, frame_terms, scene_scale
 from tttlrm_jax.training.recurrent_config import RecurrentRunConfig
 from tttlrm_jax.training.step import TrainState, updated_state
 from tttlrm_jax.training.stopping import StopRequest, listening

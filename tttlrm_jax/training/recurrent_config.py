@@ -3,8 +3,8 @@
 import dataclasses
 
 from tttlrm_jax.config import OptimizerConfig, _check_fields, _require, _require_positive
-from tttlrm_jax.config_ttt3r import TTT3RConfig
-from tttlrm_jax.data.rooms import RoomConfig
+from tttlrm_jax.config.ttt3r import TTT3RConfig
+from tttlrm_jax.procedural.walks import RoomConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

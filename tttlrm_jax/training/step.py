@@ -10,13 +10,13 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from tttlrm_jax.config import OptimizerConfig, RunConfig
-from tttlrm_jax.evaluation.metrics import psnr
+from tttlrm_jax.metrics.images import psnr
 from tttlrm_jax.models import merge_model
 from tttlrm_jax.rasterize import Rendering
 from tttlrm_jax.training.accumulation import accumulated
 from tttlrm_jax.training.averaging import initial_average, moved_average
 from tttlrm_jax.training.causal import causal_loss, causal_renderings, metric_after
-from tttlrm_jax.training.losses import psnr_of_mse
+from tttlrm_jax.training.losses.terms import psnr_of_mse
 from tttlrm_jax.training.objective import (
     VGG19,
     Batch,

@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 
-from tttlrm_jax.processes import largest_of_processes
+from tttlrm_jax.parallel.processes import largest_of_processes
 
 # Asking the other processes waits for them and for the device, so it is not done every step; nor
 # seldom, since the time until it is done goes off the grace before a SIGKILL.

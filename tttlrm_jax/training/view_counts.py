@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from tttlrm_jax.config import RunConfig
-from tttlrm_jax.geometry.poses import normalise_poses
+from tttlrm_jax.core.geometry.poses import normalise_poses
 
 _OWN = 1  # keeps draws apart from others of the same seed and step
 

@@ -6,12 +6,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from tttlrm_jax.config import RunConfig
-from tttlrm_jax.errors import ConfigError
+from tttlrm_jax.core.errors import ConfigError
 from tttlrm_jax.models import merge_model
-from tttlrm_jax.parallel import average
-from tttlrm_jax.training.losses import mean_squared_error, psnr_of_mse
+from tttlrm_jax.parallel.mesh import average
+from tttlrm_jax.training.losses.perceptual import perceptual_loss
+from tttlrm_jax.training.losses.terms import mean_squared_error, psnr_of_mse
 from tttlrm_jax.training.objective import VGG19, Batch, StaticParts, weighted_sum
-from tttlrm_jax.training.perceptual import perceptual_loss
 
 OF_GAUSSIANS = ("opacity", "depth", "mask")  # terms of the loss that need them
 

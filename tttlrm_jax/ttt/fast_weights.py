@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from tttlrm_jax.precision import einsum, safe_norm
-from tttlrm_jax.types import typechecked
+from tttlrm_jax.core.precision import einsum, safe_norm
+from tttlrm_jax.core.types import typechecked
 
 RENORM_EPS = 1e-5
 

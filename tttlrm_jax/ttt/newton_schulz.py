@@ -7,8 +7,8 @@ step, the last one repeated for further steps.
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from tttlrm_jax.precision import einsum, round_to, safe_norm
-from tttlrm_jax.types import typechecked
+from tttlrm_jax.core.precision import einsum, round_to, safe_norm
+from tttlrm_jax.core.types import typechecked
 
 Coefficients = tuple[tuple[float, float, float], ...]
 

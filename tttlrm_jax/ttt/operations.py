@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from tttlrm_jax.errors import InputError
-from tttlrm_jax.parallel import total
+from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.types import typechecked
+from tttlrm_jax.parallel.mesh import total
 from tttlrm_jax.ttt.fast_weights import (
     FastWeights,
     TokenRates,
@@ -24,7 +25,6 @@ from tttlrm_jax.ttt.fast_weights import (
     renormalise,
 )
 from tttlrm_jax.ttt.rules.base import UpdateRule
-from tttlrm_jax.types import typechecked
 
 MAX_UNROLLED = 2  # adjacent updates that are not worth a loop: it stacks what gradients need
 

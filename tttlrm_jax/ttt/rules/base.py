@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 from jaxtyping import Array, Float
 
-from tttlrm_jax.errors import ConfigError
+from tttlrm_jax.core.errors import ConfigError
 from tttlrm_jax.ttt.fast_weights import FastWeights, Objective, inner_product
 
 

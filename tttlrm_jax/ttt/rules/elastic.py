@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 
 from tttlrm_jax.config import Dtype
-from tttlrm_jax.parallel import maximum
-from tttlrm_jax.precision import round_to
+from tttlrm_jax.core.precision import round_to
+from tttlrm_jax.parallel.mesh import maximum
 from tttlrm_jax.ttt.fast_weights import FastWeights
 from tttlrm_jax.ttt.rules.base import UpdateRule, require_option
 from tttlrm_jax.ttt.rules.registry import register_rule

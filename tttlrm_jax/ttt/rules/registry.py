@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from tttlrm_jax.config import ModelConfig, RuleConfig
-from tttlrm_jax.errors import ConfigError
+from tttlrm_jax.core.errors import ConfigError
 from tttlrm_jax.ttt.rules.base import UpdateRule
 
 PLAIN = {int: "a whole number", float: "a number", bool: "True or False", str: "a text"}

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import get_type_hints
 
 from tttlrm_jax.config import RuleConfig
-from tttlrm_jax.errors import ConfigError
+from tttlrm_jax.core.errors import ConfigError
 from tttlrm_jax.ttt.rules.registry import RuleOption, checked_option, read_option
 from tttlrm_jax.ttt.state_rules.base import StateRule
 

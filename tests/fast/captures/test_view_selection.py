@@ -1,0 +1,179 @@
+import warnings
+
+import numpy as np
+import pytest
+from sklearn.cluster import KMeans, kmeans_plusplus
+from sklearn.exceptions import ConvergenceWarning
+
+from tttlrm_jax.captures.view_selection import (
+    camera_features,
+    evaluation_split,
+    frame_window,
+    kmeans,
+    nearest_members,
+    select_kmeans,
+    select_virtual,
+    split_every,
+)
+from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.geometry.poses import look_at
+
+SCIKIT = {np.float64: 1e-12, np.float32: 1e-5}  # other summation orders
+
+
+def poses_on_sphere(count, seed=0):
+    rng = np.random.default_rng(seed)
+    position = rng.normal(size=(count, 3))
+    return look_at(2 * position / np.linalg.norm(position, axis=1, keepdims=True), np.zeros(3),
+                   np.array([0.0, 0.0, 1.0]))  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize(
+    ("count", "clusters"), [(5, 5), (12, 1), (23, 2), (60, 8), (200, 32), (498, 16)]
+)
+def test_kmeans_equals_scikit_learn(count, clusters, dtype):
+    for seed in range(3):
+        points = np.random.default_rng(seed).normal(size=(count, 6)).astype(dtype)
+        theirs = KMeans(clusters, random_state=0, n_init=1).fit(points)
+        ours = kmeans(points, clusters)
+        np.testing.assert_array_equal(ours.labels, theirs.labels_)
+        assert ours.num_iterations == theirs.n_iter_
+        np.testing.assert_allclose(ours.centres, theirs.cluster_centers_, atol=SCIKIT[dtype])
+        assert ours.inertia == pytest.approx(theirs.inertia_, rel=1e-5, abs=1e-9)
+        centred = points - points.mean(axis=0)
+        _, seeds = kmeans_plusplus(centred, clusters, random_state=0)
+        np.testing.assert_array_equal(ours.initial, seeds)
+
+
+def test_kmeans_refills_empty_clusters_as_scikit_learn_does():
+    rng = np.random.default_rng(0)
+    points = np.repeat(rng.normal(size=(4, 6)), 5, axis=0) + 1e-3 * rng.normal(size=(20, 6))
+    for clusters in (6, 9, 15):
+        theirs = KMeans(clusters, random_state=0, n_init=1).fit(points)
+        ours = kmeans(points, clusters)
+        np.testing.assert_array_equal(ours.labels, theirs.labels_)
+        np.testing.assert_allclose(ours.centres, theirs.cluster_centers_, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_more_clusters_than_distinct_points(dtype):
+    distinct = np.random.default_rng(3).normal(size=(5, 6)).astype(dtype)
+    points = distinct[[0, 1, 1, 2, 3, 4, 4, 4, 0, 2]]
+    for clusters in (5, 7, 9):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            theirs = KMeans(clusters, random_state=0, n_init=1).fit(points)
+        ours = kmeans(points, clusters)
+        np.testing.assert_array_equal(ours.labels, theirs.labels_)
+        assert ours.inertia == pytest.approx(theirs.inertia_, rel=1e-5, abs=1e-9)
+
+
+def test_an_empty_cluster_takes_the_farthest_point():
+    from tttlrm_jax.captures.view_selection import _means
+
+    points = np.array([[0.0], [1.0], [10.0]])
+    centres = np.array([[0.0], [100.0]])
+    moved = _means(points, np.zeros(3, np.int32), centres)
+    np.testing.assert_allclose(moved, [[0.5], [10.0]])
+
+
+@pytest.mark.parametrize("num_views", [1, 3, 6])
+def test_coincident_cameras_give_distinct_views(num_views):
+    poses = np.tile(np.eye(4), (6, 1, 1))
+    np.testing.assert_array_equal(select_kmeans(poses, num_views), np.arange(num_views))
+
+
+def test_a_view_near_two_centres_is_taken_once():
+    """Two places: their frames fill up the other clusters, the nearest first."""
+    poses = np.tile(np.eye(4), (9, 1, 1))
+    poses[6:, 0, 3] = [5.0, 5.0, 9.0]
+    for num_views in range(1, 10):
+        chosen = select_virtual(poses, num_views)
+        assert len(set(chosen)) == num_views
+        features = camera_features(poses)
+        picked = nearest_members(features, kmeans(features, num_views).centres)
+        first = np.unique(picked, return_index=True)[1]
+        np.testing.assert_array_equal(chosen[first], picked[first])
+
+
+def test_distinct_choices_stay_the_nearest_members():
+    poses = poses_on_sphere(60)
+    for num_views in (1, 4, 8):
+        features = camera_features(poses)
+        nearest = nearest_members(features, kmeans(features, num_views).centres)
+        assert len(set(nearest)) == num_views
+        np.testing.assert_array_equal(select_virtual(poses, num_views), nearest)
+
+
+def test_separate_groups_give_one_member_each():
+    poses = np.concatenate([poses_on_sphere(1, seed).repeat(7, axis=0) for seed in range(4)])
+    poses[:, :3, 3] += 1e-3 * np.random.default_rng(0).normal(size=(28, 3))
+    assert sorted(select_kmeans(poses, 4) // 7) == [0, 1, 2, 3]
+
+
+def test_nearest_members_and_virtual_order():
+    points = np.array([[0.0, 0], [5, 0], [9, 0]])
+    np.testing.assert_array_equal(nearest_members(points, np.array([[8.0, 0], [1, 0]])), [2, 0])
+    poses = poses_on_sphere(20)
+    assert sorted(select_virtual(poses, 6)) == list(select_kmeans(poses, 6))
+
+
+@pytest.mark.parametrize("clusters", [0, 7])
+def test_too_many_or_no_clusters(clusters):
+    with pytest.raises(InputError, match="num_clusters"):
+        kmeans(np.zeros((6, 2)), clusters)
+
+
+def test_every_eighth_frame_is_a_target():
+    candidates, targets = split_every(19)
+    np.testing.assert_array_equal(targets, [0, 8, 16])
+    assert not set(candidates) & set(targets)
+    assert len(candidates) + len(targets) == 19
+
+
+def test_evaluation_split_prefers_the_prescribed_list():
+    poses = poses_on_sphere(30)
+    inputs, targets = evaluation_split(poses, 5)
+    assert len(inputs) == 5
+    assert (inputs % 8 != 0).all()
+    np.testing.assert_array_equal(inputs, np.sort(inputs))
+    prescribed, same_targets = evaluation_split(poses, 5, {5: (1, 2, 3, 4, 5), 6: (0,) * 6})
+    np.testing.assert_array_equal(prescribed, [1, 2, 3, 4, 5])
+    np.testing.assert_array_equal(targets, same_targets)
+    with pytest.raises(InputError, match="26 frames left of 30"):
+        evaluation_split(poses, 27)
+
+
+@pytest.mark.parametrize(
+    ("fold", "words"), [((1, 2, 2), r"\[2\] more than once"), ((1, 8, 16), r"\[8, 16\].*targets")]
+)
+def test_prescribed_lists_that_score_inputs_are_refused(fold, words):
+    poses = poses_on_sphere(30)
+    with pytest.raises(InputError, match=rf"fold_8_kmeans_3_input=.*{words}"):
+        evaluation_split(poses, 3, {3: fold})
+    evaluation_split(poses, 4, {3: fold})
+
+
+def test_frames_left_out_do_not_move_the_targets():
+    numbers = np.setdiff1d(np.arange(30), [3, 16])
+    poses = poses_on_sphere(30)[numbers]
+    inputs, targets = evaluation_split(poses, 5, frame_numbers=numbers)
+    np.testing.assert_array_equal(numbers[targets], [0, 8, 24])
+    assert not (numbers[inputs] % 8 == 0).any()
+    prescribed, _ = evaluation_split(poses, 2, {2: (3, 8)}, numbers)  # frames 4 and 9
+    np.testing.assert_array_equal(prescribed, [3, 8])
+    with pytest.raises(InputError, match=r"_input=\[4, 8\] lists the frames \[8\]"):
+        evaluation_split(poses, 2, {2: (3, 7)}, numbers)
+    with pytest.raises(InputError, match="none of its frames 0, 8"):
+        evaluation_split(poses[:3], 2, frame_numbers=np.array([1, 2, 3]))
+
+
+def test_frame_windows_reach_all_widths_and_places():
+    rng = np.random.default_rng(0)
+    windows = [frame_window(rng, 20, 3, 6) for _ in range(300)]
+    assert {len(window) for window in windows} == {3, 4, 5, 6}
+    assert {window[0] for window in windows} >= set(range(15))
+    assert max(window[-1] for window in windows) == 19
+    assert all((np.diff(window) == 1).all() for window in windows)
+    np.testing.assert_array_equal(frame_window(rng, 5, 128, 512), np.arange(5))

@@ -1,0 +1,59 @@
+"""Presets for whole scenes: they parse, are named after what they are, and fit on their mesh."""
+
+import math
+from pathlib import Path
+
+import jax
+import pytest
+from jax.sharding import AbstractMesh
+
+from tttlrm_jax.apps.train import parse
+from tttlrm_jax.config import published_ratios
+from tttlrm_jax.config.pods import scene_mesh, scene_run
+from tttlrm_jax.core.errors import ConfigError
+from tttlrm_jax.models import abstract_model, split_model
+from tttlrm_jax.parallel.mesh import AXES, Layout
+
+CONFIGS = Path(__file__).resolve().parents[3] / "configs"
+PRESETS = sorted(CONFIGS.glob("scene_*devices.py"))
+
+
+def test_there_are_presets():
+    assert len(PRESETS) == 9  # each cell of docs/scaling.md that fits with `block`
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
+def test_preset_is_what_its_name_says(path):
+    config = parse([str(path), "--data.capture-directories", "somewhere"])
+    data, train, mesh = config.data, config.train, config.mesh
+    sizes = (mesh.data, mesh.seq, mesh.fsdp)
+    assert config.name == path.stem
+    height, width = data.image_size
+    assert path.stem == (
+        f"scene_{width}x{height}_{data.num_input_views}views_{math.prod(sizes)}devices"
+    )
+    assert data.capture_directories == ("somewhere",)
+    assert (train.keep_ratio, train.random_ratio) == published_ratios(data.num_input_views)
+    layout = Layout.of(AbstractMesh(sizes, AXES), train.batch_size, data.num_input_views)
+    spread = layout.size("batch") * layout.size("view")
+    assert spread == math.prod(sizes)  # no device repeats another's work
+
+
+def test_preset_is_the_published_model():
+    _, params = split_model(abstract_model(scene_run(16, 8).model))
+    blocks = sum(leaf.size for leaf in jax.tree.leaves(params["blocks"]))
+    assert blocks == pytest.approx(396e6, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("views", "devices", "sizes"), [(16, 64, (16, 4)), (64, 16, (16, 1)), (24, 16, (8, 2))]
+)
+def test_devices_beyond_the_views_take_scenes(views, devices, sizes):
+    mesh = scene_mesh(views, devices)
+    assert (mesh.seq, mesh.fsdp) == sizes
+    assert scene_run(views, devices).train.batch_size == sizes[1]
+
+
+def test_no_views_are_refused():
+    with pytest.raises(ConfigError, match="num_views=0 is below 1; use 1 or more"):
+        scene_mesh(0, 8)

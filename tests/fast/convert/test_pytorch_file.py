@@ -1,0 +1,140 @@
+"""Checkpoints are read without PyTorch, and without running what they name."""
+
+import argparse
+import collections
+import os
+import pickle
+import zipfile
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tttlrm_jax.convert.pytorch_file import read_checkpoint
+from tttlrm_jax.core.errors import InputError
+
+STATE = collections.OrderedDict(
+    a=np.arange(6, dtype=np.float32).reshape(2, 3),
+    b=np.arange(4, dtype=np.float16),
+    c=np.asarray([1.5, -2], dtype=jnp.bfloat16),
+    scalar=np.asarray(3.0),
+)
+
+
+@pytest.mark.parametrize("key", [None, "model", "state_dict"])
+def test_reads_tensors_whole_or_under_a_key(tmp_path, write_checkpoint, key):
+    extras = {"args": argparse.Namespace(rate=1.0), "epoch": 3}
+    content = STATE if key is None else {key: STATE, **extras}
+    tensors, others = read_checkpoint(write_checkpoint(tmp_path / "x.pth", content))
+    assert others == ([] if key is None else ["args", "epoch"])
+    assert tensors.keys() == STATE.keys()
+    for name, expected in STATE.items():
+        assert tensors[name].shape == expected.shape
+        assert tensors[name].dtype == expected.dtype
+        np.testing.assert_array_equal(np.asarray(tensors[name]), expected)
+
+
+def test_repeated_numbers_take_no_space(tmp_path, write_checkpoint):
+    zeros = np.broadcast_to(np.float32(0), (4096, 4096))
+    path = write_checkpoint(tmp_path / "x.pth", {"zeros": zeros})
+    assert path.stat().st_size < 2000
+    assert read_checkpoint(path)[0]["zeros"].shape == (4096, 4096)
+
+
+class Attack:
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize(
+    ("function", "argument", "named"),
+    [
+        (os.system, "touch {}", "system"),
+        (eval, "open('{}', 'w')", "eval"),
+        (exec, "open('{}', 'w')", "exec"),
+        (getattr, "{}", "getattr"),
+    ],
+)
+def test_nothing_a_pickle_names_is_run(tmp_path, function, argument, named):
+    touched = tmp_path / "touched"
+    attack = Attack(function, argument.format(touched))
+    with zipfile.ZipFile(tmp_path / "evil.pth", "w") as archive:
+        archive.writestr("archive/data.pkl", pickle.dumps({"model": attack}))
+    with pytest.raises(InputError, match=named):
+        read_checkpoint(tmp_path / "evil.pth")
+    assert not touched.exists()
+
+
+def test_memo_tricks_do_not_reach_builtins(tmp_path):
+    """Protocol 4 takes dotted names: `collections` leads to no module of its own."""
+    program = b"\x80\x04\x8c\x0bcollections\x8c\x0f_sys.modules.os\x93."
+    with zipfile.ZipFile(tmp_path / "evil.pth", "w") as archive:
+        archive.writestr("archive/data.pkl", program)
+    with pytest.raises(InputError, match="nothing of it was run"):
+        read_checkpoint(tmp_path / "evil.pth")
+
+
+def test_reads_files_from_before_zip_archives(tmp_path, write_old_checkpoint):
+    path = write_old_checkpoint(tmp_path / "x.pth", STATE)
+    tensors, others = read_checkpoint(path)
+    assert not others
+    for name, expected in STATE.items():
+        np.testing.assert_array_equal(np.asarray(tensors[name]), expected)
+    content = path.read_bytes()
+    path.write_bytes(content[:-1])
+    with pytest.raises(InputError, match=r"checkpoint=.* is damaged \(storage 0 is too short"):
+        np.asarray(read_checkpoint(path)[0]["a"])
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(InputError, match=r"checkpoint=.* is damaged"):
+        read_checkpoint(path)
+
+
+def test_nothing_an_old_file_names_is_run(tmp_path):
+    touched = tmp_path / "touched"
+    plain = [pickle.dumps(x, protocol=2) for x in (0x1950A86A20F9469CFC6C, 1001, {})]
+    attack = pickle.dumps(Attack(os.system, f"touch {touched}"), protocol=2)
+    (tmp_path / "evil.pth").write_bytes(b"".join([*plain, attack, pickle.dumps([], protocol=2)]))
+    with pytest.raises(InputError, match="system"):
+        read_checkpoint(tmp_path / "evil.pth")
+    assert not touched.exists()
+
+
+@pytest.mark.parametrize("damage", ["absent", "foreign", "cut", "no_pickle", "short", "empty"])
+def test_unusable_files_are_one_error(tmp_path, write_checkpoint, damage):
+    path = tmp_path / "x.pth"
+    if damage == "foreign":
+        path.write_bytes(pickle.dumps(1) * 3)
+    elif damage == "empty":
+        write_checkpoint(path, {"model": {"epoch": 3}})
+    elif damage != "absent":
+        write_checkpoint(path, STATE)
+        with zipfile.ZipFile(path) as archive:
+            content = {name: archive.read(name) for name in archive.namelist()}
+        if damage == "cut":
+            content["archive/data.pkl"] = content["archive/data.pkl"][:-20]
+        if damage == "no_pickle":
+            del content["archive/data.pkl"]
+        if damage == "short":
+            content["archive/data/0"] = content["archive/data/0"][:-1]
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, data in content.items():
+                archive.writestr(name, data)
+    with pytest.raises(InputError, match="checkpoint="):
+        np.asarray(read_checkpoint(path)[0]["a"])
+
+
+def test_shapes_beyond_the_numbers_are_refused(tmp_path, write_checkpoint):
+    path = write_checkpoint(tmp_path / "x.pth", {"a": np.zeros(3, np.float32)})
+    with zipfile.ZipFile(path) as archive:
+        content = {name: archive.read(name) for name in archive.namelist()}
+    program = content["archive/data.pkl"]
+    assert program.count(b"K\x03\x85") == 1  # the shape (3,)
+    content["archive/data.pkl"] = program.replace(b"K\x03\x85", b"K\x63\x85")
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in content.items():
+            archive.writestr(name, data)
+    with pytest.raises(InputError, match="beyond the end"):
+        read_checkpoint(path)

@@ -1,0 +1,145 @@
+"""PLY and .splat: layout by hand, round trip, and what is never written."""
+
+import struct
+
+import numpy as np
+import pytest
+
+from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.types import Gaussians
+from tttlrm_jax.export.ply import read_ply, write_ply
+from tttlrm_jax.export.splat import encode_splat, write_splat
+
+FIELDS = ("mean", "sh", "log_scale", "quaternion", "opacity_logit")
+
+
+def random_gaussians(count=7, degree=2, seed=0):
+    rng = np.random.default_rng(seed)
+    shapes = ((3,), ((degree + 1) ** 2, 3), (3,), (4,), ())
+    return Gaussians(*(rng.normal(size=(count, *shape)).astype(np.float32) for shape in shapes))
+
+
+def header(path):
+    return path.read_bytes().split(b"end_header\n")[0].decode().splitlines()
+
+
+@pytest.mark.parametrize("degree", range(5))
+def test_round_trip_is_exact(tmp_path, degree):
+    gaussians = random_gaussians(degree=degree)
+    count = write_ply(tmp_path / "scene.ply", gaussians)
+    assert count.num_written == 7
+    back = read_ply(tmp_path / "scene.ply")
+    for field in FIELDS:
+        np.testing.assert_array_equal(getattr(back, field), getattr(gaussians, field))
+
+
+def test_standard_layout_by_hand(tmp_path):
+    gaussians = random_gaussians(count=2, degree=1)
+    write_ply(tmp_path / "scene.ply", gaussians)
+    names = ["x", "y", "z", "nx", "ny", "nz", *(f"f_dc_{i}" for i in range(3))]
+    names += [*(f"f_rest_{i}" for i in range(9)), "opacity", *(f"scale_{i}" for i in range(3))]
+    names += [f"rot_{i}" for i in range(4)]
+    assert header(tmp_path / "scene.ply") == [
+        "ply", "format binary_little_endian 1.0", "element vertex 2",
+        *(f"property float {name}" for name in names),
+    ]  # fmt: skip
+    body = (tmp_path / "scene.ply").read_bytes().split(b"end_header\n")[1]
+    rows = np.frombuffer(body, "<f4").reshape(2, len(names))
+    np.testing.assert_array_equal(rows[:, 6:9], gaussians.sh[:, 0])
+    red, green = rows[:, 9:12], rows[:, 12:15]  # channel-major: three coefficients of one channel
+    np.testing.assert_array_equal(red, gaussians.sh[:, 1:, 0])
+    np.testing.assert_array_equal(green, gaussians.sh[:, 1:, 1])
+    np.testing.assert_array_equal(rows[:, 3:6], 0)
+
+
+def test_published_layout_packs_45_columns_from_the_left(tmp_path):
+    path, gaussians = tmp_path / "scene.ply", random_gaussians(count=3, degree=1)
+    write_ply(path, gaussians, published_layout=True)
+    assert [line for line in header(path) if " nx" in line] == ["property uchar nx"]
+    assert sum("f_rest" in line for line in header(path)) == 45
+    back = read_ply(path, published_degree=1)
+    np.testing.assert_array_equal(back.sh, gaussians.sh)
+    as_degree_3 = read_ply(path)
+    assert np.all(as_degree_3.sh[:, 10:, 0] == 0)
+    with pytest.raises(InputError, match="45 columns"):
+        write_ply(path, random_gaussians(degree=4), published_layout=True)
+
+
+def test_invalid_gaussians_are_never_written(tmp_path):
+    gaussians = random_gaussians(count=8)
+    gaussians.mean[0, 1] = np.nan
+    gaussians.sh[1, 2, 0] = np.inf
+    gaussians.log_scale[2, 2] = -np.inf
+    gaussians.quaternion[3] = 0
+    gaussians.opacity_logit[4] = -np.inf
+    gaussians.opacity_logit[5] = np.inf  # opaque: kept, with a finite logit
+    path = tmp_path / "scene.ply"
+    count = write_ply(path, gaussians)
+    assert (count.num_written, count.num_invalid, count.num_transparent) == (3, 5, 0)
+    back = read_ply(path)
+    assert all(np.isfinite(getattr(back, field)).all() for field in FIELDS)
+    assert back.opacity_logit[0] == 30
+    np.testing.assert_array_equal(back.mean, gaussians.mean[5:])
+    encoded, splat_count = encode_splat(gaussians)
+    assert splat_count.num_written == 3
+    assert len(encoded) == 3 * 32
+
+
+def test_opacity_threshold(tmp_path):
+    gaussians = random_gaussians(count=3)
+    gaussians.opacity_logit[:] = [0.0, -6.0, 2.0]  # opacities 0.5, 0.0025, 0.88
+    count = write_ply(tmp_path / "scene.ply", gaussians, min_opacity=0.01)
+    assert (count.num_written, count.num_transparent) == (2, 1)
+    with pytest.raises(InputError, match="min_opacity=1"):
+        write_ply(tmp_path / "scene.ply", gaussians, min_opacity=1.0)
+
+
+def test_a_batch_of_scenes_is_refused(tmp_path):
+    gaussians = random_gaussians()
+    batch = Gaussians(*(getattr(gaussians, field)[None] for field in FIELDS))
+    with pytest.raises(InputError, match="one scene"):
+        write_ply(tmp_path / "scene.ply", batch)
+    assert not (tmp_path / "scene.ply").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"solid x", "not a PLY"),
+        (b"ply\nformat ascii 1.0\nend_header\n", "not binary little endian"),
+        (b"ply\nformat binary_little_endian 1.0\nelement vertex 2\nproperty float x\nend_header\n",
+         "less than the 2"),
+        (b"ply\nformat binary_little_endian 1.0\nelement vertex 0\nproperty float x\nend_header\n",
+         "missing"),
+    ],
+)  # fmt: skip
+def test_foreign_files_are_refused(tmp_path, content, message):
+    (tmp_path / "scene.ply").write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        read_ply(tmp_path / "scene.ply")
+
+
+def test_splat_record_by_hand(tmp_path):
+    gaussians = Gaussians(
+        mean=np.float32([[1, 2, 3], [4, 5, 6]]),
+        sh=np.float32([[[0, 10, -10]], [[0, 0, 0]]]),
+        log_scale=np.log(np.float32([[1, 1, 1], [2, 2, 2]])),
+        quaternion=np.float32([[0, 0, 0, -3], [1, 0, 0, 0]]),
+        opacity_logit=np.float32([0, 0]),
+    )
+    write_splat(tmp_path / "scene.splat", gaussians)
+    content = (tmp_path / "scene.splat").read_bytes()
+    large, small = content[:32], content[32:]
+    assert struct.unpack("<6f8B", large) == pytest.approx(
+        (4, 5, 6, 2, 2, 2, 128, 128, 128, 128, 255, 128, 128, 128)
+    )
+    assert struct.unpack("<6f8B", small) == pytest.approx(
+        (1, 2, 3, 1, 1, 1, 128, 255, 0, 128, 128, 128, 128, 0)
+    )
+
+
+def test_splat_keeps_the_most_important():
+    gaussians = random_gaussians(count=20)
+    encoded, count = encode_splat(gaussians, max_count=5)
+    assert (len(encoded), count.num_written) == (5 * 32, 5)
+    assert encode_splat(gaussians)[0].startswith(encoded)

@@ -1,0 +1,80 @@
+"""A cloud that grows on disk: always readable, bounded, even."""
+
+import numpy as np
+import pytest
+
+from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.export.ply import _read_table
+from tttlrm_jax.export.point_stream import PointStream, read_points
+from tttlrm_jax.export.trajectories import TrajectoryFile, tum_line
+from tttlrm_jax.reports.trajectory_plot import trajectory_plot
+
+
+def frame(number, count=100):
+    points = np.full((count, 3), float(number))
+    points[:, 1] = np.arange(count)
+    return points, np.full((count, 3), number % 256, np.uint8)
+
+
+def test_the_file_is_whole_after_every_frame(tmp_path):
+    stream = PointStream(tmp_path / "points.ply", 10_000)
+    for number in range(5):
+        stream.add(*frame(number))
+        stored = read_points(tmp_path / "points.ply")
+        assert len(stored) == 100 * (number + 1)
+        assert stored["xyz"][-1, 0] == number
+        assert stored["rgb"][-1].tolist() == [number] * 3
+    assert len(_read_table(tmp_path / "points.ply")) == 500  # another reader of PLY
+    stream.close()
+
+
+def test_too_many_points_are_thinned_evenly(tmp_path):
+    stream = PointStream(tmp_path / "points.ply", 1000, seed=3)
+    for number in range(64):
+        stream.add(*frame(number))
+        assert stream.num_points <= 1000
+    stored = read_points(tmp_path / "points.ply")
+    counts = np.bincount(stored["xyz"][:, 0].astype(int), minlength=64)
+    assert 500 <= len(stored) <= 1000
+    assert counts.min() >= counts.max() - 1
+    assert len(set(map(tuple, stored["xyz"].tolist()))) == len(stored)
+    assert (tmp_path / "points.ply").stat().st_size < 20_000
+    assert len(stream.sample(100)) <= 100
+    stream.close()
+
+
+def test_points_that_are_nowhere_are_left_out(tmp_path):
+    stream = PointStream(tmp_path / "points.ply", 1000)
+    points, colours = frame(1)
+    points[::2] = np.nan
+    stream.add(points, colours)
+    assert stream.num_points == 50
+    assert len(PointStream(tmp_path / "none.ply", 10).sample(5)) == 0
+
+
+def test_another_file_is_named(tmp_path):
+    (tmp_path / "other.ply").write_text("ply\n")
+    with pytest.raises(InputError, match="is no point file"):
+        read_points(tmp_path / "other.ply")
+
+
+def test_trajectory_lines_are_on_disk_at_once(tmp_path):
+    file = TrajectoryFile(tmp_path / "trajectory.txt")
+    pose = np.eye(4)
+    pose[:3, 3] = [1, 2, 3]
+    file.add(0.5, pose)
+    assert (tmp_path / "trajectory.txt").read_text().splitlines()[1] == "0.500000 1 2 3 0 0 0 1"
+    file.close()
+    assert "nan" in tum_line(1.0, np.full((4, 4), np.nan))
+
+
+def test_the_plot_shows_both_paths():
+    poses = np.tile(np.eye(4), (20, 1, 1))
+    poses[:, 0, 3] = np.linspace(0, 2, 20)
+    poses[:, 2, 3] = np.sin(np.linspace(0, 3, 20))
+    with_truth = trajectory_plot(poses, poses + 0.01, "title")
+    alone = trajectory_plot(poses, None, "title")
+    assert with_truth.shape == alone.shape
+    assert not np.array_equal(with_truth, alone)
+    standing = trajectory_plot(np.tile(np.eye(4), (3, 1, 1)), None, "title")
+    assert standing.shape == alone.shape

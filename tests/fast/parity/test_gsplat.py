@@ -1,0 +1,59 @@
+"""Every recording of the rasterizer, gradients included.
+
+The parity command checks both backends in both precisions; to save compiling, here each backend
+takes one: the contract tests hold tiled against reference in float64.
+"""
+
+import jax
+import pytest
+
+from tttlrm_jax.parity.gsplat.suite import KINDS
+
+STAGES = ("spherical_harmonics.npz", "quat_scale_to_covar.npz", "projection.npz")
+RASTER = tuple(
+    f"raster_{kind}.npz"
+    for kind in (
+        "random", "random_odd", "needles", "opaque_stack", "empty", "single_cover", "depth_ties",
+        "antialiased", "features",
+    )
+)  # fmt: skip
+TILED = ("fp32", "tiled")
+DENSE = ("fp64", "reference")
+BALANCED = ("fp32", "balanced")
+CASES = [
+    *(pytest.param(name, None, id=name) for name in STAGES),
+    *(
+        pytest.param(
+            name,
+            TILED,
+            id=f"{name}-tiled",
+            marks=pytest.mark.extended if name == "raster_opaque_stack.npz" else (),
+        )
+        for name in (*RASTER, "garden.npz")
+    ),
+    pytest.param("raster_depth_ties.npz", BALANCED, id="raster_depth_ties.npz-balanced"),
+    *(
+        pytest.param(name, BALANCED, id=f"{name}-balanced", marks=pytest.mark.extended)
+        for name in ("raster_random_odd.npz", "raster_opaque_stack.npz", "raster_needles.npz")
+    ),
+    *(
+        pytest.param(name, DENSE, id=f"{name}-reference", marks=pytest.mark.extended)
+        for name in RASTER  # garden has 10,000 Gaussians: too many for dense
+    ),
+]
+
+
+def check_of(name: str):
+    """The check of the kind that a file name belongs to."""
+    return KINDS[name if name in KINDS else "raster_*.npz"]
+
+
+@pytest.mark.parametrize(("name", "variant"), CASES)
+def test_recording(shared, name, variant):
+    path = shared / "goldens" / "gsplat" / name
+    arguments = () if variant is None else ((variant,),)
+    with jax.enable_x64(True):
+        rows = list(check_of(name)(path, *arguments))
+    failed = [row.line() for row in rows if not row.ok]
+    assert not failed, "\n".join(failed)
+    assert len(rows) >= 5

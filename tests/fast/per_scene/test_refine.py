@@ -1,0 +1,132 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tttlrm_jax.config import RasterConfig
+from tttlrm_jax.core.errors import ConfigError
+from tttlrm_jax.metrics.images import psnr
+from tttlrm_jax.per_scene import refine
+from tttlrm_jax.per_scene.loop import Schedule, Stepper, rates_at, scene_extent, start_state
+from tttlrm_jax.per_scene.objective import RenderSettings, slopes_of_views, view_loss
+from tttlrm_jax.per_scene.settings import LearningRates, RefineConfig
+from tttlrm_jax.rasterize import render_views
+
+BACKGROUND = (1.0, 0.5, 0.0)
+RASTER = RasterConfig(near=0.1, backend="reference")
+
+
+@pytest.fixture(scope="module")
+def disturbed(truth):
+    rng = np.random.default_rng(5)
+    return truth.replace(
+        mean=truth.mean + jnp.asarray(rng.normal(size=(20, 3)) * 0.03, jnp.float32),
+        sh=truth.sh + jnp.asarray(rng.normal(size=(20, 1, 3)) * 0.3, jnp.float32),
+    )
+
+
+def unseen(gaussians, views):
+    """PSNR of the last view, which no test refines on."""
+    rendering = render_views(
+        gaussians.activate(), views[4:].cameras(), background=jnp.asarray(BACKGROUND), config=RASTER
+    )
+    return float(psnr(rendering.rgb, views.image[4:])[0])
+
+
+def test_refinement_raises_psnr_on_a_view_it_did_not_see(disturbed, views):
+    result = refine(
+        disturbed, views[:4], RefineConfig(steps=10), raster=RASTER, background=BACKGROUND
+    )
+    assert len(result.losses) == 10
+    assert result.losses[-1] < 0.7 * result.losses[0]
+    assert unseen(result.gaussians, views) > unseen(disturbed, views) + 2
+
+
+def test_no_steps_change_nothing(disturbed, views):
+    config = RefineConfig(steps=0)
+    result = refine(disturbed, views, config, raster=RASTER, background=BACKGROUND)
+    assert result.gaussians is disturbed
+    assert not len(result.losses)
+
+
+def test_broken_gaussians_stay_and_harm_no_other(disturbed, views):
+    broken = disturbed.replace(mean=disturbed.mean.at[3].set(jnp.nan))
+    config = RefineConfig(steps=10)
+    result = refine(broken, views[:4], config, raster=RASTER, background=BACKGROUND)
+    for old, new in zip(jax.tree.leaves(broken), jax.tree.leaves(result.gaussians), strict=True):
+        np.testing.assert_array_equal(old[3], new[3])
+        assert np.isfinite(np.delete(np.asarray(new), 3, axis=0)).all()
+    assert result.losses[-1] < result.losses[0]
+
+
+def test_slopes_are_the_derivative_of_the_mean_loss(disturbed, views):
+    settings = RenderSettings(
+        height=16, width=20, background=BACKGROUND, raster=RASTER, capacity=4096, ssim_weight=0.2
+    )
+
+    def mean_loss(gaussians):
+        shift = jnp.zeros((20, 2))
+        return sum(view_loss(gaussians, shift, views[i], settings)[0] for i in (0, 1)) / 2
+
+    loss, gradient = jax.jit(jax.value_and_grad(mean_loss))(disturbed)
+    slopes = jax.jit(slopes_of_views, static_argnums=2)(disturbed, views[:2], settings)
+    np.testing.assert_allclose(slopes.loss, loss, rtol=1e-5)
+    for ours, exact in zip(
+        jax.tree.leaves(slopes.gaussians), jax.tree.leaves(gradient), strict=True
+    ):
+        np.testing.assert_allclose(ours, exact, atol=1e-6)
+    assert slopes.seen.max() == 2
+    assert np.all((np.asarray(slopes.seen) > 0) | (np.asarray(slopes.pull) == 0))
+
+
+@pytest.mark.extended
+def test_steps_that_dropped_something_are_taken_again_with_room(disturbed, views):
+    """Too little room at the start gives the result of enough room."""
+    rates = RefineConfig().rates
+    schedule = Schedule(rates=rates, num_steps=2)
+    tiled = dataclasses.replace(RASTER, backend="tiled")
+    order = np.tile(np.arange(2, dtype=np.int32), (2, 1))
+
+    def losses(capacity):
+        settings = RenderSettings(
+            height=16, width=20, background=BACKGROUND, raster=tiled, capacity=capacity,
+            ssim_weight=0.2,
+        )  # fmt: skip
+        stepper = Stepper(views[:2], schedule, settings)
+        return stepper(start_state(disturbed, 1.0), order)[1], stepper.settings.capacity
+
+    wide, kept = losses(256)
+    narrow, grown = losses(64)
+    assert (kept, grown) == (256, 128) or grown == 256
+    np.testing.assert_allclose(narrow, wide, rtol=1e-5)
+
+
+def test_rates_decay_and_bands_join_in():
+    rates = LearningRates(
+        mean=1.0, colour=2.0, detail=3.0, log_scale=4.0, quaternion=5.0, opacity_logit=6.0,
+        mean_end=0.01, other_end=0.5,
+    )  # fmt: skip
+    schedule = Schedule(rates=rates, num_steps=11, sh_interval=5)
+    extent = jnp.asarray(2.0)
+    first, last = (rates_at(schedule, jnp.asarray(step), extent, 9) for step in (0, 10))
+    np.testing.assert_allclose((first.mean[0, 0], last.mean[0, 0]), (2.0, 0.02), rtol=1e-5)
+    np.testing.assert_allclose(first.sh[0, :, 0], [2] + [0] * 8)
+    np.testing.assert_allclose(last.sh[0, :, 0], [1] + [1.5] * 8, rtol=1e-5)
+    np.testing.assert_allclose(rates_at(schedule, jnp.asarray(5), extent, 9).sh[0, 4:, 0], 0)
+    np.testing.assert_allclose((first.opacity_logit, last.opacity_logit), ([6], [3]), rtol=1e-5)
+
+
+def test_extent_of_cameras_in_one_place_is_one():
+    poses = np.tile(np.eye(4), (3, 1, 1))
+    assert scene_extent(poses) == 1.0
+    poses[0, 0, 3] = 3.0
+    assert scene_extent(poses) == pytest.approx(2.2)
+
+
+def test_bad_settings_are_named():
+    with pytest.raises(ConfigError, match="steps=-1"):
+        RefineConfig(steps=-1)
+    with pytest.raises(ConfigError, match="ssim_weight=2"):
+        RefineConfig(ssim_weight=2)

@@ -1,0 +1,216 @@
+"""The report page, the comparison sheet and the camera plot, read back."""
+
+import base64
+import dataclasses
+import io
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tttlrm_jax.core.geometry.poses import look_at
+from tttlrm_jax.core.types import Gaussians
+from tttlrm_jax.reports import camera_plot
+from tttlrm_jax.reports import reconstruction as report_module
+from tttlrm_jax.reports.camera_plot import NamedCamera
+from tttlrm_jax.reports.comparison import ComparedView, comparison_sheet, representative
+from tttlrm_jax.reports.heatmap import absolute_error, error_scale, heat
+from tttlrm_jax.reports.reconstruction import Report, report_html
+
+VOID = {"meta", "img", "br", "link", "input", "circle", "polygon", "path"}
+
+
+class Page(HTMLParser):
+    """Collects elements and checks that every one is closed in order."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.elements, self.texts = [], [], {}
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+        if tag not in VOID or (tag in ("circle", "polygon") and not self.closed_in_tag()):
+            self.open.append(tag)
+
+    def closed_in_tag(self):
+        return (self.get_starttag_text() or "").endswith("/>")
+
+    def handle_startendtag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, text):
+        if self.open and self.open[-1] == "script":
+            script = [attributes for tag, attributes in self.elements if tag == "script"][-1]
+            name = script.get("id", "code")
+            self.texts[name] = self.texts.get(name, "") + text
+
+    def find(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def camera(name, role, position, size=(16, 24)):
+    pose = look_at(np.array(position), np.zeros(3), np.array([0.0, 0.0, 1.0]))
+    return NamedCamera(
+        name=name, role=role, world_from_camera=pose, intrinsics=np.array([20.0, 20, 12, 8]),
+        height=size[0], width=size[1],
+    )  # fmt: skip
+
+
+def view(name, psnr, seed=0, size=(16, 24)):
+    rng = np.random.default_rng(seed)
+    images = {k: rng.uniform(size=(*size, 3)) for k in ("target", "rendered", "baseline")}
+    return ComparedView(name=name, psnr=psnr, ssim=0.5, baseline_psnr=12.0, **images)
+
+
+def gaussians(count):
+    rng = np.random.default_rng(0)
+    return Gaussians(
+        *(rng.normal(size=(count, *s)).astype("f") for s in ((3,), (4, 3), (3,), (4,), ()))
+    )
+
+
+@pytest.fixture
+def report():
+    metrics = {
+        "scene": "desk <b>&", "input_views": 2, "target_views": 2, "resolution": [16, 24],
+        "plan": "full", "psnr": 20.25, "ssim": 0.5, "lpips": None, "num_gaussians": 40,
+        "seconds": {"reconstruct": 0.5, "render_per_view": 0.01},
+        "baselines": {"mean_colour": 9.0, "nearest_input": 12.0, "untrained": 8.0},
+    }  # fmt: skip
+    cameras = [
+        camera("in 1", "input", (3, 0, 1)), camera("in 2", "input", (0, 3, 1)),
+        camera("t </script>", "target", (2, 2, 1)), camera("t 2", "target", (-2, 2, 0.5)),
+        camera("spare", "other", (-3, 0, 1)),
+    ]  # fmt: skip
+    return Report(
+        metrics=metrics, input_names=["in 1", "in 2"],
+        inputs=np.random.default_rng(5).uniform(size=(2, 16, 24, 3)),
+        views=[view("t </script>", 18.5), view("t 2", 22.0, seed=1)], cameras=cameras,
+        gaussians=gaussians(40), video=b"film", background=(1.0, 1.0, 1.0), eps2d=0.3,
+        settings={"plan": "full"}, caveats=["Take care & <look>."],
+    )  # fmt: skip
+
+
+def test_page_is_whole_and_asks_for_nothing(report):
+    text = report_html(report)
+    page = Page(text)
+    sources = [v for _, a in page.elements for k, v in a.items() if k in ("src", "href", "poster")]
+    assert len(sources) == 2 + 2 * 4 + 1  # inputs, four pictures per view, the film
+    assert all(source.startswith("data:") for source in sources)
+    assert not re.search(r"@import|url\(|https?:|fetch\(|XMLHttpRequest", text)
+    assert base64.b64decode(page.find("video")[0]["src"].split(",")[1]) == b"film"
+    assert "<b>&" not in text.replace("desk &lt;b&gt;&amp;", "")
+
+
+def test_page_says_what_metrics_say(report):
+    text = report_html(report)
+    assert "8.2 dB above" in text or "8.3 dB above" in text
+    for number in ("20.25", "12.00 dB", "9.00 dB", "8.00 dB", "18.50", "22.00"):
+        assert number in text
+    assert "Take care &amp; &lt;look&gt;." in text
+    worse = dataclasses.replace(report, metrics=report.metrics | {"psnr": 10.5})
+    assert "1.5 dB below" in report_html(worse)
+
+
+def test_pictures_on_the_page_are_the_pictures(report):
+    images = Page(report_html(report)).find("img")
+    decoded = Image.open(io.BytesIO(base64.b64decode(images[0]["src"].split(",")[1])))
+    np.testing.assert_array_equal(np.asarray(decoded), np.rint(255 * report.inputs[0]))
+    assert images[0]["class"] == "crisp"
+    assert all(image["alt"] for image in images)
+
+
+def test_viewer_gets_the_scene(report, monkeypatch):
+    page = Page(report_html(report))
+    scene = json.loads(page.texts["scene"])
+    assert [camera["role"] for camera in scene["cameras"]] == ["target"] * 2 + ["input"] * 2
+    assert scene["cameras"][scene["first"]]["name"] == "t 2"  # the best view
+    np.testing.assert_allclose(scene["cameras"][0]["pose"], report.cameras[2].world_from_camera)
+    assert scene["up"][2] > 0.9
+    assert len(base64.b64decode(page.texts["splats"])) == 40 * 32
+    monkeypatch.setattr(report_module, "MAX_VIEWER_GAUSSIANS", 25)
+    text = report_html(report)
+    assert len(base64.b64decode(Page(text).texts["splats"])) == 25 * 32
+    assert "Shows the 25 most important of 40 Gaussians" in text
+
+
+def test_page_without_any_valid_gaussian(report):
+    broken = dataclasses.replace(
+        report, gaussians=report.gaussians.replace(mean=np.full((40, 3), np.nan, "f"))
+    )
+    scene = json.loads(Page(report_html(broken)).texts["scene"])
+    assert np.isfinite([*scene["centre"], scene["radius"]]).all()
+
+
+def test_comparison_shows_pixels_as_they_are():
+    views = [view(f"view {i}", psnr=20.0 + i, seed=i) for i in range(2)]
+    inputs = np.random.default_rng(9).uniform(size=(3, 16, 24, 3))
+    sheet = comparison_sheet("title", "subtitle", inputs, views)
+    assert sheet.dtype == np.uint8
+    for image, factor in ((views[1].target, 13), (views[0].rendered, 13), (views[1].baseline, 13)):
+        block = np.rint(255 * image[4:8, 4:8]).astype(np.uint8)
+        assert contains(sheet, block.repeat(factor, 0).repeat(factor, 1))
+
+
+def contains(sheet, block):
+    """Whether the block appears somewhere in the sheet, pixel by pixel."""
+    height, width = block.shape[:2]
+    starts = np.argwhere((sheet == block[0, 0]).all(axis=-1))
+    for row, column in starts:
+        part = sheet[row : row + height, column : column + width]
+        if part.shape == block.shape and (part == block).all():
+            return True
+    return False
+
+
+@pytest.mark.parametrize("size", [(8, 8), (40, 16), (16, 88), (360, 640), (700, 500)])
+@pytest.mark.parametrize("num_inputs", [1, 5, 20])
+def test_comparison_of_any_size(size, num_inputs):
+    inputs = np.zeros((num_inputs, *size, 3))
+    sheet = comparison_sheet("t", "s", inputs, [view("name" * 40, 20.0, size=size)] * 2)
+    assert sheet.shape[2] == 3
+    assert max(sheet.shape) < 4000
+
+
+def test_representative_views():
+    assert representative([3.0, 1.0, 2.0], 6) == [0, 1, 2]
+    scores = [5.0, 9.0, 1.0, 7.0, 3.0]
+    assert representative(scores, 3) == [1, 0, 2]  # best, middle, worst
+
+
+def test_errors_and_their_colours():
+    image = np.zeros((2, 2, 3))
+    image[0, 0] = [0.3, 0.6, 5.0]  # clipped to 1
+    error = absolute_error(image, np.zeros((2, 2, 3)))
+    np.testing.assert_allclose(error[0, 0], (0.3 + 0.6 + 1.0) / 3, rtol=1e-6)
+    assert error_scale(error) == 1.0
+    assert error_scale(error * 0.05) == 0.05
+    ramp = heat(np.linspace(0, 2, 21), 1.0).astype(int)
+    assert (np.diff(ramp.sum(axis=-1))[:10] > 0).all()
+    np.testing.assert_array_equal(ramp[10:], ramp[[10]].repeat(11, axis=0))
+
+
+POSITIONS = [(3, 0, 1), (0, 3, 2), (-3, 0.5, 1)]
+
+
+@pytest.mark.parametrize("positions", [POSITIONS, POSITIONS[:1], [(3, 0, 1)] * 3])
+def test_cameras_stand_inside_the_plot(positions):
+    roles = ["input", "target", "other"]
+    cameras = [camera(f"<{k}>", roles[k], where) for k, where in enumerate(positions)]
+    svg = camera_plot(cameras, np.random.default_rng(0).normal(size=(50, 3)))
+    page = Page(svg)
+    width, height = map(float, page.find("svg")[0]["viewbox"].split()[2:])
+    corners = " ".join(polygon["points"] for polygon in page.find("polygon"))
+    points = [tuple(map(float, pair.split(","))) for pair in corners.split()]
+    points += [(float(c["cx"]), float(c["cy"])) for c in page.find("circle")]
+    assert len(page.find("polygon")) == 2 * sum(c.role != "other" for c in cameras)
+    assert all(0 <= x <= width and 0 <= y <= height for x, y in points)
+    assert "<0>" not in svg

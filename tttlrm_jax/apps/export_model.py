@@ -1,0 +1,58 @@
+"""`python -m tttlrm_jax.apps.export_model --run RUN --dest DIR`: weights without the rest.
+
+A model directory (`config.json`, `params/`) is what `eval.py --checkpoint` reads and the package
+ships; it holds no optimizer state.
+"""
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Literal
+
+from tttlrm_jax.checkpoints.runs import export_model, load_model, read_config_values
+from tttlrm_jax.checkpoints.ttt3r import export_ttt3r, load_ttt3r, trained_size
+from tttlrm_jax.config.command_line import EXIT_BAD_INPUT, parse_arguments
+from tttlrm_jax.config.ttt3r import is_ttt3r
+from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.models import split_model
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """What to export and where to."""
+
+    run: str  # run directory of train.py
+    dest: str  # model directory to write
+    dtype: Literal["float32", "bfloat16"] = "float32"  # of the stored weights
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command; returns its exit code (0 done, 2 bad input)."""
+    try:
+        options = parse_arguments(
+            ExportConfig, sys.argv[1:] if arguments is None else arguments, "export_model"
+        )
+        directory = export_run(options)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    size = sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())
+    print(f"{directory}: {size / 2**20:.1f} MiB")
+    return 0
+
+
+def export_run(options: ExportConfig) -> Path:
+    """Writes the weights of a run of either network; returns the model directory.
+
+    Raises InputError as reading the run and writing the directory do.
+    """
+    if is_ttt3r(read_config_values(Path(options.run))):
+        config, network = load_ttt3r(options.run)
+        params, size = split_model(network)[1], trained_size(options.run)
+        return export_ttt3r(config, params, options.dest, options.dtype, size)
+    config, model = load_model(options.run)
+    return export_model(config, split_model(model)[1], options.dest, options.dtype)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

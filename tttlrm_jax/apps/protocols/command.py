@@ -1,0 +1,153 @@
+"""`eval.py --model ttt3r --protocol FILE --capture ROOT`: all sequences of a table's data set."""
+
+import contextlib
+import dataclasses
+import datetime
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tttlrm_jax.apps.protocols.tables import (
+    SequenceProtocol,
+    protocol_overrides,
+    read_protocol,
+    table_row,
+)
+from tttlrm_jax.apps.sequences.run import FrameModel
+from tttlrm_jax.config import RuleConfig
+from tttlrm_jax.config.sequences import SequenceEvalConfig
+from tttlrm_jax.core.errors import ConfigError, InputError
+
+TABLE_FILE = "table.json"
+
+
+def evaluate_protocol(
+    config: SequenceEvalConfig, rule: RuleConfig, evaluate, open_model
+) -> tuple[Path, dict[str, Any]]:
+    """Runs `evaluate` on every sequence with one model; writes and returns the table's row.
+
+    `config` has the protocol applied. Raises InputError where no sequence is found or the first
+    cannot be used; later ones that fail are named in `failed`. KeyboardInterrupt says what is
+    written; the same output can be given again.
+    """
+    assert config.protocol is not None
+    if config.capture is None:
+        raise InputError("capture=none: there is no data set; give --capture ROOT")
+    protocol = read_protocol(config.protocol)
+    root = Path(config.capture)
+    paths = protocol.find(root)
+    name = f"{Path(config.protocol).stem}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    output = Path(config.output) if config.output else Path("outputs") / name
+    _check_new(output)
+    model: list[FrameModel] = []
+
+    def shared(each: SequenceEvalConfig, rule: RuleConfig) -> FrameModel:
+        if not model:
+            model.append(open_model(each, rule))
+        model[0].restart()
+        return model[0]
+
+    made, failed = [], {}
+    row: dict[str, Any] = {"dataset": protocol.dataset, "task": protocol.task, "sequences": 0}
+    with _claimed(output, row):
+        try:
+            for path in paths:
+                scene = "_".join(path.relative_to(root).parts) or path.name
+                done = len(made) + len(failed)
+                print(f"{scene} ({done + 1} of {len(paths)})", file=sys.stderr)
+                part = dataclasses.replace(config, capture=str(path), output=str(output / scene))
+                try:
+                    made.append(evaluate(part, rule, shared)[1])
+                except ConfigError:
+                    raise
+                except InputError as error:
+                    if not made:
+                        raise
+                    failed[scene] = str(error)
+                    print(f"  left out: {error}", file=sys.stderr)
+                row = _row(protocol, config, made, failed)
+                _write_table(output, row)
+        except KeyboardInterrupt as stop:
+            done = f"{len(made)} of {len(paths)} sequences are whole in {output}" if made else ""
+            raise KeyboardInterrupt("; ".join(filter(None, [done, *stop.args]))) from None
+    return output, row
+
+
+def table_summary(row: dict[str, Any]) -> str:
+    """The row beside what is listed of it elsewhere, and what was not done as the protocol says."""
+    lines = [f"{row['dataset']}, {row['task']}: {row['sequences']} sequences, rule {row['rule']}"]
+    for part in ("pose", "reconstruction"):
+        lines += [f"  {name:<20}{value:.4f}" for name, value in row.get(part, {}).items()]
+    for name, errors in row.get("depth", {}).items():
+        lines.append(
+            f"  depth, {name:<13}Abs Rel {errors['abs_rel']:.4f}, "
+            f"delta < 1.25 {100 * errors['delta_125']:.2f} %"
+        )
+    lines.append(f"  to reproduce: {row['table']}; {_listed(row)}")
+    changed = ", ".join(f"{name} {value}" for name, value in row["overrides"].items())
+    lines += [f"  not as the protocol says: {changed}"] if changed else []
+    lines += [f"  left out: {scene}: {reason}" for scene, reason in row["failed"].items()]
+    return "\n".join(lines)
+
+
+def _listed(row: dict[str, Any]) -> str:
+    if not row["listed"]:
+        return "see the paper for the numbers"
+    numbers = ", ".join(f"{name} {value:g}" for name, value in row["listed"].items())
+    aligned = ""
+    if row["task"] == "depth":
+        aligned = f", alignment {row['listed_alignment'] or 'not stated'}"
+    return f"{numbers}{aligned} (secondary listing, unchecked)"
+
+
+def _row(protocol: SequenceProtocol, config, made: list[dict], failed: dict) -> dict[str, Any]:
+    return {
+        "dataset": protocol.dataset, "task": protocol.task, "table": protocol.table,
+        "listed": protocol.listed, "listed_alignment": protocol.listed_alignment,
+        "overrides": protocol_overrides(config), "rule": made[0]["rule"],
+        "frames": config.max_frames, "stride": config.stride, "checkpoint": config.checkpoint,
+        **table_row(made),
+        "failed": failed, "scenes": {each["scene"]: each["trajectory"] for each in made},
+    }  # fmt: skip
+
+
+@contextlib.contextmanager
+def _claimed(output: Path, row: dict[str, Any]) -> Iterator[None]:
+    """Begins the table before there is any sequence, so that the folder can be told as its own.
+
+    Takes it back where nothing came of it. Raises InputError where it cannot be written.
+    """
+    table, existed = output / TABLE_FILE, output.exists()
+    begun = not table.exists()
+    if begun:
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+            _write_table(output, row)
+        except OSError as error:
+            raise InputError.of(
+                "output", output, f"cannot be written ({error.strerror})",
+                "choose another directory",
+            ) from None  # fmt: skip
+    try:
+        yield
+    finally:
+        if begun and [*output.iterdir()] == [table]:
+            table.unlink()
+            if not existed:
+                output.rmdir()
+
+
+def _write_table(output: Path, row: dict[str, Any]) -> None:
+    (output / TABLE_FILE).write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
+
+
+def _check_new(output: Path) -> None:
+    """The folder holds a folder per sequence: only one that this command made is written again."""
+    if not output.exists():
+        return
+    if not output.is_dir() or (any(output.iterdir()) and not (output / TABLE_FILE).is_file()):
+        raise InputError.of(
+            "output", output, "holds files of another program", "choose a new directory"
+        )

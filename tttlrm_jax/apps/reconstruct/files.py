@@ -1,0 +1,423 @@
+"""The files of one evaluation: scene.ply, orbit.mp4, comparison.png, report.html, metrics.json.
+
+A stream adds stream.png and growth.mp4. Gaussians and cameras in files are in the frame and scale
+of the capture.
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tttlrm_jax.apps.progress import step
+from tttlrm_jax.apps.reconstruct.scene import Evaluated, PosedScene, Scores, Settings, render_frames
+from tttlrm_jax.apps.reconstruct.stream_files import (
+    STREAM_FILES,
+    stream_metrics,
+    write_growth,
+    write_stream_plot,
+)
+from tttlrm_jax.captures.capture import Capture
+from tttlrm_jax.checkpoints.streams import SavedStream
+from tttlrm_jax.config import EvalConfig, RasterConfig, RuleConfig, RunConfig
+from tttlrm_jax.core.geometry.paths import orbit_path
+from tttlrm_jax.core.geometry.similarity import transform_gaussians
+from tttlrm_jax.core.types import Cameras, Gaussians
+from tttlrm_jax.export.ply import write_ply
+from tttlrm_jax.export.video import write_video
+from tttlrm_jax.export.writable import ExportCount
+from tttlrm_jax.reports.camera_plot import NamedCamera
+from tttlrm_jax.reports.comparison import ComparedView, write_comparison
+from tttlrm_jax.reports.reconstruction import Report, StreamExhibit, write_report
+from tttlrm_jax.ttt.rules import complete_rule, configured_rule
+
+OUTPUT_FILES = ("scene.ply", "orbit.mp4", "comparison.png", "report.html", "metrics.json")
+ALL_FILES = (*OUTPUT_FILES, *STREAM_FILES)  # that an earlier run may have left
+ORBIT_FPS, GROWTH_FPS = 24, 12  # frames per second
+ORBIT_SIDE = 256  # pixels the film's longer side shall at least have
+SHOWN_TEXT = {
+    "chunk": "Gaussians of the newest chunk's views",
+    "append": "Gaussians of every chunk as read when it came",
+    "all": "Gaussians of all views so far, read again after every chunk",
+}
+ORBIT_CHUNK = 12  # frames rendered at a time
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Job:
+    """What was evaluated, for the records."""
+
+    config: EvalConfig
+    run: RunConfig  # of the checkpoint
+    settings: Settings
+    capture: Capture
+    scene: PosedScene
+    checkpoint: Path
+    frames: tuple[np.ndarray, np.ndarray]  # numbers of input and target frames
+    lpips_note: str
+    saved: SavedStream | None = None  # what a stream goes on from
+    has_scale: bool = True  # of a stream's first chunk; else its scale was given or is 1
+
+    @property
+    def cameras_seen(self) -> Cameras:
+        """Of all input views [view, ...], those of a saved stream first."""
+        new = jax.tree.map(lambda x: np.asarray(x[0]), self.scene.inputs.cameras)
+        if self.saved is None:
+            return new
+        earlier = self.saved.scene.cameras
+        return jax.tree.map(lambda a, b: np.concatenate([a, b]), earlier, new)
+
+
+def write_files(directory: Path, job: Job, evaluated: Evaluated) -> dict[str, Any]:
+    """Writes every file of `OUTPUT_FILES`, and of `STREAM_FILES` for a stream.
+
+    Returns what is in metrics.json.
+    """
+    gaussians = transform_gaussians(evaluated.gaussians, job.scene.similarity.inverse())
+    with step("writing scene.ply"):
+        count = write_ply(directory / "scene.ply", gaussians, min_opacity=job.config.min_opacity)
+    metrics = collect_metrics(job, evaluated, count)
+    with step(f"rendering {job.config.orbit_frames} frames of orbit.mp4"):
+        film = directory / "orbit.mp4"
+        frames = orbit_frames(evaluated.gaussians, job)
+        write_video(film, frames, frames_per_second=ORBIT_FPS, min_side=ORBIT_SIDE)
+    stream = write_stream_files(directory, job, evaluated)
+    with step("drawing comparison.png and report.html"):
+        views = compared_views(job.scene, evaluated)
+        inputs = np.asarray(job.scene.inputs.image[0])
+        subtitle = _subtitle(metrics)
+        write_comparison(directory / "comparison.png", job.scene.name, subtitle, inputs, views)
+        report = Report(
+            metrics=metrics,
+            input_names=job.scene.input_names,
+            inputs=inputs,
+            views=views,
+            cameras=named_cameras(job),
+            gaussians=gaussians,
+            video=film.read_bytes(),
+            background=job.settings.background,
+            eps2d=job.run.raster.eps2d,
+            settings=settings_table(job, metrics),
+            caveats=caveats(job, evaluated, metrics),
+            stream=stream,
+        )
+        write_report(directory / "report.html", report)
+    text = json.dumps(metrics, indent=2, allow_nan=False)
+    (directory / "metrics.json").write_text(text + "\n", encoding="utf-8")
+    return metrics
+
+
+def write_stream_files(directory: Path, job: Job, evaluated: Evaluated) -> StreamExhibit | None:
+    """The plot and the film of a stream; None where there was none."""
+    history = evaluated.stream
+    if history is None:
+        return None
+    plot, film = (directory / name for name in STREAM_FILES)
+    with step("drawing stream.png and growth.mp4"):
+        views, chunk = history.scene.num_views, job.settings.chunk_views
+        text = (
+            f"{views} views in chunks of {chunk}; {SHOWN_TEXT[job.settings.accumulate]}; "
+            f"{job.run.name}, {jax.devices()[0].device_kind}"
+        )
+        write_stream_plot(plot, history, f"{job.scene.name}, streamed", text)
+        title = f"{job.scene.name}: plan causal, {chunk} views per chunk"
+        write_growth(film, history, job.scene, title, GROWTH_FPS)
+    return StreamExhibit(plot=plot.read_bytes(), film=film.read_bytes())
+
+
+def collect_metrics(job: Job, evaluated: Evaluated, count: ExportCount) -> dict[str, Any]:
+    """The contents of metrics.json: means over target views, then each view."""
+    scores = evaluated.ours.scores
+    return {
+        "scene": job.scene.name,
+        "input_views": len(job.scene.input_names),
+        "target_views": len(job.scene.target_names),
+        "resolution": list(job.scene.targets.image.shape[2:4]),
+        "plan": job.settings.plan,
+        "rule": complete_rule(configured_rule(job.run.model)).to_dict(),
+        "psnr": _mean(scores.psnr),
+        "ssim": _mean(scores.ssim),
+        "lpips": _mean(scores.lpips),
+        "psnr_foreground": _mean(scores.psnr_foreground),
+        "num_gaussians": count.num_written,
+        "num_gaussians_predicted": int(evaluated.gaussians.mean.shape[0]),
+        "num_gaussians_invalid": count.num_invalid,
+        "seconds": evaluated.seconds,
+        "device": jax.devices()[0].device_kind,
+        "checkpoint": str(job.checkpoint),
+        "baselines": {k: _mean(v.scores.psnr) for k, v in evaluated.baselines.items()},
+        "baselines_ssim": {k: _mean(v.scores.ssim) for k, v in evaluated.baselines.items()},
+        "baselines_lpips": {k: _mean(v.scores.lpips) for k, v in evaluated.baselines.items()},
+        "inputs": job.scene.input_names,
+        **_stream_part(job, evaluated),
+        **_refined_part(evaluated),
+        "targets": [
+            {"name": name, **_view_scores(scores, index)}
+            for index, name in enumerate(job.scene.target_names)
+        ],
+    }
+
+
+def orbit_frames(gaussians: Gaussians, job: Job) -> Iterator[np.ndarray]:
+    """Pictures of `orbit_cameras`."""
+    count = job.config.orbit_frames
+    cameras, raster = orbit_cameras(job, count)
+    portion = min(ORBIT_CHUNK, count)
+    return render_frames(gaussians, cameras, job.settings.background, raster, portion)
+
+
+def orbit_cameras(job: Job, num_frames: int) -> tuple[Cameras, RasterConfig]:
+    """A path around what the input cameras look at, in the normalised frame.
+
+    Small pictures are rendered larger by a whole factor, with the screen-space blur grown
+    likewise: the same Gaussians with the same softness, in more pixels.
+    """
+    inputs = job.cameras_seen
+    factor = orbit_factor(inputs.height, inputs.width)
+    poses = np.asarray(inputs.world_from_camera, np.float64)
+    path = jnp.asarray(orbit_path(poses, num_frames), jnp.float32)
+    lens = jnp.asarray(np.median(inputs.intrinsics, axis=0) * factor, jnp.float32)
+    raster = dataclasses.replace(job.run.raster, eps2d=job.run.raster.eps2d * factor**2)
+    lenses = jnp.tile(lens, (len(path), 1))
+    return Cameras(path, lenses, inputs.height * factor, inputs.width * factor), raster
+
+
+def orbit_factor(height: int, width: int) -> int:
+    """By how much film frames are larger than the views."""
+    return max(1, math.ceil(ORBIT_SIDE / max(height, width)))
+
+
+def compared_views(scene: PosedScene, evaluated: Evaluated) -> list[ComparedView]:
+    """Target, ours and the nearest input view, for every target."""
+    nearest = evaluated.baselines["nearest_input"]
+    scores = evaluated.ours.scores
+    return [
+        ComparedView(
+            name=name,
+            target=np.asarray(scene.targets.image[0, index]),
+            rendered=evaluated.ours.pictures[index],
+            baseline=nearest.pictures[index],
+            psnr=float(scores.psnr[index]),
+            ssim=float(scores.ssim[index]),
+            baseline_psnr=float(nearest.scores.psnr[index]),
+        )
+        for index, name in enumerate(scene.target_names)
+    ]
+
+
+def named_cameras(job: Job) -> list[NamedCamera]:
+    """All cameras of the capture in its own frame; used ones with intrinsics of the pictures."""
+    height, width = job.scene.targets.image.shape[2:4]
+    used = {}
+    for role, frames, views in (
+        ("target", job.frames[1], job.scene.targets),
+        ("input", job.frames[0], job.scene.inputs),
+    ):
+        for frame, lens in zip(frames, np.asarray(views.cameras.intrinsics[0]), strict=True):
+            used[int(frame)] = (role, lens)
+    return [
+        NamedCamera(
+            name=frame.name,
+            role=used[number][0] if number in used else "other",
+            world_from_camera=frame.world_from_camera,
+            intrinsics=used[number][1] if number in used else frame.intrinsics,
+            height=height,
+            width=width,
+        )
+        for number, frame in enumerate(job.capture.frames)
+    ]
+
+
+def settings_table(job: Job, metrics: dict[str, Any]) -> dict[str, str]:
+    """What a reader needs to repeat the run."""
+    run, settings, model = job.run, job.settings, job.run.model
+    seconds = metrics["seconds"]
+    return {
+        "capture": str(job.config.capture or "the sample in the package"),
+        "checkpoint": str(job.config.checkpoint or "the weights in the package"),
+        "configuration": f"{run.name}: {model.num_layers} layers, width {model.d_model}, patch "
+        f"{model.patch_size}, spherical harmonics of degree {model.sh_degree}",
+        "plan": settings.plan
+        if settings.plan == "full"
+        else f"{settings.plan}, {settings.chunk_views} views per update",
+        "update rule": str(RuleConfig.from_dict(metrics["rule"])),
+        "views": f"{metrics['input_views']} of {len(job.capture)} frames in, every 8th frame a "
+        "target; " + _choice_of_inputs(job),
+        **_stream_settings(job),
+        **_refined_settings(metrics),
+        "size": f"{metrics['resolution'][1]}x{metrics['resolution'][0]} pixels",
+        "pruning": f"{settings.keep_ratio:g} kept by opacity, {settings.random_ratio:g} of the "
+        "others at random"
+        if settings.keep_ratio < 1
+        else "none",
+        "scene.ply": f"{metrics['num_gaussians']} of {metrics['num_gaussians_predicted']} "
+        f"Gaussians: opacity above {job.config.min_opacity:.4g}",
+        "compiling": f"{seconds['reconstruct_compile']:.1f} s for the model, "
+        f"{seconds['render_compile']:.1f} s for the renderer, not counted above",
+        "device": f"{metrics['device']}, JAX {jax.__version__}",
+        "perceptual metric": job.lpips_note,
+    }
+
+
+def caveats(job: Job, evaluated: Evaluated, metrics: dict[str, Any]) -> list[str]:
+    """What a number on the page does not say by itself."""
+    trained, texts = job.run.data, []
+    nearest = metrics["baselines"]["nearest_input"]
+    if metrics["psnr"] < nearest:
+        texts.append(
+            f"On this capture the model is worse than showing the nearest input view, by "
+            f"{nearest - metrics['psnr']:.1f} dB. Take the reconstruction for what it is."
+        )
+    synthetic = trained.synthetic
+    if job.config.capture is not None and trained.source == "synthetic":
+        texts.append(
+            "The weights have seen procedural objects only, at "
+            f"{synthetic.width}x{synthetic.height} pixels; photographs and large scenes lie "
+            "outside of what they know."
+        )
+    mask = job.scene.target_mask
+    if mask is not None and metrics["psnr_foreground"] is not None:
+        texts.append(
+            f"{100 * (1 - float(mask.mean())):.0f} % of the target pixels are plain background, "
+            f"which every method gets right. Inside the object PSNR is "
+            f"{metrics['psnr_foreground']:.2f} dB."
+        )
+    worst = int(np.argmin(evaluated.ours.scores.psnr))
+    texts.append(
+        f"Means hide the worst view: {job.scene.target_names[worst]} has "
+        f"{evaluated.ours.scores.psnr[worst]:.2f} dB."
+    )
+    if job.settings.plan == "causal":
+        texts += _stream_caveats(job)
+    factor = orbit_factor(*metrics["resolution"])
+    if factor > 1:
+        texts.append(
+            f"Film and viewer show more pixels than the model was asked for ({factor}x in the "
+            "film), with the renderer's blur grown to match."
+        )
+    if metrics["num_gaussians_invalid"]:
+        texts.append(
+            f"{metrics['num_gaussians_invalid']} Gaussians had values that are not finite and "
+            "were left out of scene.ply."
+        )
+    return texts
+
+
+def _stream_caveats(job: Job) -> list[str]:
+    texts = []
+    if job.run.train.plan != "causal":
+        texts.append(
+            f"The weights were trained with the {job.run.train.plan} plan, not on streams: later "
+            "chunks need not improve what the first one gave."
+        )
+    if job.config.post_optimize:
+        texts.append(
+            "Refinement on the inputs came after the last chunk: the curve over chunks, the "
+            "growing film and a saved state are without it"
+            + ("; it knew the new views only." if job.saved is not None else ".")
+        )
+    if job.saved is not None:
+        texts.append(
+            f"The stream went on from a state that had seen {len(job.saved.record.frames)} views; "
+            "the baselines know the new views only."
+        )
+    if not job.has_scale:
+        texts.append(
+            "The cameras of the first chunk stand in one place and give no scale: the scene was "
+            "taken to lie at the distance that --first-distance says, else 1 unit of the capture."
+        )
+    return texts
+
+
+def _choice_of_inputs(job: Job) -> str:
+    if job.config.frames is not None:
+        return f"inputs as asked for: {job.config.frames}"
+    if job.saved is not None:
+        return "inputs by k-means over camera positions and directions of frames not seen before"
+    return "inputs by k-means over camera positions and directions, or as the file lists"
+
+
+def _refined_settings(metrics: dict[str, Any]) -> dict[str, str]:
+    if "post_optimize" not in metrics:
+        return {}
+    refined, seconds = metrics["post_optimize"], metrics["seconds"]
+    return {
+        "refined on the inputs": f"{refined['steps']} steps on all input views in "
+        f"{seconds['post_optimize']:.2f} s (compiling {seconds['post_optimize_compile']:.1f} s); "
+        f"before, PSNR was {refined['psnr_before']:.2f} dB and SSIM {refined['ssim_before']:.3f}"
+    }
+
+
+def _stream_settings(job: Job) -> dict[str, str]:
+    if job.settings.plan != "causal":
+        return {}
+    similarity, shown = job.scene.similarity, SHOWN_TEXT[job.settings.accumulate]
+    rows = {
+        "shown after a chunk": f"{shown} (--accumulate {job.settings.accumulate})",
+        "frame of coordinates": "fixed by the views of the first chunk; one unit inside is "
+        f"{1 / similarity.scale:.4g} units of the capture",
+    }
+    if job.saved is not None:
+        rows["went on from"] = str(job.config.load_state)
+    if job.config.save_state is not None:
+        rows["state saved to"] = str(job.config.save_state)
+    return rows
+
+
+def _stream_part(job: Job, evaluated: Evaluated) -> dict[str, Any]:
+    """What a stream adds to metrics.json."""
+    history = evaluated.stream
+    if history is None:
+        return {}
+    return {
+        "chunk_views": job.settings.chunk_views,
+        "accumulate": job.settings.accumulate,
+        "views_seen": history.scene.num_views,
+        "stream": stream_metrics(history, job.scene.input_names),
+    }
+
+
+def _refined_part(evaluated: Evaluated) -> dict[str, Any]:
+    """What refinement on the inputs adds to metrics.json, whose scores are those after it."""
+    refinement = evaluated.refinement
+    if refinement is None:
+        return {}
+    before = refinement.before.scores
+    return {
+        "post_optimize": {
+            "steps": len(refinement.losses),
+            "psnr_before": _mean(before.psnr),
+            "ssim_before": _mean(before.ssim),
+            "lpips_before": _mean(before.lpips),
+            "loss": [float(loss) for loss in refinement.losses],
+        }
+    }
+
+
+def _subtitle(metrics: dict[str, Any]) -> str:
+    gain = metrics["psnr"] - metrics["baselines"]["nearest_input"]
+    return (
+        f"PSNR {metrics['psnr']:.2f} dB, SSIM {metrics['ssim']:.3f} over "
+        f"{metrics['target_views']} target views; {gain:+.2f} dB against the nearest input view"
+    )
+
+
+def _view_scores(scores: Scores, index: int) -> dict[str, float | None]:
+    return {
+        field.name: None if (values := getattr(scores, field.name)) is None
+        or math.isnan(values[index]) else float(values[index])
+        for field in dataclasses.fields(scores)
+    }  # fmt: skip
+
+
+def _mean(values: np.ndarray | None) -> float | None:
+    """Mean of the numbers there are; None if there are none."""
+    if values is None or np.isnan(values).all():
+        return None
+    return float(np.nanmean(values))

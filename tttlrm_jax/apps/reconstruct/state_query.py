@@ -1,0 +1,130 @@
+"""`eval.py --load-state DIR --query CAMERAS`: views of a saved scene, from cameras without images.
+
+The cameras are those of a capture's camera file, in the frame of the captures that were streamed;
+each frame must state its size. What is rendered are the Gaussians that the stream last showed, so
+that nothing is asked of the model: a query of the fast weights themselves needs an image in
+tttLRM (its queries are posed images), and is there for Python programs (`models.streaming`).
+"""
+
+import dataclasses
+import datetime
+import itertools
+import json
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+
+from tttlrm_jax.apps.output_directory import atomic_directory
+from tttlrm_jax.apps.progress import step
+from tttlrm_jax.apps.reconstruct.scene import render_frames
+from tttlrm_jax.apps.reconstruct.stream import with_rule
+from tttlrm_jax.captures.camera_files import Frame
+from tttlrm_jax.captures.capture import read_cameras
+from tttlrm_jax.checkpoints.runs import load_parameters, read_config
+from tttlrm_jax.checkpoints.streams import SavedStream, read_record, read_stream
+from tttlrm_jax.config import EvalConfig, RunConfig
+from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.geometry.similarity import transform_gaussians
+from tttlrm_jax.core.pictures import to_uint8
+from tttlrm_jax.core.types import Cameras, Gaussians
+from tttlrm_jax.export.ply import write_ply
+from tttlrm_jax.models import abstract_model, split_model
+
+QUERY_FILES = ("views", "scene.ply", "query.json")
+AT_A_TIME = 8  # views rendered by one call
+
+
+def query_state(config: EvalConfig, checkpoint: Path) -> str:
+    """Writes a picture per camera, scene.ply and query.json; returns what to tell the user.
+
+    Raises InputError for a state or camera file that cannot be used; then nothing is written.
+    """
+    assert config.load_state is not None
+    assert config.query is not None
+    directory = Path(config.load_state)
+    run = with_rule(read_config(checkpoint), config, read_record(directory))
+    frames = read_cameras(config.query)
+    names = _file_names(frames)
+    sizes = [_size(frame) for frame in frames]
+    output = Path(config.output or f"outputs/query-{datetime.datetime.now():%Y%m%d-%H%M%S}")
+    with atomic_directory(output, QUERY_FILES) as draft:
+        with step(f"loading {directory}"):
+            graph, expected = split_model(abstract_model(run.model))
+            saved = read_stream(directory, run.model, load_parameters(checkpoint, expected), graph)
+        with step(f"rendering {len(frames)} views"):
+            seconds = _write_views(draft / "views", saved, run, frames, names, sizes)
+        scene = jax.tree.map(jnp.asarray, saved.scene.gaussians)
+        in_capture = transform_gaussians(scene, saved.record.similarity.inverse())
+        count = write_ply(draft / "scene.ply", in_capture, min_opacity=config.min_opacity)
+        document = {
+            "state": str(directory),
+            "views_seen": len(saved.record.frames),
+            "num_gaussians": count.num_written,
+            "seconds": seconds,
+            "device": jax.devices()[0].device_kind,
+            "views": [
+                {
+                    "name": frame.name, "file": f"views/{name}", "resolution": list(size),
+                    "world_from_camera": frame.world_from_camera.tolist(),
+                    "intrinsics": frame.intrinsics.tolist(),
+                }
+                for frame, name, size in zip(frames, names, sizes, strict=True)
+            ],
+        }  # fmt: skip
+        text = json.dumps(document, indent=2, allow_nan=False)
+        (draft / "query.json").write_text(text + "\n", encoding="utf-8")
+    return (
+        f"{len(frames)} views of the scene after {len(saved.record.frames)} input views\n\n"
+        f"{output / 'views'}"
+    )
+
+
+def _write_views(folder: Path, saved: SavedStream, run: RunConfig, frames, names, sizes) -> float:
+    """Renders cameras of one size together; returns the seconds, compiling included."""
+    folder.mkdir()
+    start = time.perf_counter()
+    order = sorted(range(len(frames)), key=lambda index: sizes[index])
+    for size, group in itertools.groupby(order, key=lambda index: sizes[index]):
+        members = list(group)
+        pictures = _render(saved, run, [frames[index] for index in members], size)
+        for index, picture in zip(members, pictures, strict=True):
+            Image.fromarray(to_uint8(picture)).save(folder / names[index], "PNG")
+    return time.perf_counter() - start
+
+
+def _render(saved: SavedStream, run: RunConfig, frames: list[Frame], size: tuple[int, int]):
+    """Pictures of one size; larger ones than the scene was made at are as soft, in more pixels."""
+    record = saved.record
+    poses = record.similarity.apply_poses(np.stack([f.world_from_camera for f in frames]))
+    cameras = Cameras(
+        jnp.asarray(poses, jnp.float32),
+        jnp.asarray(np.stack([frame.intrinsics for frame in frames]), jnp.float32),
+        *size,
+    )
+    grown = size[0] * size[1] / (record.resolution[0] * record.resolution[1])
+    raster = dataclasses.replace(run.raster, eps2d=run.raster.eps2d * max(1.0, grown))
+    gaussians: Gaussians = jax.tree.map(jnp.asarray, saved.scene.gaussians)
+    at_a_time = min(AT_A_TIME, len(frames))
+    return render_frames(gaussians, cameras, record.background, raster, at_a_time)
+
+
+def _size(frame: Frame) -> tuple[int, int]:
+    if frame.size is None or not np.isfinite(frame.intrinsics).all():
+        raise InputError(
+            f"query: frame {frame.number} ({frame.name}) states no size of its picture; add w and h"
+        )
+    return frame.size
+
+
+def _file_names(frames: tuple[Frame, ...]) -> list[str]:
+    """A PNG name for every frame: its own, numbered where that would not be unique."""
+    stems = [Path(frame.name).stem for frame in frames]
+    unique = len(set(stems)) == len(stems)
+    return [
+        f"{stem}.png" if unique else f"{frame.number:06d}-{stem}.png"
+        for frame, stem in zip(frames, stems, strict=True)
+    ]

@@ -1,0 +1,1 @@
+"""`eval.py --model ttt3r` on sequences."""

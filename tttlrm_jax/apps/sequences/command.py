@@ -1,0 +1,294 @@
+"""`eval.py --model ttt3r`: a sequence and a checkpoint in; trajectory, points, depth, report out.
+
+Frames are decoded, shown to the model and written one after the other, so neither memory nor the
+loss through an interruption grows with the length of the sequence.
+"""
+
+import datetime
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import tqdm
+
+from tttlrm_jax.apps.output_directory import disk_errors
+from tttlrm_jax.apps.progress import step
+from tttlrm_jax.apps.protocols.command import TABLE_FILE, evaluate_protocol, table_summary
+from tttlrm_jax.apps.protocols.tables import apply_protocol
+from tttlrm_jax.apps.rule_arguments import convert_option, split_rule_arguments
+from tttlrm_jax.apps.sequences.files import SequenceFiles, SequenceJob, prepare_directory
+from tttlrm_jax.apps.sequences.run import FrameModel, LiveModel, run_sequence
+from tttlrm_jax.checkpoints.ttt3r import load_ttt3r, trained_size
+from tttlrm_jax.config import RuleConfig
+from tttlrm_jax.config.command_line import EXIT_BAD_INPUT, EXIT_INTERRUPTED, parse_arguments
+from tttlrm_jax.config.rule_file import register_from_file
+from tttlrm_jax.config.sequences import PUBLISHED_SIZE, SequenceEvalConfig
+from tttlrm_jax.core.errors import ConfigError, InputError
+from tttlrm_jax.core.packaged_files import TTT3R_SMALL, packaged
+from tttlrm_jax.models import split_model
+from tttlrm_jax.sequences.frame_images import check_patches, plan_fit
+from tttlrm_jax.sequences.readers import open_sequence
+from tttlrm_jax.sequences.sequence import FrameSelection
+from tttlrm_jax.training.stopping import StopRequest
+from tttlrm_jax.ttt.state_rules import (
+    STATE_RULES,
+    build_state_rule,
+    complete_state_rule,
+    find_state_rule,
+)
+
+PROG = "eval.py --model ttt3r"
+DEFAULT_RULE = "ttt3r"
+SHIPPED_NOTE = (
+    "the weights are the small ones of the package, which know procedural rooms only; for other "
+    "pictures convert the published ones and give --checkpoint"
+)
+
+# Makes the model that goes through the sequence.
+OpenModel = Callable[[SequenceEvalConfig, RuleConfig], FrameModel]
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the command; returns its exit code (0 done, 2 bad input, 130 interrupted)."""
+    try:
+        config, rule = parse(arguments)
+        if config.protocol is not None:
+            directory, row = evaluate_protocol(config, rule, evaluate_sequence, open_checkpoint)
+            print(table_summary(row))
+            print(f"\n{directory / TABLE_FILE}")
+            return 0
+        directory, metrics = evaluate_sequence(config, rule)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt as stop:
+        print(f"interrupted; {str(stop) or 'nothing was written'}", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    print(summary(metrics))
+    print(f"\n{directory / 'report.html'}")
+    return 0
+
+
+def parse(arguments: list[str]) -> tuple[SequenceEvalConfig, RuleConfig]:
+    """The configuration and the complete state rule; options that are given win over a protocol.
+
+    Raises ConfigError in one sentence; `--help` lists options and rules.
+    """
+    others, given = split_rule_arguments(arguments, PROG)
+    if any(argument in ("-h", "--help") for argument in others):
+        try:
+            parse_arguments(SequenceEvalConfig, others, PROG)
+        finally:
+            print(rules_help())
+    config = parse_arguments(SequenceEvalConfig, others, PROG)
+    if config.protocol is not None:
+        protocol = SequenceEvalConfig(protocol=config.protocol, length=config.length)
+        config = parse_arguments(SequenceEvalConfig, others, PROG, apply_protocol(protocol))
+    name = given.pop("", DEFAULT_RULE)
+    if name.endswith(".py"):
+        name = register_from_file(name, STATE_RULES, "state rule")
+    options = find_state_rule(name).options
+    for key in given:
+        if key not in options:
+            raise ConfigError(
+                f"rule {name} has no option {key}; it has {', '.join(options) or 'none'}; "
+                f"see {PROG} --help"
+            )
+    values = {
+        key: convert_option(f"--rule.{key}", text, options[key].kind) for key, text in given.items()
+    }
+    rule = complete_state_rule(RuleConfig.of(name, **values))
+    return config, rule
+
+
+def rules_help() -> str:
+    """All state rules with their options, types and defaults."""
+    lines = ["state rules: --rule NAME, or a file NAME.py that registers one"]
+    for name, rule in sorted(STATE_RULES.items()):
+        lines.append(f"  {name:<14} {rule.summary}")
+        lines += [
+            f"    --rule.{key.replace('_', '-')} {option.kind.__name__} (default: {option.default})"
+            for key, option in rule.options.items()
+        ]
+    return "\n".join(lines)
+
+
+def open_checkpoint(config: SequenceEvalConfig, rule: RuleConfig) -> FrameModel:
+    """The model of a checkpoint, else the package's. Raises InputError where none can be read."""
+    if config.protocol is not None and config.checkpoint is None:
+        raise InputError(
+            "checkpoint=none: a protocol is run with published weights, which the package does not "
+            "ship; download them, run `python -m tttlrm_jax.convert SRC DEST` and give "
+            "--checkpoint DEST"
+        )
+    path = _checkpoint_path(config)
+    with step(f"loading {path}"):
+        _, model = load_ttt3r(path)
+        graph, params = split_model(model)
+    return LiveModel(graph, params, build_state_rule(rule), config.behaviour)
+
+
+def picture_size(config: SequenceEvalConfig) -> tuple[int, list[str]]:
+    """Longer side in pixels, and what to note of it.
+
+    As given, else as trained, else as published. Raises InputError for no readable checkpoint.
+    """
+    if config.size is not None:
+        return config.size, []
+    trained = trained_size(_checkpoint_path(config))
+    if trained is None:
+        return PUBLISHED_SIZE, []
+    height, width = trained
+    note = (
+        f"pictures are fitted to {max(trained)} pixels, since the checkpoint was trained at "
+        f"{width}x{height}; --size changes that"
+    )
+    return max(trained), [note]
+
+
+def evaluate_sequence(
+    config: SequenceEvalConfig, rule: RuleConfig, open_model: OpenModel = open_checkpoint
+) -> tuple[Path, dict[str, Any]]:
+    """Goes through the sequence; returns the directory written and its metrics.
+
+    Raises InputError for input that cannot be used: before the first frame without leaving a
+    directory, later with what was written until then. KeyboardInterrupt likewise; its text says
+    where that is.
+    """
+    if config.capture is None:
+        raise InputError("capture=none: there is no sequence; give --capture FOLDER_OR_VIDEO")
+    selection = FrameSelection(
+        start=config.start, stride=config.stride, max_frames=config.max_frames,
+        frames=config.frames,
+    )  # fmt: skip
+    sequence = open_sequence(
+        config.capture, selection, kind=config.kind, skip_bad_poses=config.skip_bad_poses
+    )
+    size, notes = picture_size(config)
+    fit = check_patches(plan_fit(*sequence.image_size, size, config.fit))
+    model = open_model(config, rule)
+    if config.checkpoint is None and open_model is open_checkpoint:
+        notes.insert(0, SHIPPED_NOTE)
+    if config.reconstruction and sequence.intrinsics is None:
+        notes.append("reconstruction is not scored: the sequence says no intrinsics")
+    job = SequenceJob(
+        config=config, sequence=sequence, fit=fit, rule=str(rule),
+        checkpoint=config.checkpoint or TTT3R_SMALL, notes=tuple(notes),
+    )  # fmt: skip
+    output = _output(config, sequence.name).absolute()
+    directory = prepare_directory(output)
+    with disk_errors(directory, output):
+        return output, _stream(model, job, directory)
+
+
+def _stream(model: FrameModel, job: SequenceJob, directory: Path) -> dict[str, Any]:
+    """All frames, then the summary; also where a bad frame or a signal ends them early.
+
+    The first signal waits for the end of its frame, so that all files tell of the same frames; a
+    second one, or one during the summary, ends it at once.
+    """
+    files = SequenceFiles(directory, job)
+    metrics: dict[str, Any] = {}
+    try:
+        ended = _show(model, job, files)
+        if files.num_frames:
+            with step("scores, plot and report"):
+                metrics = files.finish(_reason(ended, files.num_frames, job.sequence.num_frames))
+    except KeyboardInterrupt as stop:
+        ended = stop
+    finally:
+        files.close()
+    if ended is None:
+        return metrics
+    if not files.num_frames:
+        _remove_empty(directory)
+        raise ended
+    lacking = "" if metrics else ", without scores and report"
+    written = f"{files.num_frames} frames are in {directory}{lacking}"
+    bad = isinstance(ended, InputError)
+    raise InputError(f"{ended} ({written})") if bad else KeyboardInterrupt(written)
+
+
+def _show(
+    model: FrameModel, job: SequenceJob, files: SequenceFiles
+) -> InputError | KeyboardInterrupt | None:
+    """Writes frame after frame; returns what ended it before the last one, if anything."""
+    with (
+        StopRequest() as stop,
+        tqdm.tqdm(
+            total=job.sequence.expected_frames, unit="frame", file=sys.stderr,
+            desc=f"  {job.sequence.name}",
+        ) as bar,
+    ):  # fmt: skip
+        results = run_sequence(model, job.sequence, job.fit, reset_every=job.config.reset_every)
+        try:
+            for result in results:
+                files.add(result)
+                bar.update()
+                if stop.signal is not None:
+                    break
+        except InputError as error:
+            return error
+        return KeyboardInterrupt() if stop.signal is not None else None
+
+
+def _reason(
+    ended: InputError | KeyboardInterrupt | None, shown: int, num_frames: int | None
+) -> str | None:
+    """What the summary says of an early end; nothing where the signal came in the last frame."""
+    if ended is None or shown == num_frames:
+        return None
+    reason = str(ended) if isinstance(ended, InputError) else "interrupted"
+    return f"ended after {shown} frames: {reason}"
+
+
+def summary(metrics: dict[str, Any]) -> str:
+    """The result as a few lines."""
+    height, width = metrics["resolution"]
+    seconds = metrics["seconds"]
+    lines = [
+        f"{metrics['scene']}: {metrics['frames']} frames, {width}x{height} pixels, rule "
+        f"{metrics['rule']}, {1000 * seconds['per_frame']:.0f} ms per frame on "
+        f"{metrics['device']}, {metrics['num_points']} points"
+    ]
+    trajectory = metrics["trajectory"]
+    if trajectory is not None:
+        lines.append(
+            f"trajectory: ATE {trajectory['ate']:.4f} m, RPE {trajectory['rpe_translation']:.4f} m "
+            f"and {trajectory['rpe_rotation']:.3f} deg over {trajectory['frames']} frames"
+        )
+    for name, errors in (metrics["depth"] or {}).items():
+        lines.append(
+            f"depth, {name:<12} Abs Rel {errors['abs_rel']:.4f}, "
+            f"delta < 1.25 {100 * errors['delta'][1]:.2f} %"
+        )
+    points = metrics["reconstruction"]
+    if points is not None:
+        lines.append(
+            f"points: accuracy {points['accuracy']:.4f} m, "
+            f"completion {points['completion']:.4f} m, "
+            f"normal consistency {points['normal_consistency']:.3f}"
+        )
+    return "\n".join([*lines, *(f"note: {note}" for note in metrics["notes"])])
+
+
+def _checkpoint_path(config: SequenceEvalConfig) -> Path:
+    return packaged(TTT3R_SMALL) if config.checkpoint is None else Path(config.checkpoint)
+
+
+def _output(config: SequenceEvalConfig, name: str) -> Path:
+    if config.output is not None:
+        return Path(config.output)
+    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in name).strip(".")
+    return Path("outputs") / f"{safe or 'sequence'}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+
+
+def _remove_empty(directory: Path) -> None:
+    """Takes back the files of a run that has shown nothing."""
+    for path in sorted(directory.rglob("*"), reverse=True):
+        if path.is_dir():
+            path.rmdir()
+        else:
+            path.unlink()
+    directory.rmdir()

@@ -1,0 +1,167 @@
+"""Scores of a sequence against what is true of it, gathered frame by frame.
+
+What scores need of every pixel goes to files in a scratch folder while frames come, so memory
+stays flat; it is read back, mapped, at the end. Poses are kept: 256 bytes a frame.
+"""
+
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tttlrm_jax.apps.sequences.run import FrameResult
+from tttlrm_jax.config.sequences import DepthAlignment
+from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.geometry.alignment import median_frame, transform_points
+from tttlrm_jax.core.geometry.pointmaps import unproject
+from tttlrm_jax.core.geometry.poses import rigid_inverse
+from tttlrm_jax.metrics.depth import depth_errors, valid_pixels
+from tttlrm_jax.metrics.point_clouds import ICP_THRESHOLD, reconstruction_errors
+from tttlrm_jax.metrics.resample import resize_cubic
+from tttlrm_jax.metrics.trajectory import TrajectoryErrors, trajectory_errors
+from tttlrm_jax.sequences.frame_images import Fit
+
+RECONSTRUCTION_CROP = 224  # pixels in the middle whose points are compared
+
+
+class SequenceScores:
+    """Takes results one by one; `depth`, `trajectory` and `reconstruction` score them.
+
+    Each gives None, or raises InputError, where there is not enough truth to score against.
+    """
+
+    def __init__(
+        self,
+        scratch: Path,
+        fit: Fit,
+        *,
+        intrinsics: np.ndarray | None = None,
+        max_depth: float | None = None,
+        reconstruction: bool = False,
+    ):
+        self._scratch, self._fit, self._max_depth = scratch, fit, max_depth
+        self._lens = None if intrinsics is None else fit.intrinsics(intrinsics)
+        self._wants_points = reconstruction and self._lens is not None
+        self._first_name = ""
+        self._first: np.ndarray | None = None  # its true pose: predicted points are in its camera
+        self.times: list[float] = []
+        self.predicted: list[np.ndarray] = []
+        self.true: list[np.ndarray | None] = []
+        scratch.mkdir(parents=True)
+        names = ("depth", "true_depth", "points", "true_points", "inner")
+        self._files = {name: (scratch / name).open("wb") for name in names}
+
+    def add(self, result: FrameResult) -> None:
+        """Notes poses and, where true depth is known, its pixels."""
+        frame = result.frame
+        if not self.times:
+            self._first_name, self._first = frame.name, _double(frame.world_from_camera)
+        self.times.append(frame.time)
+        self.predicted.append(result.world_from_camera)
+        self.true.append(frame.world_from_camera)
+        if frame.depth is None:
+            return
+        known = frame.depth[self._fit.window(*frame.depth.shape)]
+        predicted = resize_cubic(result.prediction.points_self[..., 2], known.shape)
+        pixels = valid_pixels(predicted, known, self._max_depth)
+        for name, values in zip(("depth", "true_depth"), pixels, strict=True):
+            self._files[name].write(values.astype(np.float32).tobytes())
+        pose = frame.world_from_camera
+        if self._wants_points and self._first is not None and pose is not None:
+            self._add_points(result, frame.depth, rigid_inverse(self._first) @ pose)
+
+    def _add_points(self, result: FrameResult, depth: np.ndarray, relative: np.ndarray) -> None:
+        """Points of pixels with true depth, both in the first camera, and which are inner ones."""
+        assert self._lens is not None
+        near = self._fit.nearest(depth)
+        true = transform_points(relative, unproject(near, self._lens))
+        valid = (near > 0) & np.isfinite(result.prediction.points_world).all(axis=-1)
+        inner = np.zeros(near.shape, bool)
+        inner[_middle(near.shape[0]), _middle(near.shape[1])] = True
+        for name, values in (
+            ("points", result.prediction.points_world[valid].astype(np.float32)),
+            ("true_points", true[valid].astype(np.float32)),
+            ("inner", inner[valid]),
+        ):
+            self._files[name].write(values.tobytes())
+
+    def depth(
+        self, alignments: tuple[DepthAlignment, ...], clip: float | None = None
+    ) -> dict[str, dict[str, Any]] | None:
+        """Depth errors by alignment; None where no frame had true depth."""
+        predicted, true = self._mapped("depth", np.float32), self._mapped("true_depth", np.float32)
+        if not predicted.size:
+            return None
+        made = {name: depth_errors(predicted, true, name, clip) for name in alignments}
+        return {name: dataclasses.asdict(errors) for name, errors in made.items()}
+
+    def trajectory(self) -> tuple[TrajectoryErrors, np.ndarray] | None:
+        """Errors over frames with a true pose, and those poses; None where there are none."""
+        known = [index for index, pose in enumerate(self.true) if pose is not None]
+        if not known:
+            return None
+        true = np.stack([np.asarray(self.true[index]) for index in known])
+        return trajectory_errors(np.stack([self.predicted[index] for index in known]), true), true
+
+    def reconstruction(self, threshold: float = ICP_THRESHOLD) -> dict[str, float] | None:
+        """Accuracy, completion, chamfer and normal consistency of the inner points."""
+        if not self._wants_points:
+            return None
+        if self._first is None:
+            raise InputError.of(
+                "first frame", self._first_name,
+                "has no true pose, and predicted points are in its camera",
+                "start with a frame whose pose is known",
+            )  # fmt: skip
+        predicted = self._mapped("points", np.float32).reshape(-1, 3)
+        true = self._mapped("true_points", np.float32).reshape(-1, 3)
+        inner = self._mapped("inner", bool)
+        if not len(predicted):
+            return None
+        (own_shift, own_scale), (shift, scale) = median_frame(predicted), median_frame(true)
+        if not own_scale > 0:
+            raise InputError.of(
+                "predicted points", "one point", "have no scale", "check the checkpoint"
+            )
+        placed = predicted[inner].astype(np.float64)
+        placed[:, 2] -= own_shift
+        placed *= scale / own_scale
+        placed[:, 2] += shift
+        errors = reconstruction_errors(
+            transform_points(self._first, placed),
+            transform_points(self._first, true[inner].astype(np.float64)),
+            threshold,
+        )
+        return {
+            "accuracy": errors.accuracy.mean,
+            "accuracy_median": errors.accuracy.median,
+            "completion": errors.completion.mean,
+            "completion_median": errors.completion.median,
+            "chamfer": errors.chamfer,
+            "normal_consistency": errors.normal_consistency,
+        }
+
+    def close(self) -> None:
+        """Removes the scratch folder."""
+        for file in self._files.values():
+            file.close()
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def _mapped(self, name: str, dtype: Any) -> np.ndarray:
+        self._files[name].flush()
+        path = self._scratch / name
+        if path.stat().st_size == 0:
+            return np.empty(0, dtype)
+        return np.memmap(path, dtype, "r")
+
+
+def _double(pose: np.ndarray | None) -> np.ndarray | None:
+    return None if pose is None else np.asarray(pose, np.float64)
+
+
+def _middle(side: int) -> slice:
+    """The inner pixels of a side."""
+    start = max(0, (side - RECONSTRUCTION_CROP) // 2)
+    return slice(start, min(side, start + RECONSTRUCTION_CROP))

@@ -1,0 +1,199 @@
+"""`train.py`: a configuration file, with overrides, to a trained model."""
+
+import dataclasses
+import importlib.util
+import os
+import re
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+
+from tttlrm_jax.apps.rule_arguments import parse_with_rule
+from tttlrm_jax.config import RunConfig
+from tttlrm_jax.config.command_line import (
+    EXIT_BAD_INPUT,
+    EXIT_INTERRUPTED,
+    EXIT_LOST_PROCESS,
+    parse_arguments,
+    unfinished_exit,
+)
+from tttlrm_jax.core.errors import ConfigError, InputError
+from tttlrm_jax.parallel.mesh import init_distributed
+from tttlrm_jax.training.curriculum import CurriculumConfig, train_curriculum
+from tttlrm_jax.training.loop import RunResult, train
+from tttlrm_jax.training.recurrent import train_recurrent
+from tttlrm_jax.training.recurrent_config import RecurrentRunConfig
+from tttlrm_jax.training.stopping import Stopped, StopRequest
+
+PROG = "train.py configs/NAME.py"
+AnyConfig = RunConfig | RecurrentRunConfig | CurriculumConfig
+USAGE = f"usage: python {PROG} [--field.sub value ...]"
+
+
+def main(arguments: list[str] | None = None, noted: Sequence[int] = ()) -> int:
+    """Runs the command; returns its exit code. `noted` are signals from before the call.
+
+    0 finished, or stopped by SIGTERM (a preemption notice), having saved what there was to save,
+    unless the environment's `TTTLRM_UNFINISHED_EXIT` names another code for the latter, by which a
+    scheduler can tell that there is more to do; 1 another process of the job is gone; 2 bad input;
+    130 interrupted.
+    """
+    stop = StopRequest()
+    try:
+        unfinished = unfinished_exit(os.environ)
+        with stop:
+            result = _trained(sys.argv[1:] if arguments is None else arguments, noted, stop)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return _ended(EXIT_BAD_INPUT)
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1:
+            raise
+        print(_lost_process(error), file=sys.stderr)
+        return _ended(EXIT_LOST_PROCESS)
+    except (Stopped, KeyboardInterrupt) as end:
+        if isinstance(end, Stopped) and stop.signal != signal.SIGINT:
+            print("stopped before the run began", file=sys.stderr)
+            return _ended(unfinished_exit(os.environ))
+        print("interrupted; the same command resumes from the newest checkpoint", file=sys.stderr)
+        return _ended(EXIT_INTERRUPTED)
+    score = "" if result.eval_psnr is None else f", held-out PSNR {result.eval_psnr:.2f} dB"
+    state = "finished" if result.finished else "saved" if result.step else "stopped"
+    print(f"{state} {result.directory} at step {result.step}{score}")
+    if result.signal == signal.SIGINT:
+        return EXIT_INTERRUPTED
+    return 0 if result.finished else unfinished
+
+
+def _trained(arguments: list[str], noted: Sequence[int], stop: StopRequest) -> RunResult:
+    """Trains what the arguments say; raises Stopped where a signal has come before that."""
+    with stop.at_once():
+        if noted:
+            raise Stopped
+        config = parse(arguments)
+        if not isinstance(config, RecurrentRunConfig):
+            mesh = config.stages[0].mesh if isinstance(config, CurriculumConfig) else config.mesh
+            init_distributed(
+                mesh.coordinator, mesh.num_processes, mesh.process_id, timeout=mesh.timeout
+            )
+    if isinstance(config, RecurrentRunConfig):
+        return train_recurrent(config, stop=stop)
+    if isinstance(config, CurriculumConfig):
+        return train_curriculum(config, stop=stop)
+    return train(config, stop=stop)
+
+
+def _lost_process(error: Exception) -> str:
+    reason = str(error).splitlines()[0][:200]
+    return (
+        f"error: process {jax.process_index()} of {jax.process_count()} cannot reach the others "
+        f"({reason}); start all of them again, the run resumes from its newest checkpoint"
+    )
+
+
+def _ended(code: int) -> int:
+    """The exit code; one process of several ends at once, since leaving in order would wait for
+    the others."""
+    if jax.distributed.is_initialized():
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+def parse(arguments: list[str]) -> AnyConfig:
+    """The configuration of a file with command-line overrides; `--help` prints and exits.
+
+    Overrides of a curriculum hold for all of its stages, or as `--3.field value` for the third
+    alone; `--name` renames the whole.
+
+    Raises ConfigError for a missing file, one without `CONFIG`, and unknown or bad fields.
+    """
+    if arguments and arguments[0] in ("-h", "--help"):
+        print(USAGE)
+        return parse_with_rule(RunConfig, ["--help"], PROG)
+    if not arguments or arguments[0].startswith("-"):
+        raise ConfigError(f"no configuration file is given; {USAGE}")
+    config = load_config_file(Path(arguments[0]))
+    if isinstance(config, RecurrentRunConfig):
+        return parse_arguments(
+            RecurrentRunConfig, arguments[1:], f"train.py {arguments[0]}", config
+        )
+    if isinstance(config, CurriculumConfig):
+        return _curriculum(config, arguments[1:], f"train.py {arguments[0]}")
+    return parse_with_rule(RunConfig, arguments[1:], f"train.py {arguments[0]}", config)
+
+
+def _curriculum(config: CurriculumConfig, arguments: list[str], prog: str) -> CurriculumConfig:
+    """The curriculum with its stages' overrides."""
+    number_of = re.compile(r"--(\d+)\.(.+)", re.DOTALL)
+    shared: list[str] = []
+    own: dict[int, list[str]] = {}
+    current, name = shared, config.name
+    for argument in _name_apart(arguments):
+        found = number_of.fullmatch(argument)
+        if found:
+            current = own.setdefault(int(found[1]), [])
+            argument = f"--{found[2]}"
+        elif argument.startswith("--"):
+            current = shared
+        current.append(argument)
+    unknown = sorted(set(own) - set(range(1, len(config.stages) + 1)))
+    if unknown:
+        raise ConfigError(
+            f"--{unknown[0]}. names no stage; {config.name} has stages 1 to {len(config.stages)}"
+        )
+    while "--name" in shared[:-1]:
+        place = shared.index("--name")
+        name = shared[place + 1]
+        del shared[place : place + 2]
+    stages = tuple(
+        parse_with_rule(RunConfig, shared + own.get(number, []), prog, stage)
+        for number, stage in enumerate(config.stages, start=1)
+    )
+    return dataclasses.replace(config, name=name, stages=stages)
+
+
+def _name_apart(arguments: list[str]) -> list[str]:
+    """The arguments with `--name=x` as two."""
+    pairs = (a.split("=", 1) if a.startswith("--name=") else [a] for a in arguments)
+    return [part for pair in pairs for part in pair]
+
+
+def load_config_file(path: Path) -> AnyConfig:
+    """Runs a configuration file and returns its `CONFIG`.
+
+    Raises ConfigError for a file that is missing, fails, exits or defines no `CONFIG`; it names
+    the line where it fails.
+    """
+    if not path.is_file():
+        raise ConfigError(f"configuration file {path} does not exist; see the folder configs/")
+    spec = importlib.util.spec_from_file_location("run_config", path)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"configuration file {path} is not a Python file; name a .py file")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:  # whatever a user's file raises is its mistake
+        raise ConfigError(_failure(path, spec.origin, error)) from error
+    config = getattr(module, "CONFIG", None)
+    if not isinstance(config, AnyConfig):
+        raise ConfigError(f"configuration file {path} defines no CONFIG of type RunConfig; add one")
+    return config
+
+
+def _failure(path: Path, origin: str | None, error: BaseException) -> str:
+    """One sentence with file, line and error; tracebacks call the file `origin`."""
+    line = error.lineno if isinstance(error, SyntaxError) and error.filename == origin else None
+    for frame in traceback.extract_tb(error.__traceback__):
+        line = frame.lineno if frame.filename == origin else line
+    where = f"configuration file {path}" + ("" if line is None else f", line {line}")
+    text = " ".join(str(error).split())
+    if isinstance(error, InputError):
+        return f"{where}: {text}"
+    if isinstance(error, SystemExit):
+        return f"{where} calls sys.exit({error.code!r}) instead of defining CONFIG; correct it"
+    return f"{where} fails ({type(error).__name__}: {text}); correct it"

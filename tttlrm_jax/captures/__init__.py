@@ -1,0 +1,1 @@
+"""Posed photographs as people have them: camera files, pictures, choice of views."""

@@ -1,0 +1,279 @@
+"""The camera files a capture directory can hold, read into frames.
+
+`opencv_cameras.json`: a list of frames, or a dict with `frames` and optionally `scene_name` and
+`fold_8_kmeans_N_input`; a frame has `file_path`, `w2c`, `fx`, `fy`, `cx`, `cy` and optionally
+`w`, `h`. `transforms.json` (nerfstudio, instant-ngp, Blender): camera-to-world matrices with
+OpenGL axes (y up, looking along -z), intrinsics for all frames or for each.
+
+Cameras belong to the pixels as stored in the image files: an EXIF orientation is not applied.
+"""
+
+import dataclasses
+import json
+import math
+import os
+import re
+import reprlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from tttlrm_jax.captures.distortion import IDEAL_LENS, Distortion
+from tttlrm_jax.captures.images import image_size
+from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.geometry.poses import pose_problem, rigid_inverse
+
+OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
+FOLD_KEY = re.compile(r"fold_8_kmeans_(\d+)_input")
+PINHOLE_MODELS = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "RADIAL", "SIMPLE_RADIAL")
+OTHER_LENSES = ("is_fisheye", "latlong", "equirectangular")  # instant-ngp's names of such models
+RATIONAL_TERMS = ("k5", "k6")  # of FULL_OPENCV, whose k4 is another one
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".JPG", ".PNG")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Frame:
+    """One photograph and its camera; `size` is (height, width) where the file states it."""
+
+    number: int  # place in the camera file, from 0
+    name: str
+    image_path: Path
+    intrinsics: np.ndarray  # float64 [4]
+    world_from_camera: np.ndarray  # float64 [4, 4], OpenCV axes
+    size: tuple[int, int] | None = None
+    distortion: Distortion = IDEAL_LENS
+
+
+@dataclasses.dataclass(frozen=True)
+class CameraFile:
+    """What a camera file says: the scene's name, its frames and prescribed input lists."""
+
+    scene_name: str
+    frames: tuple[Frame, ...]
+    folds: dict[int, tuple[int, ...]]
+
+
+def read_camera_file(path: Path) -> CameraFile:
+    """Reads any file whose name is in `READERS`; raises InputError with file and frame."""
+    document = _read_json(path)
+    if isinstance(document, list):
+        document = {"frames": document}
+    if not isinstance(document, dict) or not isinstance(document.get("frames"), list):
+        raise InputError(f"{path} holds no list of frames; expected a list or a dict with 'frames'")
+    if not document["frames"]:
+        raise InputError(f"{path} lists 0 frames; a capture needs at least one")
+    for number, entry in enumerate(document["frames"]):
+        if not isinstance(entry, dict) or not isinstance(entry.get("file_path"), str):
+            raise InputError(f"{path}: frame {number} has no file_path; name its image there")
+        if not entry["file_path"].strip():
+            raise InputError(f"{path}: frame {number} has an empty file_path; name its image there")
+    frames = READERS[path.name](path, document)
+    name = document.get("scene_name") or path.resolve().parent.name
+    return CameraFile(str(name), tuple(frames), _read_folds(path, document, len(frames)))
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise InputError(
+            f"{path} nests its lists too deeply for a camera file; export the cameras again"
+        ) from None
+    except ValueError as error:  # of JSON, of UTF-8, or a number of thousands of digits
+        raise InputError(f"{path} is not JSON ({error}); export the cameras again") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); check the path") from None
+
+
+def _read_opencv(path: Path, document: dict) -> list[Frame]:
+    return [_opencv_frame(path, n, entry) for n, entry in enumerate(document["frames"])]
+
+
+def _opencv_frame(path: Path, number: int, entry: dict) -> Frame:
+    where = f"{path}: frame {number} ({entry['file_path']})"
+    camera_from_world = _pose(where, entry, "w2c")
+    return Frame(
+        number=number,
+        name=entry["file_path"],
+        image_path=path.parent / entry["file_path"],
+        intrinsics=_intrinsics(where, [entry.get(key) for key in ("fx", "fy", "cx", "cy")]),
+        # the matrix inverse gives back the pose that a writer inverted, even if it was rounded
+        world_from_camera=np.linalg.inv(camera_from_world),
+        size=_stated_size(where, entry),
+    )
+
+
+def _read_transforms(path: Path, document: dict) -> list[Frame]:
+    shared = {key: value for key, value in document.items() if key != "frames"}
+    return [
+        _transforms_frame(path, number, shared | entry)
+        for number, entry in enumerate(document["frames"])
+    ]
+
+
+def _transforms_frame(path: Path, number: int, entry: dict) -> Frame:
+    where = f"{path}: frame {number} ({entry['file_path']})"
+    _check_model(where, entry)
+    world_from_opengl = _pose(where, entry, "transform_matrix")
+    image_path = _with_suffix(path.parent, entry["file_path"])
+    size = _stated_size(where, entry)
+    return Frame(
+        number=number,
+        name=entry["file_path"],
+        image_path=image_path,
+        intrinsics=_transforms_intrinsics(where, entry, image_path, size),
+        world_from_camera=world_from_opengl @ OPENCV_FROM_OPENGL,
+        size=size,
+        distortion=_distortion(where, entry),
+    )
+
+
+def _check_model(where: str, entry: dict) -> None:
+    """Raises InputError for a lens that is not a pinhole with polynomial distortion."""
+    model = entry.get("camera_model", "OPENCV")
+    wrong = None
+    if model not in PINHOLE_MODELS:
+        wrong = f"camera_model={model}"
+    for key in OTHER_LENSES:
+        if entry.get(key):
+            wrong = f"{key}={entry[key]}"
+    for key in entry:
+        if key.startswith("ftheta_") or (key in RATIONAL_TERMS and entry[key] not in (0, None)):
+            wrong = f"{key}={reprlib.repr(entry[key])}"
+    if wrong is not None:
+        raise InputError(
+            f"{where} has {wrong}, which is not a pinhole with radial and tangential distortion "
+            f"({', '.join(PINHOLE_MODELS)}); undistort the images first"
+        )
+
+
+def _transforms_intrinsics(where, entry, image_path, size) -> np.ndarray:
+    """From fl_x, fl_y, cx, cy or, where they are absent, the fields of view and the centre.
+
+    A focal length that neither gives equals the other one.
+    """
+    focal_x, focal_y = entry.get("fl_x"), entry.get("fl_y")
+    centre_x, centre_y = entry.get("cx"), entry.get("cy")
+    from_angle = focal_y is None and entry.get("camera_angle_y") is not None
+    if from_angle or None in (focal_x, centre_x, centre_y):
+        if size is None and not os.path.isfile(image_path):
+            return np.full(4, np.nan)  # reported, or skipped, with the missing images
+        height, width = size or image_size(image_path)
+        centre_x = 0.5 * width if centre_x is None else centre_x
+        centre_y = 0.5 * height if centre_y is None else centre_y
+        focal_x = _focal(width, entry.get("camera_angle_x")) if focal_x is None else focal_x
+        focal_y = _focal(height, entry.get("camera_angle_y")) if focal_y is None else focal_y
+    focal_y = focal_x if focal_y is None else focal_y
+    focal_x = focal_y if focal_x is None else focal_x
+    return _intrinsics(where, [focal_x, focal_y, centre_x, centre_y])
+
+
+def _focal(pixels: int, angle: Any) -> float | None:
+    if not isinstance(angle, int | float) or isinstance(angle, bool) or not 0 < angle < np.pi:
+        return None
+    return 0.5 * pixels / math.tan(0.5 * angle)
+
+
+def _distortion(where: str, entry: dict) -> Distortion:
+    fields = [field.name for field in dataclasses.fields(Distortion)]
+    return Distortion(*_numbers(where, "distortion", [entry.get(name, 0.0) for name in fields]))
+
+
+def _with_suffix(directory: Path, name: str) -> Path:
+    """Blender's files name images without their suffix, though perhaps with a dot: r_0.5."""
+    candidates = [directory / (name + suffix) for suffix in ("", *IMAGE_SUFFIXES)]
+    return next((path for path in candidates if os.path.isfile(path)), candidates[0])
+
+
+def _pose(where: str, entry: dict, key: str) -> np.ndarray:
+    if key not in entry:
+        raise InputError(f"{where} has no {key}; add its 4x4 matrix or drop the frame")
+    try:
+        pose = np.asarray(entry[key], np.float64)
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"{where}: {key} is not a 4x4 matrix of numbers; correct it") from None
+    problem = pose_problem(pose)
+    if problem is not None:
+        raise InputError(f"{where}: {key} {problem}; give a rotation and a translation")
+    return pose
+
+
+def _intrinsics(where: str, values: list) -> np.ndarray:
+    intrinsics = np.array(_numbers(where, "intrinsics (fx, fy, cx, cy)", values))
+    if (intrinsics[:2] <= 0).any():
+        raise InputError(
+            f"{where}: focal lengths {intrinsics[:2].tolist()} are not positive; give pixels"
+        )
+    return intrinsics
+
+
+def _numbers(where: str, field: str, values: list) -> list[float]:
+    numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+    try:
+        numbers = [float(value) for value in values] if numeric else [math.nan]
+    except OverflowError:  # a whole number beyond float64
+        numbers = [math.nan]
+    if not all(map(math.isfinite, numbers)):
+        shown = ", ".join(map(reprlib.repr, values))
+        raise InputError(f"{where}: {field}=[{shown}] are not all finite numbers; correct the file")
+    return numbers
+
+
+def _stated_size(where: str, entry: dict) -> tuple[int, int] | None:
+    if entry.get("w") is None or entry.get("h") is None:
+        return None
+    height, width = _numbers(where, "h, w", [entry["h"], entry["w"]])
+    if height < 1 or width < 1 or height % 1 or width % 1:
+        raise InputError(f"{where}: image size w={width} h={height} is not whole and positive")
+    return int(height), int(width)
+
+
+def _read_folds(path: Path, document: dict, num_frames: int) -> dict[int, tuple[int, ...]]:
+    folds = {}
+    for key, frames in document.items():
+        match = FOLD_KEY.fullmatch(key)
+        if match is None:
+            continue
+        valid = isinstance(frames, list) and all(
+            type(number) is int and 0 <= number < num_frames for number in frames
+        )
+        if not valid or len(frames) != int(match[1]):
+            raise InputError(
+                f"{path}: {key} is not a list of {match[1]} frame numbers below {num_frames}; "
+                "correct or remove it"
+            )
+        folds[int(match[1])] = tuple(frames)
+    return folds
+
+
+def write_opencv_capture(
+    directory: Path,
+    images: np.ndarray,
+    world_from_camera: np.ndarray,
+    intrinsics: np.ndarray,
+    scene_name: str | None = None,
+) -> None:
+    """Writes uint8 images [view, h, w, 3 or 4] as PNG files and their `opencv_cameras.json`.
+
+    Poses are [view, 4, 4], intrinsics [view, 4] in pixels; the scene is named like the directory
+    unless `scene_name` says otherwise.
+    """
+    (directory / "images").mkdir(parents=True, exist_ok=True)
+    frames = []
+    for number, (image, pose, lens) in enumerate(
+        zip(images, world_from_camera, intrinsics, strict=True)
+    ):
+        name = f"images/{number:06d}.png"
+        Image.fromarray(image).save(directory / name, optimize=True)
+        frames.append(
+            {"file_path": name, "w": image.shape[1], "h": image.shape[0]}
+            | dict(zip(("fx", "fy", "cx", "cy"), map(float, lens), strict=True))
+            | {"w2c": rigid_inverse(pose).tolist()}
+        )
+    document = {"scene_name": scene_name or directory.name, "frames": frames}
+    (directory / "opencv_cameras.json").write_text(json.dumps(document, indent=1) + "\n")
+
+
+READERS = {"opencv_cameras.json": _read_opencv, "transforms.json": _read_transforms}

@@ -1,0 +1,281 @@
+"""Captures on disk: the one door through which files become posed views.
+
+A capture is a directory with a camera file (see `capture_files`) and photographs. Reading it
+checks every camera and that every photograph exists; pixels are decoded only for the frames that
+are used, and checked then.
+"""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tttlrm_jax.captures.camera_files import READERS, CameraFile, Frame, read_camera_file
+from tttlrm_jax.captures.colmap import COLMAP_FILES, find_model, read_colmap
+from tttlrm_jax.captures.depth_files import disparity_path, read_disparity
+from tttlrm_jax.captures.distortion import undistort
+from tttlrm_jax.captures.images import (
+    WHITE,
+    ResizeMode,
+    composite,
+    exif_orientation,
+    flatten,
+    has_alpha,
+    image_size,
+    read_image,
+    resize,
+    resize_map,
+)
+from tttlrm_jax.captures.view_selection import TARGET_STRIDE, evaluation_split
+from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.scenes import SceneViews
+from tttlrm_jax.core.types import Cameras
+
+NAMED_IN_ERROR = 8  # missing files spelled out; the rest are counted
+
+
+@dataclasses.dataclass(frozen=True)
+class Capture:
+    """Frames in the order of the camera file; `folds` maps a number of inputs to a fixed list.
+
+    Frames are addressed by their position here; `frame_numbers` are those of the camera file,
+    which differ where frames without an image were left out.
+    """
+
+    name: str
+    directory: Path
+    frames: tuple[Frame, ...]
+    folds: dict[int, tuple[int, ...]]
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    @property
+    def world_from_camera(self) -> np.ndarray:
+        """Raw poses float64 [frame, 4, 4]."""
+        return np.stack([frame.world_from_camera for frame in self.frames])
+
+    @property
+    def frame_numbers(self) -> np.ndarray:
+        """Places in the camera file, ascending [frame]."""
+        return np.array([frame.number for frame in self.frames])
+
+    def has_alpha(self) -> bool:
+        """Whether every image has transparency, hence a mask; reads headers only."""
+        return all(has_alpha(frame.image_path) for frame in self.frames)
+
+    def has_disparity(self) -> bool:
+        """Whether disparity lies beside the capture for every frame (`data.prepare_depth`)."""
+        return all(disparity_path(self.directory, frame.name).is_file() for frame in self.frames)
+
+    def image_size(self, index: int = 0) -> tuple[int, int]:
+        """Height and width of a frame: as stated, else from the file's header."""
+        frame = self.frames[index]
+        return frame.size or image_size(frame.image_path)
+
+    def split(self, num_input_views: int) -> tuple[np.ndarray, np.ndarray]:
+        """Positions of the input and target frames of the every-8th protocol."""
+        return evaluation_split(
+            self.world_from_camera, num_input_views, self.folds, self.frame_numbers
+        )
+
+
+def read_capture(directory: str | Path, skip_missing: bool = False) -> Capture:
+    """Reads the cameras of a capture directory (or of its camera file).
+
+    Frames without their image raise one InputError that names them; `skip_missing` drops them
+    instead, with the prescribed input lists that used them. The others keep their numbers, so
+    targets stay targets.
+    """
+    path = _find_camera_file(Path(directory))
+    return make_capture(_read_any(path), path, skip_missing)
+
+
+def make_capture(contents: CameraFile, path: Path, skip_missing: bool = False) -> Capture:
+    """A capture of what the camera file `path` says; checks that its images exist."""
+    for frame in contents.frames:
+        if os.path.isdir(frame.image_path):
+            raise InputError(
+                f"{path}: frame {frame.number} has file_path={frame.name}, a directory; "
+                "name an image file"
+            )
+    exists = [os.path.isfile(frame.image_path) for frame in contents.frames]
+    kept = [n for n, found in enumerate(exists) if found]
+    missing = [frame.name for frame in contents.frames if not exists[frame.number]]
+    if missing and not skip_missing:
+        raise InputError(
+            f"{path}: {listed(missing)} of {len(contents.frames)} images do not exist; restore "
+            "them or leave their frames out (--skip-missing)"
+        )
+    if not kept:
+        raise InputError(f"{path}: 0 of {len(contents.frames)} images exist; restore them")
+    position = {number: place for place, number in enumerate(kept)}
+    folds = {
+        count: tuple(position[number] for number in numbers)
+        for count, numbers in contents.folds.items()
+        if all(number in position for number in numbers)
+    }
+    frames = tuple(contents.frames[number] for number in kept)
+    return Capture(contents.scene_name, path.parent, frames, folds)
+
+
+def read_cameras(path: str | Path) -> tuple[Frame, ...]:
+    """The cameras of a capture directory or of its camera file; images need not exist."""
+    return _read_any(_find_camera_file(Path(path), "query")).frames
+
+
+def load_views(
+    capture: Capture,
+    frame_indices: Sequence[int] | np.ndarray,
+    height: int,
+    width: int,
+    *,
+    resize_mode: ResizeMode = "lact",
+    background: tuple[float, float, float] = WHITE,
+) -> tuple[np.ndarray, Cameras]:
+    """Images float32 [view, height, width, 3] in [0, 1] and their cameras.
+
+    The cameras hold NumPy float64 arrays in the capture's own frame and scale; the intrinsics
+    belong to the resized images.
+    """
+    indices = _checked(capture, frame_indices)
+    views = load_scene_views(capture, indices, (height, width), resize_mode, background)
+    poses = capture.world_from_camera[indices]
+    return views.image, Cameras(poses, views.intrinsics, height, width)  # type: ignore[arg-type]
+
+
+def load_scene_views(
+    capture: Capture,
+    frame_indices: np.ndarray,
+    size: tuple[int, int],
+    resize_mode: ResizeMode,
+    background: tuple[float, float, float],
+) -> SceneViews:
+    """Decodes, undistorts, composites and resizes the frames.
+
+    There is a mask where all these frames have transparency; there never is depth.
+    """
+    loaded = [
+        _load_frame(capture.frames[index], size, resize_mode, background) for index in frame_indices
+    ]
+    images, masks, intrinsics = zip(*loaded, strict=True)
+    return SceneViews(
+        image=np.stack(images),
+        intrinsics=np.stack(intrinsics),
+        mask=None if any(mask is None for mask in masks) else np.stack(masks),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class CaptureScene:
+    """A capture as a `Scene` of the training pipeline; `use_mask=False` leaves masks out.
+
+    With `use_disparity` its views have depth: the inverse of the disparity beside it.
+    """
+
+    capture: Capture
+    size: tuple[int, int]
+    resize_mode: ResizeMode
+    background: tuple[float, float, float]
+    use_mask: bool = True
+    holdout_every: int = TARGET_STRIDE  # frames so numbered are held out; 0: none
+    use_disparity: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.capture.name
+
+    @property
+    def world_from_camera(self) -> np.ndarray:
+        return self.capture.world_from_camera
+
+    @property
+    def held_out(self) -> np.ndarray | None:
+        if not self.holdout_every:
+            return None
+        return self.capture.frame_numbers % self.holdout_every == 0
+
+    def read(self, view_indices: np.ndarray) -> SceneViews:
+        views = load_scene_views(
+            self.capture, view_indices, self.size, self.resize_mode, self.background
+        )
+        if self.use_disparity:
+            views = dataclasses.replace(views, depth=self._depth(view_indices))
+        return views if self.use_mask else dataclasses.replace(views, mask=None)
+
+    def _depth(self, view_indices: np.ndarray) -> np.ndarray:
+        capture, frames = self.capture, [self.capture.frames[index] for index in view_indices]
+        maps = [read_disparity(disparity_path(capture.directory, frame.name)) for frame in frames]
+        return np.stack([resize_map(depth, self.size, self.resize_mode) for depth in maps])
+
+
+def _load_frame(frame: Frame, size, resize_mode, background):
+    """Image float32 [h, w, 3], coverage float32 [h, w] or None, intrinsics of one frame."""
+    pixels = read_image(frame.image_path)
+    actual = pixels.shape[:2]
+    if frame.size is not None and actual != frame.size:
+        raise InputError(
+            f"image={frame.image_path} is {actual[1]}x{actual[0]} pixels, its camera says "
+            f"{frame.size[1]}x{frame.size[0]}; {_size_remedy(frame, actual)}"
+        )
+    if frame.distortion:
+        pixels = undistort(pixels, frame.intrinsics, frame.distortion)
+    colour, intrinsics = resize(flatten(pixels, background), frame.intrinsics, size, resize_mode)
+    image, mask = composite(colour)[0], None
+    if pixels.shape[-1] == 4:
+        alpha, _ = resize(pixels[..., 3], frame.intrinsics, size, resize_mode)
+        mask = alpha.astype(np.float32) / np.float32(255)
+    return image, mask, intrinsics
+
+
+def _size_remedy(frame: Frame, actual: tuple[int, int]) -> str:
+    if frame.size == actual[::-1]:
+        orientation = exif_orientation(frame.image_path)
+        if orientation != 1:
+            return (
+                f"its EXIF orientation={orientation} is not applied: save the image turned and "
+                "without it, or give the camera of the stored pixels"
+            )
+    return "resize the image or correct w, h and intrinsics"
+
+
+def _read_any(path: Path) -> CameraFile:
+    return read_colmap(path) if path.name in COLMAP_FILES else read_camera_file(path)
+
+
+def _find_camera_file(path: Path, field: str = "capture") -> Path:
+    """The file of cameras; JSON files come before a COLMAP model, whose `cameras` file is given."""
+    if path.is_file() and path.name in (*READERS, *COLMAP_FILES):
+        return path
+    known = " or ".join((*READERS, "COLMAP model (cameras.bin or cameras.txt)"))
+    if not path.is_dir():
+        raise InputError(f"{field}={path} is not a directory; name the one that holds {known}")
+    found = [path / name for name in READERS if (path / name).is_file()]
+    model = find_model(path)
+    if not found and model is not None:
+        return model
+    if not found:
+        raise InputError(f"{field}={path} holds no {known}; export the cameras to one of them")
+    return found[0]
+
+
+def _checked(capture: Capture, frame_indices) -> np.ndarray:
+    indices = np.asarray(frame_indices, np.int64).reshape(-1)
+    if not indices.size:
+        raise InputError("frame_indices=[] selects no frame; ask for at least one")
+    outside = indices[(indices < 0) | (indices >= len(capture))]
+    if outside.size:
+        raise InputError.of(
+            "frame_indices", outside.tolist(), f"are not in 0..{len(capture) - 1}",
+            f"the capture {capture.name} has {len(capture)} frames",
+        )  # fmt: skip
+    return indices
+
+
+def listed(names: list[str]) -> str:
+    """The first few names, and how many more there are."""
+    shown = ", ".join(names[:NAMED_IN_ERROR])
+    more = len(names) - NAMED_IN_ERROR
+    return f"{shown} and {more} more" if more > 0 else shown

@@ -1,0 +1,184 @@
+"""Folders of many captures: our own layouts, DL3DV's and RealEstate10K's.
+
+`captures`: every sub-folder that `read_capture` knows. `dl3dv`: a folder per scene with
+`transforms.json` (or `nerfstudio/transforms.json`) whose pictures are also there at a part of
+their size, such as `images_4`. `realestate`: a text file per clip, its pictures in a folder of the
+clip's name beside it or under `frames/`, each called after its time stamp.
+"""
+
+import dataclasses
+import functools
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from tttlrm_jax.captures.camera_files import CameraFile, Frame, read_camera_file
+from tttlrm_jax.captures.capture import Capture, make_capture, read_capture
+from tttlrm_jax.captures.images import image_size
+from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.geometry.poses import pose_problem
+
+CLIP_COLUMNS = 19  # time stamp, fx fy cx cy over the image's size, two unused, 3x4 pose
+CLIP_SUFFIXES = (".png", ".jpg", ".jpeg")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CollectionConfig:
+    """A folder of captures and how it is laid out."""
+
+    directory: str
+    layout: str = "captures"
+    image_folder: str = "images_4"  # of a DL3DV scene
+    skip_missing: bool = False  # leave frames without their image out
+    skip_broken: bool = False  # leave captures that cannot be read out, each named in one line
+
+
+def open_collection(config: CollectionConfig) -> Iterator[Capture]:
+    """Reads the captures of a folder, in order of their paths.
+
+    Raises InputError if it has none, and at one that cannot be read unless `skip_broken`.
+    """
+    root = Path(config.directory)
+    if config.layout not in LAYOUTS:
+        raise InputError.of("layout", config.layout, "is unknown", f"use one of {list(LAYOUTS)}")
+    if not root.is_dir():
+        raise InputError.of("directory", root, "is not a directory", "name a folder of captures")
+    captures = _read(LAYOUTS[config.layout](config, root), config.skip_broken)
+    first = next(captures, None)
+    if first is None:
+        raise InputError.of(
+            "directory", root, f"holds no capture of layout {config.layout}",
+            "name its folder or another layout",
+        )  # fmt: skip
+    return _chained(first, captures)
+
+
+def _read(readers: Iterator[Callable[[], Capture]], skip_broken: bool) -> Iterator[Capture]:
+    for reader in readers:
+        try:
+            capture = reader()
+        except InputError as error:
+            if not skip_broken:
+                raise InputError(f"{error} (or leave such captures out: --skip-broken)") from None
+            print(f"left out: {error}", file=sys.stderr)
+            continue
+        yield capture
+
+
+def _chained(first: Capture, others: Iterator[Capture]) -> Iterator[Capture]:
+    yield first
+    yield from others
+
+
+def _plain(config: CollectionConfig, root: Path) -> Iterator[Callable[[], Capture]]:
+    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+        yield functools.partial(read_capture, folder, config.skip_missing)
+
+
+def _dl3dv(config: CollectionConfig, root: Path) -> Iterator[Callable[[], Capture]]:
+    for path in sorted(root.rglob("transforms.json")):
+        scene = path.parent.parent if path.parent.name == "nerfstudio" else path.parent
+        name = str(scene.relative_to(root)).replace("/", "-")
+        yield functools.partial(read_dl3dv, path, config.image_folder, name, config.skip_missing)
+
+
+def read_dl3dv(
+    path: Path, image_folder: str, name: str | None = None, skip_missing: bool = False
+) -> Capture:
+    """A capture of `transforms.json` with its pictures taken from `image_folder` beside it.
+
+    Cameras there belong to the whole size `w`, `h`; intrinsics become those of the pictures.
+    """
+    contents = read_camera_file(path)
+    folder = path.parent / image_folder
+    frames = [_moved(frame, folder, path) for frame in contents.frames]
+    found = next((frame for frame in frames if frame.image_path.is_file()), None)
+    if found is None:
+        raise InputError(f"{path}: {folder} holds none of its {len(frames)} images; restore them")
+    size = image_size(found.image_path)
+    scaled = tuple(_resized(frame, size) for frame in frames)
+    return make_capture(
+        CameraFile(name or contents.scene_name, scaled, contents.folds), path, skip_missing
+    )
+
+
+def _moved(frame: Frame, folder: Path, path: Path) -> Frame:
+    if frame.size is None:
+        raise InputError(
+            f"{path}: frame {frame.number} ({frame.name}) has no w and h; give the size of the "
+            "pictures that its camera belongs to"
+        )
+    moved = folder / Path(frame.name).name
+    return dataclasses.replace(frame, name=f"{folder.name}/{moved.name}", image_path=moved)
+
+
+def _resized(frame: Frame, size: tuple[int, int]) -> Frame:
+    height, width = frame.size  # type: ignore[misc]  # `_moved` has checked it
+    scale = np.tile([size[1] / width, size[0] / height], 2)
+    return dataclasses.replace(frame, intrinsics=frame.intrinsics * scale, size=size)
+
+
+def _realestate(config: CollectionConfig, root: Path) -> Iterator[Callable[[], Capture]]:
+    for path in sorted(root.rglob("*.txt")):
+        places = (path.with_suffix(""), root / "frames" / path.stem)
+        folder = next((place for place in places if place.is_dir()), None)
+        if folder is not None:
+            yield functools.partial(read_realestate, path, folder, config.skip_missing)
+        elif not config.skip_missing:
+            yield functools.partial(_without_pictures, path, places)
+
+
+def _without_pictures(path: Path, places: tuple[Path, Path]) -> Capture:
+    raise InputError(
+        f"clip={path} has no pictures in {places[0]} or {places[1]}; restore them or leave "
+        "such clips out (--skip-missing)"
+    )
+
+
+def read_realestate(path: Path, folder: Path, skip_missing: bool = False) -> Capture:
+    """A clip: a line with its address, then one of 19 numbers per frame.
+
+    Numbers are the time stamp, fx, fy, cx, cy in parts of the image's width and height, two that
+    are not used, and the rows of the 3x4 matrix camera_from_world of OpenCV axes.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"clip={path} cannot be read ({error}); restore it") from None
+    rows = [line.split() for line in lines[1:] if line.strip()]
+    if not rows:
+        raise InputError(f"clip={path} lists 0 frames; a capture needs at least one")
+    frames = tuple(_clip_frame(path, folder, number, row) for number, row in enumerate(rows))
+    return make_capture(CameraFile(path.stem, frames, {}), folder / path.name, skip_missing)
+
+
+def _clip_frame(path: Path, folder: Path, number: int, row: list[str]) -> Frame:
+    where = f"clip={path}: frame {number}"
+    try:
+        values = np.array([float(value) for value in row[1:]])
+    except ValueError:
+        values = np.full(0, np.nan)
+    if len(row) != CLIP_COLUMNS or len(values) != CLIP_COLUMNS - 1 or not np.isfinite(values).all():
+        raise InputError(
+            f"{where} is not {CLIP_COLUMNS} finite numbers; correct or remove the line"
+        )
+    camera_from_world = np.vstack([values[6:].reshape(3, 4), [0.0, 0.0, 0.0, 1.0]])
+    problem = pose_problem(camera_from_world)
+    if problem is not None:
+        raise InputError(f"{where}: its pose {problem}; give a rotation and a translation")
+    candidates = [folder / (row[0] + suffix) for suffix in CLIP_SUFFIXES]
+    image_path = next((place for place in candidates if place.is_file()), candidates[0])
+    size, lens = None, np.full(4, np.nan)  # of a missing picture, reported or skipped later
+    if image_path.is_file():
+        size = image_size(image_path)
+        lens = values[:4] * np.tile([size[1], size[0]], 2)
+    return Frame(number, image_path.name, image_path, lens, np.linalg.inv(camera_from_world), size)
+
+
+LAYOUTS: dict[str, Callable[[CollectionConfig, Path], Iterator[Callable[[], Capture]]]] = {
+    "captures": _plain,
+    "dl3dv": _dl3dv,
+    "realestate": _realestate,
+}

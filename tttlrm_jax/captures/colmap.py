@@ -1,0 +1,248 @@
+"""COLMAP's sparse models, text or binary, as frames of a capture.
+
+A model is a directory with `cameras` and `images`, both .bin or both .txt. Poses are
+`camera_from_world` as quaternion (w, x, y, z) and translation, OpenCV axes, pixel centres at +0.5.
+Points are not read. Frames are ordered by image name: COLMAP's own order is that of registration.
+"""
+
+import dataclasses
+import io
+import math
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+
+from tttlrm_jax.captures.camera_files import CameraFile, Frame
+from tttlrm_jax.captures.distortion import Distortion
+from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.geometry.poses import rigid_inverse
+from tttlrm_jax.core.geometry.quaternions import rotation_from_quaternion
+
+MODEL_FOLDERS = ("", "sparse/0", "sparse", "colmap/sparse/0", "colmap/sparse")
+COLMAP_FILES = ("cameras.bin", "cameras.txt")
+IMAGE_FOLDER = "images"
+LEVELS_UP = 4  # above the model that the folder of images is looked for
+# names by number in binary models, with how many parameters they have
+MODELS = (
+    ("SIMPLE_PINHOLE", 3), ("PINHOLE", 4), ("SIMPLE_RADIAL", 4), ("RADIAL", 5), ("OPENCV", 8),
+    ("OPENCV_FISHEYE", 8), ("FULL_OPENCV", 12), ("FOV", 5), ("SIMPLE_RADIAL_FISHEYE", 4),
+    ("RADIAL_FISHEYE", 5), ("THIN_PRISM_FISHEYE", 12), ("RAD_TAN_THIN_PRISM_FISHEYE", 16),
+)  # fmt: skip
+ONE_FOCAL = ("SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL")
+# names of the parameters behind the principal point
+COEFFICIENTS = {
+    "SIMPLE_PINHOLE": (),
+    "PINHOLE": (),
+    "SIMPLE_RADIAL": ("k1",),
+    "RADIAL": ("k1", "k2"),
+    "OPENCV": ("k1", "k2", "p1", "p2"),
+    "FULL_OPENCV": ("k1", "k2", "p1", "p2", "k3", "r1", "r2", "r3"),  # r: of the denominator
+}
+DENOMINATOR = ("r1", "r2", "r3")
+
+
+@dataclasses.dataclass(frozen=True)
+class Lens:
+    """One of COLMAP's cameras."""
+
+    intrinsics: np.ndarray  # float64 [4]
+    size: tuple[int, int]  # height, width
+    distortion: Distortion
+
+
+@dataclasses.dataclass(frozen=True)
+class Photograph:
+    """One of COLMAP's images."""
+
+    name: str
+    camera: int
+    quaternion: tuple[float, ...]
+    translation: tuple[float, ...]
+
+
+def find_model(directory: Path) -> Path | None:
+    """The `cameras` file of the model in or below a capture's directory; None without one."""
+    candidates = (directory / folder / name for folder in MODEL_FOLDERS for name in COLMAP_FILES)
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def read_colmap(path: Path) -> CameraFile:
+    """Reads the model whose `cameras` file this is; its images lie in `images/` beside or above.
+
+    Raises InputError, naming file and entry, for broken files, poses, and unknown lens models.
+    """
+    binary = path.suffix == ".bin"
+    images_path = path.with_name("images" + path.suffix)
+    lenses = dict((_binary_cameras if binary else _text_cameras)(path))
+    found = list((_binary_images if binary else _text_images)(images_path))
+    if not found:
+        raise InputError(f"{images_path} lists 0 images; a capture needs at least one")
+    root = _capture_root(path.parent)
+    folder = root / IMAGE_FOLDER if (root / IMAGE_FOLDER).is_dir() else root
+    found.sort(key=lambda image: image.name)
+    frames = [
+        _frame(images_path, number, image, lenses, folder) for number, image in enumerate(found)
+    ]
+    return CameraFile(root.resolve().name, tuple(frames), {})
+
+
+def _capture_root(model: Path) -> Path:
+    """The nearest directory from the model upwards that holds a folder of images."""
+    above = [model.absolute(), *model.absolute().parents][: LEVELS_UP + 1]
+    return next((path for path in above if (path / IMAGE_FOLDER).is_dir()), model)
+
+
+def _frame(path: Path, number: int, image: Photograph, lenses: dict[int, Lens], folder: Path):
+    where = f"{path}: image {image.name}"
+    if image.camera not in lenses:
+        raise InputError(f"{where} has camera {image.camera}, which cameras lacks; export again")
+    values = np.array([*image.quaternion, *image.translation])
+    length = np.linalg.norm(values[:4])
+    if not np.isfinite(values).all() or length < 1e-9:
+        raise InputError(f"{where} has the pose {values.tolist()}, which is none; drop the image")
+    camera_from_world = np.eye(4)
+    camera_from_world[:3, :3] = rotation_from_quaternion(values[:4] / length)
+    camera_from_world[:3, 3] = values[4:]
+    lens = lenses[image.camera]
+    return Frame(
+        number=number,
+        name=image.name,
+        image_path=folder / image.name,
+        intrinsics=lens.intrinsics,
+        world_from_camera=rigid_inverse(camera_from_world),
+        size=lens.size,
+        distortion=lens.distortion,
+    )
+
+
+def _lens(where: str, model: str, width: int, height: int, values: list[float]) -> Lens:
+    """Raises InputError for models whose distortion is not radial and tangential."""
+    names = COEFFICIENTS.get(model)
+    if names is None:
+        raise InputError(
+            f"{where} has the model {model}, which is none of {', '.join(COEFFICIENTS)}; undistort "
+            "the images with COLMAP's image_undistorter first"
+        )
+    focal = values[:1] * 2 if model in ONE_FOCAL else values[:2]
+    rest = values[1 if model in ONE_FOCAL else 2 :]
+    sound = len(rest) == 2 + len(names) and all(map(math.isfinite, values))
+    if not sound or min(focal) <= 0 or width < 1 or height < 1:
+        raise InputError(
+            f"{where} ({model}, {width}x{height}) has the parameters {values}, which are not "
+            f"focal length, centre and {len(names)} coefficients in pixels; export the model again"
+        )
+    coefficients = dict(zip(names, rest[2:], strict=True))
+    rational = {name: coefficients.pop(name, 0.0) for name in DENOMINATOR}
+    if any(rational.values()):
+        raise InputError(
+            f"{where} has the model FULL_OPENCV with k4..k6={list(rational.values())}, a rational "
+            "distortion; undistort the images with COLMAP's image_undistorter first"
+        )
+    return Lens(np.array([*focal, *rest[:2]]), (height, width), Distortion(**coefficients))
+
+
+# ---- text ---------------------------------------------------------------------------------------
+
+
+def _lines(path: Path) -> list[str]:
+    """Without comments; empty lines stay, as an image without points has one."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        _unreadable(path, error)
+    return [line.strip() for line in text.splitlines() if not line.startswith("#")]
+
+
+def _text_cameras(path: Path) -> Iterator[tuple[int, Lens]]:
+    for line in filter(None, _lines(path)):
+        number, model, *values = line.split()
+        try:
+            width, height, parameters = int(values[0]), int(values[1]), list(map(float, values[2:]))
+            key = int(number)
+        except (ValueError, IndexError) as error:
+            _broken(path, line, error)
+        yield key, _lens(f"{path}: camera {key}", model, width, height, parameters)
+
+
+def _text_images(path: Path) -> Iterator[Photograph]:
+    """Every other line is a pose; the ones between list points."""
+    lines = _lines(path)
+    while lines and not lines[0]:
+        lines.pop(0)
+    for line in lines[::2]:
+        if not line:
+            continue
+        fields = line.split(maxsplit=9)
+        try:
+            pose, camera, name = list(map(float, fields[1:8])), int(fields[8]), fields[9]
+        except (ValueError, IndexError) as error:
+            _broken(path, line, error)
+        yield Photograph(name, camera, tuple(pose[:4]), tuple(pose[4:]))
+
+
+def _broken(path: Path, line: str, error: Exception) -> NoReturn:
+    raise InputError(
+        f"{path}: the line {line[:60]!r} is not one of COLMAP's ({error}); export the model again"
+    ) from None
+
+
+# ---- binary -------------------------------------------------------------------------------------
+
+
+class _Reader:
+    """Little-endian values from a file, one after the other."""
+
+    def __init__(self, path: Path):
+        try:
+            self._stream = io.BytesIO(path.read_bytes())
+        except OSError as error:
+            _unreadable(path, error)
+        self._path = path
+
+    def values(self, layout: str) -> tuple:
+        size = struct.calcsize("<" + layout)
+        return struct.unpack("<" + layout, self._bytes(size))
+
+    def name(self) -> str:
+        """A text that ends with a zero byte."""
+        out = bytearray()
+        while (byte := self._bytes(1)) != b"\0":
+            out += byte
+        return out.decode("utf-8", errors="replace")
+
+    def skip(self, size: int) -> None:
+        self._stream.seek(size, io.SEEK_CUR)
+
+    def _bytes(self, size: int) -> bytes:
+        chunk = self._stream.read(size)
+        if len(chunk) < size:
+            raise InputError(f"{self._path} ends in the middle of an entry; export the model again")
+        return chunk
+
+
+def _binary_cameras(path: Path) -> Iterator[tuple[int, Lens]]:
+    reader = _Reader(path)
+    for _ in range(reader.values("Q")[0]):
+        key, kind, width, height = reader.values("IiQQ")
+        where = f"{path}: camera {key}"
+        if not 0 <= kind < len(MODELS):
+            raise InputError(f"{where} has the model number {kind}, which is unknown; undistort it")
+        model, count = MODELS[kind]
+        yield key, _lens(where, model, width, height, list(reader.values(f"{count}d")))
+
+
+def _binary_images(path: Path) -> Iterator[Photograph]:
+    reader = _Reader(path)
+    for _ in range(reader.values("Q")[0]):
+        _, *pose, camera = reader.values("I7dI")
+        name = reader.name()
+        reader.skip(24 * reader.values("Q")[0])  # x, y and the number of the point
+        yield Photograph(name, camera, tuple(pose[:4]), tuple(pose[4:]))
+
+
+def _unreadable(path: Path, error: Exception) -> NoReturn:
+    reason = getattr(error, "strerror", None) or "it is not text"
+    raise InputError(f"{path} cannot be read ({reason}); export the model again") from None

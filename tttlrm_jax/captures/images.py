@@ -1,0 +1,158 @@
+"""Images from files and uint8 arrays: decoding, compositing, resizing with their intrinsics.
+
+uint8 images are RGB or RGBA with straight alpha, channels last; float images are in [0, 1].
+Intrinsics are (fx, fy, cx, cy) in pixels, pixel centres at +0.5, float64.
+
+Pixels are those that are stored: an EXIF orientation is not applied, so cameras belong to the
+unrotated picture, as in COLMAP.
+"""
+
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from tttlrm_jax.core.errors import InputError
+
+ResizeMode = Literal["tttlrm", "lact"]
+_Result = TypeVar("_Result")
+WHITE = (1.0, 1.0, 1.0)
+DECODING_ERRORS = (
+    UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError,
+    EOFError, zlib.error,
+)  # fmt: skip
+EXIF_ORIENTATION = 0x0112  # tag; 1: upright, 2 to 4: mirrored or upside down, 5 to 8: sideways
+FORMATS_OF_16_BITS = ("PNG", "PPM")  # that some versions of Pillow decode to 32-bit integers
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """Decodes a file to uint8 [height, width, 3] or, where it has transparency, [.., 4].
+
+    The stored pixels, whatever the EXIF orientation. 16-bit grey keeps its full range; raises
+    InputError for floats and 32-bit integers, whose range the file does not say.
+    """
+
+    def decode(image: Image.Image) -> np.ndarray:
+        mode = "RGBA" if _is_transparent(image) else "RGB"
+        return np.asarray(to_8_bit(image).convert(mode))
+
+    return open_image(path, decode)
+
+
+def image_size(path: str | Path) -> tuple[int, int]:
+    """Height and width from a file's header, without decoding its pixels."""
+    return open_image(path, lambda image: (image.height, image.width))
+
+
+def exif_orientation(path: str | Path) -> int:
+    """The EXIF orientation, 1 to 8, that viewers apply and `read_image` does not; 1 if absent."""
+    return open_image(path, lambda image: image.getexif().get(EXIF_ORIENTATION, 1))
+
+
+def has_alpha(path: str | Path) -> bool:
+    """Whether `read_image` gives four channels, from a file's header."""
+    return open_image(path, _is_transparent)
+
+
+def _is_transparent(image: Image.Image) -> bool:
+    return image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+
+
+def open_image(path: str | Path, use: Callable[[Image.Image], _Result]) -> _Result:
+    try:
+        with Image.open(path) as image:
+            return use(image)
+    except InputError:
+        raise
+    except FileNotFoundError:
+        raise InputError(f"image={path} does not exist; restore it or drop its frame") from None
+    except DECODING_ERRORS as error:
+        raise InputError(
+            f"image={path} cannot be decoded ({error}); replace the truncated or broken file"
+        ) from None
+
+
+def composite(
+    image: np.ndarray, background: tuple[float, float, float] = WHITE
+) -> tuple[np.ndarray, np.ndarray]:
+    """Image float32 [..., 3] on the background, and coverage float32 [...], of uint8 [..., 3|4]."""
+    colour = image[..., :3].astype(np.float32) / np.float32(255)
+    if image.shape[-1] == 3:
+        return colour, np.ones(image.shape[:-1], np.float32)
+    alpha = image[..., 3].astype(np.float32) / np.float32(255)
+    ground = np.asarray(background, np.float32) * (np.float32(1) - alpha)[..., None]
+    return colour * alpha[..., None] + ground, alpha
+
+
+def flatten(image: np.ndarray, background: tuple[float, float, float] = WHITE) -> np.ndarray:
+    """uint8 [..., 3] of uint8 [..., 3 or 4], composited on the background and rounded."""
+    if image.shape[-1] == 3:
+        return image
+    return np.rint(255 * composite(image, background)[0]).astype(np.uint8)
+
+
+def resize(
+    image: np.ndarray, intrinsics: np.ndarray, size: tuple[int, int], mode: ResizeMode
+) -> tuple[np.ndarray, np.ndarray]:
+    """Lanczos-resizes uint8 [h, w, channel] to `size` (height, width); intrinsics [4] follow.
+
+    `tttlrm` scales x and y apart, without cropping; `lact` scales both by the larger ratio and
+    crops the middle.
+    """
+    height, width = size
+    old_height, old_width = image.shape[:2]
+    if mode == "tttlrm":
+        scale = np.array([width / old_width, height / old_height])
+        return _lanczos(image, height, width), np.asarray(intrinsics) * np.tile(scale, 2)
+    if mode != "lact":
+        raise InputError.of("resize", mode, "is unknown", "use tttlrm or lact")
+    scale = max(width / old_width, height / old_height)
+    # rounding never goes below the request: the larger ratio reaches it exactly
+    wide, high = max(round(old_width * scale), width), max(round(old_height * scale), height)
+    left, top = (wide - width) // 2, (high - height) // 2
+    cropped = _lanczos(image, high, wide)[top : top + height, left : left + width]
+    return cropped, np.asarray(intrinsics) * scale - np.array([0.0, 0.0, left, top])
+
+
+def resize_map(values: np.ndarray, size: tuple[int, int], mode: ResizeMode) -> np.ndarray:
+    """Values [h, w] at the pixel centres that `resize` to `size` would have; nothing is mixed."""
+    height, width = size
+    old_height, old_width = values.shape
+    if (old_height, old_width) == (height, width):
+        return values
+    step_y, step_x = old_height / height, old_width / width
+    if mode == "lact":
+        step_y = step_x = min(step_y, step_x)
+    row = 0.5 * old_height + (np.arange(height) + 0.5 - 0.5 * height) * step_y
+    column = 0.5 * old_width + (np.arange(width) + 0.5 - 0.5 * width) * step_x
+    return values[row.astype(np.int64)[:, None], column.astype(np.int64)]
+
+
+def round_to_patch(height: float, width: float, patch_size: int) -> tuple[int, int]:
+    """The nearest multiples of the patch size, at least one patch each way."""
+    return (
+        max(1, int(height / patch_size + 0.5)) * patch_size,
+        max(1, int(width / patch_size + 0.5)) * patch_size,
+    )
+
+
+def _lanczos(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    resized = Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS)
+    return np.asarray(resized)
+
+
+def to_8_bit(image: Image.Image) -> Image.Image:
+    """16-bit greyscale to 8 bits; other integers up to 8 bits are converted by Pillow itself."""
+    unbounded = image.mode == "F" or (image.mode == "I" and image.format not in FORMATS_OF_16_BITS)
+    if unbounded:
+        kind = "floats" if image.mode == "F" else "32-bit integers"
+        raise InputError(
+            f"image={getattr(image, 'filename', '')} holds {kind} of unknown range; "
+            "save it with 8 or 16 bits per channel"
+        )
+    if not image.mode.startswith("I"):
+        return image
+    return Image.fromarray((np.asarray(image).astype(np.float64) / 257).astype(np.uint8))

@@ -1,0 +1,65 @@
+"""Command lines of dataclasses: tyro's parsing, but one sentence for a mistake."""
+
+import contextlib
+import io
+import re
+from collections.abc import Mapping
+from typing import TypeVar
+
+import tyro
+
+from tttlrm_jax.core.errors import ConfigError, InputError
+
+EXIT_LOST_PROCESS = 1
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+UNFINISHED_EXIT = "TTTLRM_UNFINISHED_EXIT"
+
+_Config = TypeVar("_Config")
+
+
+def unfinished_exit(environment: Mapping[str, str]) -> int:
+    """The exit code of a run that stopped before its end; every process of a job has the same."""
+    text = environment.get(UNFINISHED_EXIT, "0")
+    if not (text.isascii() and text.isdigit() and int(text) < 126):
+        raise InputError.of(
+            UNFINISHED_EXIT, text, "is no exit code from 0 to 125", "set it to e.g. 75, or unset it"
+        )
+    return int(text)
+
+
+def parse_arguments(
+    kind: type[_Config], arguments: list[str], prog: str, default: _Config | None = None
+) -> _Config:
+    """Builds `kind` from arguments such as `--field.sub value`; `--help` prints and exits.
+
+    Raises ConfigError in one sentence for unknown fields (with near names) and bad values.
+    """
+    message = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(message):
+            if default is None:
+                return tyro.cli(kind, args=arguments, prog=prog)
+            return tyro.cli(kind, args=arguments, prog=prog, default=default)
+    except SystemExit as end:
+        if end.code in (0, None):
+            raise
+        raise ConfigError(_one_sentence(message.getvalue(), prog)) from None
+
+
+def _one_sentence(text: str, prog: str) -> str:
+    """The core of tyro's framed message."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    lines = [line.strip(" │╭╮╰╯┃") for line in plain.splitlines()]
+    content = [line for line in lines if line and not re.fullmatch(r"[─━-]+", line)]
+    body = content[1:] if len(content) > 1 else content
+    stop = ("Perhaps you meant", "For full helptext", "Got errors", "Argument helptext")
+    core: list[str] = []
+    for line in body:
+        if line.startswith(stop):
+            break
+        core.append(line)
+    near = re.search(r"Perhaps you meant:?\s+(--?[\w.-]+)", " ".join(body))
+    sentence = re.sub(r"^Error parsing [\w.]*Config:\s*", "", " ".join(core)).rstrip(".")
+    hint = f"did you mean {near.group(1)}? See" if near else "see"
+    return f"{sentence}; {hint} {prog} --help"

@@ -1,0 +1,1 @@
+"""Base of everything: records, errors, stated precision."""

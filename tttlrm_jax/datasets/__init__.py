@@ -1,0 +1,1 @@
+"""From scenes to batches: sources, shards, their preparation, augmentation."""

@@ -1,0 +1,1 @@
+"""Scenes packed into array_record shards: records, builder, reader."""

@@ -1,0 +1,180 @@
+"""Scenes as they are stored in shards: one record per view, and what encodes and decodes it.
+
+Pictures stay encoded (PNG, or the bytes of the photograph). Depth and disparity are 16-bit PNG,
+0 where unknown: depth is the value times the record's `depth_unit`, disparity is free of shift and
+scale.
+"""
+
+import concurrent.futures
+import dataclasses
+import functools
+import io
+import multiprocessing
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tttlrm_jax.captures.capture import Capture
+from tttlrm_jax.captures.depth_files import disparity_path
+from tttlrm_jax.captures.distortion import undistort
+from tttlrm_jax.captures.images import DECODING_ERRORS, read_image, resize
+from tttlrm_jax.config import SyntheticConfig
+from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.datasets.synthetic_cache import start_worker
+from tttlrm_jax.procedural.generators import render_scene
+from tttlrm_jax.procedural.objects import scene_seed
+
+DEPTH_LEVELS = 65535
+PNG_EFFORT = 1  # of zlib: the fastest
+JPEG_QUALITY = 95
+
+
+@dataclasses.dataclass(frozen=True)
+class ViewRecord:
+    """One encoded picture with what is known of its pixels; empty bytes are not known."""
+
+    image: bytes
+    depth: bytes = b""
+    depth_unit: float = 0.0
+    disparity: bytes = b""
+
+
+@dataclasses.dataclass(frozen=True)
+class SceneRecord:
+    """A scene to be stored; v views. `numbers` are those of its camera file."""
+
+    name: str
+    world_from_camera: np.ndarray  # float64 [v, 4, 4]
+    intrinsics: np.ndarray  # float64 [v, 4] in pixels of the stored pictures
+    numbers: np.ndarray  # int64 [v]
+    views: Iterable[ViewRecord]
+    has_mask: bool
+    has_depth: bool  # depth or disparity
+    credit: str = ""  # who made it, under which licence
+
+
+def synthetic_records(config: SyntheticConfig, num_workers: int = 1) -> Iterator[SceneRecord]:
+    """Renders the scenes of a configuration in order, with so many processes.
+
+    With more than one the calling script needs a `__main__` guard, as the workers are spawned.
+    """
+    render = functools.partial(_synthetic_record, config)
+    if num_workers <= 1:
+        yield from map(render, range(config.num_scenes))
+        return
+    pool = concurrent.futures.ProcessPoolExecutor(
+        num_workers, multiprocessing.get_context("spawn"), start_worker
+    )
+    with pool:
+        ahead = 4 * num_workers  # so many scenes wait in memory at most
+        pending = [pool.submit(render, index) for index in range(min(ahead, config.num_scenes))]
+        for index in range(config.num_scenes):
+            yield pending.pop(0).result()
+            if index + ahead < config.num_scenes:
+                pending.append(pool.submit(render, index + ahead))
+
+
+def _synthetic_record(config: SyntheticConfig, index: int) -> SceneRecord:
+    return rendered_record(
+        f"{config.generator}-{config.split}-{index:07d}",
+        render_scene(scene_seed(config, index), config),
+    )
+
+
+def rendered_record(name: str, scene: dict[str, np.ndarray], credit: str = "") -> SceneRecord:
+    """Encodes what a generator returns."""
+    unit = float(max(scene["depth"].max(), 1e-6)) / DEPTH_LEVELS
+    views = [
+        ViewRecord(encode_png(image), encode_png(to_levels(depth, unit)), unit)
+        for image, depth in zip(scene["image"], scene["depth"], strict=True)
+    ]
+    numbers = np.arange(len(views))
+    return SceneRecord(
+        name, scene["world_from_camera"], scene["intrinsics"], numbers, views, True, True, credit
+    )
+
+
+def capture_records(
+    captures: Iterable[Capture], max_side: int | None = None, credit: str = ""
+) -> Iterator[SceneRecord]:
+    """Encodes captures: undistorted, with pictures at most `max_side` pixels wide and high.
+
+    Photographs that neither changes keep their bytes. Disparity beside a capture comes along.
+    """
+    for capture in captures:
+        sizes = [_stored_size(capture.image_size(n), max_side) for n in range(len(capture))]
+        scaled = [
+            frame.intrinsics * np.tile([size[1] / old[1], size[0] / old[0]], 2)
+            for frame, size, old in zip(
+                capture.frames, sizes, map(capture.image_size, range(len(capture))), strict=True
+            )
+        ]
+        has_depth = capture.has_disparity()
+        yield SceneRecord(
+            name=capture.name,
+            world_from_camera=capture.world_from_camera,
+            intrinsics=np.stack(scaled),
+            numbers=capture.frame_numbers,
+            views=(_capture_view(capture, n, size, has_depth) for n, size in enumerate(sizes)),
+            has_mask=capture.has_alpha(),
+            has_depth=has_depth,
+            credit=credit,
+        )
+
+
+def _stored_size(size: tuple[int, int], max_side: int | None) -> tuple[int, int]:
+    if max_side is None or max(size) <= max_side:
+        return size
+    return tuple(max(1, round(side * max_side / max(size))) for side in size)  # type: ignore
+
+
+def _capture_view(
+    capture: Capture, number: int, size: tuple[int, int], has_disparity: bool
+) -> ViewRecord:
+    frame = capture.frames[number]
+    disparity = b""
+    if has_disparity:
+        disparity = disparity_path(capture.directory, frame.name).read_bytes()
+    if capture.image_size(number) == size and not frame.distortion:
+        return ViewRecord(Path(frame.image_path).read_bytes(), disparity=disparity)
+    pixels = read_image(frame.image_path)
+    if frame.distortion:
+        pixels = undistort(pixels, frame.intrinsics, frame.distortion)
+    if pixels.shape[:2] != size:
+        pixels = resize(pixels, frame.intrinsics, size, "tttlrm")[0]
+    image = encode_png(pixels) if pixels.shape[-1] == 4 else _encode(pixels, "JPEG")
+    return ViewRecord(image, disparity=disparity)
+
+
+def to_levels(depth: np.ndarray, unit: float) -> np.ndarray:
+    """uint16 of depth >= 0, in units; what is known does not become 0."""
+    levels = np.clip(np.rint(depth / unit), 1, DEPTH_LEVELS)
+    return np.where(depth > 0, levels, 0).astype(np.uint16)
+
+
+def encode_png(pixels: np.ndarray) -> bytes:
+    """PNG of uint8 [height, width, 3 or 4] or uint16 [height, width]."""
+    return _encode(pixels, "PNG")
+
+
+def _encode(pixels: np.ndarray, kind: str) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, kind, compress_level=PNG_EFFORT, quality=JPEG_QUALITY)
+    return out.getvalue()
+
+
+def decode(encoded: bytes, what: str) -> np.ndarray:
+    """Pixels of an encoded picture, RGB or RGBA uint8, or 16-bit grey as int64.
+
+    `what` names the record in the InputError that broken bytes raise.
+    """
+    try:
+        with Image.open(io.BytesIO(encoded)) as image:
+            if image.mode.startswith("I"):
+                return np.asarray(image).astype(np.int64)
+            transparent = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+            return np.asarray(image.convert("RGBA" if transparent else "RGB"))
+    except DECODING_ERRORS as error:
+        raise InputError(f"{what} cannot be decoded ({error}); write the shards again") from None

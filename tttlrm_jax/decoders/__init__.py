@@ -1,7 +1,0 @@
-"""Tokens to explicit 3D."""
-
-from tttlrm_jax.decoders.gaussians import GaussianDecoder, pixel_grid_of_gaussians
-
-DECODERS = {"gaussians": GaussianDecoder}
-
-__all__ = ["DECODERS", "GaussianDecoder", "pixel_grid_of_gaussians"]

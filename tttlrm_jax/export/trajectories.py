@@ -1,0 +1,31 @@
+"""Trajectories as text in TUM's form: `time tx ty tz qx qy qz qw`, one line per frame."""
+
+from pathlib import Path
+
+import numpy as np
+
+from tttlrm_jax.core.geometry.quaternions import quaternion_from_rotation
+
+
+class TrajectoryFile:
+    """A file to which poses are added; every line is on disk when `add` returns."""
+
+    def __init__(self, path: Path):
+        self._file = path.open("w", encoding="ascii", buffering=1)
+        self._file.write("# time tx ty tz qx qy qz qw (camera to world, OpenCV axes)\n")
+
+    def add(self, time: float, world_from_camera: np.ndarray) -> None:
+        self._file.write(tum_line(time, world_from_camera) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def tum_line(time: float, world_from_camera: np.ndarray) -> str:
+    """One pose [4, 4] as text; a pose that is not finite becomes NaN throughout."""
+    if not np.isfinite(world_from_camera).all():
+        return f"{time:.6f} " + " ".join(["nan"] * 7)
+    w, x, y, z = quaternion_from_rotation(world_from_camera[:3, :3])
+    values = (*world_from_camera[:3, 3], x, y, z, w)
+    return f"{time:.6f} " + " ".join(f"{value:.9g}" for value in values)

@@ -1,0 +1,1 @@
+"""Scores of pictures, trajectories, depth and points."""

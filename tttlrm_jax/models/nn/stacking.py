@@ -1,0 +1,28 @@
+"""Equal layers stacked on a leading axis and scanned: compile time does not grow with depth."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import jax
+from flax import nnx
+
+from tttlrm_jax.config import Remat
+from tttlrm_jax.models.nn.block import rematerialised
+
+_Module = TypeVar("_Module", bound=nnx.Module)
+
+
+def stack_modules(make: Callable[[nnx.Rngs], _Module], count: int, rngs: nnx.Rngs) -> _Module:
+    """`count` modules as one, with a leading layer axis on every parameter."""
+    stacked = nnx.vmap(make, in_axes=(0,), out_axes=0)
+    return nnx.split_rngs(splits=count)(stacked)(rngs)
+
+
+def scan_modules(stacked: nnx.Module | tuple[nnx.Module, ...], body: Callable, carry, remat: Remat):
+    """`carry, y = body(module, carry)` through the layers; several stacks go side by side."""
+    graph, params = nnx.split(stacked)
+
+    def one_layer(carry, layer_params):
+        return body(nnx.merge(graph, layer_params), carry)
+
+    return jax.lax.scan(rematerialised(one_layer, remat), carry, params)

@@ -1,0 +1,1 @@
+"""Devices: the table of axes, meshes, processes."""

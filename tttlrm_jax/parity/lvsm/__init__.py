@@ -1,0 +1,1 @@
+"""Recordings of LaCT's view synthesis."""

@@ -1,0 +1,300 @@
+"""Recordings of what surrounds TTT3R's network: metrics, cameras, chunks, preprocessing.
+
+Errors are |a - b| / (1 + |b|), largest over a quantity, as the recordings define their
+tolerances; choices are exact. Ours is float64 where the reference is float32 in places.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tttlrm_jax.core.geometry.alignment import (
+    align_pointmaps,
+    transform_points,
+    umeyama,
+    weighted_rigid_fit,
+)
+from tttlrm_jax.core.geometry.pointmaps import median_focal, ray_map, weiszfeld_focal
+from tttlrm_jax.core.geometry.pose_encoding import matrix_from_encoding
+from tttlrm_jax.metrics.depth import (
+    align_depth,
+    depth_errors,
+    score_depth,
+    valid_pixels,
+    weighted_average,
+)
+from tttlrm_jax.metrics.point_clouds import compare_clouds, estimate_normals, icp, voxel_downsample
+from tttlrm_jax.metrics.resample import resize_cubic
+from tttlrm_jax.metrics.trajectory import trajectory_errors
+from tttlrm_jax.models.ttt3r_schedule import PoseChain, schedule
+from tttlrm_jax.parity.recording import Recording, load
+from tttlrm_jax.parity.report import FileCheck, Row, compare, row
+from tttlrm_jax.sequences.frame_images import plan_fit
+
+STORED64 = 1e-9  # the reference computed in float64 as well
+STORED32 = 1e-5  # rounded to float32, or computed in it
+UNCONVERGED = 1e-2  # ten reweighted steps; the last digits depend on summation order
+ADAM = 2e-3
+GREY_LEVEL = 1.0
+DEPTH_TOLERANCES = {
+    "metric": STORED32, "scale": UNCONVERGED, "scale_shift": ADAM, "median": STORED32,
+}  # fmt: skip
+ROW = "[mean,median,nc_mean,nc_median]"
+
+
+def check_pose_metrics(path: Path) -> Iterator[Row]:
+    """Every trajectory of a `metrics_pose.npz`, and alignments of mirrored points."""
+    recording = load(path)
+    for case in recording.cases("/pred_c2w"):
+        errors = trajectory_errors(recording[f"{case}/pred_c2w"], recording[f"{case}/gt_c2w"])
+        made = {
+            "ate_rmse": errors.ate,
+            "rpe_trans_rmse": errors.rpe_translation,
+            "rpe_rot_deg_rmse": errors.rpe_rotation,
+            "align_R": errors.alignment.rotation,
+            "align_t": errors.alignment.translation,
+            "align_s": errors.alignment.scale,
+            "aligned_xyz": errors.aligned[:, :3, 3],
+        }
+        yield from _recorded(recording, case, made, STORED64)
+    for case in recording.cases("/x"):
+        points = recording[f"{case}/x"].T, recording[f"{case}/y"].T
+        scaled, rigid = umeyama(*points), umeyama(*points, with_scale=False)
+        made = {
+            "R": scaled.rotation, "t": scaled.translation, "s": scaled.scale,
+            "R_noscale": rigid.rotation, "t_noscale": rigid.translation,
+        }  # fmt: skip
+        yield from _recorded(recording, case, made, STORED64)
+
+
+def check_depth_metrics(path: Path) -> Iterator[Row]:
+    """Every alignment and limit of a `metrics_depth.npz`, aggregates, cubic resizing."""
+    recording = load(path)
+    predicted = recording["pred"]
+    for key in recording.arrays:
+        kind, *rest = key.split("/")
+        if kind not in ("gt32", "gt64") or len(rest) != 2:
+            continue
+        true = recording["gt"].astype(np.float32 if kind == "gt32" else np.float64)
+        alignment: Any = rest[0]
+        max_depth, clip = _limits(rest[1])
+        pixels = valid_pixels(predicted, true, max_depth)
+        made = align_depth(*pixels, alignment)
+        errors = score_depth(*pixels, *made, clip)
+        tolerance = DEPTH_TOLERANCES[alignment]
+        yield _close(path, key, errors.row(), recording[key], tolerance)
+        if f"{key}/aligned_pred" in recording:
+            name = f"{key}/aligned_pred"
+            aligned = made[0] * predicted + made[1]
+            yield _close(path, name, aligned, recording[name], tolerance)
+    yield from _check_aggregate(recording)
+    for case in recording.cases("/scale"):
+        pixels = valid_pixels(recording[f"{case}/pred"], recording[f"{case}/gt"])
+        errors = depth_errors(*pixels, "scale")
+        made = {
+            "scale": align_depth(*pixels, "scale")[0],
+            "abs_rel": errors.abs_rel,
+            "delta125": errors.delta[1],
+        }
+        yield from _recorded(recording, case, made, STORED32)
+    for case in recording.cases("/input"):
+        expected = recording[f"{case}/output"]
+        resized = resize_cubic(recording[f"{case}/input"], expected.shape)
+        yield _close(path, f"{case}/output", resized, expected, STORED32)
+
+
+def _limits(name: str) -> tuple[float | None, float | None]:
+    """Limit of the true depth and clip of the predicted one, as in `max70_clip70`, `nomax`."""
+    found: dict[str, float] = {}
+    for word in name.split("_"):
+        for kind in ("max", "clip"):
+            if word.startswith(kind) and word[len(kind) :]:
+                found[kind] = float(word[len(kind) :])
+    return found.get("max"), found.get("clip")
+
+
+def _check_aggregate(recording: Recording) -> Iterator[Row]:
+    if "aggregate/n_frames" not in recording:
+        return
+    errors = []
+    scales = recording["aggregate/pred_scale"].tolist()
+    for frames, factor in zip(recording["aggregate/n_frames"].tolist(), scales, strict=True):
+        predicted = recording["pred"][:frames] * np.float32(factor)
+        errors.append(depth_errors(*valid_pixels(predicted, recording["gt"][:frames], 70.0)))
+    mean = weighted_average(errors)
+    made = {"abs_rel": mean.abs_rel, "delta125": mean.delta[1]}
+    yield from _recorded(recording, "aggregate", made, UNCONVERGED)
+
+
+def check_reconstruction_metrics(path: Path) -> Iterator[Row]:
+    """Distances, the ICP chain, voxels and the alignment of pointmaps."""
+    recording = load(path)
+    for case in recording.cases("/pred_normals"):
+        points, normals, others, other_normals = (
+            recording[f"{case}/{name}"] for name in ("pred", "pred_normals", "gt", "gt_normals")
+        )
+        yield from _check_distances(recording, case, points, normals, others, other_normals)
+    for case in recording.cases("/pred_in"):
+        yield from _check_icp(recording, case)
+    for case in recording.cases("/points_sorted"):
+        yield _check_voxels(recording, case)
+    for case in recording.cases("/gt_world"):
+        yield from _check_pointmaps(recording, case)
+
+
+def _check_distances(
+    recording, case, points, normals, others, other_normals, normal_tolerance=STORED64
+) -> Iterator[Row]:
+    """Distances to what float64 keeps, agreement of normals to what the normals are known to."""
+    errors = compare_clouds(points, normals, others, other_normals)
+    for name, found in (("accuracy", errors.accuracy), ("completion", errors.completion)):
+        key = f"{case}/{name}{ROW}"
+        if key not in recording:
+            continue
+        own, expected = found.row(), recording[key]
+        for part, which, tolerance in (
+            (slice(2), "distances", STORED64), (slice(2, None), "normals", normal_tolerance)
+        ):  # fmt: skip
+            judged = _close(recording.path, key, own[part], expected[part], tolerance)
+            yield judged.about(which)
+
+
+def _check_icp(recording: Recording, case: str) -> Iterator[Row]:
+    source, target = recording[f"{case}/pred_in"], recording[f"{case}/gt"]
+    found = icp(source, target, float(recording[f"{case}/threshold"]))
+    moved = transform_points(found.transform, source)
+    made = {
+        "transformation": found.transform,
+        "fitness": found.fitness,
+        "inlier_rmse": found.inlier_rmse,
+        "pred_out": moved,
+    }
+    yield from _recorded(recording, case, made, STORED64)
+    normals = {"pred_normals_knn30": estimate_normals(moved)}
+    normals["gt_normals_knn30"] = estimate_normals(target)
+    for name, own in normals.items():
+        expected = recording[f"{case}/{name}"]
+        sign = np.where(np.sum(own * expected, axis=1, keepdims=True) < 0, -1.0, 1.0)
+        yield _close(recording.path, f"{case}/{name}", sign * own, expected, STORED32)
+    yield from _check_distances(
+        recording, case, moved, normals["pred_normals_knn30"], target,
+        normals["gt_normals_knn30"], STORED32,
+    )  # fmt: skip
+
+
+def _check_voxels(recording: Recording, case: str) -> Row:
+    """The cloud that was sampled is the one of `simple/pred`."""
+    key = f"{case}/points_sorted"
+    cloud = recording[f"{case}/points_in" if f"{case}/points_in" in recording else "simple/pred"]
+    own, expected = voxel_downsample(cloud, float(recording[f"{case}/size"])), recording[key]
+    own, expected = (points[np.lexsort(points.T[::-1])] for points in (own, expected))
+    return _close(recording.path, key, own, expected, STORED64)
+
+
+def _check_pointmaps(recording: Recording, case: str) -> Iterator[Row]:
+    first = recording[f"{case}/gt_c2w"][0].astype(np.float64)
+    true = transform_points(np.linalg.inv(first), recording[f"{case}/gt_world"])
+    aligned = align_pointmaps(recording[f"{case}/pred"], true, recording[f"{case}/valid"])
+    scaled = aligned.predicted * (aligned.true_scale / aligned.predicted_scale)
+    made = {
+        "gt_out": aligned.true,
+        "pred_out": scaled,
+        "gt_scale": aligned.true_scale,
+        "pred_scale": aligned.predicted_scale,
+        "gt_shift_z": aligned.true_shift,
+        "pred_shift_z": aligned.predicted_shift,
+        "pred_world_final": transform_points(first, aligned.predicted_in_true()),
+        "gt_world_final": recording[f"{case}/gt_world"],
+    }
+    yield from _recorded(recording, case, made, STORED32)
+
+
+def check_camera_utils(path: Path) -> Iterator[Row]:
+    """Focal lengths, weighted rigid fit, ray map, the chunks of the demo."""
+    recording = load(path)
+    points, middle = recording["focal/pts3d"], recording["focal/pp"]
+    made = {"weiszfeld": weiszfeld_focal(points, middle), "median": median_focal(points, middle)}
+    yield from _recorded(recording, "focal", made, STORED32)
+    fit = weighted_rigid_fit(*(recording[f"procrustes/{name}"] for name in ("A", "B", "w")))
+    yield from _recorded(recording, "procrustes", {"T": fit}, STORED32)
+    moved = transform_points(recording["geotrf/T"], recording["geotrf/pts"])
+    yield from _recorded(recording, "geotrf", {"out": moved}, STORED32)
+    height, width = recording["raymap/out"].shape[:2]
+    rays = ray_map(
+        recording["raymap/c2w_first"], recording["raymap/c2w_view"], recording["raymap/K"],
+        height, width,
+    )  # fmt: skip
+    yield from _recorded(recording, "raymap", {"out": rays}, STORED32)
+    yield from _check_chunks(recording)
+
+
+def _check_chunks(recording: Recording) -> Iterator[Row]:
+    count = int(recording["chunks/n_images"])
+    visits = list(schedule(count, reset_every=int(recording["chunks/reset_interval"])))
+    for name, own in (
+        ("view_image_index", [visit.index for visit in visits]),
+        ("view_reset", [visit.reset for visit in visits]),
+    ):
+        key = f"chunks/{name}"
+        yield compare(recording.path, key, np.array(own), recording[key], 0.0, "exact")
+    chain, kept = PoseChain(), []
+    encodings = recording["chunks/camera_pose_per_view"]
+    for index, visit in enumerate(visits):
+        pose = chain.advance(np.asarray(matrix_from_encoding(encodings[index])), visit.reset)
+        if visit.keep:
+            kept.append((index, pose))
+    views, poses = [index for index, _ in kept], np.stack([pose for _, pose in kept])
+    points = recording["chunks/pts3d_in_self_view"][views]
+    middle = np.array([points.shape[2] // 2, points.shape[1] // 2])
+    made = {
+        "out_R": poses[:, :3, :3],
+        "out_t": poses[:, :3, 3],
+        "out_focal": weiszfeld_focal(points, middle),
+        "out_pp": np.tile(middle, (count, 1)),
+        "out_pts_world": transform_points(poses, points),
+    }
+    yield from _recorded(recording, "chunks", made, STORED32)
+
+
+def check_preprocess(path: Path) -> Iterator[Row]:
+    """Fitted pictures in both modes; a case without `eval_nocrop_u8` has no resize mode."""
+    recording = load(path)
+    for case in recording.cases("/input_u8"):
+        picture, size = recording[f"{case}/input_u8"], int(recording[f"{case}/size"])
+        fit = plan_fit(*picture.shape[:2], size)
+        shape = recording[f"{case}/true_shape"]
+        yield compare(path, f"{case}/true_shape", [list(fit.output)], shape, 0.0, "exact")
+        pictures = {"demo_u8": fit.image(picture)}
+        if f"{case}/eval_nocrop_u8" in recording:
+            squeezed = plan_fit(*picture.shape[:2], size, "resize")
+            pictures["eval_nocrop_u8"] = squeezed.image(picture)
+        for name, own in pictures.items():
+            key = f"{case}/{name}"
+            yield compare(path, key, own, recording[key], GREY_LEVEL, "abs")
+
+
+def _recorded(recording: Recording, case: str, made: dict, tolerance: float) -> Iterator[Row]:
+    """A row for each of our values that the recording holds."""
+    for name, own in made.items():
+        key = f"{case}/{name}"
+        if key in recording:
+            yield _close(recording.path, key, own, recording[key], tolerance)
+
+
+def _close(path: Path, key: str, own, expected, tolerance: float) -> Row:
+    own, expected = np.asarray(own, np.float64), np.asarray(expected, np.float64)
+    if own.shape != expected.shape:
+        return compare(path, key, own, expected, tolerance)
+    error = np.max(np.abs(own - expected) / (1.0 + np.abs(expected)), initial=0.0)
+    return row(path, key, error, tolerance, "1+rel")
+
+
+KINDS: dict[str, FileCheck] = {
+    "metrics_pose*.npz": check_pose_metrics,
+    "metrics_depth*.npz": check_depth_metrics,
+    "metrics_recon*.npz": check_reconstruction_metrics,
+    "camera_utils*.npz": check_camera_utils,
+    "preprocess*.npz": check_preprocess,
+}

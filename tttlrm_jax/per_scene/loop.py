@@ -1,0 +1,173 @@
+"""Steps of Adam on the Gaussians of one scene, as one compiled program.
+
+Nothing is lost in silence: steps that dropped intersections are taken again, from where they
+started, with room for all.
+"""
+
+import dataclasses
+import functools
+import time
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Bool, Float, Int
+
+from tttlrm_jax.core.types import Gaussians
+from tttlrm_jax.per_scene.objective import Photographs, RenderSettings, slopes_of_views
+from tttlrm_jax.per_scene.settings import LearningRates
+from tttlrm_jax.rasterize import fit_capacity
+from tttlrm_jax.rasterize.render import MAX_CAPACITY
+
+SEGMENT = 100  # steps between looks at what was dropped
+_ADAM = optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-15)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """Static: rates over a whole optimisation."""
+
+    rates: LearningRates
+    num_steps: int
+    sh_interval: int = 0  # steps per band of spherical harmonics; 0: all from the start
+
+
+@flax.struct.dataclass
+class FitState:
+    """All that one step hands to the next. Gaussians that are not `alive` are free slots."""
+
+    gaussians: Gaussians
+    moments: Any  # of Adam
+    alive: Bool[Array, " gaussian"]
+    pull: Float[Array, " gaussian"]  # sum over views since the last look, see `objective`
+    seen: Int[Array, " gaussian"]  # views in that sum
+    step: Int[Array, ""]
+    extent: Float[Array, ""]  # of the scene, that rates of positions count in
+
+
+def start_state(gaussians: Gaussians, extent: float, alive: Array | None = None) -> FitState:
+    """State before the first step, of all Gaussians or of those `alive`."""
+    count = gaussians.mean.shape[0]
+    return FitState(
+        gaussians=gaussians,
+        moments=_ADAM.init(gaussians),  # type: ignore[arg-type]
+        alive=jnp.ones(count, bool) if alive is None else alive,
+        pull=jnp.zeros_like(gaussians.opacity_logit),
+        seen=jnp.zeros(count, jnp.int32),
+        step=jnp.zeros((), jnp.int32),
+        extent=jnp.asarray(extent, gaussians.mean.dtype),
+    )
+
+
+def scene_extent(world_from_camera: np.ndarray) -> float:
+    """1.1 times the largest distance of a camera centre from their mean; 1 where that is 0."""
+    centres = np.asarray(world_from_camera, np.float64)[:, :3, 3]
+    largest = np.linalg.norm(centres - centres.mean(axis=0), axis=1).max()
+    return 1.1 * float(largest) if largest > 1e-6 * np.abs(centres).max() else 1.0
+
+
+def rates_at(
+    schedule: Schedule, step: Int[Array, ""], extent: Float[Array, ""], num_coefficients: int
+) -> Gaussians:
+    """Step sizes laid out as the Gaussians they belong to."""
+    rates = schedule.rates
+    progress = step.astype(jnp.float32) / max(schedule.num_steps - 1, 1)
+    other = jnp.exp(progress * np.log(max(rates.other_end, 1e-9)).astype(np.float32))
+    mean = jnp.exp(progress * np.log(max(rates.mean_end, 1e-9)).astype(np.float32))
+    band = np.floor(np.sqrt(np.arange(num_coefficients))).astype(np.int32)
+    sh = jnp.where(band == 0, rates.colour, rates.detail)
+    if schedule.sh_interval:
+        sh = jnp.where(band * schedule.sh_interval <= step, sh, 0.0)
+    return Gaussians(
+        mean=(rates.mean * extent * mean).reshape(1, 1),
+        sh=(sh * other).reshape(1, -1, 1),
+        log_scale=(rates.log_scale * other).reshape(1, 1),
+        quaternion=(rates.quaternion * other).reshape(1, 1),
+        opacity_logit=(rates.opacity_logit * other).reshape(1),
+    )
+
+
+def one_step(
+    state: FitState, views: Photographs, schedule: Schedule, settings: RenderSettings
+) -> tuple[FitState, Float[Array, ""], Int[Array, ""]]:
+    """The state after one step on the views, its loss before, and what the renderer dropped."""
+    slopes = slopes_of_views(state.gaussians, views, settings)
+    updates, moments = _ADAM.update(slopes.gaussians, state.moments)  # type: ignore[arg-type]
+    rates = rates_at(schedule, state.step, state.extent, state.gaussians.sh.shape[1])
+
+    def moved(old, update, rate):
+        alive = state.alive.reshape(-1, *(1,) * (old.ndim - 1))
+        return jnp.where(alive, old - rate.astype(old.dtype) * update, old)
+
+    new = state.replace(
+        gaussians=jax.tree.map(moved, state.gaussians, updates, rates),
+        moments=moments,
+        pull=state.pull + slopes.pull,
+        seen=state.seen + slopes.seen,
+        step=state.step + 1,
+    )
+    return new, slopes.loss, slopes.num_dropped
+
+
+@functools.partial(jax.jit, static_argnames=("schedule", "settings"))
+def _segment(state, views, order, count, schedule, settings):
+    """`count` steps on the views that the rows of `order` [step, view] name."""
+
+    def body(index, carry):
+        state, losses, dropped = carry
+        state, loss, lost = one_step(state, views[order[index]], schedule, settings)
+        return state, losses.at[index].set(loss), jnp.maximum(dropped, lost)
+
+    losses = jnp.zeros(order.shape[0], views.image.dtype)
+    return jax.lax.fori_loop(0, count, body, (state, losses, jnp.zeros((), jnp.int32)))
+
+
+class Stepper:
+    """Takes steps on a scene's views, growing the renderer's room where it does not suffice."""
+
+    def __init__(self, views: Photographs, schedule: Schedule, settings: RenderSettings):
+        self.views, self._schedule, self.settings = views, schedule, settings
+        self.compile_seconds = 0.0
+        self._warm: set[int] = set()
+
+    def __call__(self, state: FitState, order: np.ndarray) -> tuple[FitState, np.ndarray]:
+        """The state after as many steps as `order` [step, view] has rows, and their losses."""
+        losses = []
+        for first in range(0, len(order), SEGMENT):
+            part = order[first : first + SEGMENT]
+            state, loss = self._portion(state, part)
+            losses.append(loss)
+        return state, np.concatenate(losses) if losses else np.zeros(0, np.float32)
+
+    def _portion(self, state: FitState, order: np.ndarray) -> tuple[FitState, np.ndarray]:
+        size = min(SEGMENT, self._schedule.num_steps)
+        rows = np.zeros((size, order.shape[1]), np.int32)
+        rows[: len(order)] = order
+        while True:
+            self._compile(state, rows)
+            new, losses, dropped = self._run(state, rows, len(order))
+            if int(dropped) == 0 or self.settings.capacity >= MAX_CAPACITY:
+                return new, np.asarray(losses[: len(order)])
+            self.settings = dataclasses.replace(self.settings, capacity=2 * self.settings.capacity)
+
+    def _compile(self, state: FitState, rows: np.ndarray) -> None:
+        """No steps, apart from the others so that seconds can be told apart."""
+        if self.settings.capacity not in self._warm:
+            self._warm.add(self.settings.capacity)
+            start = time.perf_counter()
+            jax.block_until_ready(self._run(state, rows, 0))
+            self.compile_seconds += time.perf_counter() - start
+
+    def _run(self, state: FitState, rows: np.ndarray, count: int):
+        return _segment(
+            state, self.views, jnp.asarray(rows), jnp.asarray(count, jnp.int32),
+            schedule=self._schedule, settings=self.settings,
+        )  # fmt: skip
+
+
+def room_for(gaussians: Gaussians, views: Photographs, raster) -> int:
+    """Intersections that every view of the Gaussians needs, with a margin for their growth."""
+    return 2 * fit_capacity(gaussians.activate(), views.cameras(), config=raster)

@@ -1,0 +1,121 @@
+"""What per-scene optimisation minimises: rendered views against their photographs.
+
+The loss of a view is `(1 - w) mean |difference| + w (1 - SSIM)` (Kerbl et al. 2023, equation 7;
+SSIM here has its uniform 7x7 window). The pull on a Gaussian's position on the screen is the
+derivative of the loss by it, in halves of the image.
+"""
+
+import dataclasses
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from tttlrm_jax.config import RasterConfig
+from tttlrm_jax.core.geometry.cameras import rigid_inverse
+from tttlrm_jax.core.types import Cameras, Gaussians
+from tttlrm_jax.metrics.images import ssim
+from tttlrm_jax.rasterize import composite, project_and_colour
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RenderSettings:
+    """Static: how the photographs were taken and how much room the renderer has."""
+
+    height: int
+    width: int
+    background: tuple[float, float, float]
+    raster: RasterConfig
+    capacity: int  # Gaussian-tile intersections of a view
+    ssim_weight: float
+
+
+@flax.struct.dataclass
+class Photographs:
+    """Posed images of one scene."""
+
+    image: Float[Array, "view height width 3"]
+    world_from_camera: Float[Array, "view 4 4"]
+    intrinsics: Float[Array, "view 4"]
+
+    def __getitem__(self, index) -> "Photographs":
+        return jax.tree.map(lambda x: x[index], self)
+
+    def cameras(self) -> Cameras:
+        height, width = self.image.shape[1:3]
+        return Cameras(self.world_from_camera, self.intrinsics, height, width)
+
+
+@flax.struct.dataclass
+class ViewSlopes:
+    """Sums over views; `pull` and `seen` by Gaussian, seen counting the views that draw it."""
+
+    loss: Float[Array, ""]
+    gaussians: Gaussians  # derivative of the loss
+    pull: Float[Array, " gaussian"]
+    seen: Int[Array, " gaussian"]
+    num_dropped: Int[Array, ""]  # most intersections beyond the capacity in a view
+
+
+def view_loss(
+    gaussians: Gaussians,
+    shift: Float[Array, "gaussian 2"],
+    view: Photographs,
+    settings: RenderSettings,
+) -> tuple[Float[Array, ""], tuple[Bool[Array, " gaussian"], Int[Array, ""]]]:
+    """Loss of one view (no view axis), which Gaussians it draws, and what did not fit.
+
+    `shift` moves Gaussians on the screen, in pixels: zeros, there for their derivative.
+    """
+    screen = project_and_colour(
+        gaussians.activate(), rigid_inverse(view.world_from_camera), view.intrinsics,
+        settings.height, settings.width, settings.raster,
+    )  # fmt: skip
+    drawn = jnp.all(screen.radius > 0, axis=-1)
+    rendering = composite(
+        screen.replace(mean=screen.mean + shift), settings.height, settings.width,
+        background=jnp.asarray(settings.background, gaussians.mean.dtype),
+        config=settings.raster, capacity=settings.capacity,
+    )  # fmt: skip
+    loss = (1 - settings.ssim_weight) * jnp.mean(jnp.abs(rendering.rgb - view.image))
+    if settings.ssim_weight:
+        loss += settings.ssim_weight * (1 - ssim(rendering.rgb, view.image))
+    return loss, (drawn, rendering.num_dropped)
+
+
+def slopes_of_views(
+    gaussians: Gaussians, views: Photographs, settings: RenderSettings
+) -> ViewSlopes:
+    """Mean loss over the views and its derivative; one view's workspace is live at a time."""
+    count = views.image.shape[0]
+    shift = jnp.zeros_like(gaussians.mean[:, :2])
+    halves = jnp.asarray([[0.5 * settings.width, 0.5 * settings.height]], shift.dtype)
+
+    def add(total: ViewSlopes, view: Photographs) -> tuple[ViewSlopes, None]:
+        value, slope = jax.value_and_grad(view_loss, argnums=(0, 1), has_aux=True)(
+            gaussians, shift, view, settings
+        )
+        loss, (drawn, dropped) = value
+        pull = jnp.linalg.norm(slope[1] * halves, axis=1)
+        return ViewSlopes(
+            loss=total.loss + loss / count,
+            gaussians=jax.tree.map(
+                # of Gaussians with values that are not finite nothing moves
+                lambda t, s: t + jnp.where(jnp.isfinite(s), s, 0) / count,
+                total.gaussians,
+                slope[0],
+            ),
+            pull=total.pull + jnp.where(drawn & jnp.isfinite(pull), pull, 0),
+            seen=total.seen + drawn.astype(jnp.int32),
+            num_dropped=jnp.maximum(total.num_dropped, dropped),
+        ), None
+
+    nothing = ViewSlopes(
+        loss=jnp.zeros((), shift.dtype),
+        gaussians=jax.tree.map(jnp.zeros_like, gaussians),
+        pull=jnp.zeros_like(gaussians.opacity_logit),
+        seen=jnp.zeros(gaussians.opacity_logit.shape, jnp.int32),
+        num_dropped=jnp.zeros((), jnp.int32),
+    )
+    return jax.lax.scan(add, nothing, views)[0]

@@ -1,0 +1,197 @@
+"""3D Gaussian Splatting of one scene from nothing (Kerbl et al. 2023), with fixed room.
+
+One view a step, in an order that is random but shows every view equally often; between segments
+of steps the density is controlled and, now and then, opacities are reset. Differences from the
+paper: no structure from motion is needed to start, the image is not enlarged step by step,
+Gaussians with a large footprint on the screen stay, and SSIM has a uniform window.
+"""
+
+import dataclasses
+import functools
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tttlrm_jax.config import RasterConfig
+from tttlrm_jax.core.geometry.poses import focus_point
+from tttlrm_jax.core.geometry.spherical_harmonics import basis_components
+from tttlrm_jax.core.types import Gaussians
+from tttlrm_jax.per_scene.density import GONE_LOGIT, densify, reset_opacity
+from tttlrm_jax.per_scene.loop import FitState, Schedule, Stepper, scene_extent, start_state
+from tttlrm_jax.per_scene.objective import Photographs, RenderSettings
+from tttlrm_jax.per_scene.settings import FitConfig
+
+INITIAL_OPACITY = 0.1
+INTERSECTIONS_PER_SLOT = 8  # of a view, at the start; grows where it does not suffice
+NEAREST = 3  # neighbours whose mean distance is a new Gaussian's size
+
+_densify = jax.jit(densify, static_argnames="config")
+_reset = jax.jit(reset_opacity, static_argnames="config")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """Gaussians without free slots, losses by step, seconds, and what density control did."""
+
+    gaussians: Gaussians
+    losses: np.ndarray
+    seconds: float
+    compile_seconds: float
+    num_cloned: int
+    num_split: int
+    num_pruned: int
+    num_refused: int
+
+
+def fit_scene(
+    views: Photographs,
+    config: FitConfig,
+    *,
+    raster: RasterConfig,
+    background: tuple[float, float, float],
+    points: tuple[np.ndarray, np.ndarray] | None = None,
+) -> Fitted:
+    """Fits Gaussians to the views of one scene.
+
+    `points` are positions [point, 3] and colours [point, 3] to start from (structure from motion);
+    without them the start is random, see `random_points`. Seconds are without compiling.
+    """
+    start = time.perf_counter()
+    points = random_points(views, config) if points is None else points
+    state = initial_state(points, views, config)
+    _, height, width, _ = views.image.shape
+    settings = RenderSettings(
+        height=height, width=width, background=background, raster=raster,
+        capacity=INTERSECTIONS_PER_SLOT * config.capacity, ssim_weight=config.ssim_weight,
+    )  # fmt: skip
+    schedule = Schedule(
+        rates=config.rates, num_steps=config.steps, sh_interval=config.sh_interval
+    )  # fmt: skip
+    stepper = Stepper(views, schedule, settings)
+    key, losses = jax.random.key(config.seed), []
+    counts = np.zeros(4, np.int64)
+    order = view_order(len(views.image), config)
+    for first, last in segments(config):
+        state, loss = stepper(state, order[first:last])
+        losses.append(loss)
+        if densifies_at(last, config):
+            state, *changed = _densify(state, config=config, key=jax.random.fold_in(key, last))
+            counts += np.array([int(count) for count in changed])
+        if resets_at(last, config):
+            state = _reset(state, config=config)
+    gaussians = jax.block_until_ready(living(state))
+    return Fitted(
+        gaussians=gaussians,
+        losses=np.concatenate(losses) if losses else np.zeros(0),
+        seconds=time.perf_counter() - start - stepper.compile_seconds,
+        compile_seconds=stepper.compile_seconds,
+        num_cloned=int(counts[0]),
+        num_split=int(counts[1]),
+        num_pruned=int(counts[2]),
+        num_refused=int(counts[3]),
+    )
+
+
+def segments(config: FitConfig) -> list[tuple[int, int]]:
+    """Steps from and to, between which nothing but steps happens."""
+    every = np.gcd(config.densify_every, config.reset_every)
+    stops = [*range(int(every), config.steps, int(every)), config.steps]
+    return list(zip([0, *stops[:-1]], stops, strict=True)) if config.steps else []
+
+
+def densifies_at(step: int, config: FitConfig) -> bool:
+    """Whether density is controlled after so many steps."""
+    within = config.densify_from <= step <= config.densify_until * config.steps
+    return within and step % config.densify_every == 0
+
+
+def resets_at(step: int, config: FitConfig) -> bool:
+    """Whether opacities are reset after so many steps: not once there is no pruning any more."""
+    return step % config.reset_every == 0 and step < config.densify_until * config.steps
+
+
+def view_order(num_views: int, config: FitConfig) -> np.ndarray:
+    """Views by step, int32 [step, 1]: all in random order, then all again."""
+    rng = np.random.default_rng(config.seed)
+    rounds = [rng.permutation(num_views) for _ in range(-(-config.steps // num_views))]
+    flat = np.concatenate(rounds)[: config.steps] if rounds else np.zeros(0)
+    return flat.astype(np.int32)[:, None]
+
+
+def random_points(views: Photographs, config: FitConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Positions and colours [num_initial, 3]: a ball where the cameras look, coloured by them.
+
+    The ball is as large as the picture at the point of focus. A point's colour is the mean of the
+    pixels that show its place; those that no camera sees are grey.
+    """
+    rng = np.random.default_rng(config.seed)
+    poses = np.asarray(views.world_from_camera, np.float64)
+    lenses = np.asarray(views.intrinsics, np.float64)
+    focus = focus_point(poses)
+    distance = np.linalg.norm(poses[:, :3, 3] - focus, axis=1)
+    height, width = views.image.shape[1:3]
+    reach = 0.5 * np.minimum(width / lenses[:, 0], height / lenses[:, 1]) * distance
+    direction = rng.normal(size=(config.num_initial, 3))
+    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+    radius = float(reach.mean()) * rng.uniform(size=(config.num_initial, 1)) ** (1 / 3)
+    points = focus + radius * direction
+    return points, _seen_colours(points, np.asarray(views.image), poses, lenses)
+
+
+def _seen_colours(points, images, poses, lenses) -> np.ndarray:
+    total, count = np.zeros_like(points), np.zeros(len(points))
+    height, width = images.shape[1:3]
+    for image, pose, (fx, fy, cx, cy) in zip(images, poses, lenses, strict=True):
+        x, y, z = ((points - pose[:3, 3]) @ pose[:3, :3]).T
+        safe = np.maximum(z, 1e-9)
+        column, row = np.floor(fx * x / safe + cx), np.floor(fy * y / safe + cy)
+        inside = (z > 1e-6) & (row >= 0) & (row < height) & (column >= 0) & (column < width)
+        total[inside] += image[row[inside].astype(int), column[inside].astype(int)]
+        count += inside
+    return np.where(count[:, None] > 0, total / np.maximum(count, 1)[:, None], 0.5)
+
+
+def initial_state(
+    points: tuple[np.ndarray, np.ndarray], views: Photographs, config: FitConfig
+) -> FitState:
+    """Round Gaussians of opacity 0.1 at the points, and free slots up to the capacity."""
+    positions, colours = (np.asarray(part, np.float32)[: config.capacity] for part in points)
+    free = config.capacity - len(positions)
+    size = np.log(np.maximum(neighbour_distance(positions), 1e-7))
+    basis = float(basis_components([jnp.zeros(()), jnp.zeros(()), jnp.ones(())], 0)[0])
+    sh = np.zeros((config.capacity, (config.sh_degree + 1) ** 2, 3), np.float32)
+    sh[: len(colours), 0] = (colours - 0.5) / basis
+    logit = np.log(INITIAL_OPACITY / (1 - INITIAL_OPACITY))
+    gaussians = Gaussians(
+        mean=jnp.asarray(np.pad(positions, ((0, free), (0, 0)))),
+        sh=jnp.asarray(sh),
+        log_scale=jnp.asarray(np.pad(np.repeat(size[:, None], 3, 1), ((0, free), (0, 0)))),
+        quaternion=jnp.tile(jnp.asarray([[1.0, 0.0, 0.0, 0.0]]), (config.capacity, 1)),
+        opacity_logit=jnp.where(jnp.arange(config.capacity) < len(positions), logit, GONE_LOGIT),
+    )
+    extent = scene_extent(np.asarray(views.world_from_camera))
+    return start_state(gaussians, extent, jnp.arange(config.capacity) < len(positions))
+
+
+def neighbour_distance(points: np.ndarray) -> np.ndarray:
+    """Mean distance float32 [point] to the three nearest others."""
+    wanted = min(NEAREST, len(points) - 1)
+    if wanted < 1:
+        return np.full(len(points), 0.1, np.float32)
+    squares = np.sum(points * points, axis=1)
+
+    def block(part):
+        squared = squares[None] - 2 * part @ points.T + np.sum(part * part, axis=1)[:, None]
+        nearest = np.partition(squared, wanted, axis=1)[:, : wanted + 1]
+        return np.sqrt(np.maximum(np.sort(nearest, axis=1)[:, 1:], 0)).mean(axis=1)
+
+    parts = np.array_split(points, max(1, len(points) // 1024))
+    return functools.reduce(lambda a, b: np.concatenate([a, b]), map(block, parts))
+
+
+def living(state: FitState) -> Gaussians:
+    """The Gaussians that are alive."""
+    kept = np.flatnonzero(np.asarray(state.alive))
+    return jax.tree.map(lambda x: x[kept], state.gaussians)

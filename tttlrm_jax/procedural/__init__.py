@@ -1,0 +1,1 @@
+"""Scenes made by numbers: objects, rooms, furniture, walks."""

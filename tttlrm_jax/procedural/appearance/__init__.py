@@ -1,0 +1,1 @@
+"""How surfaces look: textures, pictures, materials, light."""

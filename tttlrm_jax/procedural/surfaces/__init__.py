@@ -1,0 +1,1 @@
+"""Triangles: solids, their rendering, Wavefront files."""

@@ -1,0 +1,1 @@
+"""Who draws: interchangeable backends of the rasterizer."""

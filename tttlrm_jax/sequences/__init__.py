@@ -1,0 +1,1 @@
+"""Ordered frames: folders of pictures, RGB-D data sets, films."""

@@ -1,0 +1,297 @@
+"""The forms in which sequences lie on disk; one function each, listed in `READERS`."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from tttlrm_jax.captures.depth_files import png_depth, read_sintel_depth, read_tagged
+from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.geometry.quaternions import rotation_from_quaternion
+from tttlrm_jax.sequences.frame_images import upright_size
+from tttlrm_jax.sequences.sequence import FrameFiles, FrameSelection, Sequence, folder_sequence
+from tttlrm_jax.sequences.time_stamps import nearest_stamps
+from tttlrm_jax.sequences.videos import open_video
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+IMAGE_FOLDERS = ("images", "rgb", "color")  # looked into where a folder has no pictures itself
+ASSOCIATION = 0.02  # seconds between a picture and its depth or pose (TUM's own tools)
+SEVEN_SCENES_FOCAL = 585.0  # pixels at 640 x 480, as the data set states
+MILLIMETRES, TUM_UNITS, KITTI_UNITS = 1000.0, 5000.0, 256.0
+
+# Opens a path of its form; None where the path has another form.
+Reader = Callable[[Path, FrameSelection, bool], Sequence | None]
+
+
+def open_sequence(
+    path: str | Path,
+    selection: FrameSelection | None = None,
+    *,
+    kind: str | None = None,
+    skip_bad_poses: bool = False,
+) -> Sequence:
+    """Opens a folder or video in the first form of `READERS` that it has, or as `kind`.
+
+    Raises InputError where there is nothing of a known form, and as `Sequence` does.
+    """
+    path, selection = Path(path), selection or FrameSelection()
+    if not path.exists():
+        raise InputError.of("capture", path, "does not exist", "give a folder or a video file")
+    if kind is not None and kind not in READERS:
+        raise InputError.of("kind", kind, "is unknown", f"use one of {list(READERS)}")
+    for name, reader in READERS.items():
+        if kind in (None, name):
+            found = reader(path, selection, skip_bad_poses)
+            if found is not None:
+                return found
+    raise InputError.of(
+        "capture", path, f"holds no sequence of the form{'s' if kind is None else ''} "
+        f"{', '.join(READERS) if kind is None else kind}",
+        "see docs/ttt3r.md for what each looks like",
+    )  # fmt: skip
+
+
+def _open_seven_scenes(path: Path, selection: FrameSelection, skip: bool) -> Sequence | None:
+    """frame-000000.color.png|jpg, .depth.png (mm), .pose.txt; camera-intrinsics.txt if present."""
+    if not path.is_dir():
+        return None
+    images = sorted(each for each in path.glob("frame-*.color.*") if _is_image(each))
+    if not images:
+        return None
+    files = []
+    for image in images:
+        stem = image.name.split(".")[0]
+        pose = path / f"{stem}.pose.txt"
+        files.append(FrameFiles(
+            name=stem, time=float(_numbers(stem)[-1]), image=image,
+            depth=_existing(path / f"{stem}.depth.png"),
+            world_from_camera=_read_matrix(pose, (4, 4)) if pose.exists() else None,
+        ))  # fmt: skip
+    lens = path / "camera-intrinsics.txt"
+    if lens.exists():
+        intrinsics = _lens(_read_matrix(lens, (3, 3)))
+    else:
+        height, width = upright_size(images[0])
+        focal = SEVEN_SCENES_FOCAL * width / 640
+        intrinsics = np.array([focal, focal, width / 2, height / 2])
+    return folder_sequence(
+        _name(path), "seven_scenes", files, selection, read_depth=png_depth(MILLIMETRES),
+        intrinsics=intrinsics, skip_bad_poses=skip,
+    )  # fmt: skip
+
+
+def _open_tum(path: Path, selection: FrameSelection, skip: bool) -> Sequence | None:
+    """rgb.txt, and where present depth.txt (PNG / 5000) and groundtruth.txt, matched in time."""
+    if not (path / "rgb.txt").is_file():
+        return None
+    stamps, images = _read_list(path / "rgb.txt")
+    depth, poses = [None] * len(images), [None] * len(images)
+    if (path / "depth.txt").is_file():
+        times, names = _read_list(path / "depth.txt")
+        nearest = nearest_stamps(stamps, times, ASSOCIATION)
+        depth = [path / names[index] if index >= 0 else None for index in nearest]
+    if (path / "groundtruth.txt").is_file():
+        times, known = read_tum_trajectory(path / "groundtruth.txt")
+        nearest = nearest_stamps(stamps, times, ASSOCIATION)
+        poses = [known[index] if index >= 0 else None for index in nearest]
+    files = [
+        FrameFiles(
+            name=Path(image).stem, time=float(stamp), image=path / image, depth=known,
+            world_from_camera=pose,
+        )
+        for stamp, image, known, pose in zip(stamps, images, depth, poses, strict=True)
+    ]  # fmt: skip
+    return folder_sequence(
+        _name(path), "tum", files, selection, read_depth=png_depth(TUM_UNITS), skip_bad_poses=skip
+    )
+
+
+def _open_scannet(path: Path, selection: FrameSelection, skip: bool) -> Sequence | None:
+    """color/N.jpg with depth/N.png (mm), pose/N.txt and intrinsic/intrinsic_color.txt."""
+    if not ((path / "color").is_dir() and ((path / "pose").is_dir() or (path / "depth").is_dir())):
+        return None
+    files = []
+    for image in _images(path / "color"):
+        pose = path / "pose" / f"{image.stem}.txt"
+        files.append(FrameFiles(
+            name=image.stem, time=float(len(files)), image=image,
+            depth=_existing(path / "depth" / f"{image.stem}.png"),
+            world_from_camera=_read_matrix(pose, (4, 4)) if pose.exists() else None,
+        ))  # fmt: skip
+    lens = path / "intrinsic" / "intrinsic_color.txt"
+    return folder_sequence(
+        _name(path), "scannet", files, selection, read_depth=png_depth(MILLIMETRES),
+        intrinsics=_lens(_read_matrix(lens, (4, 4))) if lens.exists() else None,
+        skip_bad_poses=skip,
+    )  # fmt: skip
+
+
+def _open_sintel(path: Path, selection: FrameSelection, skip: bool) -> Sequence | None:
+    """training/final|clean/SCENE with training/depth/SCENE and training/camdata_left/SCENE."""
+    root = path.resolve().parent.parent
+    depth, cameras = root / "depth" / path.name, root / "camdata_left" / path.name
+    if not path.is_dir() or not (depth.is_dir() or cameras.is_dir()):
+        return None
+    files = []
+    for image in _images(path):
+        camera = cameras / f"{image.stem}.cam"
+        files.append(FrameFiles(
+            name=image.stem, time=float(len(files)), image=image,
+            depth=_existing(depth / f"{image.stem}.dpt"),
+            world_from_camera=_read_sintel_camera(camera) if camera.exists() else None,
+        ))  # fmt: skip
+    return folder_sequence(
+        _name(path), "sintel", files, selection, read_depth=read_sintel_depth, skip_bad_poses=skip
+    )
+
+
+def _open_kitti(path: Path, selection: FrameSelection, skip: bool) -> Sequence | None:
+    """image_02/data/*.png with proj_depth/groundtruth/image_02/*.png (PNG / 256) in one drive.
+
+    Only pictures that have depth are taken: the first and last five of a drive have none.
+    """
+    images, depth = path / "image_02" / "data", path / "proj_depth" / "groundtruth" / "image_02"
+    if not (images.is_dir() and depth.is_dir()):
+        return None
+    files = [
+        FrameFiles(
+            name=image.stem, time=float(_numbers(image.stem)[-1]), image=image,
+            depth=depth / f"{image.stem}.png",
+        )
+        for image in _images(images)
+        if (depth / f"{image.stem}.png").exists()
+    ]  # fmt: skip
+    return folder_sequence(
+        _name(path), "kitti", files, selection, read_depth=png_depth(KITTI_UNITS),
+        skip_bad_poses=skip,
+    )  # fmt: skip
+
+
+def _open_images(path: Path, selection: FrameSelection, skip: bool) -> Sequence | None:
+    """A folder of pictures, or one that has them in images/, rgb/ or color/; numbers count."""
+    if not path.is_dir():
+        return None
+    folders = [path, *(path / name for name in IMAGE_FOLDERS if (path / name).is_dir())]
+    images = next((found for found in map(_images, folders) if found), [])
+    files = [
+        FrameFiles(name=image.stem, time=float(number), image=image)
+        for number, image in enumerate(images)
+    ]
+    return folder_sequence(_name(path), "images", files, selection, skip_bad_poses=skip)
+
+
+def _open_video(path: Path, selection: FrameSelection, skip: bool) -> Sequence | None:
+    """A video file; every picture is decoded, the chosen ones are used."""
+    del skip
+    if not path.is_file():
+        return None
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        raise InputError.of("capture", path, "is one picture", "give a folder of them or a video")
+    return open_video(path, selection)
+
+
+READERS: dict[str, Reader] = {
+    "seven_scenes": _open_seven_scenes,
+    "tum": _open_tum,
+    "scannet": _open_scannet,
+    "sintel": _open_sintel,
+    "kitti": _open_kitti,
+    "images": _open_images,
+    "video": _open_video,
+}
+
+
+def read_tum_trajectory(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Stamps [frame] and poses [frame, 4, 4] of lines `time tx ty tz qx qy qz qw`.
+
+    Quaternions of any length are taken; poses with NaN stay as they are. Raises InputError for
+    lines of another form.
+    """
+    lines = _data_lines(path)
+    try:
+        table = np.array([[float(word) for word in line] for line in lines]).reshape(-1, 8)
+    except ValueError:
+        raise InputError.of(
+            "trajectory", path, "has lines that are not eight numbers",
+            "write time tx ty tz qx qy qz qw",
+        ) from None  # fmt: skip
+    poses = np.tile(np.eye(4), (len(table), 1, 1))
+    quaternion = table[:, [7, 4, 5, 6]]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        quaternion = quaternion / np.linalg.norm(quaternion, axis=1, keepdims=True)
+    poses[:, :3, :3] = rotation_from_quaternion(quaternion)
+    poses[:, :3, 3] = table[:, 1:4]
+    return table[:, 0], poses
+
+
+def _read_list(path: Path) -> tuple[np.ndarray, list[str]]:
+    """Stamps and file names of a TUM list."""
+    lines = _data_lines(path)
+    try:
+        return np.array([float(line[0]) for line in lines]), [line[1] for line in lines]
+    except (ValueError, IndexError):
+        raise InputError.of(
+            "list", path, "has lines that are not a time and a file name", "correct them"
+        ) from None
+
+
+def _data_lines(path: Path) -> list[list[str]]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        raise InputError.of("file", path, "cannot be read as text", "restore it") from None
+    words = (line.replace(",", " ").split() for line in lines)
+    return [each for each in words if each and not each[0].startswith("#")]
+
+
+def _read_matrix(path: Path, shape: tuple[int, int]) -> np.ndarray:
+    lines = _data_lines(path)
+    try:
+        return np.array([[float(word) for word in line] for line in lines]).reshape(shape)
+    except ValueError:
+        raise InputError.of(
+            "matrix", path, f"does not hold {shape[0]}x{shape[1]} numbers", "restore the file"
+        ) from None
+
+
+def _read_sintel_camera(path: Path) -> np.ndarray:
+    """World from camera of a .cam file, which holds K [3, 3] and camera from world [3, 4]."""
+    content = read_tagged(path)
+    if len(content) != 4 + 8 * 21:
+        raise InputError(f"camera={path} is cut short or no Sintel camera; fetch it again")
+    camera_from_world = np.eye(4)
+    camera_from_world[:3] = np.frombuffer(content, "<f8", 12, 4 + 72).reshape(3, 4)
+    finite = np.isfinite(camera_from_world).all() and np.linalg.det(camera_from_world) != 0
+    return np.linalg.inv(camera_from_world) if finite else camera_from_world
+
+
+def _lens(matrix: np.ndarray) -> np.ndarray:
+    return np.array([matrix[0, 0], matrix[1, 1], matrix[0, 2], matrix[1, 2]])
+
+
+def _images(folder: Path) -> list[Path]:
+    """Pictures of a folder; numbers in their names count as numbers."""
+    found = [each for each in folder.iterdir() if _is_image(each)]
+    return sorted(found, key=lambda each: (_split_numbers(each.stem), each.name))
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+
+
+def _split_numbers(text: str) -> list[tuple[int, int, str]]:
+    parts = re.findall(r"\d+|\D+", text)
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts]
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(part) for part in re.findall(r"\d+", text)] or [0]
+
+
+def _existing(path: Path) -> Path | None:
+    return path if path.exists() else None
+
+
+def _name(path: Path) -> str:
+    return path.resolve().name or "sequence"

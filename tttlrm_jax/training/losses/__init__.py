@@ -1,0 +1,1 @@
+"""Terms of the losses and the networks they need."""

@@ -1,0 +1,390 @@
+"""Training steps over a mesh: the step of one device, run by each on its part of the batch.
+
+    program = MeshProgram(config, static, mesh)
+    state = program.place(state)                             # parameters and moments over fsdp
+    batch = program.batch(arrays, batch_size, chunk_views)   # scenes over data, views over seq
+    state, metrics = program.step(state, batch, vgg19, chunk_views)
+
+Loss and gradients equal one device's but for the order of summation (and for which Gaussians random
+pruning keeps, see `models.global_rank`). Every chunk of the sequential and causal plans is spread
+over all devices: views are dealt out so that each holds an equal share of each chunk.
+"""
+
+import functools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
+
+from tttlrm_jax.config import RunConfig
+from tttlrm_jax.core.errors import ConfigError, InputError
+from tttlrm_jax.metrics.images import psnr
+from tttlrm_jax.models import merge_model
+from tttlrm_jax.parallel.mesh import Layout, gather_outer_parameters
+from tttlrm_jax.parallel.processes import meet
+from tttlrm_jax.training.causal import causal_renderings, metric_after
+from tttlrm_jax.training.objective import (
+    VGG19,
+    Batch,
+    StaticParts,
+    batch_from_arrays,
+    lost_work,
+    parts_on,
+    pruned_for_rendering,
+    render_scenes,
+)
+from tttlrm_jax.training.step import TrainState, batch_loss, step_of_loss
+from tttlrm_jax.training.view_synthesis import Synthesised, synthesised
+
+
+def layout_of(
+    config: RunConfig, mesh: Mesh | AbstractMesh, batch_size: int, chunk_views: int
+) -> Layout:
+    """How a run's batches lie on a mesh; InputError where scenes, views or chunks do not split."""
+    chunk = None if config.train.plan == "full" else chunk_views
+    return Layout.of(mesh, batch_size, config.data.num_input_views, chunk)
+
+
+def check_batches(config: RunConfig, mesh: Mesh | AbstractMesh) -> None:
+    """Raises InputError where batches of a run, its chunks or the parts of `train.micro_batches`
+    do not split over a mesh; for all input views, not for `train.view_counts`."""
+    train, views = config.train, config.data.num_input_views
+    sizes = [train.chunk_views, *(-(-views // count) for count in train.chunk_counts)]
+    layouts = [layout_of(config, mesh, train.batch_size, size) for size in sizes]
+    part = train.batch_size // train.micro_batches
+    data, fsdp = mesh.shape["data"], mesh.shape["fsdp"]
+    if part % data or layout_of(config, mesh, part, sizes[0]).table != layouts[0].table:
+        raise ConfigError.of(
+            "train.micro_batches", train.micro_batches,
+            f"leaves {part} scenes for {data} x {fsdp} devices of data and fsdp",
+            "use fewer, or a batch that is a multiple of both",
+        )  # fmt: skip
+
+
+def view_order(num_views: int, chunk_views: int, devices: int) -> np.ndarray:
+    """Number of the view at each place, [view], such that equal parts hold equal shares of each
+    chunk (a shorter last one included), chunk after chunk."""
+    chunks = np.split(np.arange(num_views), range(chunk_views, num_views, chunk_views))
+    shares = [chunk.reshape(devices, -1) for chunk in chunks]
+    return np.concatenate(shares, axis=1).reshape(-1)
+
+
+class MeshProgram:
+    """Compiled steps of a run over a mesh, and the placing of what goes into them."""
+
+    def __init__(self, config: RunConfig, static: StaticParts, mesh: Mesh):
+        self.config, self.static, self.mesh = config, static, mesh
+        self._whole = NamedSharding(mesh, PartitionSpec())
+        # A checkpoint being written may share a CPU's buffers with the state.
+        self._on_cpu = mesh.devices.flat[0].platform == "cpu"
+        self._step = self._jitted_step(donate=not self._on_cpu)
+        self._predict = jax.jit(self._renderings)
+        self._compiled: dict[int, Any] = {}  # steps by chunk_views
+        self._rendering: dict[int, Any] = {}  # renderings by number of scenes
+        check_batches(config, mesh)
+
+    # ---- placing --------------------------------------------------------------------------
+
+    def state_shardings(self, state: TrainState) -> TrainState:
+        """Where each array of a training state lies: moments as their parameters."""
+        layout = Layout.of(self.mesh, self.mesh.shape["data"], self.mesh.shape["seq"])
+        return layout.parameter_shardings(state)
+
+    def place(self, state: TrainState) -> TrainState:
+        """The same state, the same on all processes, on the mesh."""
+        return jax.tree.map(_put, state, self.state_shardings(state))
+
+    def place_whole(self, tree: Any) -> Any:
+        """A copy on every device."""
+        return jax.tree.map(lambda x: _put(x, self._whole), tree)
+
+    def scenes_of_process(self, batch_size: int, process: int | None = None) -> tuple[int, int]:
+        """(shard_index, shard_count) of the loader: which share of every batch a process reads.
+
+        Processes that hold views of the same scenes read the same share. Raises InputError where
+        shares differ in size.
+        """
+        process = jax.process_index() if process is None else process
+        layout = self._layout(batch_size, self.config.train.chunk_views)
+        indices = layout.sharding("batch").devices_indices_map((batch_size,))
+        shares = {}
+        for device, (rows,) in indices.items():
+            start, stop, _ = rows.indices(batch_size)
+            shares.setdefault(device.process_index, set()).update(range(start, stop))
+        mine = shares[process]
+        count, rest = divmod(batch_size, len(mine))
+        index = min(mine) // len(mine)
+        blocks = {tuple(sorted(share)) for share in shares.values()}
+        if rest or len(blocks) != count or max(mine) - min(mine) + 1 != len(mine):
+            raise InputError.of(
+                "train.batch_size", batch_size, "parts unequally over the processes",
+                "use a multiple of mesh.data x mesh.fsdp, and mesh sizes that divide a process's "
+                "devices or are multiples of them",
+            )  # fmt: skip
+        return index, count
+
+    def batch(self, arrays: dict[str, np.ndarray], batch_size: int, chunk_views: int) -> Batch:
+        """This process's share of a batch, as the loader gives it, as one of all processes."""
+        layout = self._layout(batch_size, chunk_views)
+        host = self._arranged(arrays, layout, chunk_views)
+        first = self.scenes_of_process(batch_size)[0] * len(arrays["input_image"])
+
+        def put(array, sharding):
+            shape = (batch_size, *array.shape[1:])
+
+            def piece(index):
+                start, stop, _ = index[0].indices(batch_size)
+                return array[(slice(start - first, stop - first), *index[1:])]
+
+            return jax.make_array_from_callback(shape, sharding, piece)
+
+        return jax.tree.map(put, host, _batch_shardings(host, layout))
+
+    def _arranged(self, arrays, layout: Layout, chunk_views: int) -> Batch:
+        """The batch as host arrays, inputs dealt out and targets cut for the mesh."""
+        batch = batch_from_arrays(arrays, np.asarray)
+        scenes, num_views, *_ = batch.inputs.image.shape
+        chunk = num_views if self.config.train.plan == "full" else chunk_views
+        order = view_order(num_views, chunk, layout.size("view"))
+        cameras = batch.targets.cameras
+        parts = parts_on(
+            layout.size("part"), cameras.intrinsics.shape[1], cameras.height, self.config
+        )
+        depth: Any = batch.input_depth
+        mask = batch.target_mask
+        return Batch(
+            inputs=jax.tree.map(lambda x: x[:, order], batch.inputs),
+            targets=batch.targets.replace(image=parts.cut(batch.targets.image)),
+            target_mask=None if mask is None else parts.cut(mask),
+            input_depth=None if depth is None else depth[:, order],
+            input_number=np.tile(order.astype(np.int32), (scenes, 1)),  # type: ignore[arg-type]
+            background=batch.background,
+        )
+
+    def abstract_batch(self, batch_size: int, chunk_views: int) -> Batch:
+        """Shapes of a batch with what the loss needs, placed; for compiling without data."""
+        data, loss = self.config.data, self.config.loss
+        height, width = data.image_size
+
+        def half(prefix: str, views: int) -> dict[str, np.ndarray]:
+            shapes = {
+                "image": (height, width, 3), "world_from_camera": (4, 4), "intrinsics": (4,),
+                "mask": (height, width), "depth": (height, width),
+            }  # fmt: skip
+            return {f"{prefix}_{name}": _zeros((1, views, *s)) for name, s in shapes.items()}
+
+        arrays = half("input", data.num_input_views) | half("target", data.num_target_views)
+        if not loss.depth:
+            del arrays["input_depth"]
+        if not loss.mask:
+            del arrays["target_mask"]
+        if data.random_background:
+            arrays["background"] = _zeros((1, 3))
+        layout = self._layout(batch_size, chunk_views)
+        one = self._arranged(arrays, layout, chunk_views)
+        return jax.tree.map(
+            lambda x, sharding: jax.ShapeDtypeStruct(
+                (batch_size, *x.shape[1:]), x.dtype, sharding=sharding
+            ),
+            one,
+            _batch_shardings(one, layout),
+        )
+
+    def _layout(self, batch_size: int, chunk_views: int) -> Layout:
+        return layout_of(self.config, self.mesh, batch_size, chunk_views)
+
+    # ---- steps ----------------------------------------------------------------------------
+
+    def step(
+        self, state: TrainState, batch: Batch, vgg19: VGG19 | None = None, chunk_views: int = 1
+    ) -> tuple[TrainState, dict[str, Any]]:
+        """`train_step` over the mesh; except on CPUs the state that is given is used up."""
+        if chunk_views not in self._compiled:  # processes may compile for minutes: wait for all
+            lowered = self._step.lower(state, batch, vgg19, chunk_views=chunk_views)
+            self._compiled[chunk_views] = lowered.compile()
+            meet(f"step compiled for chunks of {chunk_views}")
+        result = self._compiled[chunk_views](state, batch, vgg19)
+        # Collectives of two programs at a time wait for each other for ever on CPUs.
+        return jax.block_until_ready(result) if self._on_cpu else result
+
+    def lower_step(
+        self, state: TrainState, batch: Batch, chunk_views: int, vgg19: VGG19 | None = None
+    ) -> jax.stages.Lowered:
+        """The step for arrays of these shapes and shardings, ready to be compiled. It uses up the
+        state, as on accelerators: what it says of memory is meant for them."""
+        step = self._jitted_step(donate=True)
+        return step.lower(state, batch, vgg19, chunk_views=chunk_views)
+
+    def _jitted_step(self, *, donate: bool):
+        donated = (0,) if donate else ()
+        return jax.jit(self._train_step, static_argnames="chunk_views", donate_argnums=donated)
+
+    def _train_step(self, state, batch, vgg19, *, chunk_views: int):
+        loss = functools.partial(self.loss, chunk_views=chunk_views)
+        new_state, metrics = step_of_loss(loss, state, batch, self.static, vgg19)
+        shardings = self.state_shardings(state)
+        return jax.lax.with_sharding_constraint(new_state, shardings), metrics
+
+    def loss(
+        self, params: Any, *, batch: Batch, key: Any, vgg19: VGG19 | None = None, chunk_views: int
+    ) -> tuple[Any, dict[str, Any]]:
+        """`batch_loss` over the mesh; to be compiled by the caller."""
+        layout = self._layout(batch.inputs.image.shape[0], chunk_views)
+        held_chunk = max(chunk_views // layout.size("view"), 1)
+
+        def local(held, batch, key, vgg19):
+            with layout.region(params):
+                whole = gather_outer_parameters(held)
+                return batch_loss(whole, self.static, batch, key, vgg19, held_chunk)
+
+        return self._mapped(local, layout, params, batch, PartitionSpec())(
+            params, batch, jax.random.key_data(key), vgg19
+        )
+
+    def _mapped(self, local, layout: Layout, params, batch, out_specs):
+        """`local(params, batch, key, vgg19)` on every device.
+
+        Replication is not tracked: sums are stated where they are needed, and derivatives are
+        taken of the mapped function as a whole, where those of replicated inputs add up.
+        """
+        specs = jax.tree.map(lambda s: s.spec, _batch_shardings(batch, layout))
+
+        def with_key(held, batch, key_data, vgg19):
+            return local(held, batch, jax.random.wrap_key_data(key_data), vgg19)
+
+        return jax.shard_map(
+            with_key,
+            mesh=self.mesh,
+            in_specs=(layout.parameter_specs(params), specs, PartitionSpec(), PartitionSpec()),
+            out_specs=out_specs,
+            check_vma=False,
+        )
+
+    def evaluate(
+        self, params: Any, arrays: dict[str, np.ndarray]
+    ) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, int]]:
+        """Renderings, scores and lost work of a batch that all processes hold, of any size."""
+        scenes, chunk_views = len(arrays["input_image"]), self.config.train.chunk_views
+        size = -(-scenes // self.mesh.shape["data"]) * self.mesh.shape["data"]
+        padded = padded_batch(arrays, size)
+        shard, count = self.scenes_of_process(size)
+        own = {name: x[shard * size // count :][: size // count] for name, x in padded.items()}
+        images, lost = self.predict(params, own, size, chunk_views)
+        images = images[:, :scenes]
+        quality = np.stack(
+            [
+                np.mean(psnr(jnp.asarray(rgb), jnp.asarray(arrays["target_image"])), axis=1)
+                for rgb in images
+            ]
+        )
+        num_views = arrays["input_image"].shape[1]
+        return images[-1], scores_by_chunk(quality, chunk_views, num_views), lost
+
+    def predict(
+        self, params: Any, arrays: dict[str, np.ndarray], batch_size: int, chunk_views: int
+    ) -> tuple[np.ndarray, dict[str, int]]:
+        """Renderings of a batch's targets on the host, [chunk, batch, view, height, width, 3], and
+        what they left out. The chunk axis has one entry but for the causal plan."""
+        batch = self.batch(arrays, batch_size, chunk_views)
+        if batch_size not in self._rendering:
+            self._rendering[batch_size] = self._predict.lower(params, batch).compile()
+            meet(f"rendering compiled for {batch_size} scenes")
+        rgb, lost = self._rendering[batch_size](params, batch)
+        cameras = batch.targets.cameras
+        layout = self._layout(batch_size, chunk_views)
+        parts = parts_on(
+            layout.size("part"), cameras.intrinsics.shape[1], cameras.height, self.config
+        )
+        images = np.stack([parts.join(chunk) for chunk in host_value(rgb)])
+        return images, {name: int(count) for name, count in lost.items()}
+
+    def _renderings(self, params: Any, batch: Batch):
+        train = self.config.train
+        layout = self._layout(batch.inputs.image.shape[0], train.chunk_views)
+        held_chunk = max(train.chunk_views // layout.size("view"), 1)
+
+        def local(held, batch, key, vgg19):
+            del vgg19
+            with layout.region(params):
+                whole = gather_outer_parameters(held)
+                if train.plan == "causal":
+                    shown = causal_renderings(whole, self.static, batch, key, held_chunk)
+                    return shown.rgb, lost_work(shown)
+                if self.config.model.kind == "lvsm":
+                    made = Synthesised(synthesised(whole, self.static, batch, held_chunk))
+                    return made.rgb[None], made.lost_work()
+                model = merge_model(self.static.graph, whole)
+                gaussians = model(batch.inputs, plan=train.plan, chunk_views=held_chunk)
+                gaussians = pruned_for_rendering(gaussians, self.config, key, batch)
+                shown = render_scenes(
+                    gaussians, batch.targets.cameras, self.config, batch.background
+                )
+                return shown.rgb[None], lost_work(shown)
+
+        out_specs = (layout.spec(None, "batch", "part"), PartitionSpec())
+        key_data = jax.random.key_data(jax.random.key(train.seed))
+        return self._mapped(local, layout, params, batch, out_specs)(params, batch, key_data, None)
+
+
+def scores_by_chunk(psnr: np.ndarray, chunk_views: int, num_views: int) -> dict[str, np.ndarray]:
+    """PSNR `[chunk, batch]` by the names of `predict`."""
+    scores = {"psnr": psnr[-1]}
+    if len(psnr) > 1:
+        scores |= {metric_after("psnr", t, chunk_views, num_views): s for t, s in enumerate(psnr)}
+    return scores
+
+
+def host_value(array: jax.Array) -> np.ndarray:
+    """An array of all processes on this one's host."""
+    if array.is_fully_addressable or array.is_fully_replicated:
+        return np.asarray(array)
+    from jax.experimental import multihost_utils
+
+    return np.asarray(multihost_utils.process_allgather(array, tiled=True))
+
+
+def padded_batch(arrays: dict[str, np.ndarray], batch_size: int) -> dict[str, np.ndarray]:
+    """The batch with its last scene repeated until there are `batch_size`."""
+    missing = batch_size - len(arrays["input_image"])
+    return {
+        name: np.concatenate([x, np.repeat(x[-1:], missing, axis=0)]) for name, x in arrays.items()
+    }
+
+
+def bytes_per_device(tree: Any) -> int:
+    """Bytes of a tree of placed arrays on the device that holds most."""
+    held: dict[Any, int] = {}
+    for leaf in jax.tree.leaves(tree):
+        size = math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        for device in leaf.sharding.addressable_devices:
+            held[device] = held.get(device, 0) + size
+    return max(held.values())
+
+
+def _zeros(shape: tuple[int, ...]) -> np.ndarray:
+    """Zeros that take no memory."""
+    return np.broadcast_to(np.float32(0), shape)
+
+
+def _put(x: Any, sharding: NamedSharding) -> jax.Array:
+    host = np.asarray(x)
+    return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+
+def _batch_shardings(batch: Batch, layout: Layout) -> Any:
+    """A batch with shardings in place of arrays."""
+    views, parts = layout.sharding("batch", "view"), layout.sharding("batch", "part")
+    scenes = layout.sharding("batch")
+    places = {"image": parts, "target_mask": parts, "cameras": scenes, "background": scenes}
+
+    def place(path, leaf):
+        del leaf
+        names = [getattr(key, "name", "") for key in path]
+        if names[0] in ("inputs", "input_depth", "input_number"):
+            return views
+        return next(places[name] for name in reversed(names) if name in places)
+
+    return jax.tree_util.tree_map_with_path(place, batch)
