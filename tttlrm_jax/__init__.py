@@ -15,11 +15,11 @@ def __getattr__(name: str) -> Any:
     """Public names and the modules they are from, imported when asked for: a command listens for
     signals before it imports JAX."""
     if name in _MODULES:
-        return importlib.import_module(f"{__name__}.{name}")
+        return importlib.import_module(f"{__name__}.core.{name}")
     if name not in __all__:
         raise AttributeError(f"module {__name__} has no attribute {name}")
     module = "errors" if name.endswith("Error") else "types"
-    value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    value = globals()[name] = getattr(importlib.import_module(f"{__name__}.core.{module}"), name)
     return value
 
 

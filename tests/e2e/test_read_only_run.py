@@ -36,7 +36,7 @@ import jax.numpy as jnp
 from tttlrm_jax.apps.train import main
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.checkpoints.runs import RunCheckpoints
-from tttlrm_jax.training.step import TrainState
+from tttlrm_jax.checkpoints.train_state import TrainState
 
 def state_at(step):
     values = jnp.full((64, 64), step, jnp.float32)

@@ -1,4 +1,4 @@
-"""A small capture on disk; checkpoints as `torch.save` writes them, and did before PyTorch 1.6, without PyTorch."""
+"""A capture on disk; checkpoints as `torch.save` writes them and did before PyTorch 1.6."""
 
 import collections
 import contextlib

@@ -22,12 +22,12 @@ import orbax.checkpoint as ocp
 from flax import nnx
 
 from tttlrm_jax.checkpoints.checks import check_same_shapes, fingerprints, seal, sealed
+from tttlrm_jax.checkpoints.train_state import TrainState
 from tttlrm_jax.config import RunConfig, config_from_dict, config_to_dict
 from tttlrm_jax.config.ttt3r import is_ttt3r
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.models import abstract_model, merge_model, split_model
 from tttlrm_jax.parallel.processes import is_first_process, largest_of_processes, meet
-from tttlrm_jax.training.step import TrainState
 
 CONFIG_FILE = "config.json"
 CHECKPOINTS = "checkpoints"

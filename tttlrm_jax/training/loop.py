@@ -23,6 +23,7 @@ from tttlrm_jax.checkpoints.runs import (
     write_config,
 )
 from tttlrm_jax.checkpoints.shard_identity import are_the_same_shards, record_shards
+from tttlrm_jax.checkpoints.train_state import TrainState
 from tttlrm_jax.config import MeshConfig, RunConfig, config_to_dict
 from tttlrm_jax.core.errors import ConfigError, InputError
 from tttlrm_jax.datasets.pipeline import evaluation_loader, make_loader
@@ -47,7 +48,7 @@ from tttlrm_jax.training.objective import (
 )
 from tttlrm_jax.training.one_device import OneDevice
 from tttlrm_jax.training.optimizer import lr_schedule
-from tttlrm_jax.training.step import TrainState, init_train_state
+from tttlrm_jax.training.step import init_train_state
 from tttlrm_jax.training.stopping import Stopped, StopRequest, listening
 from tttlrm_jax.training.view_counts import view_count_at, with_fewer_inputs
 from tttlrm_jax.training.view_synthesis import check_view_synthesis

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
+from tttlrm_jax.checkpoints.train_state import TrainState
 from tttlrm_jax.config import RunConfig
 from tttlrm_jax.core.errors import ConfigError, InputError
 from tttlrm_jax.metrics.images import psnr
@@ -36,7 +37,7 @@ from tttlrm_jax.training.objective import (
     pruned_for_rendering,
     render_scenes,
 )
-from tttlrm_jax.training.step import TrainState, batch_loss, step_of_loss
+from tttlrm_jax.training.step import batch_loss, step_of_loss
 from tttlrm_jax.training.view_synthesis import Synthesised, synthesised
 
 

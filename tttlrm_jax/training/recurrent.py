@@ -23,6 +23,7 @@ from tttlrm_jax.checkpoints.runs import (
     load_parameters,
     read_config_values,
 )
+from tttlrm_jax.checkpoints.train_state import TrainState
 from tttlrm_jax.config import config_to_dict
 from tttlrm_jax.core.errors import ConfigError
 from tttlrm_jax.core.geometry.pointmaps import unproject
@@ -38,7 +39,7 @@ from tttlrm_jax.training.losses.pointmaps import FrameTruth, frame_terms, scene_
 from tttlrm_jax.training.nonfinite import NonfiniteWatch
 from tttlrm_jax.training.optimizer import lr_schedule
 from tttlrm_jax.training.recurrent_config import RecurrentRunConfig
-from tttlrm_jax.training.step import TrainState, updated_state
+from tttlrm_jax.training.step import updated_state
 from tttlrm_jax.training.stopping import StopRequest, listening
 from tttlrm_jax.ttt.state_rules import build_state_rule
 

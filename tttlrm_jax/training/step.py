@@ -3,12 +3,12 @@
 import functools
 from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
+from tttlrm_jax.checkpoints.train_state import TrainState
 from tttlrm_jax.config import OptimizerConfig, RunConfig
 from tttlrm_jax.metrics.images import psnr
 from tttlrm_jax.models import merge_model
@@ -29,22 +29,6 @@ from tttlrm_jax.training.objective import (
 )
 from tttlrm_jax.training.optimizer import guarded_gradients, make_optimizer
 from tttlrm_jax.training.view_synthesis import Synthesised, synthesis_loss, synthesised
-
-
-@flax.struct.dataclass
-class TrainState:
-    """All that one step hands to the next."""
-
-    step: Int[Array, ""]  # batches seen
-    params: Any
-    opt_state: Any
-    num_skipped: Int[Array, ""]  # steps that changed nothing
-    ema: Any = None  # averaged parameters, None where the run keeps none
-
-    @property
-    def evaluated(self) -> Any:
-        """The parameters that evaluation uses: the averaged ones where there are any."""
-        return self.params if self.ema is None else self.ema
 
 
 def init_train_state(params: Any, config: RunConfig) -> TrainState:

@@ -11,8 +11,8 @@ import pytest
 from tttlrm_jax.checkpoints import runs as checkpoint
 from tttlrm_jax.checkpoints.checks import fingerprints
 from tttlrm_jax.checkpoints.runs import DamagedCheckpoint, RunCheckpoints
+from tttlrm_jax.checkpoints.train_state import TrainState
 from tttlrm_jax.core.errors import InputError
-from tttlrm_jax.training.step import TrainState
 
 
 def state_at(step: int) -> TrainState:
