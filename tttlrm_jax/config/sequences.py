@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal
 
-from tttlrm_jax.config import _check_fields, _require, _require_positive
+from tttlrm_jax.config.validation import check_fields, require, require_positive
 
 DepthFormat = Literal["png", "npy", "none"]
 DepthAlignment = Literal["metric", "scale", "scale_shift", "median"]
@@ -44,33 +44,33 @@ class SequenceEvalConfig:
     output: str | None = None  # None: outputs/<sequence>-<date>-<time>
 
     def __post_init__(self):
-        _check_fields("", self)
-        _require_positive("", self, "stride", "max_points")
-        _require(
+        check_fields("", self)
+        require_positive("", self, "stride", "max_points")
+        require(
             self.size is None or self.size > 0, "size", self.size, "is not positive", "use pixels"
         )
         for field in ("capture", "checkpoint", "output", "protocol"):
             value = getattr(self, field)
-            _require(value != "", field, "''", "is empty", "name a path or leave it out")
+            require(value != "", field, "''", "is empty", "name a path or leave it out")
         for field in ("reset_every", "start"):
             value = getattr(self, field)
-            _require(value >= 0, field, value, "is negative", "use 0 or more")
+            require(value >= 0, field, value, "is negative", "use 0 or more")
         for field in ("max_frames", "length"):
             value = getattr(self, field)
-            _require(value is None or value >= 2, field, value, "is below 2", "use 2 or more")
-        _require(
+            require(value is None or value >= 2, field, value, "is below 2", "use 2 or more")
+        require(
             1 <= self.min_confidence < float("inf"), "min_confidence", self.min_confidence,
             "is not a number from 1 on", "use 1 to keep every point",
         )  # fmt: skip
         for field in ("max_depth", "clip_depth"):
             value = getattr(self, field)
-            _require(value is None or value > 0, field, value, "is not positive", "use metres")
-        _require(
+            require(value is None or value > 0, field, value, "is not positive", "use metres")
+        require(
             not (self.reconstruction and self.reset_every), "reset_every", self.reset_every,
             "does not go with reconstruction, whose points are all in one world, the first frame's",
             "use --reset-every 0 or leave --reconstruction out",
         )  # fmt: skip
-        _require(
+        require(
             self.protocol is not None or self.length is None, "length", self.length,
             "needs a protocol", "use --max-frames, or name one with --protocol",
         )  # fmt: skip

@@ -3,7 +3,8 @@
 import dataclasses
 from typing import Any, Literal
 
-from tttlrm_jax.config import Dtype, Remat, _check_fields, _require, _require_positive
+from tttlrm_jax.config.model import Dtype, Remat
+from tttlrm_jax.config.validation import check_fields, require, require_positive
 
 StatePositions = Literal["2d", "1d", "none"]
 Behaviour = Literal["streaming", "batch"]
@@ -47,14 +48,14 @@ class TTT3RConfig:
     remat: Remat = "none"
 
     def __post_init__(self):
-        _check_fields("model", self)
-        _require_positive(
+        check_fields("model", self)
+        require_positive(
             "model", self, "patch_size", "encoder_width", "encoder_depth", "encoder_heads",
             "ray_encoder_depth", "ray_encoder_heads", "decoder_width", "decoder_heads",
             "state_heads", "num_state_tokens", "memory_slots", "memory_depth", "memory_heads",
             "mlp_factor", "rope_base", "head_depth", "dpt_width", "dpt_last_width",
         )  # fmt: skip
-        _require(
+        require(
             self.decoder_depth >= 2, "model.decoder_depth", self.decoder_depth,
             "is below 2: the heads look at two layers before the last", "use 2 or more",
         )  # fmt: skip
@@ -64,17 +65,17 @@ class TTT3RConfig:
         self._check_heads(
             "state_heads", "decoder_width", 1 if self.state_positions == "none" else 4
         )
-        _require(
+        require(
             2 * self.decoder_width % self.memory_heads == 0, "model.memory_heads",
             self.memory_heads, f"does not divide 2 x model.decoder_width={2 * self.decoder_width}",
             "use a divisor",
         )  # fmt: skip
-        _require(
+        require(
             len(self.dpt_layer_widths) == 4 and min(self.dpt_layer_widths) > 0,
             "model.dpt_layer_widths", self.dpt_layer_widths, "are not four positive widths",
             "give four",
         )  # fmt: skip
-        _require(
+        require(
             self.head == "linear" or self.patch_size == 16, "model.patch_size", self.patch_size,
             "does not go with model.head=dpt, which enlarges 16 times", "use 16, or head=linear",
         )  # fmt: skip
@@ -82,7 +83,7 @@ class TTT3RConfig:
     def _check_heads(self, heads: str, width: str, multiple: int) -> None:
         """RoPE in two dimensions needs head widths that are multiples of 4."""
         value, total = getattr(self, heads), getattr(self, width)
-        _require(
+        require(
             total % (multiple * value) == 0, f"model.{heads}", value,
             f"does not split model.{width}={total} into heads of a multiple of {multiple}",
             "use another number of heads",

@@ -21,7 +21,8 @@ import jax
 
 from tttlrm_jax.checkpoints.checks import check_same_shapes
 from tttlrm_jax.checkpoints.runs import newest_step
-from tttlrm_jax.config import RunConfig, _check_fields, _require, _require_directory_name
+from tttlrm_jax.config import RunConfig
+from tttlrm_jax.config.validation import check_fields, require, require_directory_name
 from tttlrm_jax.core.errors import ConfigError, InputError
 from tttlrm_jax.datasets.pipeline import evaluation_loader
 from tttlrm_jax.models import abstract_model, split_model
@@ -42,16 +43,16 @@ class CurriculumConfig:
     optimizer_state: Literal["reset", "moments"] = "reset"  # what a stage does with Adam's moments
 
     def __post_init__(self):
-        _check_fields("curriculum", self)
-        _require_directory_name("name", self.name)
-        _require(len(self.stages) > 0, "stages", self.stages, "are none", "give at least one")
+        check_fields("curriculum", self)
+        require_directory_name("name", self.name)
+        require(len(self.stages) > 0, "stages", self.stages, "are none", "give at least one")
         for stage in self.stages[1:]:
-            _require(
+            require(
                 stage.train.init_from is None, f"stages.{stage.name}.train.init_from",
                 stage.train.init_from, "is set in a stage that follows another",
                 "leave it out: stages start from the one before them",
             )  # fmt: skip
-            _require(
+            require(
                 stage.train.directory == self.stages[0].train.directory,
                 f"stages.{stage.name}.train.directory", stage.train.directory,
                 f"is not that of the first stage, {self.stages[0].train.directory}",

@@ -2,8 +2,9 @@
 
 import dataclasses
 
-from tttlrm_jax.config import OptimizerConfig, _check_fields, _require, _require_positive
+from tttlrm_jax.config import OptimizerConfig
 from tttlrm_jax.config.ttt3r import TTT3RConfig
+from tttlrm_jax.config.validation import check_fields, require, require_positive
 from tttlrm_jax.procedural.walks import RoomConfig
 
 
@@ -29,17 +30,17 @@ class RecurrentTrainConfig:
     directory: str = "runs"
 
     def __post_init__(self):
-        _check_fields("train", self)
-        _require_positive(
+        check_fields("train", self)
+        require_positive(
             "train", self, "num_steps", "batch_size", "confidence_weight", "log_every",
             "eval_every", "eval_scenes", "checkpoint_every", "keep_checkpoints", "max_nonfinite",
         )  # fmt: skip
         for field in ("seed", "pose_weight"):
             value = getattr(self, field)
-            _require(value >= 0, f"train.{field}", value, "is negative", "use 0 or more")
+            require(value >= 0, f"train.{field}", value, "is negative", "use 0 or more")
         for field, example in (("frame_counts", "(2, 4, 8)"), ("strides", "(1, 2, 4)")):
             values = getattr(self, field)
-            _require(
+            require(
                 len(values) > 0 and min(values) >= 1, f"train.{field}", values,
                 "are not all positive", f"use e.g. {example}",
             )  # fmt: skip
@@ -56,14 +57,14 @@ class RecurrentRunConfig:
     train: RecurrentTrainConfig = dataclasses.field(default_factory=RecurrentTrainConfig)
 
     def __post_init__(self):
-        _check_fields("", self)
-        _require(
+        check_fields("", self)
+        require(
             self.name not in ("", ".", "..") and not set(self.name) & set("/\\\0"), "name",
             repr(self.name), "is not the name of a directory", "use a word without slashes",
         )  # fmt: skip
         for side in ("height", "width"):
             value = getattr(self.room, side)
-            _require(
+            require(
                 value % self.model.patch_size == 0, f"room.{side}", value,
                 f"is not a multiple of model.patch_size={self.model.patch_size}", "change one",
             )  # fmt: skip

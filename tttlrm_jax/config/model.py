@@ -1,0 +1,131 @@
+"""The networks of tttLRM and LaCT-LVSM, and update rules by name."""
+
+import dataclasses
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from tttlrm_jax.config.validation import (
+    check_fields,
+    require,
+    require_positive,
+)
+from tttlrm_jax.core.errors import ConfigError
+
+Plan = Literal["full", "sequential", "causal"]
+ChunkWeights = Literal["uniform", "linear", "last"]
+Remat = Literal["none", "block", "dots", "linear"]
+Dtype = Literal["float32", "bfloat16", "float64"]
+
+
+@dataclasses.dataclass(frozen=True)
+class RuleConfig:
+    """An update rule by name, with options by name; `ttt.rules` knows both and checks them.
+
+    Options are plain values or, for what a rule wraps, another `RuleConfig`. Left out ones take
+    the rule's defaults. Command lines set it with `--rule NAME --rule.option value`.
+    """
+
+    name: str
+    options: tuple[tuple[str, Any], ...] = ()  # sorted by name: equal rules are equal and hash
+
+    @classmethod
+    def of(cls, name: str, **options: Any) -> "RuleConfig":
+        return cls(name, tuple(sorted(options.items())))
+
+    def __str__(self) -> str:
+        """`name(option=value, ...)`."""
+        options = ", ".join(f"{key}={value}" for key, value in self.options)
+        return f"{self.name}({options})" if options else self.name
+
+    def to_dict(self) -> dict[str, Any]:
+        """`{"name": ..., option: value, ...}`, for JSON."""
+        plain = {k: v.to_dict() if isinstance(v, RuleConfig) else v for k, v in self.options}
+        return {"name": self.name, **plain}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "RuleConfig":
+        """Inverse of `to_dict`. Raises ConfigError without a name."""
+        options = {k: cls.from_dict(v) if isinstance(v, dict) else v for k, v in values.items()}
+        name = options.pop("name", None)
+        if not isinstance(name, str):
+            raise ConfigError(f"rule={values} has no name; give one, such as muon")
+        return cls.of(name, **options)
+
+
+# No argument of its own: `commands.rule_arguments` reads `--rule`.
+RuleField = Annotated[RuleConfig | None, tyro.conf.Fixed, tyro.conf.Suppress]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """tttLRM and LaCT-LVSM trunk. Defaults are the published tttLRM configuration."""
+
+    kind: Literal["tttlrm", "lvsm"] = "tttlrm"
+    d_model: int = 768
+    num_layers: int = 24
+    # what joins the views: the TTT layer or, to compare, softmax attention of equal parameters
+    across_views: Literal["ttt", "attention"] = "ttt"
+    patch_size: int = 8
+    attention_head_dim: int = 64
+    num_ttt_heads: int = 1
+    ttt_inner_factor: float = 4.0
+    mlp_factor: float = 4.0
+    base_lr: float = 0.01  # of the inner loop; rates are softplus(lr_fc(x) + softplus^-1(base_lr))
+    rule: RuleField = None  # None: Muon with muon_steps, elastic where its strength is not 0
+    muon_steps: int = 5
+    newton_schulz_dtype: Dtype = "bfloat16"
+    compute_dtype: Dtype = "float32"
+    param_dtype: Dtype = "float32"
+    output_norm: Literal["auto", "merged", "head"] = "auto"  # RMSNorm over d_model, or per head
+    elastic_strength: float = 0.0  # lambda of the elastic regulariser; 0 switches it off
+    elastic_fisher_decay: float = 0.5
+    elastic_anchor_decay: float = 0.8
+    remat: Remat = "none"
+    # Gaussian decoder
+    sh_degree: int = 3
+    max_distance: float = 500.0  # range of distances along the unit ray, world units
+    distance_anchor: Literal["camera", "origin"] = "camera"  # start of the range, or its middle
+    log_scale_offset: float = -2.3
+    log_scale_max: float = -1.2
+    opacity_offset: float = -2.0
+    colour_residual: bool = False  # predict colours as differences from the pixel (not published)
+
+    def __post_init__(self):
+        check_fields("model", self)
+        require_positive(
+            "model", self, "d_model", "num_layers", "patch_size", "attention_head_dim",
+            "num_ttt_heads", "ttt_inner_factor", "mlp_factor", "base_lr", "max_distance",
+        )  # fmt: skip
+        for field in ("attention_head_dim", "num_ttt_heads"):
+            require(
+                self.d_model % getattr(self, field) == 0,
+                f"model.{field}", getattr(self, field),
+                f"does not divide model.d_model={self.d_model}", "use a divisor",
+            )  # fmt: skip
+        require(
+            0 <= self.sh_degree <= 4,
+            "model.sh_degree",
+            self.sh_degree,
+            "is not in 0..4",
+            "use 0..4",
+        )
+        require(
+            self.muon_steps >= 0,
+            "model.muon_steps",
+            self.muon_steps,
+            "is negative",
+            "use 0 or more",
+        )
+        require(
+            self.rule is None or self.elastic_strength == 0, "model.elastic_strength",
+            self.elastic_strength, "is set beside model.rule",
+            "use the rule elastic with the other as its inner rule",
+        )  # fmt: skip
+
+    @property
+    def merges_output_norm(self) -> bool:
+        """One output norm over all heads, as in tttLRM, or one per head, as in LaCT's LVSM."""
+        if self.output_norm == "auto":
+            return self.kind == "tttlrm"
+        return self.output_norm == "merged"
