@@ -30,7 +30,7 @@ import numpy as np
 from benchmarks.arguments import positive
 from benchmarks.errors import standard_error
 from benchmarks.quality_scenes import on_procedural_objects
-from tttlrm_jax.checkpoints.runs import load_model, load_parameters
+from tttlrm_jax.checkpoints.models import load_model, load_parameters
 from tttlrm_jax.config import Plan
 from tttlrm_jax.config.command_line import EXIT_BAD_INPUT
 from tttlrm_jax.core.errors import InputError

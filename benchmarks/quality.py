@@ -43,7 +43,7 @@ from benchmarks.quality_report import claims, table
 from benchmarks.quality_rows import GrowingTable, rows_of
 from benchmarks.quality_scenes import Subject, captures, objects, on_procedural_objects
 from tttlrm_jax.apps.reconstruct.scene import score
-from tttlrm_jax.checkpoints.runs import newest_step, read_config
+from tttlrm_jax.checkpoints.directories import newest_step, read_config
 from tttlrm_jax.config import RunConfig, config_to_dict
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.packaged_files import packaged

@@ -13,7 +13,7 @@ import numpy as np
 
 from tttlrm_jax.apps.reconstruct.scene import PosedScene, Renderer, baseline_pictures
 from tttlrm_jax.captures.view_selection import select_virtual
-from tttlrm_jax.checkpoints.runs import load_model
+from tttlrm_jax.checkpoints.models import load_model
 from tttlrm_jax.checkpoints.streams import fingerprint
 from tttlrm_jax.config import Plan, RuleConfig, RunConfig
 from tttlrm_jax.core.types import Gaussians

@@ -226,7 +226,7 @@ def kill_once(run: Run, aim: str, rng: np.random.Generator, startup: float) -> s
 def parameters(run: Run) -> list[np.ndarray]:
     import jax
 
-    from tttlrm_jax.checkpoints.runs import load_model
+    from tttlrm_jax.checkpoints.models import load_model
     from tttlrm_jax.models import split_model
 
     _, model = load_model(run.path)

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.arguments import positive
-from tttlrm_jax.checkpoints.runs import read_config
+from tttlrm_jax.checkpoints.directories import read_config
 from tttlrm_jax.config import ModelConfig
 from tttlrm_jax.core.packaged_files import packaged
 from tttlrm_jax.core.types import Cameras, Chunk, Views

@@ -31,7 +31,7 @@ from benchmarks.length.recurrence import STILL, Traces, Variant, run_walks, stil
 from benchmarks.length.scores import METRICS, frame_scores, prefix_scores
 from benchmarks.length.walks import Walks, capture_walks, room_walks
 from tttlrm_jax.apps.train import load_config_file
-from tttlrm_jax.checkpoints.ttt3r import load_ttt3r
+from tttlrm_jax.checkpoints.models import load_ttt3r
 from tttlrm_jax.config.command_line import EXIT_BAD_INPUT
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.packaged_files import TTT3R_SMALL, packaged

@@ -8,7 +8,7 @@ Result    the comparison is `python -m benchmarks.pretraining`
 
 import dataclasses
 
-from tttlrm_jax.checkpoints.runs import read_config
+from tttlrm_jax.checkpoints.directories import read_config
 from tttlrm_jax.config import LossConfig, OptimizerConfig, TrainConfig
 from tttlrm_jax.core.packaged_files import packaged
 

@@ -10,7 +10,7 @@ Command   P="python -m tttlrm_jax.datasets.prepare_shards"
           python train.py configs/quickstart_128.py
           furniture joins in the same way, see configs/quickstart_mixed.py
 Time      not run; rehearsed on 2 CPU cores: 3 steps of 2 scenes, shards of 8 scenes
-Result    none yet; bring back the weights with tttlrm_jax.checkpoints.runs.export_model
+Result    none yet; bring back the weights with tttlrm_jax.checkpoints.models.export_model
 """
 
 import dataclasses

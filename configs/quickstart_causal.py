@@ -14,7 +14,7 @@ Result    from the second run's weights, which the package held at commit 326657
 
 import dataclasses
 
-from tttlrm_jax.checkpoints.runs import read_config
+from tttlrm_jax.checkpoints.directories import read_config
 from tttlrm_jax.config import OptimizerConfig, TrainConfig
 from tttlrm_jax.core.packaged_files import packaged
 

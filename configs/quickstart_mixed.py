@@ -19,7 +19,7 @@ import dataclasses
 from pathlib import Path
 
 from tttlrm_jax.apps.train import load_config_file
-from tttlrm_jax.checkpoints.runs import read_config
+from tttlrm_jax.checkpoints.directories import read_config
 from tttlrm_jax.config import RunConfig
 from tttlrm_jax.core.packaged_files import packaged
 

@@ -8,7 +8,7 @@ Result    18.4 dB at 8 views on 64 held-out objects (nearest view 13.5), 17.5 dB
 
 import dataclasses
 
-from tttlrm_jax.checkpoints.runs import read_config
+from tttlrm_jax.checkpoints.directories import read_config
 from tttlrm_jax.config import OptimizerConfig, TrainConfig
 from tttlrm_jax.core.packaged_files import packaged
 

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from benchmarks.laboratory.recall import mean_and_error
-from tttlrm_jax.checkpoints.runs import load_model
+from tttlrm_jax.checkpoints.models import load_model
 from tttlrm_jax.config import RuleConfig, RunConfig
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.datasets.pipeline import evaluation_loader

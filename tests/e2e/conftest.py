@@ -3,7 +3,7 @@
 import pytest
 
 from tttlrm_jax.apps.make_sample import SampleConfig, write_sample
-from tttlrm_jax.checkpoints.runs import export_model
+from tttlrm_jax.checkpoints.models import export_model
 from tttlrm_jax.config import DataConfig, ModelConfig, RunConfig, SyntheticConfig
 from tttlrm_jax.models import build_model, split_model
 

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import causal_quality, rasterize, streaming, ttt3r_stream, ttt_layer
 from benchmarks.cost.measure import unrolled_flops
-from tttlrm_jax.checkpoints.runs import export_model
+from tttlrm_jax.checkpoints.models import export_model
 from tttlrm_jax.config import ModelConfig
 from tttlrm_jax.models import abstract_model, build_model, split_model
 

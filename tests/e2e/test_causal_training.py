@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tttlrm_jax.apps.train import load_config_file
-from tttlrm_jax.checkpoints.runs import load_model
+from tttlrm_jax.checkpoints.models import load_model
 from tttlrm_jax.config import RunConfig
 from tttlrm_jax.models import split_model
 from tttlrm_jax.training.causal import chunk_views_at

@@ -12,7 +12,9 @@ import pytest
 from jax.sharding import AbstractMesh
 
 from tttlrm_jax.apps.train import load_config_file, main, parse
-from tttlrm_jax.checkpoints.runs import RunCheckpoints, load_model, write_config
+from tttlrm_jax.checkpoints.directories import write_config
+from tttlrm_jax.checkpoints.models import load_model
+from tttlrm_jax.checkpoints.runs import RunCheckpoints
 from tttlrm_jax.config import RunConfig
 from tttlrm_jax.core.errors import ConfigError, InputError
 from tttlrm_jax.models import build_model, split_model

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tttlrm_jax.apps.train import load_config_file
-from tttlrm_jax.checkpoints.runs import RunCheckpoints, newest_step
+from tttlrm_jax.checkpoints.directories import newest_step
+from tttlrm_jax.checkpoints.runs import RunCheckpoints
 from tttlrm_jax.config import RunConfig
 from tttlrm_jax.datasets import synthetic_cache
 from tttlrm_jax.training import curriculum, loop

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from tttlrm_jax.apps.reconstruct import command as evaluate
-from tttlrm_jax.checkpoints.runs import export_model
+from tttlrm_jax.checkpoints.models import export_model
 from tttlrm_jax.models import build_model, split_model
 
 REPOSITORY = Path(__file__).resolve().parents[2]

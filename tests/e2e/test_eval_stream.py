@@ -17,7 +17,7 @@ from PIL import Image
 from tttlrm_jax.apps.reconstruct import command as evaluate
 from tttlrm_jax.apps.reconstruct.files import ALL_FILES
 from tttlrm_jax.captures.capture import load_views, read_capture
-from tttlrm_jax.checkpoints.runs import export_model
+from tttlrm_jax.checkpoints.models import export_model
 from tttlrm_jax.config import RasterConfig
 from tttlrm_jax.core.types import Cameras
 from tttlrm_jax.export.ply import read_ply

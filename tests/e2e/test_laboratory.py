@@ -13,7 +13,7 @@ from benchmarks.laboratory.cost import Layer, measure_cost
 from benchmarks.laboratory.recall import error_by_distance, error_by_pairs, mean_and_error
 from benchmarks.laboratory.reconstruction import Reconstructions, Streams
 from benchmarks.update_rules import main
-from tttlrm_jax.checkpoints.runs import export_model
+from tttlrm_jax.checkpoints.models import export_model
 from tttlrm_jax.config import RuleConfig
 from tttlrm_jax.models import build_model, split_model
 from tttlrm_jax.ttt.rules import complete_rule, override_rule

@@ -28,7 +28,7 @@ from benchmarks.quality_methods import (
 from benchmarks.quality_report import claims, table
 from benchmarks.quality_rows import GrowingTable, rows_of
 from benchmarks.quality_scenes import objects, on_procedural_objects
-from tttlrm_jax.checkpoints.runs import export_model, load_model
+from tttlrm_jax.checkpoints.models import export_model, load_model
 from tttlrm_jax.config import RunConfig
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.models import build_model, split_model

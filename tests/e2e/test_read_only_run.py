@@ -16,7 +16,7 @@ import jax
 import numpy as np
 import pytest
 
-from tttlrm_jax.checkpoints.runs import load_model
+from tttlrm_jax.checkpoints.models import load_model
 from tttlrm_jax.models import split_model
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,8 +10,7 @@ import pytest
 
 from tttlrm_jax.apps.export_model import main as export_main
 from tttlrm_jax.apps.train import main, parse
-from tttlrm_jax.checkpoints.runs import load_model
-from tttlrm_jax.checkpoints.ttt3r import load_ttt3r, trained_size
+from tttlrm_jax.checkpoints.models import load_model, load_ttt3r, trained_size
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.models import split_model
 from tttlrm_jax.training import recurrent

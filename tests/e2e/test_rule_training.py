@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from tttlrm_jax.apps.train import load_config_file, main
-from tttlrm_jax.checkpoints.runs import export_model, load_model, read_config
+from tttlrm_jax.checkpoints.directories import read_config
+from tttlrm_jax.checkpoints.models import export_model, load_model
 from tttlrm_jax.config import ModelConfig, RunConfig
 from tttlrm_jax.models import abstract_model, build_model, split_model
 from tttlrm_jax.training.initial import initial_parameters

@@ -16,7 +16,8 @@ import pytest
 from PIL import Image
 
 from tttlrm_jax.apps.train import load_config_file, main
-from tttlrm_jax.checkpoints.runs import export_model, load_model, read_config, write_config
+from tttlrm_jax.checkpoints.directories import read_config, write_config
+from tttlrm_jax.checkpoints.models import export_model, load_model
 from tttlrm_jax.config import RunConfig
 from tttlrm_jax.core.errors import ConfigError, InputError
 from tttlrm_jax.datasets.shards.builder import write_shards

@@ -9,7 +9,7 @@ from benchmarks.length.recurrence import Traces, Variant, still_traces
 from benchmarks.length.scores import frame_scores, prefix_scores
 from benchmarks.length.walks import capture_walks, room_walks
 from benchmarks.ttt3r_length import main
-from tttlrm_jax.checkpoints.ttt3r import export_ttt3r
+from tttlrm_jax.checkpoints.models import export_ttt3r
 from tttlrm_jax.config.ttt3r import TTT3RConfig
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.pointmaps import unproject

@@ -13,8 +13,7 @@ from typing import Any, Literal
 
 import tyro
 
-from tttlrm_jax.checkpoints.runs import export_model
-from tttlrm_jax.checkpoints.ttt3r import export_ttt3r
+from tttlrm_jax.checkpoints.models import export_model, export_ttt3r
 from tttlrm_jax.config import DataConfig, ModelConfig, RunConfig, SyntheticConfig
 from tttlrm_jax.config.command_line import EXIT_BAD_INPUT, parse_arguments
 from tttlrm_jax.convert import (

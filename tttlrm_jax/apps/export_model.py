@@ -9,8 +9,14 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from tttlrm_jax.checkpoints.runs import export_model, load_model, read_config_values
-from tttlrm_jax.checkpoints.ttt3r import export_ttt3r, load_ttt3r, trained_size
+from tttlrm_jax.checkpoints.directories import read_config_values
+from tttlrm_jax.checkpoints.models import (
+    export_model,
+    export_ttt3r,
+    load_model,
+    load_ttt3r,
+    trained_size,
+)
 from tttlrm_jax.config.command_line import EXIT_BAD_INPUT, parse_arguments
 from tttlrm_jax.config.ttt3r import is_ttt3r
 from tttlrm_jax.core.errors import InputError

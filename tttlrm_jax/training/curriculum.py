@@ -20,7 +20,7 @@ from typing import Literal
 import jax
 
 from tttlrm_jax.checkpoints.checks import check_same_shapes
-from tttlrm_jax.checkpoints.runs import newest_step
+from tttlrm_jax.checkpoints.directories import newest_step
 from tttlrm_jax.config import RunConfig
 from tttlrm_jax.config.validation import check_fields, require, require_directory_name
 from tttlrm_jax.core.errors import ConfigError, InputError

@@ -13,15 +13,15 @@ import grain
 import jax
 import numpy as np
 
-from tttlrm_jax.checkpoints.runs import (
+from tttlrm_jax.checkpoints.directories import (
     CHECKPOINTS,
     CONFIG_FILE,
-    RunCheckpoints,
     has_checkpoint,
     newest_step,
     read_config,
     write_config,
 )
+from tttlrm_jax.checkpoints.runs import RunCheckpoints
 from tttlrm_jax.checkpoints.shard_identity import are_the_same_shards, record_shards
 from tttlrm_jax.checkpoints.train_state import TrainState
 from tttlrm_jax.config import MeshConfig, RunConfig, config_to_dict

@@ -17,12 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from tttlrm_jax.checkpoints.runs import (
-    RunCheckpoints,
-    has_checkpoint,
-    load_parameters,
-    read_config_values,
-)
+from tttlrm_jax.checkpoints.directories import has_checkpoint, read_config_values
+from tttlrm_jax.checkpoints.models import load_parameters
+from tttlrm_jax.checkpoints.runs import RunCheckpoints
 from tttlrm_jax.checkpoints.train_state import TrainState
 from tttlrm_jax.config import config_to_dict
 from tttlrm_jax.core.errors import ConfigError

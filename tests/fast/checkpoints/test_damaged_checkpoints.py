@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from tttlrm_jax.checkpoints import runs as checkpoint
+from tttlrm_jax.checkpoints.arrays import DamagedCheckpoint
 from tttlrm_jax.checkpoints.checks import fingerprints
-from tttlrm_jax.checkpoints.runs import DamagedCheckpoint, RunCheckpoints
+from tttlrm_jax.checkpoints.runs import RunCheckpoints
 from tttlrm_jax.checkpoints.train_state import TrainState
 from tttlrm_jax.core.errors import InputError
 

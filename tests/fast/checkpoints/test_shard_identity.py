@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from tttlrm_jax.checkpoints.runs import CHECKPOINTS, PARAMS
+from tttlrm_jax.checkpoints.directories import CHECKPOINTS, PARAMS
 from tttlrm_jax.checkpoints.shard_identity import SHARDS_FILE, record_shards, recorded_shards
 from tttlrm_jax.config import DataConfig, LossConfig, RunConfig, SyntheticConfig
 from tttlrm_jax.core.errors import ConfigError, InputError

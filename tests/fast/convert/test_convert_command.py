@@ -7,8 +7,8 @@ import pytest
 from flax import nnx
 
 from tttlrm_jax.apps.convert import main
-from tttlrm_jax.checkpoints.runs import load_model, read_config
-from tttlrm_jax.checkpoints.ttt3r import load_ttt3r
+from tttlrm_jax.checkpoints.directories import read_config
+from tttlrm_jax.checkpoints.models import load_model, load_ttt3r
 from tttlrm_jax.config import ModelConfig
 from tttlrm_jax.config.ttt3r import TTT3RConfig
 from tttlrm_jax.convert import params_from_published, published_from_params, published_shapes

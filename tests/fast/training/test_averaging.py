@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from tests.fast.training.test_step import CONFIG, arrays, parts
-from tttlrm_jax.checkpoints.runs import RunCheckpoints, load_model, write_config
+from tttlrm_jax.checkpoints.directories import write_config
+from tttlrm_jax.checkpoints.models import load_model
+from tttlrm_jax.checkpoints.runs import RunCheckpoints
 from tttlrm_jax.config import TrainConfig
 from tttlrm_jax.core.errors import ConfigError
 from tttlrm_jax.training.averaging import initial_average, moved_average

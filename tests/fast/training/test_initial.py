@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
-from tttlrm_jax.checkpoints.runs import export_model
+from tttlrm_jax.checkpoints.models import export_model
 from tttlrm_jax.config import ModelConfig, RuleConfig, RunConfig
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.models import build_model, split_model

@@ -5,7 +5,7 @@ import dataclasses
 import jax.numpy as jnp
 import pytest
 
-from tttlrm_jax.checkpoints.runs import CHECKPOINTS, PARAMS
+from tttlrm_jax.checkpoints.directories import CHECKPOINTS, PARAMS
 from tttlrm_jax.config import LossConfig, RunConfig
 from tttlrm_jax.core.errors import ConfigError, InputError
 from tttlrm_jax.training.loop import changes_since, train, write_run_directory

@@ -9,7 +9,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from tests.fast.training.test_step import CONFIG, arrays, parts
-from tttlrm_jax.checkpoints.runs import export_model
+from tttlrm_jax.checkpoints.models import export_model
 from tttlrm_jax.config import LossConfig, MeshConfig, RunConfig, TrainConfig
 from tttlrm_jax.core.errors import ConfigError, InputError
 from tttlrm_jax.models import build_model, split_model

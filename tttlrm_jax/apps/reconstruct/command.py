@@ -39,7 +39,8 @@ from tttlrm_jax.apps.reconstruct.stream import (
 from tttlrm_jax.apps.rule_arguments import parse_with_rule
 from tttlrm_jax.apps.sequences import command as evaluate_ttt3r
 from tttlrm_jax.captures.capture import Capture, read_capture
-from tttlrm_jax.checkpoints.runs import load_parameters, read_config
+from tttlrm_jax.checkpoints.directories import read_config
+from tttlrm_jax.checkpoints.models import load_parameters
 from tttlrm_jax.checkpoints.streams import read_record, read_stream
 from tttlrm_jax.config import EvalConfig, RunConfig
 from tttlrm_jax.config.command_line import EXIT_BAD_INPUT, EXIT_INTERRUPTED

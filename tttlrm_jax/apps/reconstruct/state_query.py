@@ -24,7 +24,8 @@ from tttlrm_jax.apps.reconstruct.scene import render_frames
 from tttlrm_jax.apps.reconstruct.stream import with_rule
 from tttlrm_jax.captures.camera_files import Frame
 from tttlrm_jax.captures.capture import read_cameras
-from tttlrm_jax.checkpoints.runs import load_parameters, read_config
+from tttlrm_jax.checkpoints.directories import read_config
+from tttlrm_jax.checkpoints.models import load_parameters
 from tttlrm_jax.checkpoints.streams import SavedStream, read_record, read_stream
 from tttlrm_jax.config import EvalConfig, RunConfig
 from tttlrm_jax.core.errors import InputError

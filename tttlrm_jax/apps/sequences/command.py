@@ -19,7 +19,7 @@ from tttlrm_jax.apps.protocols.tables import apply_protocol
 from tttlrm_jax.apps.rule_arguments import convert_option, split_rule_arguments
 from tttlrm_jax.apps.sequences.files import SequenceFiles, SequenceJob, prepare_directory
 from tttlrm_jax.apps.sequences.run import FrameModel, LiveModel, run_sequence
-from tttlrm_jax.checkpoints.ttt3r import load_ttt3r, trained_size
+from tttlrm_jax.checkpoints.models import load_ttt3r, trained_size
 from tttlrm_jax.config import RuleConfig
 from tttlrm_jax.config.command_line import EXIT_BAD_INPUT, EXIT_INTERRUPTED, parse_arguments
 from tttlrm_jax.config.rule_file import register_from_file

@@ -1,0 +1,90 @@
+"""Where the parts of runs and models lie, and the configuration beside them.
+
+A run directory holds `config.json` and `checkpoints/<step>/` with three parts: `params`, `train`
+(optimizer state and counters) and `data` (state of the data iterator), and a fourth where the run
+averages its weights, `ema`: that is what loading the run gives. A model directory holds
+`config.json` and `params/`: what `export_model` writes and the package ships.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tttlrm_jax.config import RunConfig, config_from_dict, config_to_dict
+from tttlrm_jax.config.ttt3r import is_ttt3r
+from tttlrm_jax.core.errors import InputError
+
+CONFIG_FILE = "config.json"
+CHECKPOINTS = "checkpoints"
+PARAMS = "params"
+EMA = "ema"
+
+
+def write_config(directory: Path, config: Any) -> None:
+    """Writes a configuration as `config.json`, atomically."""
+    draft = directory / (CONFIG_FILE + ".tmp")
+    draft.write_text(json.dumps(config_to_dict(config), indent=2) + "\n")
+    draft.replace(directory / CONFIG_FILE)
+
+
+def read_config(directory: Path) -> RunConfig:
+    """Reads the `config.json` of a run or model directory; InputError if it is not one."""
+    values = read_config_values(directory)
+    if is_ttt3r(values):
+        raise InputError.of(
+            "checkpoint", directory, "holds a TTT3R network", "use eval.py --model ttt3r with it"
+        )
+    return config_from_dict(RunConfig, values)
+
+
+def read_config_values(directory: Path) -> dict[str, Any]:
+    """What a `config.json` holds; InputError if there is none or it is no JSON object."""
+    path = directory / CONFIG_FILE
+    try:
+        values = json.loads(path.read_text())
+    except OSError as error:
+        raise InputError.of(
+            "checkpoint", directory, f"cannot be read ({error.strerror}: {path.name})",
+            "give a run directory of train.py or a directory written by export_model",
+        ) from error  # fmt: skip
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError.of(
+            "checkpoint", directory, f"has a {path.name} that is not JSON ({error})",
+            "restore the file",
+        ) from error  # fmt: skip
+    if not isinstance(values, dict):
+        raise InputError.of(
+            "checkpoint", directory, f"has a {path.name} that is no JSON object", "restore the file"
+        )
+    return values
+
+
+def has_checkpoint(directory: Path) -> bool:
+    """Whether the run in `directory` has a complete checkpoint."""
+    return bool(_complete_steps(directory))
+
+
+def newest_step(directory: Path) -> int | None:
+    """The step of the newest complete checkpoint of the run in `directory`."""
+    return max(_complete_steps(directory), default=None)
+
+
+def _complete_steps(directory: Path) -> list[int]:
+    return [
+        int(entry.name)
+        for entry in (directory / CHECKPOINTS).glob("*")
+        if entry.name.isdigit() and (entry / PARAMS).is_dir()
+    ]
+
+
+def params_path(path: Path) -> Path:
+    if (path / PARAMS).is_dir():
+        return path / PARAMS
+    steps = _complete_steps(path)
+    if not steps:
+        raise InputError.of(
+            "checkpoint", path, "holds no complete checkpoint",
+            "train it first, or give another directory",
+        )  # fmt: skip
+    newest = path / CHECKPOINTS / str(max(steps))
+    return newest / (EMA if (newest / EMA).is_dir() else PARAMS)
