@@ -7,7 +7,7 @@ each blocked on. Stages are programs of their own, fed with what the stage befor
 their sum is not exactly the whole. Memory is XLA's own account of the compiled programs. `auto`,
 `tiled` and `balanced` have stages. On accelerators, or with `--floors`, times are set against
 what the device could do at best (see `raster_floors`). `--preset gpu` is the table that
-docs/results.md has room for.
+docs/experiments/rasterizer.md has room for.
 """
 
 import argparse

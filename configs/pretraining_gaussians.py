@@ -5,7 +5,7 @@ Controls  python train.py configs/pretraining_gaussians.py --name pretraining_no
               --train.init-from None                  as many steps of Gaussians, from scratch
           python train.py configs/pretraining_gaussians.py --name pretraining_none_long \\
               --train.init-from None --train.num-steps 3000     as many steps in total
-Time      see "Pre-training" in docs/results.md
+Time      see docs/experiments/pretraining.md
 Result    the comparison is `python -m benchmarks.pretraining`
 """
 

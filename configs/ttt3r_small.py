@@ -14,8 +14,8 @@ Time      6 + 14 + 13.5 minutes on 2 cores shared with five other programs (0.4 
           a minute of compiling in each
 Result    20 held-out rooms: depth points off by 8.8 % of the scene's scale, rotation
           3.9 degrees (13.4 for a camera that stands still), position hardly better than standing
-          still, all from logs that are not kept; docs/results.md has it against the length of
-          the sequence
+          still, all from logs that are not kept; docs/experiments/sequences.md has it against the
+          length of the sequence
 """
 
 from tttlrm_jax.config import OptimizerConfig

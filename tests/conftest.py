@@ -57,8 +57,8 @@ def registered_rules() -> Iterator[None]:
 
 @pytest.fixture
 def documented_rule(tmp_path, registered_rules) -> Path:
-    """The file with a rule `unit_ascent` that docs/update_rules.md shows."""
-    text = (ROOT / "docs" / "update_rules.md").read_text()
+    """The file with a rule `unit_ascent` that docs/guides/update_rules.md shows."""
+    text = (ROOT / "docs" / "guides" / "update_rules.md").read_text()
     (code,) = re.findall(r"```python\n(# unit_ascent\.py.*?)```", text, re.S)
     path = tmp_path / "unit_ascent.py"
     path.write_text(code)

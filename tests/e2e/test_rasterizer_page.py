@@ -1,4 +1,4 @@
-"""The examples of docs/rasterizer.md run as they stand, and reach what they are for."""
+"""The examples of docs/guides/rasterizer.md run as they stand, and reach what they are for."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import jax
 import pytest
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "rasterizer.md").read_text()
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "guides" / "rasterizer.md").read_text()
 EXAMPLES = re.findall(r"## (.*?)\n[^#]*?```python\n(.*?)```", PAGE, re.DOTALL)
 
 

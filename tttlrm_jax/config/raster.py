@@ -24,7 +24,7 @@ class RasterConfig:
     near: float = 0.01
     far: float = 1e10
     antialiased: bool = False
-    # Who draws: docs/rasterizer.md has the table.
+    # Who draws: docs/guides/rasterizer.md has the table.
     backend: Literal["auto", "reference", "tiled", "balanced", "pallas", "pallas_interpret"] = (
         "auto"
     )

@@ -3,7 +3,7 @@
 XLA takes the temporary memory of every call from `malloc` and gives it back at the end. The C
 library of Linux hands large blocks back to the kernel, which clears every page again at the next
 call: measured on two cores, half of the time of a TTT layer and a quarter of a training step
-(`benchmarks/ttt_layer.py`, docs/results.md).
+(`benchmarks/ttt_layer.py`, docs/experiments/cost.md).
 """
 
 import ctypes

@@ -48,7 +48,7 @@ def open_sequence(
     raise InputError.of(
         "capture", path, f"holds no sequence of the form{'s' if kind is None else ''} "
         f"{', '.join(READERS) if kind is None else kind}",
-        "see docs/ttt3r.md for what each looks like",
+        "see docs/guides/sequences.md for what each looks like",
     )  # fmt: skip
 
 

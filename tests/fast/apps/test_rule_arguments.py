@@ -1,4 +1,4 @@
-"""`--rule` on command lines, in files and in JSON; the recipe of docs/update_rules.md."""
+"""`--rule` on command lines, in files and in JSON; the recipe of docs/guides/update_rules.md."""
 
 import json
 import math

@@ -19,7 +19,7 @@ PRESETS = sorted(CONFIGS.glob("scene_*devices.py"))
 
 
 def test_there_are_presets():
-    assert len(PRESETS) == 9  # each cell of docs/scaling.md that fits with `block`
+    assert len(PRESETS) == 9  # each cell of docs/guides/scaling.md that fits with `block`
 
 
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)

@@ -183,7 +183,7 @@ def test_command_packs_dl3dv_and_realestate(tmp_path):
 
 
 def test_disparity_of_dl3dv_reaches_items_of_windows(tmp_path):
-    """The way docs/training.md gives for `configs/scene_curriculum.py`, without its model."""
+    """As docs/guides/training.md says for `configs/scene_curriculum.py`, without its model."""
     root = tmp_path / "dl3dv"
     write_dl3dv(root, render_object(1, CONFIG))
     (capture,) = open_collection(CollectionConfig(directory=str(root), layout="dl3dv"))

@@ -182,7 +182,7 @@ def test_rules_move_tokens_as_they_say(model):
 
 
 def test_recipe_of_the_documentation_moves_less(model):
-    page = Path(__file__).resolve().parents[3] / "docs" / "update_rules.md"
+    page = Path(__file__).resolve().parents[3] / "docs" / "guides" / "update_rules.md"
     (code,) = re.findall(r"```python\n(# cautious\.py.*?)```", page.read_text(), re.S)
     space: dict = {"__name__": "cautious"}
     try:

@@ -2,7 +2,7 @@
 
 A rule is a tuple of pure functions in the manner of optax. It sees all matrices of a layer at
 once and owns `rule_state`, a pytree it alone understands. Every file of this folder is imported,
-so that a rule dropped in here is registered; docs/update_rules.md tells how to write one.
+so that a rule dropped in here is registered; docs/guides/update_rules.md tells how to write one.
 """
 
 import importlib

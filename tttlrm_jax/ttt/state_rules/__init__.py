@@ -1,7 +1,7 @@
 """State rules of recurrent models: at which rate a frame rewrites each state token.
 
 One file each; every file of this folder is imported, so that a rule dropped in here is listed.
-docs/update_rules.md says where they meet the rules of fast weights.
+docs/guides/update_rules.md says where they meet the rules of fast weights.
 """
 
 import importlib
