@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.sharding.tiny_run import CONFIG
+from tests.runs.tiny_run import CONFIG
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.training import loop
 from tttlrm_jax.training.loop import train

@@ -22,7 +22,7 @@ import numpy as np
 import optax
 import pytest
 
-from tests.sharding.mesh_cases import on_mesh
+from tests.sharding.test_mesh import on_mesh
 from tests.sharding.scene import SCENES, arrays_of, assert_close, parts_of, repeated, run_config
 from tttlrm_jax.config import MeshConfig, RunConfig
 from tttlrm_jax.core.types import Chunk

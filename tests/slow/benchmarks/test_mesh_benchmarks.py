@@ -1,0 +1,89 @@
+"""Eight simulated devices equal one. The cases run in a process of their own: a process has the
+devices it starts with."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+from tttlrm_jax.config.pods import scene_run
+from tttlrm_jax.models import abstract_model, split_model
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run_cases(*files: str, marker: str, devices: int = 8, float64: bool = True) -> None:
+    """Runs the tests of some files with one marker in a process with simulated devices."""
+    environment = os.environ | {
+        "XLA_FLAGS": os.environ["XLA_FLAGS"] + f" --xla_force_host_platform_device_count={devices}",
+        "JAX_ENABLE_X64": str(int(float64)),
+        "TTTLRM_TYPECHECK": "0",
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
+    }
+    paths = [str(ROOT / "tests/sharding" / file) for file in files]
+    command = [sys.executable, "-m", "pytest", "-n", "0", "-m", marker, *paths]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+
+
+def test_mesh_cases():
+    run_cases("mesh_cases.py", "trunk_cases.py", marker="not extended")
+
+
+@pytest.mark.extended
+@pytest.mark.timeout(3600)
+def test_more_mesh_cases():
+    run_cases("mesh_cases.py", "trunk_cases.py", marker="extended")
+
+
+@pytest.mark.extended
+@pytest.mark.timeout(3600)
+def test_float32_cases():
+    run_cases("float32_cases.py", marker="extended", float64=False)
+
+
+@pytest.mark.extended
+@pytest.mark.timeout(1800)
+def test_eight_devices_hold_an_eighth_of_what_one_holds():
+    """Working memory of loss and gradient, the whole gradient of the parameters included."""
+    command = [
+        sys.executable, "-m", "benchmarks.mesh", "--devices", "1", "8",
+        "--exchanges", "all_to_all", "--json",
+    ]  # fmt: skip
+    environment = os.environ | {
+        "XLA_FLAGS": "--xla_backend_optimization_level=0",
+        "MESH_DEVICES": "8",
+        "TTTLRM_TYPECHECK": "0",
+    }
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    one, eight = (record["memory"]["working"] for record in json.loads(done.stdout)["records"])
+    assert 8 * eight <= 1.2 * one
+
+
+@pytest.mark.extended
+@pytest.mark.timeout(1800)
+def test_memory_benchmark_counts_what_a_step_holds():
+    """Parameters and two moments of the published width, one layer, in float32, on each device."""
+    command = [
+        sys.executable, "-m", "benchmarks.memory", "--views", "2", "--devices", "2", "--remat",
+        "block", "none", "--height", "16", "--width", "24", "--num-layers", "1", "--json",
+    ]  # fmt: skip
+    environment = os.environ | {"MESH_DEVICES": "2", "TTTLRM_TYPECHECK": "0"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    block, none = json.loads(done.stdout)["records"]
+    model = dataclasses.replace(scene_run(2, 2).model, num_layers=1)
+    params = jax.tree.leaves(split_model(abstract_model(model))[1])
+    held = 3 * 4 * sum(leaf.size for leaf in params)
+    assert held <= block["state"] <= held + 64  # counters
+    # At least the gradient; with so few tokens recomputing saves nothing, so there is no order.
+    assert min(none["working"], block["working"]) > held / 3
+    for record in (block, none):
+        assert record["peak"] == record["state"] + record["batch"] + record["working"]
+        assert record["fits"]
