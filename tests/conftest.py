@@ -31,6 +31,8 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
+SLOW = ROOT / "tests" / "slow"
+SIZE = 32  # pixels, of the tiny capture
 
 
 @pytest.fixture(scope="session")
@@ -39,6 +41,61 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("the folder ../shared (recordings, captures) is not beside this checkout")
     return SHARED
+
+
+def pytest_collection_modifyitems(config, items):
+    """Whatever lies in `slow` is marked `extended`. Without `-m`, and outside of that folder, tests
+    with the mark are left out: `pytest tests/fast tests/slow -m extended` runs them all."""
+    slow = [item for item in items if SLOW in item.path.parents]
+    for item in slow:
+        item.add_marker(pytest.mark.extended)
+    if not config.option.markexpr:
+        left_out = [
+            item for item in items if item.get_closest_marker("extended") and item not in slow
+        ]
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)
+
+
+@pytest.fixture(scope="session")
+def tiny_run():
+    """A run of the smallest model that the commands read."""
+    from tttlrm_jax.config import DataConfig, ModelConfig, RunConfig, SyntheticConfig
+
+    return RunConfig(
+        name="tiny",
+        model=ModelConfig(
+            d_model=32, num_layers=1, patch_size=8, attention_head_dim=16, sh_degree=1,
+            max_distance=6.0, ttt_inner_factor=1.0,
+        ),
+        data=DataConfig(
+            synthetic=SyntheticConfig(height=SIZE, width=SIZE, num_views=8), num_input_views=3
+        ),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory, tiny_run):
+    """Its directory, with weights as they are drawn."""
+    from tttlrm_jax.checkpoints.runs import export_model
+    from tttlrm_jax.models import build_model, split_model
+
+    params = split_model(build_model(tiny_run.model, seed=1))[1]
+    return export_model(tiny_run, params, tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_capture_source(tmp_path_factory):
+    """A capture of ten small pictures."""
+    from tttlrm_jax.apps.make_sample import SampleConfig, write_sample
+    from tttlrm_jax.config import SyntheticConfig
+
+    directory = tmp_path_factory.mktemp("captures") / "object"
+    views = SyntheticConfig(
+        split="eval", num_views=10, height=SIZE, width=SIZE + 16, max_primitives=2, supersampling=1
+    )
+    write_sample(SampleConfig(output=str(directory), object=views))
+    return directory
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tttlrm_jax.training.curriculum import CurriculumConfig
 
-_path = Path(__file__).parents[1] / "sharding" / "tiny_run.py"
+_path = Path(__file__).with_name("tiny_run.py")
 _spec = importlib.util.spec_from_file_location("tiny_run", _path)
 assert _spec is not None
 assert _spec.loader is not None

@@ -1,7 +1,4 @@
-"""Parts of a batch over a mesh equal the whole batch on one device, averaged weights included.
-
-Started by `test_accumulation.py`, in a process with simulated devices.
-"""
+"""Parts of a batch over a mesh equal the whole batch on one device, averaged weights included."""
 
 import dataclasses
 import functools
@@ -34,7 +31,7 @@ def scenes(directory: str) -> dict[str, np.ndarray]:
     return arrays
 
 
-@pytest.mark.parametrize("sizes", [(2, 2, 1), pytest.param((1, 2, 2), marks=pytest.mark.extended)])
+@pytest.mark.parametrize("sizes", [(2, 2, 1), (1, 2, 2)])
 def test_parts_over_a_mesh_equal_the_whole_on_one_device(tmp_path, sizes):
     whole = configured(str(tmp_path), 1)
     static, params = parts_of(run_config(str(tmp_path)))

@@ -1,4 +1,4 @@
-"""Run by test_mesh.py in a process with eight simulated devices, in float32.
+"""Eight simulated devices equal one, in float32.
 
 Loss, image, streamed state and gradients are those of one device to 1e-5. One gradient is not, on
 no two programs: that of the bias of the rates (`ILL_CONDITIONED`). Muon does not see a common
@@ -22,8 +22,8 @@ import numpy as np
 import optax
 import pytest
 
-from tests.sharding.test_mesh import on_mesh
 from tests.sharding.scene import SCENES, arrays_of, assert_close, parts_of, repeated, run_config
+from tests.sharding.test_mesh import on_mesh
 from tttlrm_jax.config import MeshConfig, RunConfig
 from tttlrm_jax.core.types import Chunk
 from tttlrm_jax.models import init_stream, merge_model, step
@@ -41,7 +41,7 @@ PLANS = ("full", "sequential", "causal")
 MESHES = ((1, 1, 1), (1, 8, 1), (2, 4, 1), (2, 2, 2), (1, 2, 4), (8, 1, 1))
 FEW = 1e-3  # of the values of an image
 A_GAUSSIANS_END = 1 / 255
-pytestmark = pytest.mark.extended
+FLOAT64 = False  # see conftest.py
 
 
 class Step(NamedTuple):

@@ -1,4 +1,4 @@
-"""Run by test_mesh.py in a process with eight simulated devices, in float64."""
+"""Eight simulated devices equal one, in float64."""
 
 import dataclasses
 import functools
@@ -26,12 +26,6 @@ from tttlrm_jax.training.step import batch_loss, init_train_state, predict, trai
 
 MESHES = [(1, 1, 1), (1, 8, 1), (2, 4, 1), (2, 2, 2), (1, 2, 4), (8, 1, 1)]
 PLANS = ["full", "sequential", "causal"]
-QUICK = [("full", (2, 2, 2))]  # the others are extended
-CASES = [
-    pytest.param(plan, mesh, marks=() if (plan, mesh) in QUICK else pytest.mark.extended)
-    for plan in PLANS
-    for mesh in MESHES
-]
 STATE_TREES = ("[0]", "[1][0].mu", "[1][0].nu")
 NORMS = (
     "['attention_norm']['weight']", "['ttt_norm']['weight']", "['ttt']['o_norm']",
@@ -100,19 +94,18 @@ def assert_same_step(directory, plan, sizes, elastic=0.0, **mesh_settings):
     return program, ours, batch
 
 
-@pytest.mark.parametrize(("plan", "sizes"), CASES)
+@pytest.mark.parametrize("sizes", MESHES)
+@pytest.mark.parametrize("plan", PLANS)
 def test_mesh_equals_one_device(directory, plan, sizes):
     program, state, batch = assert_same_step(directory, plan, sizes)
     _assert_shardings(program, state, batch)
 
 
-@pytest.mark.extended
 @pytest.mark.parametrize("sizes", [(2, 4, 1), (1, 2, 4)])
 def test_gathered_gaussians_give_the_same(directory, sizes):
     assert_same_step(directory, "full", sizes, exchange="all_gather")
 
 
-@pytest.mark.extended
 def test_elastic_rule_equals_one_device(directory):
     """Its Fisher information and its anchor follow from gradients that are summed over tokens, its
     largest value from all scenes; scenes, views and parameters are parted, chunks are two."""
@@ -126,7 +119,7 @@ def test_elastic_rule_equals_one_device(directory):
     assert abs(float(elastic["loss"]) - float(plain)) > 1e-6  # the rule did something
 
 
-@pytest.mark.parametrize("plan", [pytest.param("full", marks=pytest.mark.extended), "sequential"])
+@pytest.mark.parametrize("plan", ["full", "sequential"])
 def test_view_synthesis_over_scenes_equals_one_device(directory, plan):
     """A step of the LVSM, and the images that evaluation draws."""
     base = run_config(directory, plan)
@@ -154,8 +147,8 @@ def test_view_synthesis_over_scenes_equals_one_device(directory, plan):
     assert_close(ours.params, state.params, ROUND_OFF, "parameters ")
 
 
-@pytest.mark.parametrize("plan", ["full", pytest.param("causal", marks=pytest.mark.extended)])
-@pytest.mark.parametrize("sizes", [(1, 8, 1), pytest.param((2, 2, 2), marks=pytest.mark.extended)])
+@pytest.mark.parametrize("plan", ["full", "causal"])
+@pytest.mark.parametrize("sizes", [(1, 8, 1), (2, 2, 2)])
 def test_images_equal_one_devices(directory, plan, sizes):
     """Three targets over as many devices as there are: in bands, with parts that pad."""
     static, params = parts_of(run_config(directory, plan))
@@ -212,7 +205,6 @@ def test_fsdp_takes_views_where_scenes_do_not_divide():
     assert Layout.of(mesh, 1, 2).spec("batch", "view") == PartitionSpec(("data",), ("seq",))
 
 
-@pytest.mark.extended
 @pytest.mark.parametrize(("views", "chunk"), [("seq and fsdp", 8), ("seq alone", 2)])
 def test_one_scene_over_all_devices(directory, views, chunk):
     """With one scene, devices along fsdp part its views too, or repeat each other's work."""
@@ -237,7 +229,7 @@ def test_one_scene_over_all_devices(directory, views, chunk):
     assert_close(our_grads, grads, ROUND_OFF, "gradient ")
 
 
-@pytest.mark.parametrize("sizes", [(2, 2, 2), pytest.param((1, 8, 1), marks=pytest.mark.extended)])
+@pytest.mark.parametrize("sizes", [(2, 2, 2), (1, 8, 1)])
 def test_streamed_state_equals_one_devices(directory, sizes):
     static, params = parts_of(run_config(directory))
     views = batch_from_arrays(arrays_of(directory)).inputs

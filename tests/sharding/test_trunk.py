@@ -1,8 +1,8 @@
 """Bytes that cross a mesh between views and Gaussians, read from compiled programs.
 
-Run by test_mesh.py in a process with eight simulated devices, in float64. What is expected is
-counted on paper, never measured: an update's inner gradient has 3 x d x d_hid / heads numbers a
-scene and crosses the mesh once in each pass over the update.
+On eight simulated devices, in float64. What is expected is counted on paper, never measured: an
+update's inner gradient has 3 x d x d_hid / heads numbers a scene and crosses the mesh once in each
+pass over the update.
 """
 
 import dataclasses
@@ -27,19 +27,13 @@ HEIGHT, WIDTH = 12, 16
 FEW_NUMBERS = 8 * 8  # bytes: the test's own sum; in a stream how many views each chunk has
 REMAT = ("none", "dots", "linear", "block")
 GRADIENTS = [
-    pytest.param(*case, marks=() if case == ("sequential", "block", 2) else pytest.mark.extended)
-    for case in [
-        *itertools.product(("full", "sequential", "causal"), REMAT, (2,)),
-        *itertools.product(("sequential",), ("block",), (1, 4)),
-    ]
+    *itertools.product(("full", "sequential", "causal"), REMAT, (2,)),
+    *itertools.product(("sequential",), ("block",), (1, 4)),
 ]
 FORWARDS = [
-    pytest.param(*case, marks=() if case[:2] == ("full", "none") else pytest.mark.extended)
-    for case in [
-        *itertools.product(("full", "sequential"), ("none", "block"), (8, 16), (1,)),
-        *itertools.product(("causal",), ("none", "block"), (16,), (2,)),
-        ("sequential", "none", 24, 4),
-    ]
+    *itertools.product(("full", "sequential"), ("none", "block"), (8, 16), (1,)),
+    *itertools.product(("causal",), ("none", "block"), (16,), (2,)),
+    ("sequential", "none", 24, 4),
 ]
 
 

@@ -22,7 +22,7 @@ from tttlrm_jax.export.ply import read_ply
 from tttlrm_jax.metrics.images import psnr
 from tttlrm_jax.rasterize import render_eager
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")

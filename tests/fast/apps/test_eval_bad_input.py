@@ -16,7 +16,7 @@ from tttlrm_jax.apps.reconstruct import command as evaluate
 from tttlrm_jax.checkpoints.models import export_model
 from tttlrm_jax.models import build_model, split_model
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 CAMERAS = "opencv_cameras.json"
 
 

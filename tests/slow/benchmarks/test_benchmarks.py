@@ -54,7 +54,6 @@ def test_the_reference_configuration_is_that_of_the_pytorch_times():
     assert (ttt_layer.REFERENCE_VIEWS, ttt_layer.REFERENCE_SIDE) == (8, 128)
 
 
-@pytest.mark.extended
 def test_causal_quality_runs(tiny_checkpoint, tiny_run, tmp_path, capsys):
     """Equal weights gain nothing; after one view, one update and one reading, plans agree."""
     other = split_model(build_model(tiny_run.model, seed=2))[1]
@@ -78,7 +77,6 @@ def test_causal_quality_runs(tiny_checkpoint, tiny_run, tmp_path, capsys):
     assert "chunk_views=2 does not divide the 3 input views" in capsys.readouterr().err
 
 
-@pytest.mark.extended
 def test_streaming_runs(capsys):
     streaming.main(["--chunks", "1", "3", "--repeats", "1", "--json"])
     result = json.loads(capsys.readouterr().out)
@@ -86,7 +84,6 @@ def test_streaming_runs(capsys):
     assert result["growth"]["live bytes alive"] == pytest.approx(1, abs=0.1)
 
 
-@pytest.mark.extended
 def test_rasterize_runs(capsys):
     rasterize.main(["--sizes", "24x16", "--gaussians", "7", "--repeats", "1", "--json"])
     result = json.loads(capsys.readouterr().out)
@@ -97,7 +94,6 @@ def test_rasterize_runs(capsys):
         assert row[name]["seconds_per_view"] > 0
 
 
-@pytest.mark.extended
 def test_ttt_layer_scaling_runs(capsys):
     assert ttt_layer.main(["scaling", "--views", "1", "2", "--repeats", "1", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)["scaling"]

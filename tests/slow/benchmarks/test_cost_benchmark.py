@@ -1,7 +1,6 @@
 """What `python -m benchmarks.ttt_layer` concludes: fits of growth, and utilisation by part."""
 
 import numpy as np
-import pytest
 
 from benchmarks.cost.fits import fit_growth
 from benchmarks.cost.utilisation import WITHIN, utilisation_rows
@@ -28,7 +27,6 @@ def test_a_parabola_is_no_line():
     assert fit_growth([1, 2, 4], [1, 2, 4]) is None
 
 
-@pytest.mark.extended
 def test_utilisation_by_part():
     config = ModelConfig(
         d_model=8, num_layers=2, patch_size=4, attention_head_dim=4, ttt_inner_factor=1.0,

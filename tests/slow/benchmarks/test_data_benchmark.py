@@ -10,9 +10,9 @@ import pytest
 from benchmarks import data, data_run
 from tttlrm_jax.core.errors import InputError
 
-ROOT = Path(__file__).resolve().parents[2]
-TINY = ROOT / "tests" / "sharding" / "tiny_run.py"
-STAGES = ROOT / "tests" / "e2e" / "tiny_curriculum.py"
+ROOT = Path(__file__).resolve().parents[3]
+TINY = ROOT / "tests" / "runs" / "tiny_run.py"
+STAGES = ROOT / "tests" / "runs" / "tiny_curriculum.py"
 
 
 @pytest.fixture
@@ -122,7 +122,6 @@ def test_runs_that_cannot_be_measured_are_named(capsys, tmp_path):
         data.main(["--rendering-only", "--stage", "2"])
 
 
-@pytest.mark.extended
 @pytest.mark.parametrize("stage", [1, 2])
 def test_everything_is_measured(capsys, stage):
     sizes = ["--sizes", "16", "--generators", "primitives", "--workers", "1", "--cache-scenes", "2"]
@@ -135,7 +134,6 @@ def test_everything_is_measured(capsys, stage):
     assert results[-1]["name"].startswith(f"training step of tiny_curriculum, stage {stage}")
 
 
-@pytest.mark.extended
 def test_the_step_of_a_run_on_captures_is_timed(capsys, tiny_capture_source, tmp_path):
     assert data.main(
         ["--run-only", "--config", str(TINY), "--repeats", "1", "--data.source", "captures",

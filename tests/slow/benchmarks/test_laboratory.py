@@ -137,7 +137,6 @@ def gated(inner: UpdateRule, retention: float = 0.5) -> UpdateRule:
 TINY_STREAMS = Streams(scenes=2, input_views=3, target_views=1, chunk_views=2)
 
 
-@pytest.mark.extended
 @pytest.mark.usefixtures("registered_rules")
 def test_reconstruction_with_a_gated_rule(tmp_path, tiny_checkpoint):
     file = tmp_path / "gated.py"
@@ -165,7 +164,6 @@ def test_reconstruction_with_a_gated_rule(tmp_path, tiny_checkpoint):
     assert section.count("<svg") == 2
 
 
-@pytest.mark.extended
 def test_gates_of_a_checkpoint_serve_their_own_rule_only(tmp_path, tiny_run):
     """Initial gates equal the constant; trained ones are read by the rule trained with them."""
     trained = complete_rule(RuleConfig.of("forget", gate="token", retention=0.5))

@@ -1,5 +1,4 @@
-"""Eight simulated devices equal one. The cases run in a process of their own: a process has the
-devices it starts with."""
+"""What the benchmarks of meshes and of memory say of a device's bytes."""
 
 import dataclasses
 import json
@@ -14,40 +13,9 @@ import pytest
 from tttlrm_jax.config.pods import scene_run
 from tttlrm_jax.models import abstract_model, split_model
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
-def run_cases(*files: str, marker: str, devices: int = 8, float64: bool = True) -> None:
-    """Runs the tests of some files with one marker in a process with simulated devices."""
-    environment = os.environ | {
-        "XLA_FLAGS": os.environ["XLA_FLAGS"] + f" --xla_force_host_platform_device_count={devices}",
-        "JAX_ENABLE_X64": str(int(float64)),
-        "TTTLRM_TYPECHECK": "0",
-        "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
-    }
-    paths = [str(ROOT / "tests/sharding" / file) for file in files]
-    command = [sys.executable, "-m", "pytest", "-n", "0", "-m", marker, *paths]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-
-
-def test_mesh_cases():
-    run_cases("mesh_cases.py", "trunk_cases.py", marker="not extended")
-
-
-@pytest.mark.extended
-@pytest.mark.timeout(3600)
-def test_more_mesh_cases():
-    run_cases("mesh_cases.py", "trunk_cases.py", marker="extended")
-
-
-@pytest.mark.extended
-@pytest.mark.timeout(3600)
-def test_float32_cases():
-    run_cases("float32_cases.py", marker="extended", float64=False)
-
-
-@pytest.mark.extended
 @pytest.mark.timeout(1800)
 def test_eight_devices_hold_an_eighth_of_what_one_holds():
     """Working memory of loss and gradient, the whole gradient of the parameters included."""
@@ -66,7 +34,6 @@ def test_eight_devices_hold_an_eighth_of_what_one_holds():
     assert 8 * eight <= 1.2 * one
 
 
-@pytest.mark.extended
 @pytest.mark.timeout(1800)
 def test_memory_benchmark_counts_what_a_step_holds():
     """Parameters and two moments of the published width, one layer, in float32, on each device."""

@@ -202,7 +202,6 @@ def test_a_call_goes_on_with_the_rows_of_an_earlier_one(tmp_path):
         rows_of(str(output), settings)
 
 
-@pytest.mark.extended
 @pytest.mark.timeout(3600)
 def test_every_row_on_objects_and_captures(tiny_checkpoint, tiny_capture_source, tmp_path, capsys):
     output = tmp_path / "quality.json"

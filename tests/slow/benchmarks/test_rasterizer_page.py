@@ -6,7 +6,7 @@ from pathlib import Path
 import jax
 import pytest
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "guides" / "rasterizer.md").read_text()
+PAGE = (Path(__file__).resolve().parents[3] / "docs" / "guides" / "rasterizer.md").read_text()
 EXAMPLES = re.findall(r"## (.*?)\n[^#]*?```python\n(.*?)```", PAGE, re.DOTALL)
 
 
@@ -14,7 +14,6 @@ def test_page_has_both_examples():
     assert [title for title, _ in EXAMPLES] == ["Fit an image", "Fit a scene"]
 
 
-@pytest.mark.extended
 @pytest.mark.parametrize(("title", "code"), EXAMPLES[:2], ids=["image", "scene"])
 def test_example_runs(title, code):
     names: dict = {}

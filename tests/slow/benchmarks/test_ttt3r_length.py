@@ -94,7 +94,6 @@ def test_variants_are_a_rule_and_perhaps_resets():
             Variant.parse(text)
 
 
-@pytest.mark.extended
 def test_the_command_writes_results_and_charts(tmp_path, capsys):
     export_ttt3r(SMALL, split_model(build_model(SMALL, seed=0))[1], tmp_path / "model")
     write_seven_scenes(tmp_path / "room", room_sequence(4, 6, RoomConfig(height=32, width=48)))

@@ -15,8 +15,8 @@ from tttlrm_jax.core.errors import ConfigError, InputError
 from tttlrm_jax.parallel import processes
 from tttlrm_jax.parallel.processes import detected, init_distributed
 
-ROOT = Path(__file__).resolve().parents[2]
-TINY = ROOT / "tests" / "sharding" / "tiny_run.py"
+ROOT = Path(__file__).resolve().parents[3]
+TINY = ROOT / "tests" / "runs" / "tiny_run.py"
 TIMEOUT = 20  # seconds that processes wait for each other
 
 
@@ -86,7 +86,6 @@ def wait_for_a_step(workspace: Path, job) -> None:
         time.sleep(0.2)
 
 
-@pytest.mark.extended
 @pytest.mark.timeout(1800)
 def test_two_processes_save_what_one_resumes_on_another_mesh(tmp_path):
     """Scenes over two processes, views over two devices of each; then parameters over two."""
@@ -112,7 +111,6 @@ def test_two_processes_save_what_one_resumes_on_another_mesh(tmp_path):
     assert ours == pytest.approx(theirs, rel=1e-4)
 
 
-@pytest.mark.extended
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("victim", [0, 1], ids=["coordinator", "other"])
 def test_the_survivor_of_two_ends_with_an_error(tmp_path, victim):
@@ -127,7 +125,6 @@ def test_the_survivor_of_two_ends_with_an_error(tmp_path, victim):
     assert "cannot reach the others" in errors or "detected fatal errors" in errors, errors[-3000:]
 
 
-@pytest.mark.extended
 @pytest.mark.timeout(1800)
 def test_a_signal_to_one_of_two_stops_both_after_the_same_step(tmp_path, monkeypatch):
     monkeypatch.setenv("TTTLRM_UNFINISHED_EXIT", "75")
@@ -144,7 +141,6 @@ def test_a_signal_to_one_of_two_stops_both_after_the_same_step(tmp_path, monkeyp
     assert int(saved.name) == max(losses(tmp_path, "job"))
 
 
-@pytest.mark.extended
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("process", "preparation"),

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import jax
 import numpy as np
-import pytest
 
 from tttlrm_jax.apps.train import load_config_file
 from tttlrm_jax.checkpoints.models import load_model
@@ -15,7 +14,7 @@ from tttlrm_jax.models import split_model
 from tttlrm_jax.training.causal import chunk_views_at
 from tttlrm_jax.training.loop import train
 
-SMOKE = Path(__file__).resolve().parents[2] / "configs" / "smoke.py"
+SMOKE = Path(__file__).resolve().parents[3] / "configs" / "smoke.py"
 STEPS, VIEWS = 4, 2
 
 
@@ -48,7 +47,6 @@ def parameters(directory: Path) -> list[np.ndarray]:
     return [np.asarray(leaf) for leaf in jax.tree.leaves(split_model(model)[1])]
 
 
-@pytest.mark.extended
 def test_resumed_stream_training_is_the_straight_one_bit_for_bit(tmp_path):
     straight, resumed = (stream_config(tmp_path, name) for name in ("straight", "resumed"))
     drawn = [chunk_views_at(straight.train, VIEWS, step) for step in range(STEPS)]

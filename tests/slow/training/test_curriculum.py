@@ -33,8 +33,8 @@ from tttlrm_jax.training.mesh_program import check_batches, layout_of
 from tttlrm_jax.training.step import init_train_state
 from tttlrm_jax.training.view_counts import view_count_at
 
-ROOT = Path(__file__).resolve().parents[2]
-TINY = ROOT / "tests" / "e2e" / "tiny_curriculum.py"
+ROOT = Path(__file__).resolve().parents[3]
+TINY = ROOT / "tests" / "runs" / "tiny_curriculum.py"
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,6 @@ def assert_same(ours, theirs):
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
-@pytest.mark.extended
 @pytest.mark.parametrize("stop_at", [2, 3, 7])
 def test_resumed_in_any_stage_equals_straight(workspace, straight, stop_at):
     """Stopped inside the first stage, between the two, and inside the second."""
@@ -89,7 +88,6 @@ def test_resumed_in_any_stage_equals_straight(workspace, straight, stop_at):
         assert_same(saved(config, number), saved(straight, number))
 
 
-@pytest.mark.extended
 def test_a_stage_starts_from_the_one_before(workspace, straight):
     first, second = placed_stages(straight)
     assert second.train.init_from == str(run_directory(first))
@@ -106,7 +104,6 @@ def test_a_stage_starts_from_the_one_before(workspace, straight):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-9)
 
 
-@pytest.mark.extended
 def test_moments_are_kept_where_told(straight):
     first, second = placed_stages(dataclasses.replace(straight, optimizer_state="moments"))
     assert second.train.init_moments
@@ -117,14 +114,12 @@ def test_moments_are_kept_where_told(straight):
     assert_same(state.opt_state[1:], fresh.opt_state[1:])  # the schedule starts anew
 
 
-@pytest.mark.extended
 def test_loading_the_run_gives_the_average(straight):
     stage = placed_stages(straight)[1]
     _, params = split_model(load_model(run_directory(stage))[1])
     assert_same(params, saved(straight, 1).ema)
 
 
-@pytest.mark.extended
 def test_views_vary_and_progress_shows_the_stage(workspace, straight, capfd):
     second = placed_stages(straight)[1]
     drawn = [view_count_at(second, step) for step in range(second.train.num_steps)]
@@ -138,7 +133,6 @@ def test_views_vary_and_progress_shows_the_stage(workspace, straight, capfd):
     assert described(second) == "8x12, 2-4 input views, plan full, 6 steps of 4 scenes, lr 0.0005"
 
 
-@pytest.mark.extended
 def test_mistakes_are_one_sentence(workspace, straight, capsys):
     given = arguments(workspace, "straight")
     assert main([*given, "--3.train.num-steps", "5"]) == 2

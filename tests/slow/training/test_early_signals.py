@@ -21,7 +21,7 @@ from tttlrm_jax.training.curriculum import (
 )
 from tttlrm_jax.training.loop import train
 
-TINY = Path(__file__).resolve().parents[1] / "sharding" / "tiny_run.py"
+TINY = Path(__file__).resolve().parents[2] / "runs" / "tiny_run.py"
 # what is at work when the signal comes, and what must not follow
 PREPARATIONS = {
     "model": (loop, "_fresh", (loop, "make_loader")),

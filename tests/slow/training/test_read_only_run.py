@@ -19,8 +19,8 @@ import pytest
 from tttlrm_jax.checkpoints.models import load_model
 from tttlrm_jax.models import split_model
 
-ROOT = Path(__file__).resolve().parents[2]
-TINY = ROOT / "tests" / "sharding" / "tiny_run.py"
+ROOT = Path(__file__).resolve().parents[3]
+TINY = ROOT / "tests" / "runs" / "tiny_run.py"
 # Programs that this process goes on as are bound by permissions. The numbers are PR_CAPBSET_DROP,
 # CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH of Linux.
 GIVE_UP_OVERRIDE = """
@@ -128,7 +128,6 @@ def test_saves_and_starts_are_refused_and_the_newest_checkpoint_stays(bound):
     assert not (directory / "config.json").exists()  # the refused start wrote nothing
 
 
-@pytest.mark.extended
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("locked", ["checkpoints", "."])
 def test_a_run_that_can_no_longer_save_ends_in_words_and_resumes(bound, locked):

@@ -40,7 +40,6 @@ CONFIG = """
 """
 
 
-@pytest.mark.extended
 def test_loss_falls_and_a_resumed_run_is_the_same(tmp_path, capsys):
     path = tmp_path / "tiny.py"
     path.write_text(textwrap.dedent(CONFIG))
@@ -69,7 +68,6 @@ def test_loss_falls_and_a_resumed_run_is_the_same(tmp_path, capsys):
     assert "another train" in capsys.readouterr().err
 
 
-@pytest.mark.extended
 def test_broken_pictures_end_the_run_and_are_kept(tmp_path, monkeypatch):
     path = tmp_path / "tiny.py"
     path.write_text(textwrap.dedent(CONFIG))
@@ -93,7 +91,6 @@ def test_broken_pictures_end_the_run_and_are_kept(tmp_path, monkeypatch):
         assert np.isfinite(saved["points_self"]).all()
 
 
-@pytest.mark.extended
 def test_a_run_starts_from_another_ones_weights(tmp_path):
     path = tmp_path / "tiny.py"
     path.write_text(textwrap.dedent(CONFIG))

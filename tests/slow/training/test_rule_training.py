@@ -5,7 +5,6 @@ from pathlib import Path
 
 import jax
 import numpy as np
-import pytest
 
 from tttlrm_jax.apps.train import load_config_file, main
 from tttlrm_jax.checkpoints.directories import read_config
@@ -14,7 +13,7 @@ from tttlrm_jax.config import ModelConfig, RunConfig
 from tttlrm_jax.models import abstract_model, build_model, split_model
 from tttlrm_jax.training.initial import initial_parameters
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 TINY = {
     "model.d-model": 8, "model.num-layers": 1, "model.attention-head-dim": 4,
     "model.num-ttt-heads": 2, "model.ttt-inner-factor": 1.0, "model.mlp-factor": 1.0,
@@ -44,7 +43,6 @@ def losses(directory: Path) -> list[float]:
     return [record["loss"] for record in map(json.loads, lines) if record["kind"] == "train"]
 
 
-@pytest.mark.extended
 def test_two_steps_with_each_of_two_rules(tmp_path):
     """The same weights and pictures; only the rule differs, and it matters from the first step."""
     plan = ["--train.plan", "sequential", "--train.chunk-views", "1"]
@@ -79,7 +77,6 @@ def test_the_causal_configuration_starts_from_the_shipped_weights():
     assert jax.tree.structure(params) == jax.tree.structure(expected)
 
 
-@pytest.mark.extended
 def test_the_causal_configuration_takes_a_step_at_tiny_size(tmp_path):
     base = load_config_file(CONFIGS / "quickstart_causal.py")
     names = {key.split(".")[1].replace("-", "_"): key for key in TINY if key.startswith("model")}

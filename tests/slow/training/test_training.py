@@ -24,7 +24,7 @@ from tttlrm_jax.datasets.shards.builder import write_shards
 from tttlrm_jax.datasets.shards.records import synthetic_records
 from tttlrm_jax.training.loop import train
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SMOKE = ROOT / "configs" / "smoke.py"
 
 
@@ -71,7 +71,6 @@ def assert_same_bits(ours: list[np.ndarray], theirs: list[np.ndarray]) -> None:
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.extended  # test_kill_and_terminate_lose_nothing resumes by default
 def test_resumed_run_equals_straight_run_bit_for_bit(workspace, straight):
     config = smoke(workspace, "resumed")
     assert not train(config, stop_at=6).finished  # 6 is no multiple of the checkpoint interval
@@ -109,7 +108,6 @@ def _wait_for_checkpoint(process: subprocess.Popen, config: RunConfig, step: int
         time.sleep(0.01)
 
 
-@pytest.mark.slow
 def test_kill_and_terminate_lose_nothing(workspace, straight):
     config = smoke(workspace, "killed")
     process = _start(config)
@@ -129,7 +127,6 @@ def test_kill_and_terminate_lose_nothing(workspace, straight):
     assert_same_bits(parameters(config), parameters(straight))
 
 
-@pytest.mark.extended  # tests/fast/checkpoints/test_shard_identity.py has what decides it
 def test_a_run_goes_on_where_its_shards_were_moved(workspace):
     """Shards are known by what they hold: the same elsewhere resume exactly, others are refused."""
     config = smoke(workspace, "shards", num_steps=4)
