@@ -77,7 +77,7 @@ def tiny_run():
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory, tiny_run):
     """Its directory, with weights as they are drawn."""
-    from tttlrm_jax.checkpoints.runs import export_model
+    from tttlrm_jax.checkpoints.models import export_model
     from tttlrm_jax.models import build_model, split_model
 
     params = split_model(build_model(tiny_run.model, seed=1))[1]
