@@ -7,6 +7,7 @@ import pytest
 
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.types import Gaussians
+from tttlrm_jax.export.gaussians import save_gaussians
 from tttlrm_jax.export.ply import read_ply, write_ply
 from tttlrm_jax.export.splat import encode_splat, write_splat
 
@@ -143,3 +144,23 @@ def test_splat_keeps_the_most_important():
     encoded, count = encode_splat(gaussians, max_count=5)
     assert (len(encoded), count.num_written) == (5 * 32, 5)
     assert encode_splat(gaussians)[0].startswith(encoded)
+
+
+@pytest.mark.parametrize("write", [write_ply, write_splat])
+@pytest.mark.parametrize("upper", [False, True])
+def test_the_suffix_chooses_the_format(tmp_path, write, upper):
+    suffix = {write_ply: ".ply", write_splat: ".splat"}[write]
+    path = tmp_path / f"scene{suffix.upper() if upper else suffix}"
+    gaussians = random_gaussians()
+    gaussians.opacity_logit[0] = -6.0  # opacity 0.0025
+    count = save_gaussians(path, gaussians, min_opacity=0.01)
+    assert (count.num_written, count.num_transparent) == (6, 1)
+    write(tmp_path / "expected", gaussians, min_opacity=0.01)
+    assert path.read_bytes() == (tmp_path / "expected").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["scene.obj", "scene", "scene.ply.gz"])
+def test_an_unknown_suffix_is_refused(tmp_path, name):
+    with pytest.raises(InputError, match=r"\.ply, \.splat"):
+        save_gaussians(tmp_path / name, random_gaussians())
+    assert not list(tmp_path.iterdir())

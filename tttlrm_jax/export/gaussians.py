@@ -1,0 +1,29 @@
+"""Gaussians as a file of the format that its suffix names."""
+
+from pathlib import Path
+
+from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.types import Gaussians
+from tttlrm_jax.export.ply import write_ply
+from tttlrm_jax.export.splat import write_splat
+from tttlrm_jax.export.writable import ExportCount
+
+WRITERS = {".ply": write_ply, ".splat": write_splat}
+
+
+def save_gaussians(
+    path: Path | str, gaussians: Gaussians, *, min_opacity: float = 0.0
+) -> ExportCount:
+    """Writes the Gaussians of one scene in the format of the suffix; see `WRITERS`.
+
+    Upper case suffixes are read as lower case ones. `min_opacity` in [0, 1): Gaussians whose
+    opacity does not exceed it are left out, as are invalid ones (`export.writable`). Raises
+    InputError for a suffix that no writer knows, before anything is written.
+    """
+    write = WRITERS.get(Path(path).suffix.lower())
+    if write is None:
+        raise InputError.of(
+            "path", path, "has no suffix of a Gaussian file",
+            f"end it with one of {', '.join(WRITERS)}",
+        )  # fmt: skip
+    return write(path, gaussians, min_opacity=min_opacity)
