@@ -20,9 +20,9 @@ from benchmarks.laboratory.files import check_directory, make_directory, write_r
 from benchmarks.laboratory.recall import Memory, measure_drift, measure_recall, tuned_rate
 from benchmarks.laboratory.reconstruction import Reconstructions, Streams
 from benchmarks.laboratory.rules import compared_rules
+from tttlrm_jax.apps.rule_arguments import register_from_file
 from tttlrm_jax.config import RuleConfig
 from tttlrm_jax.config.command_line import EXIT_BAD_INPUT, EXIT_INTERRUPTED
-from tttlrm_jax.config.rule_file import register_from_file
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.packaged_files import packaged
 from tttlrm_jax.ttt.rules import RULES

@@ -73,7 +73,7 @@ def part_functions(
 
     def orthogonalise(matrices):
         dtype = jnp.dtype(config.newton_schulz_dtype)
-        return newton_schulz(matrices, config.muon_steps, dtype)
+        return newton_schulz(matrices, dict(config.rule.options)["steps"], dtype)
 
     layers = config.num_layers
     return {

@@ -23,7 +23,7 @@ from tttlrm_jax.models import abstract_model, build_model, split_model
 from tttlrm_jax.models.streaming import init_stream, scan_stream, split_into_chunks
 from tttlrm_jax.training.initial import with_gates
 from tttlrm_jax.training.objective import Batch, batch_from_arrays, render_scenes
-from tttlrm_jax.ttt.rules import build_rule, complete_rule, configured_rule, override_rule
+from tttlrm_jax.ttt.rules import RULES, build_rule, override_rule
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Reconstructions:
     @functools.cached_property
     def own_rule(self) -> RuleConfig:
         """The rule that the model was trained with."""
-        return complete_rule(configured_rule(self.config.model))
+        return RULES.complete(self.config.model.rule)
 
     @functools.cached_property
     def own_scores(self) -> np.ndarray:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from tttlrm_jax.config import RuleConfig
-from tttlrm_jax.ttt.rules import RULES, UpdateRule, complete_rule, find_rule
+from tttlrm_jax.ttt.rules import RULES, UpdateRule
 
 COMPOSITIONS = {
     "momentum(muon)": RuleConfig.of("momentum", inner=RuleConfig("muon")),
@@ -15,25 +15,25 @@ COMPOSITIONS = {
 
 def compared_rules() -> dict[str, RuleConfig]:
     """Every registered rule with its defaults, and compositions of them."""
-    plain = {name: complete_rule(RuleConfig(name)) for name in sorted(RULES)}
-    return {**plain, **{name: complete_rule(rule) for name, rule in COMPOSITIONS.items()}}
+    plain = {name: RULES.complete(RuleConfig(name)) for name in sorted(RULES)}
+    return {**plain, **{name: RULES.complete(rule) for name, rule in COMPOSITIONS.items()}}
 
 
 def build_with_rate(rule: RuleConfig, rate: Any) -> UpdateRule:
     """The rule in float32, its innermost rule's `rate` set to a number or a traced array."""
-    options = find_rule(rule.name).options
+    options = RULES.find(rule.name).options
     arguments = dict(rule.options)
     for name, option in options.items():
-        if option.kind is UpdateRule:
+        if option.is_rule:
             arguments[name] = build_with_rate(arguments[name], rate)
         elif option.follows_model:
             arguments[name] = "float32"
         elif name == "rate":
             arguments[name] = rate
-    return find_rule(rule.name).build(**arguments)
+    return RULES.find(rule.name).build(**arguments)
 
 
 def has_rate(rule: RuleConfig) -> bool:
     """Whether `build_with_rate` has something to set."""
     inner = [value for _, value in rule.options if isinstance(value, RuleConfig)]
-    return "rate" in find_rule(rule.name).options or any(map(has_rate, inner))
+    return "rate" in RULES.find(rule.name).options or any(map(has_rate, inner))

@@ -11,7 +11,7 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from tests.sharding.scene import SCENES, arrays_of, assert_close, parts_of, repeated, run_config
-from tttlrm_jax.config import LossConfig, MeshConfig
+from tttlrm_jax.config import LossConfig, MeshConfig, RuleConfig
 from tttlrm_jax.core.errors import ConfigError, InputError
 from tttlrm_jax.core.types import Chunk, Gaussians
 from tttlrm_jax.models import init_stream, merge_model, query, step
@@ -51,9 +51,10 @@ def on_mesh(config, sizes, **mesh_settings):
 def configured(directory, plan: str, elastic: float = 0.0):
     """The tiny run, with the elastic rule where `elastic` is not 0."""
     config = run_config(directory, plan)
-    return dataclasses.replace(
-        config, model=dataclasses.replace(config.model, elastic_strength=elastic)
-    )
+    if not elastic:
+        return config
+    rule = RuleConfig.of("elastic", inner=config.model.rule, strength=elastic)
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, rule=rule))
 
 
 @functools.cache

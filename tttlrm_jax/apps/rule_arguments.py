@@ -6,26 +6,17 @@ Python file that registers a rule. Wrapped rules nest: `--rule elastic --rule.in
 """
 
 import dataclasses
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Any, TypeVar
 
 from tttlrm_jax.config import ModelConfig, RuleConfig
-from tttlrm_jax.config.command_line import parse_arguments
-from tttlrm_jax.config.rule_file import register_from_file
+from tttlrm_jax.config.command_line import parse_arguments, read_value
+from tttlrm_jax.config.user_file import run_user_file
 from tttlrm_jax.core.errors import ConfigError
-from tttlrm_jax.ttt.rules import (
-    RULES,
-    RuleOption,
-    UpdateRule,
-    checked_option,
-    complete_rule,
-    configured_rule,
-    find_rule,
-    override_rule,
-    wrapped_rule,
-)
+from tttlrm_jax.ttt.registry import Registry, as_rule, checked_option
+from tttlrm_jax.ttt.rules import RULES, override_rule
 
 _Config = TypeVar("_Config")
-BOOLEANS = {"true": True, "false": False}
+HELP = ("-h", "--help")
 
 
 def parse_with_rule(
@@ -36,48 +27,34 @@ def parse_with_rule(
     A run's rule comes out complete. Raises ConfigError in one sentence for unknown rules,
     options and values; `--help` lists them all.
     """
-    others, given = split_rule_arguments(arguments, prog)
-    if any(argument in ("-h", "--help") for argument in others):
-        if "" in given:
-            _rule_name(given[""])  # a file's rule is to be listed too
-        try:
-            return parse_arguments(kind, others, prog, default)
-        finally:
-            print(rules_help())
-    config: Any = parse_arguments(kind, others, prog, default)
+    config: Any
+    config, given = parse_apart(kind, arguments, prog, RULES, default)
     model = getattr(config, "model", None)
     if not isinstance(model, ModelConfig):
-        rule = _read_rule(given, None, prog) if given else config.rule
+        rule = read_rule(RULES, given, None, prog) if given else config.rule
         return dataclasses.replace(config, rule=rule)
     if given:
-        model = override_rule(model, _read_rule(given, configured_rule(model), prog))
-    elif model.rule is not None:
-        model = dataclasses.replace(model, rule=complete_rule(model.rule))
+        model = override_rule(model, read_rule(RULES, given, model.rule, prog))
+    else:
+        model = dataclasses.replace(model, rule=RULES.complete(model.rule))
     return dataclasses.replace(config, model=model)
 
 
-def rules_help() -> str:
-    """All registered rules with their options, types and defaults."""
-    lines = ["update rules: --rule NAME, or a file NAME.py that registers one"]
-    for name, rule in sorted(RULES.items()):
-        lines.append(f"  {name:<14} {rule.summary}")
-        lines += [
-            f"    --rule.{key.replace('_', '-')} {_type_name(option)} (default: {_default(option)})"
-            for key, option in rule.options.items()
-        ]
-    return "\n".join(lines)
-
-
-def _type_name(option: RuleOption) -> str:
-    if option.kind is UpdateRule:
-        return "RULE"
-    if get_origin(option.kind) is Literal:
-        return "{" + ",".join(map(str, get_args(option.kind))) + "}"
-    return option.kind.__name__.upper()
-
-
-def _default(option: RuleOption) -> str:
-    return "model.newton_schulz_dtype" if option.follows_model else str(option.default)
+def parse_apart(
+    kind: type[_Config], arguments: list[str], prog: str, rules: Registry,
+    default: _Config | None = None,
+) -> tuple[_Config, dict[str, str]]:  # fmt: skip
+    """The configuration without the arguments of a rule, and these by dotted name ("" is the rule
+    itself). `--help` lists the rules too."""
+    others, given = split_rule_arguments(arguments, prog)
+    if not any(argument in HELP for argument in others):
+        return parse_arguments(kind, others, prog, default), given
+    if "" in given:
+        rule_name(rules, given[""])  # a file's rule is to be listed too
+    try:
+        return parse_arguments(kind, others, prog, default), given
+    finally:
+        print(rules.help())
 
 
 def split_rule_arguments(arguments: list[str], prog: str) -> tuple[list[str], dict[str, str]]:
@@ -86,77 +63,73 @@ def split_rule_arguments(arguments: list[str], prog: str) -> tuple[list[str], di
     rest = iter(arguments)
     for argument in rest:
         key, equals, value = argument.partition("=")
-        key = (
-            key.removeprefix("--model.rule")
-            if key.startswith("--model.rule")
-            else (key.removeprefix("--rule") if key.startswith("--rule") else None)
-        )
-        if key is None or (key and not key.startswith(".")):
+        prefix = "--model.rule" if key.startswith("--model.rule") else "--rule"
+        name = key.removeprefix(prefix)
+        if not key.startswith(prefix) or (name and not name.startswith(".")):
             others.append(argument)
             continue
         if not equals:
             value = next(rest, None)
             if value is None or value.startswith("--"):
                 raise ConfigError(f"{argument} has no value; see {prog} --help")
-        given[key.removeprefix(".").replace("-", "_")] = value
+        given[name.removeprefix(".").replace("-", "_")] = value
     return others, given
 
 
-def _read_rule(
-    given: dict[str, str], current: RuleConfig | None, prog: str, argument: str = "--rule"
-) -> RuleConfig:
+def read_rule(
+    rules: Registry, given: dict[str, str], current: RuleConfig | None, prog: str,
+    argument: str = "--rule",
+) -> RuleConfig:  # fmt: skip
     """The rule of dotted arguments; without a name they change options of the current one.
 
     `argument` is what they are called on the command line.
     """
     if "" in given:
-        base = RuleConfig(_rule_name(given[""]))
+        base = RuleConfig(rule_name(rules, given[""]))
     elif current is not None:
         base = current
     else:
         raise ConfigError(f"--rule.{next(iter(given))} is given without --rule NAME; name the rule")
-    options, values = find_rule(base.name).options, dict(base.options)
-    nested: dict[str, dict[str, str]] = {}
+    values, nested = dict(base.options), {}
     for dotted, text in given.items():
         key, _, below = dotted.partition(".")
         if not key:
             continue
-        if key not in options:
-            raise ConfigError(
-                f"rule {base.name} has no option {key}; it has {', '.join(options) or 'none'}; "
-                f"see {prog} --help"
-            )
-        if options[key].kind is UpdateRule:
+        try:
+            option = rules.option(base.name, key)
+        except ConfigError as error:
+            raise ConfigError(f"{error}; see {prog} --help") from None
+        if option.is_rule:
             nested.setdefault(key, {})[below] = text
         else:
-            values[key] = convert_option(f"{argument}.{dotted}", text, options[key].kind)
+            name = f"{argument}.{dotted}"
+            values[key] = checked_option(name, read_value(name, text, option.kind), option.kind)
     for key, below in nested.items():
-        default = wrapped_rule(f"{argument}.{key}", values.get(key, options[key].default))
-        values[key] = _read_rule(below, default, prog, f"{argument}.{key}")
+        wrapped = values.get(key, rules.option(base.name, key).default)
+        wrapped = as_rule(f"{argument}.{key}", wrapped)
+        values[key] = read_rule(rules, below, wrapped, prog, f"{argument}.{key}")
     return RuleConfig.of(base.name, **values)
 
 
-def convert_option(argument: str, text: str, kind: Any) -> Any:
-    if get_origin(kind) is Literal:
-        for choice in get_args(kind):
-            if str(choice) == text:
-                return choice
-        raise ConfigError(f"{argument}={text} is unknown; use one of {get_args(kind)}")
-    if kind is bool:
-        if text.lower() not in BOOLEANS:
-            raise ConfigError(f"{argument}={text} is not True or False; give one of them")
-        return BOOLEANS[text.lower()]
-    try:
-        value = kind(text)
-    except ValueError:
-        wanted = "a whole number" if kind is int else "a number"
-        raise ConfigError(f"{argument}={text} is not {wanted}; give one") from None
-    return checked_option(argument, value, kind)
-
-
-def _rule_name(name: str) -> str:
+def rule_name(rules: Registry, name: str) -> str:
     """The name itself, or that of the rule which the file of that name registers."""
     if name.endswith(".py"):
-        return register_from_file(name, RULES)
-    find_rule(name)
+        return register_from_file(name, rules)
+    rules.find(name)
     return name
+
+
+def register_from_file(name: str, rules: Registry) -> str:
+    """Runs a Python file that registers one rule; returns the rule's name.
+
+    Raises ConfigError if there is no such file, it fails, or registers none or several.
+    """
+    remedy = "give a file that registers a rule"
+    module = run_user_file(name, "rule file", "registering a rule", remedy)
+    own = [rule for rule, entry in rules.items() if entry.build.__module__ == module.__name__]
+    if len(own) != 1:
+        raise ConfigError(
+            f"rule file {name} registers {', '.join(own) or f'no {rules.kind}'}; it must register "
+            f"one"
+        )
+    return own[0]

@@ -1,14 +1,14 @@
 """`train.py`: a configuration file, with overrides, to a trained model."""
 
 import dataclasses
-import importlib.util
+import inspect
 import os
 import re
 import signal
 import sys
-import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, get_type_hints
 
 import jax
 
@@ -19,8 +19,10 @@ from tttlrm_jax.config.command_line import (
     EXIT_INTERRUPTED,
     EXIT_LOST_PROCESS,
     parse_arguments,
+    read_value,
     unfinished_exit,
 )
+from tttlrm_jax.config.user_file import run_user_file
 from tttlrm_jax.core.errors import ConfigError, InputError
 from tttlrm_jax.parallel.mesh import init_distributed
 from tttlrm_jax.training.curriculum import CurriculumConfig, train_curriculum
@@ -117,7 +119,7 @@ def parse(arguments: list[str]) -> AnyConfig:
         return parse_with_rule(RunConfig, ["--help"], PROG)
     if not arguments or arguments[0].startswith("-"):
         raise ConfigError(f"no configuration file is given; {USAGE}")
-    config = load_config_file(Path(arguments[0]))
+    config = load_config_file(arguments[0])
     if isinstance(config, RecurrentRunConfig):
         return parse_arguments(
             RecurrentRunConfig, arguments[1:], f"train.py {arguments[0]}", config
@@ -163,37 +165,49 @@ def _name_apart(arguments: list[str]) -> list[str]:
     return [part for pair in pairs for part in pair]
 
 
-def load_config_file(path: Path) -> AnyConfig:
+def load_config_file(name: str | Path) -> AnyConfig:
     """Runs a configuration file and returns its `CONFIG`.
 
-    Raises ConfigError for a file that is missing, fails, exits or defines no `CONFIG`; it names
-    the line where it fails.
+    `FILE.py:key=value,key=value` calls the `config` function of a preset with these arguments;
+    without a colon it takes its defaults.
+
+    Raises ConfigError for a file that is missing, fails, exits or defines neither, naming the line
+    where it fails, and for arguments that the preset does not have or that are no values of theirs.
     """
-    if not path.is_file():
-        raise ConfigError(f"configuration file {path} does not exist; see the folder configs/")
-    spec = importlib.util.spec_from_file_location("run_config", path)
-    if spec is None or spec.loader is None:
-        raise ConfigError(f"configuration file {path} is not a Python file; name a .py file")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # whatever a user's file raises is its mistake
-        raise ConfigError(_failure(path, spec.origin, error)) from error
-    config = getattr(module, "CONFIG", None)
+    path, colon, text = str(name).partition(".py:")
+    path += ".py" if colon else ""
+    what, purpose = "configuration file", "defining CONFIG"
+    module = run_user_file(path, what, purpose, "see the folder configs/")
+    preset = getattr(module, "config", None)
+    if callable(preset):
+        try:
+            config = preset(**_preset_arguments(path, preset, text))
+        except ConfigError:
+            raise
+        except InputError as error:
+            raise ConfigError(f"{what} {name}: {error}") from None
+    elif text:
+        raise ConfigError(
+            f"{what} {path} takes no arguments ({text}); leave them out, or override single fields "
+            f"with --field.sub value"
+        )
+    else:
+        config = getattr(module, "CONFIG", None)
     if not isinstance(config, AnyConfig):
-        raise ConfigError(f"configuration file {path} defines no CONFIG of type RunConfig; add one")
+        raise ConfigError(f"{what} {path} defines no CONFIG of type RunConfig; add one")
     return config
 
 
-def _failure(path: Path, origin: str | None, error: BaseException) -> str:
-    """One sentence with file, line and error; tracebacks call the file `origin`."""
-    line = error.lineno if isinstance(error, SyntaxError) and error.filename == origin else None
-    for frame in traceback.extract_tb(error.__traceback__):
-        line = frame.lineno if frame.filename == origin else line
-    where = f"configuration file {path}" + ("" if line is None else f", line {line}")
-    text = " ".join(str(error).split())
-    if isinstance(error, InputError):
-        return f"{where}: {text}"
-    if isinstance(error, SystemExit):
-        return f"{where} calls sys.exit({error.code!r}) instead of defining CONFIG; correct it"
-    return f"{where} fails ({type(error).__name__}: {text}); correct it"
+def _preset_arguments(path: str, preset: Callable[..., Any], text: str) -> dict[str, Any]:
+    """`views=16,devices=8` by the preset's own names and types."""
+    kinds, values = get_type_hints(preset), {}
+    known = list(inspect.signature(preset).parameters)
+    for argument in filter(None, text.split(",")):
+        key, equals, value = argument.partition("=")
+        if key not in known or not equals:
+            raise ConfigError(
+                f"{path} has no argument {argument}; give some of {', '.join(known)} as "
+                f"{path}:{known[0]}=VALUE,..."
+            )
+        values[key] = read_value(f"{path}:{key}", value, kinds[key])
+    return values

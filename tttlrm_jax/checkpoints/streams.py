@@ -29,14 +29,11 @@ from tttlrm_jax.core.types import Cameras, Gaussians
 from tttlrm_jax.models import init_stream
 from tttlrm_jax.models.live_stream import StreamScene
 from tttlrm_jax.models.streaming import StreamState
-from tttlrm_jax.ttt.rules import complete_rule, configured_rule
+from tttlrm_jax.ttt.rules import RULES
 
 FORMAT = "tttlrm-jax stream state, version 1"
 STATE_FILE, ARRAYS = "state.json", "arrays"
 STATE_FILES = (STATE_FILE, ARRAYS)
-RULE_FIELDS = (
-    "rule", "muon_steps", "elastic_strength", "elastic_fisher_decay", "elastic_anchor_decay",
-)  # fmt: skip
 UNRELATED_FIELDS = ("remat",)  # change neither shapes nor numbers
 NAMED_IN_ERROR = 3
 
@@ -205,8 +202,7 @@ def _check_same_model(directory: Path, made: ModelConfig, given: ModelConfig) ->
     differing = [
         f"model.{name}: {getattr(made, name)} in the state, {getattr(given, name)} here"
         for name in (field.name for field in dataclasses.fields(ModelConfig))
-        if name not in (*UNRELATED_FIELDS, *RULE_FIELDS)
-        and getattr(made, name) != getattr(given, name)
+        if name not in (*UNRELATED_FIELDS, "rule") and getattr(made, name) != getattr(given, name)
     ]
     if differing:
         more = len(differing) - NAMED_IN_ERROR
@@ -215,7 +211,7 @@ def _check_same_model(directory: Path, made: ModelConfig, given: ModelConfig) ->
             "load_state", directory, f"is of another model ({listed})",
             "use the checkpoint it was made with",
         )  # fmt: skip
-    rules = [complete_rule(configured_rule(model)) for model in (made, given)]
+    rules = [RULES.complete(model.rule) for model in (made, given)]
     if rules[0] != rules[1]:
         raise InputError.of(
             "load_state", directory,

@@ -4,7 +4,7 @@ import contextlib
 import io
 import re
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import tyro
 
@@ -14,6 +14,8 @@ EXIT_LOST_PROCESS = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 UNFINISHED_EXIT = "TTTLRM_UNFINISHED_EXIT"
+
+BOOLEANS = {"true": True, "false": False}
 
 _Config = TypeVar("_Config")
 
@@ -45,6 +47,27 @@ def parse_arguments(
         if end.code in (0, None):
             raise
         raise ConfigError(_one_sentence(message.getvalue(), prog)) from None
+
+
+def read_value(argument: str, text: str, kind: Any) -> Any:
+    """The value that `text` gives for an `argument` of a plain type or a Literal.
+
+    Raises ConfigError where it gives none.
+    """
+    if get_origin(kind) is Literal:
+        for choice in get_args(kind):
+            if str(choice) == text:
+                return choice
+        raise ConfigError(f"{argument}={text} is unknown; use one of {get_args(kind)}")
+    if kind is bool:
+        if text.lower() not in BOOLEANS:
+            raise ConfigError(f"{argument}={text} is not True or False; give one of them")
+        return BOOLEANS[text.lower()]
+    try:
+        return kind(text)
+    except ValueError:
+        wanted = "a whole number" if kind is int else "a number"
+        raise ConfigError(f"{argument}={text} is not {wanted}; give one") from None
 
 
 def _one_sentence(text: str, prog: str) -> str:

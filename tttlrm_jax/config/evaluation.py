@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal
 
-from tttlrm_jax.config.model import Plan, RuleField
+from tttlrm_jax.config.model import OptionalRule, Plan
 from tttlrm_jax.config.validation import (
     check_fields,
     require,
@@ -20,7 +20,7 @@ class EvalConfig:
     checkpoint: str | None = None  # run or model directory; None: the weights in the package
     views: int | None = None  # number of input views
     plan: Plan | None = None
-    rule: RuleField = None  # takes the place of the checkpoint's update rule
+    rule: OptionalRule = None  # takes the place of the checkpoint's update rule
     frames: str | None = None  # input frames by number, in order: 1-7,9; None: chosen by k-means
     chunk_views: int | None = None  # views per update; None: trained, for causal trained inputs
     accumulate: Accumulate | None = None  # Gaussians shown after each chunk; None: append

@@ -53,8 +53,10 @@ class RuleConfig:
         return cls.of(name, **options)
 
 
-# No argument of its own: `commands.rule_arguments` reads `--rule`.
-RuleField = Annotated[RuleConfig | None, tyro.conf.Fixed, tyro.conf.Suppress]
+# No argument of its own: `apps.rule_arguments` reads `--rule`.
+RuleField = Annotated[RuleConfig, tyro.conf.Fixed, tyro.conf.Suppress]
+OptionalRule = Annotated[RuleConfig | None, tyro.conf.Fixed, tyro.conf.Suppress]
+MUON = RuleConfig.of("muon", rate=1.0, steps=5)  # the published rule, every option named
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,15 +74,11 @@ class ModelConfig:
     ttt_inner_factor: float = 4.0
     mlp_factor: float = 4.0
     base_lr: float = 0.01  # of the inner loop; rates are softplus(lr_fc(x) + softplus^-1(base_lr))
-    rule: RuleField = None  # None: Muon with muon_steps, elastic where its strength is not 0
-    muon_steps: int = 5
+    rule: RuleField = MUON
     newton_schulz_dtype: Dtype = "bfloat16"
     compute_dtype: Dtype = "float32"
     param_dtype: Dtype = "float32"
     output_norm: Literal["auto", "merged", "head"] = "auto"  # RMSNorm over d_model, or per head
-    elastic_strength: float = 0.0  # lambda of the elastic regulariser; 0 switches it off
-    elastic_fisher_decay: float = 0.5
-    elastic_anchor_decay: float = 0.8
     remat: Remat = "none"
     # Gaussian decoder
     sh_degree: int = 3
@@ -110,18 +108,6 @@ class ModelConfig:
             "is not in 0..4",
             "use 0..4",
         )
-        require(
-            self.muon_steps >= 0,
-            "model.muon_steps",
-            self.muon_steps,
-            "is negative",
-            "use 0 or more",
-        )
-        require(
-            self.rule is None or self.elastic_strength == 0, "model.elastic_strength",
-            self.elastic_strength, "is set beside model.rule",
-            "use the rule elastic with the other as its inner rule",
-        )  # fmt: skip
 
     @property
     def merges_output_norm(self) -> bool:

@@ -1,9 +1,9 @@
 """Configurations as nested dictionaries of plain values, for JSON, and back."""
 
 import dataclasses
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
-from tttlrm_jax.config.model import RuleConfig
+from tttlrm_jax.config.model import MUON, ModelConfig, RuleConfig
 from tttlrm_jax.core.errors import ConfigError
 
 Config = TypeVar("Config")
@@ -26,6 +26,8 @@ def config_from_dict(kind: type[Config], values: dict[str, Any], prefix: str = "
     Raises ConfigError for a name that is not a field, listing the known ones.
     """
     hints = get_type_hints(kind)
+    if kind is ModelConfig:
+        values = _with_rule(values)
     unknown = sorted(set(values) - set(hints))
     if unknown:
         raise ConfigError(
@@ -34,7 +36,7 @@ def config_from_dict(kind: type[Config], values: dict[str, Any], prefix: str = "
         )
     arguments = {}
     for name, value in values.items():
-        if hints[name] == RuleConfig | None and isinstance(value, dict):
+        if RuleConfig in (hints[name], *get_args(hints[name])) and isinstance(value, dict):
             value = RuleConfig.from_dict(value)
         elif dataclasses.is_dataclass(hints[name]) and isinstance(value, dict):
             value = config_from_dict(hints[name], value, f"{prefix}{name}.")
@@ -43,3 +45,21 @@ def config_from_dict(kind: type[Config], values: dict[str, Any], prefix: str = "
         return kind(**arguments)
     except TypeError as error:
         raise ConfigError(f"{prefix or 'config'} cannot be built: {error}") from error
+
+
+def _with_rule(values: dict[str, Any]) -> dict[str, Any]:
+    """Fields of a model as they are now: until version 0.2 some of them described Muon and the
+    elastic pull, unless there was a `rule`."""
+    values = dict(values)
+    steps = values.pop("muon_steps", dict(MUON.options)["steps"])
+    strength = values.pop("elastic_strength", 0.0)
+    decays = {
+        name: values.pop(f"elastic_{name}", default)
+        for name, default in (("fisher_decay", 0.5), ("anchor_decay", 0.8))
+    }
+    if values.get("rule") is None:
+        rule = RuleConfig.of("muon", **{**dict(MUON.options), "steps": steps})
+        if strength:
+            rule = RuleConfig.of("elastic", inner=rule, strength=strength, **decays)
+        values["rule"] = rule.to_dict()
+    return values

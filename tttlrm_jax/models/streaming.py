@@ -38,7 +38,7 @@ from tttlrm_jax.models.nn.block import initial_states, run_blocks
 from tttlrm_jax.models.trunk import check_cameras, check_same_frame, check_views
 from tttlrm_jax.parallel.mesh import total
 from tttlrm_jax.ttt import LayerState, Operation
-from tttlrm_jax.ttt.rules import complete_rule, configured_rule
+from tttlrm_jax.ttt.rules import RULES
 
 Accumulate = Literal["chunk", "all"]
 
@@ -61,7 +61,7 @@ def init_stream(params: Any, batch: int, *, graph: Any) -> StreamState:
     return StreamState(
         layers=initial_states(model.blocks, batch),
         num_views=jnp.zeros(batch, jnp.int32),
-        rule=complete_rule(configured_rule(model.config)),
+        rule=RULES.complete(model.config.rule),
     )
 
 

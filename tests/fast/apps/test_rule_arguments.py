@@ -21,13 +21,7 @@ from tttlrm_jax.config import (
 from tttlrm_jax.core.errors import ConfigError
 from tttlrm_jax.models.nn.ttt_layer import TTTLayer
 from tttlrm_jax.ttt import FastWeights, build_rule, full_plan, rule_from_config
-from tttlrm_jax.ttt.rules import (
-    complete_rule,
-    configured_rule,
-    override_rule,
-    register_rule,
-    sgd,
-)
+from tttlrm_jax.ttt.rules import RULES, override_rule, register_rule, sgd
 
 RUN = RunConfig(name="test")
 
@@ -57,7 +51,8 @@ def test_options_nest_and_defaults_are_spelled_out():
 
 
 def test_options_alone_change_the_configured_rule():
-    model = ModelConfig(muon_steps=3, elastic_strength=0.1)
+    muon = RuleConfig.of("muon", steps=3)
+    model = ModelConfig(rule=RuleConfig.of("elastic", inner=muon, strength=0.1))
     rule = train_rule("--rule.inner.rate", "0.5", model=model)
     assert rule is not None
     options = dict(rule.options)
@@ -83,7 +78,7 @@ def test_options_reach_a_wrapped_rule_that_is_named_only():
 )
 def test_configurations_in_files_are_checked_too(rule, words):
     with pytest.raises(ConfigError) as raised:
-        complete_rule(rule)
+        RULES.complete(rule)
     assert all(word in str(raised.value) for word in words)
 
 
@@ -135,9 +130,10 @@ def test_json_round_trip():
 
 
 def test_older_configurations_keep_their_rule():
-    """Files from before `model.rule`: the same rule, the same numbers."""
-    values = config_to_dict(ModelConfig(muon_steps=2, elastic_strength=0.3))
+    """Files from before `model.rule` alone said it: the same rule, the same numbers."""
+    values = config_to_dict(ModelConfig())
     del values["rule"]
+    values |= {"muon_steps": 2, "elastic_strength": 0.3, "elastic_fisher_decay": 0.5}
     config = config_from_dict(ModelConfig, values)
     weights = FastWeights(*(jnp.ones((1, 1, 2, 2), jnp.float32) for _ in range(3)))
     named = RuleConfig.of("elastic", strength=0.3, inner=RuleConfig.of("muon", steps=2))
@@ -146,15 +142,29 @@ def test_older_configurations_keep_their_rule():
         for rule in (rule_from_config(config), build_rule(named, "bfloat16"))
     ]
     jax.tree.map(np.testing.assert_array_equal, *results)
-    with pytest.raises(ConfigError, match="elastic"):
-        ModelConfig(rule=RuleConfig("sgd"), elastic_strength=0.3)
+    assert config.rule == RULES.complete(named)  # a run from then goes on
+
+
+@pytest.mark.parametrize("rule", [None, RuleConfig.of("sgd", rate=2.0)])
+def test_older_configurations_with_a_rule_or_none(rule):
+    values = config_to_dict(ModelConfig()) | {
+        "rule": rule and rule.to_dict(), "muon_steps": 5, "elastic_strength": 0.0,
+        "elastic_fisher_decay": 0.5, "elastic_anchor_decay": 0.8,
+    }  # fmt: skip
+    assert config_from_dict(ModelConfig, values) == (
+        ModelConfig(rule=rule) if rule else ModelConfig()
+    )
+
+
+def test_the_default_rule_names_every_option():
+    assert RULES.complete(ModelConfig().rule) == ModelConfig().rule
 
 
 def test_override_keeps_trained_options_of_the_same_rule():
     trained = ModelConfig(rule=RuleConfig.of("sgd", rate=3.0), newton_schulz_dtype="float32")
     assert override_rule(trained, None) is trained
-    assert configured_rule(override_rule(trained, RuleConfig("sgd"))) == trained.rule
-    assert configured_rule(override_rule(trained, RuleConfig("muon"))).name == "muon"
+    assert override_rule(trained, RuleConfig("sgd")).rule == trained.rule
+    assert override_rule(trained, RuleConfig("muon")).rule.name == "muon"
 
 
 def test_registering_refuses_what_a_command_line_cannot_say():
@@ -198,7 +208,7 @@ def test_a_file_that_registers_nothing_or_fails_is_named(tmp_path):
     empty, broken = tmp_path / "empty.py", tmp_path / "broken.py"
     empty.write_text("")
     broken.write_text("1 / 0")
-    with pytest.raises(ConfigError, match="no rule"):
+    with pytest.raises(ConfigError, match="registers no update rule"):
         train_rule("--rule", str(empty))
     with pytest.raises(ConfigError, match="ZeroDivisionError"):
         train_rule("--rule", str(broken))

@@ -14,29 +14,44 @@ from tttlrm_jax.core.errors import ConfigError
 from tttlrm_jax.models import abstract_model, split_model
 from tttlrm_jax.parallel.mesh import AXES, Layout
 
-CONFIGS = Path(__file__).resolve().parents[3] / "configs"
-PRESETS = sorted(CONFIGS.glob("scene_*devices.py"))
+PRESET = Path(__file__).resolve().parents[3] / "configs" / "presets" / "scene_960x536.py"
 
 
-def test_there_are_presets():
-    assert len(PRESETS) == 9  # each cell of docs/guides/scaling.md that fits with `block`
-
-
-@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
-def test_preset_is_what_its_name_says(path):
-    config = parse([str(path), "--data.capture-directories", "somewhere"])
+@pytest.mark.parametrize("views", [16, 32, 64])
+@pytest.mark.parametrize("devices", [8, 16, 64])
+def test_preset_is_what_its_arguments_say(views, devices):
+    """Each cell of docs/experiments/many_devices.md that fits with `block`."""
+    name = f"{PRESET}:views={views},devices={devices}"
+    config = parse([name, "--data.capture-directories", "somewhere"])
     data, train, mesh = config.data, config.train, config.mesh
     sizes = (mesh.data, mesh.seq, mesh.fsdp)
-    assert config.name == path.stem
     height, width = data.image_size
-    assert path.stem == (
-        f"scene_{width}x{height}_{data.num_input_views}views_{math.prod(sizes)}devices"
-    )
+    assert (data.num_input_views, math.prod(sizes)) == (views, devices)
+    assert config.name == f"scene_{width}x{height}_{views}views_{devices}devices"
     assert data.capture_directories == ("somewhere",)
     assert (train.keep_ratio, train.random_ratio) == published_ratios(data.num_input_views)
     layout = Layout.of(AbstractMesh(sizes, AXES), train.batch_size, data.num_input_views)
     spread = layout.size("batch") * layout.size("view")
     assert spread == math.prod(sizes)  # no device repeats another's work
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("veiws=16", "has no argument veiws=16; give some of views, devices as .*:views=VALUE"),
+        ("16", "has no argument 16"),
+        ("views=many", "views=many is not a whole number; give one"),
+        ("devices=0", "num_devices=0 is below 1; use 1 or more"),
+    ],
+)
+def test_arguments_that_the_preset_cannot_take(arguments, words):
+    with pytest.raises(ConfigError, match=words):
+        parse([f"{PRESET}:{arguments}"])
+
+
+def test_other_configurations_take_no_arguments():
+    with pytest.raises(ConfigError, match=r"smoke\.py takes no arguments \(views=4\); leave them"):
+        parse([f"{PRESET.parents[1] / 'smoke.py'}:views=4"])
 
 
 def test_preset_is_the_published_model():

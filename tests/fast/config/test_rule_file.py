@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tttlrm_jax.apps.rule_arguments import register_from_file
 from tttlrm_jax.config import RuleConfig
-from tttlrm_jax.config.rule_file import register_from_file
 from tttlrm_jax.core.errors import ConfigError
 from tttlrm_jax.ttt import RULES, FastWeights, build_rule
 
@@ -73,6 +73,6 @@ def test_one_name_for_rules_of_two_files_is_refused(tmp_path):
 def test_a_file_that_fails_leaves_no_module(tmp_path):
     before = set(sys.modules)
     (tmp_path / "broken.py").write_text("1 / 0")
-    with pytest.raises(ConfigError, match=r"broken\.py fails: ZeroDivisionError"):
+    with pytest.raises(ConfigError, match=r"broken\.py, line 1 fails \(ZeroDivisionError"):
         register_from_file(str(tmp_path / "broken.py"), RULES)
     assert not {name for name in set(sys.modules) - before if name.startswith("broken")}

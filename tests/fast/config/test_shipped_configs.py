@@ -7,7 +7,8 @@ import pytest
 
 from tttlrm_jax.apps.train import load_config_file
 
-CONFIGS = sorted((Path(__file__).parents[3] / "configs").glob("*.py"))
+FOLDER = Path(__file__).parents[3] / "configs"
+CONFIGS = sorted([*FOLDER.glob("*.py"), *FOLDER.glob("presets/*.py")])
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -15,7 +16,7 @@ def test_config_is_valid_and_names_its_command(path):
     config = load_config_file(path)
     assert config.name
     header = ast.get_docstring(ast.parse(path.read_text()))
-    assert f"train.py configs/{path.name}" in header
+    assert f"train.py {path.relative_to(FOLDER.parent)}" in header
 
 
 def test_names_are_distinct():

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tttlrm_jax.apps.rule_arguments import register_from_file
 from tttlrm_jax.config import RuleConfig
-from tttlrm_jax.config.rule_file import register_from_file
 from tttlrm_jax.ttt import (
     RULES,
     FastWeights,
@@ -20,7 +20,6 @@ from tttlrm_jax.ttt import (
     sequential_plan,
     update_state,
 )
-from tttlrm_jax.ttt.rules import complete_rule
 
 F32 = jnp.dtype("float32")
 # Every registered rule with its defaults, and compositions whose state or gates differ.
@@ -41,7 +40,7 @@ DOCUMENTED = "file of the documentation"
 
 def with_two_steps(rule: RuleConfig) -> RuleConfig:
     """Two Newton-Schulz steps in place of five: they compile in less than half the time."""
-    options = dict(complete_rule(rule).options)
+    options = dict(RULES.complete(rule).options)
     for name, value in options.items():
         if isinstance(value, RuleConfig):
             options[name] = with_two_steps(value)

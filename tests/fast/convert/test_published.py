@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from tttlrm_jax.config import ModelConfig
+from tttlrm_jax.config import ModelConfig, RuleConfig
 from tttlrm_jax.convert import (
     config_from_shapes,
     params_from_published,
@@ -92,11 +92,11 @@ def test_parameters_take_the_dtype_of_the_model():
 
 @pytest.mark.parametrize("kind", ["tttlrm", "lvsm"])
 def test_sizes_from_shapes(kind):
-    config = dataclasses.replace(CONFIG, kind=kind, muon_steps=3)
+    config = dataclasses.replace(CONFIG, kind=kind, rule=RuleConfig.of("muon", steps=3))
     shapes = published_shapes(abstract_model(config))
-    assert config_from_shapes(shapes, dataclasses.replace(ModelConfig(), muon_steps=3)) == (
-        config if kind == "tttlrm" else dataclasses.replace(config, sh_degree=3)
-    )
+    assert config_from_shapes(
+        shapes, dataclasses.replace(ModelConfig(), rule=RuleConfig.of("muon", steps=3))
+    ) == (config if kind == "tttlrm" else dataclasses.replace(config, sh_degree=3))
     del shapes["blocks.0.module_list.0.f.q_norm.weight"]
     with pytest.raises(InputError, match="q_norm"):
         config_from_shapes(shapes)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tttlrm_jax.config import ModelConfig
+from tttlrm_jax.config import ModelConfig, RuleConfig
 from tttlrm_jax.core.types import Cameras, Views
 from tttlrm_jax.models import (
     build_model,
@@ -20,7 +20,8 @@ from tttlrm_jax.models import (
 
 CONFIG = ModelConfig(
     d_model=8, num_layers=2, patch_size=4, attention_head_dim=4, num_ttt_heads=2,
-    ttt_inner_factor=1.0, mlp_factor=1.0, sh_degree=0, max_distance=4.0, muon_steps=1,
+    ttt_inner_factor=1.0, mlp_factor=1.0, sh_degree=0, max_distance=4.0,
+    rule=RuleConfig.of("muon", steps=1),
     newton_schulz_dtype="float64", compute_dtype="float64", param_dtype="float64",
 )  # fmt: skip
 CHUNKS = 2

@@ -29,8 +29,9 @@ from tttlrm_jax.ttt import Operation
 
 CONFIG = ModelConfig(
     d_model=16, num_layers=2, patch_size=4, attention_head_dim=8, num_ttt_heads=2,
-    ttt_inner_factor=1.0, mlp_factor=1.0, sh_degree=0, max_distance=4.0, elastic_strength=0.05,
-    muon_steps=2, newton_schulz_dtype="float64", compute_dtype="float64", param_dtype="float64",
+    ttt_inner_factor=1.0, mlp_factor=1.0, sh_degree=0, max_distance=4.0,
+    rule=RuleConfig.of("elastic", strength=0.05, inner=RuleConfig.of("muon", steps=2)),
+    newton_schulz_dtype="float64", compute_dtype="float64", param_dtype="float64",
 )  # fmt: skip
 BATCH, VIEWS, HEIGHT, WIDTH = 2, 5, 4, 8
 # float64 sums in another order, magnified in each of 2 x 3 x 2 Newton-Schulz iterations
@@ -302,6 +303,10 @@ def test_chunks_keep_every_view_in_order():
     np.testing.assert_array_equal(split_into_chunks(views, 3, own).mask[0, 1], [1, 0, 1])
 
 
+MUON = RuleConfig("muon")
+ELASTIC = RuleConfig.of("elastic", strength=0.7)
+
+
 def changed_state(**changes):
     graph, params = split_model(build_model(dataclasses.replace(CONFIG, **changes), seed=1))
     return init_stream(params, BATCH, graph=graph)
@@ -318,8 +323,8 @@ def changed_state(**changes):
         (lambda: advance(fresh(batch=3), make_views(1)), "2 scenes of this model"),
         (lambda: advance(changed_state(num_layers=1), make_views(1)), "of this model"),
         (lambda: advance(changed_state(d_model=24), make_views(1)), "of this model"),
-        (lambda: read(changed_state(elastic_strength=0.0), make_views(3)), "another update rule"),
-        (lambda: advance(changed_state(elastic_strength=0.7), make_views(1)), "strength=0.7"),
+        (lambda: read(changed_state(rule=MUON), make_views(3)), "another update rule"),
+        (lambda: advance(changed_state(rule=ELASTIC), make_views(1)), "strength=0.7"),
         (lambda: advance(fresh().replace(rule=RuleConfig("sgd")), make_views(1)), "by sgd is of"),
         (lambda: read(fresh(), make_views(3), jnp.ones((1, 2), bool)), "mask shape"),
         (lambda: read(fresh(), make_views(3), jnp.ones((2, 3), int)), "is not bool"),

@@ -10,12 +10,12 @@ import pytest
 from benchmarks import causal_quality, rasterize, streaming, ttt3r_stream, ttt_layer
 from benchmarks.cost.measure import unrolled_flops
 from tttlrm_jax.checkpoints.models import export_model
-from tttlrm_jax.config import ModelConfig
+from tttlrm_jax.config import ModelConfig, RuleConfig
 from tttlrm_jax.models import abstract_model, build_model, split_model
 
 CONFIG = ModelConfig(
     d_model=12, num_layers=1, attention_head_dim=6, num_ttt_heads=2, ttt_inner_factor=2.0,
-    muon_steps=5, newton_schulz_dtype="float32",
+    rule=RuleConfig.of("muon", steps=5), newton_schulz_dtype="float32",
 )  # fmt: skip
 
 
@@ -37,7 +37,9 @@ def test_flops_of_the_ttt_layer_by_hand(chunks):
     projections = 2 * tokens * width * (4 * width + 3 * CONFIG.num_ttt_heads)
     products = (3 + 3 + 3) * 2 * tokens * width * d_hid  # read; hidden units; outer products
     iteration = 2 * (2 * d_head**2 * d_hid + d_head**3)  # X X^T, its square, the polynomial times X
-    newton_schulz = chunks * 3 * CONFIG.num_ttt_heads * CONFIG.muon_steps * iteration
+    newton_schulz = (
+        chunks * 3 * CONFIG.num_ttt_heads * dict(CONFIG.rule.options)["steps"] * iteration
+    )
     x = jax.ShapeDtypeStruct((1, tokens, width), jnp.float32)
     counted = unrolled_flops(function, (params, x))
     assert counted == projections + products + newton_schulz

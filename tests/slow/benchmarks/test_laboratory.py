@@ -16,7 +16,7 @@ from benchmarks.update_rules import main
 from tttlrm_jax.checkpoints.models import export_model
 from tttlrm_jax.config import RuleConfig
 from tttlrm_jax.models import build_model, split_model
-from tttlrm_jax.ttt.rules import complete_rule, override_rule
+from tttlrm_jax.ttt.rules import RULES, override_rule
 
 
 def read(directory):
@@ -118,7 +118,7 @@ def test_share_of_newton_schulz_at_the_published_width_by_hand(views, share, to_
     rest = 6 * 2 * width * inner * layer.tokens_per_view * views
     by_hand = newton_schulz / (newton_schulz + rest)
     np.testing.assert_allclose([by_hand, newton_schulz / rest], [share, to_rest], atol=6e-4)
-    counted = measure_cost(complete_rule(RuleConfig("muon")), layer)
+    counted = measure_cost(RULES.complete(RuleConfig("muon")), layer)
     np.testing.assert_allclose(counted["rule_share"], by_hand, rtol=0.01)
     np.testing.assert_allclose(counted["rule_to_rest"], newton_schulz / rest, rtol=0.01)
     np.testing.assert_allclose(counted["gflop_per_update"], (newton_schulz + rest) / 1e9, rtol=0.01)
@@ -166,7 +166,7 @@ def test_reconstruction_with_a_gated_rule(tmp_path, tiny_checkpoint):
 
 def test_gates_of_a_checkpoint_serve_their_own_rule_only(tmp_path, tiny_run):
     """Initial gates equal the constant; trained ones are read by the rule trained with them."""
-    trained = complete_rule(RuleConfig.of("forget", gate="token", retention=0.5))
+    trained = RULES.complete(RuleConfig.of("forget", gate="token", retention=0.5))
     model = override_rule(tiny_run.model, trained)
     params = split_model(build_model(model, seed=1))[1]
     gates = params["blocks"]["ttt"]["rule_gates"]
@@ -176,9 +176,9 @@ def test_gates_of_a_checkpoint_serve_their_own_rule_only(tmp_path, tiny_run):
     own, other, constant, plain = (
         scenes.measure(rule) for rule in (
             trained,
-            complete_rule(RuleConfig.of("forget", gate="head", retention=0.6)),
-            complete_rule(RuleConfig.of("forget", retention=0.6)),
-            complete_rule(RuleConfig("muon")),
+            RULES.complete(RuleConfig.of("forget", gate="head", retention=0.6)),
+            RULES.complete(RuleConfig.of("forget", retention=0.6)),
+            RULES.complete(RuleConfig("muon")),
         )
     )  # fmt: skip
     assert own["gates"] == "trained with the model"

@@ -9,7 +9,7 @@ import numpy as np
 
 from tttlrm_jax.apps.train import load_config_file
 from tttlrm_jax.checkpoints.models import load_model
-from tttlrm_jax.config import RunConfig
+from tttlrm_jax.config import RuleConfig, RunConfig
 from tttlrm_jax.models import split_model
 from tttlrm_jax.training.causal import chunk_views_at
 from tttlrm_jax.training.loop import train
@@ -27,7 +27,8 @@ def stream_config(workspace: Path, name: str) -> RunConfig:
         base,
         name=name,
         model=dataclasses.replace(
-            base.model, d_model=8, num_layers=1, attention_head_dim=4, muon_steps=1, sh_degree=0,
+            base.model, d_model=8, num_layers=1, attention_head_dim=4,
+            rule=RuleConfig.of("muon", steps=1), sh_degree=0,
             ttt_inner_factor=1.0, mlp_factor=1.0,
         ),
         data=dataclasses.replace(

@@ -5,13 +5,13 @@ A protocol is a file in `configs/ttt3r/` that builds a `SequenceProtocol` named 
 """
 
 import dataclasses
-import importlib.util
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from tttlrm_jax.config.sequences import DepthAlignment, SequenceEvalConfig
+from tttlrm_jax.config.user_file import run_user_file
 from tttlrm_jax.core.errors import ConfigError, InputError
 
 Task = Literal["pose", "depth", "reconstruction"]
@@ -72,17 +72,8 @@ class SequenceProtocol:
 
 def read_protocol(name: str) -> SequenceProtocol:
     """The PROTOCOL of a configuration file. Raises ConfigError where it builds none."""
-    path = Path(name)
-    spec = importlib.util.spec_from_file_location(path.stem, path) if path.is_file() else None
-    if spec is None or spec.loader is None:
-        raise ConfigError(f"protocol={name} is no Python file; give one such as configs/ttt3r/*.py")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # the file is the user's: whatever it raises is their mistake
-        raise ConfigError(
-            f"protocol={name} fails: {type(error).__name__}: {error}; correct it"
-        ) from error
+    remedy = "give one such as configs/ttt3r/*.py"
+    module = run_user_file(name, "protocol", "building PROTOCOL", remedy)
     protocol = getattr(module, "PROTOCOL", None)
     if not isinstance(protocol, SequenceProtocol):
         raise ConfigError(f"protocol={name} builds no SequenceProtocol named PROTOCOL; add it")

@@ -35,7 +35,7 @@ from tttlrm_jax.export.writable import ExportCount
 from tttlrm_jax.reports.camera_plot import NamedCamera
 from tttlrm_jax.reports.comparison import ComparedView, write_comparison
 from tttlrm_jax.reports.reconstruction import Report, StreamExhibit, write_report
-from tttlrm_jax.ttt.rules import complete_rule, configured_rule
+from tttlrm_jax.ttt.rules import RULES
 
 OUTPUT_FILES = ("scene.ply", "orbit.mp4", "comparison.png", "report.html", "metrics.json")
 ALL_FILES = (*OUTPUT_FILES, *STREAM_FILES)  # that an earlier run may have left
@@ -140,7 +140,7 @@ def collect_metrics(job: Job, evaluated: Evaluated, count: ExportCount) -> dict[
         "target_views": len(job.scene.target_names),
         "resolution": list(job.scene.targets.image.shape[2:4]),
         "plan": job.settings.plan,
-        "rule": complete_rule(configured_rule(job.run.model)).to_dict(),
+        "rule": RULES.complete(job.run.model.rule).to_dict(),
         "psnr": _mean(scores.psnr),
         "ssim": _mean(scores.ssim),
         "lpips": _mean(scores.lpips),

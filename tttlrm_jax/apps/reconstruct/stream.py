@@ -28,7 +28,6 @@ from tttlrm_jax.apps.reconstruct.scene import (
 )
 from tttlrm_jax.captures.capture import Capture
 from tttlrm_jax.checkpoints.streams import (
-    RULE_FIELDS,
     STATE_FILES,
     SavedStream,
     StreamRecord,
@@ -79,8 +78,7 @@ def check_stream_options(config: EvalConfig, settings: Settings, saved: StreamRe
 def with_rule(run: RunConfig, config: EvalConfig, saved: StreamRecord | None) -> RunConfig:
     """The run with the wanted update rule; that of a saved stream where none is named."""
     if config.rule is None and saved is not None:
-        fields = {name: getattr(saved.model, name) for name in RULE_FIELDS}
-        return dataclasses.replace(run, model=dataclasses.replace(run.model, **fields))
+        return dataclasses.replace(run, model=dataclasses.replace(run.model, rule=saved.model.rule))
     return dataclasses.replace(run, model=override_rule(run.model, config.rule))
 
 

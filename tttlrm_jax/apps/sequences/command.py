@@ -16,27 +16,21 @@ from tttlrm_jax.apps.output_directory import disk_errors
 from tttlrm_jax.apps.progress import step
 from tttlrm_jax.apps.protocols.command import TABLE_FILE, evaluate_protocol, table_summary
 from tttlrm_jax.apps.protocols.tables import apply_protocol
-from tttlrm_jax.apps.rule_arguments import convert_option, split_rule_arguments
+from tttlrm_jax.apps.rule_arguments import parse_apart, read_rule
 from tttlrm_jax.apps.sequences.files import SequenceFiles, SequenceJob, prepare_directory
 from tttlrm_jax.apps.sequences.run import FrameModel, LiveModel, run_sequence
 from tttlrm_jax.checkpoints.models import load_ttt3r, trained_size
 from tttlrm_jax.config import RuleConfig
-from tttlrm_jax.config.command_line import EXIT_BAD_INPUT, EXIT_INTERRUPTED, parse_arguments
-from tttlrm_jax.config.rule_file import register_from_file
+from tttlrm_jax.config.command_line import EXIT_BAD_INPUT, EXIT_INTERRUPTED
 from tttlrm_jax.config.sequences import PUBLISHED_SIZE, SequenceEvalConfig
-from tttlrm_jax.core.errors import ConfigError, InputError
+from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.packaged_files import TTT3R_SMALL, packaged
 from tttlrm_jax.models import split_model
 from tttlrm_jax.sequences.frame_images import check_patches, plan_fit
 from tttlrm_jax.sequences.readers import open_sequence
 from tttlrm_jax.sequences.sequence import FrameSelection
 from tttlrm_jax.training.stopping import StopRequest
-from tttlrm_jax.ttt.state_rules import (
-    STATE_RULES,
-    build_state_rule,
-    complete_state_rule,
-    find_state_rule,
-)
+from tttlrm_jax.ttt.state_rules import STATE_RULES, build_state_rule
 
 PROG = "eval.py --model ttt3r"
 DEFAULT_RULE = "ttt3r"
@@ -75,43 +69,14 @@ def parse(arguments: list[str]) -> tuple[SequenceEvalConfig, RuleConfig]:
 
     Raises ConfigError in one sentence; `--help` lists options and rules.
     """
-    others, given = split_rule_arguments(arguments, PROG)
-    if any(argument in ("-h", "--help") for argument in others):
-        try:
-            parse_arguments(SequenceEvalConfig, others, PROG)
-        finally:
-            print(rules_help())
-    config = parse_arguments(SequenceEvalConfig, others, PROG)
+    config, given = parse_apart(SequenceEvalConfig, arguments, PROG, STATE_RULES)
     if config.protocol is not None:
         protocol = SequenceEvalConfig(protocol=config.protocol, length=config.length)
-        config = parse_arguments(SequenceEvalConfig, others, PROG, apply_protocol(protocol))
-    name = given.pop("", DEFAULT_RULE)
-    if name.endswith(".py"):
-        name = register_from_file(name, STATE_RULES, "state rule")
-    options = find_state_rule(name).options
-    for key in given:
-        if key not in options:
-            raise ConfigError(
-                f"rule {name} has no option {key}; it has {', '.join(options) or 'none'}; "
-                f"see {PROG} --help"
-            )
-    values = {
-        key: convert_option(f"--rule.{key}", text, options[key].kind) for key, text in given.items()
-    }
-    rule = complete_state_rule(RuleConfig.of(name, **values))
-    return config, rule
-
-
-def rules_help() -> str:
-    """All state rules with their options, types and defaults."""
-    lines = ["state rules: --rule NAME, or a file NAME.py that registers one"]
-    for name, rule in sorted(STATE_RULES.items()):
-        lines.append(f"  {name:<14} {rule.summary}")
-        lines += [
-            f"    --rule.{key.replace('_', '-')} {option.kind.__name__} (default: {option.default})"
-            for key, option in rule.options.items()
-        ]
-    return "\n".join(lines)
+        config, given = parse_apart(
+            SequenceEvalConfig, arguments, PROG, STATE_RULES, apply_protocol(protocol)
+        )
+    rule = read_rule(STATE_RULES, given, RuleConfig(DEFAULT_RULE), PROG)
+    return config, STATE_RULES.complete(rule)
 
 
 def open_checkpoint(config: SequenceEvalConfig, rule: RuleConfig) -> FrameModel:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from flax import nnx
 
-from tttlrm_jax.config import ModelConfig
+from tttlrm_jax.config import ModelConfig, RuleConfig
 from tttlrm_jax.convert import params_from_published, published_from_params
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.parity.recording import (
@@ -39,11 +39,15 @@ def plan_kind(operations: tuple[Operation, ...]) -> str:
 def rule_config(case: dict, variant: Variant, base: ModelConfig | None = None) -> dict:
     """Fields of `ModelConfig` for a recorded case's rule and precision."""
     base = base or ModelConfig()
+    rule = base.rule
+    if "muon_update_steps" in case:
+        rule = RuleConfig.of("muon", steps=case["muon_update_steps"])
+    if case.get("elastic_lambda"):
+        decays = {"fisher_decay": "fisher_alpha", "anchor_decay": "anchor_beta"}
+        given = {name: case[key] for name, key in decays.items() if key in case}
+        rule = RuleConfig.of("elastic", inner=rule, strength=case["elastic_lambda"], **given)
     return {
-        "muon_steps": case.get("muon_update_steps", base.muon_steps),
-        "elastic_strength": case.get("elastic_lambda", 0.0),
-        "elastic_fisher_decay": case.get("fisher_alpha", base.elastic_fisher_decay),
-        "elastic_anchor_decay": case.get("anchor_beta", base.elastic_anchor_decay),
+        "rule": rule,
         "compute_dtype": variant.dtype,
         "param_dtype": variant.dtype,
         "newton_schulz_dtype": variant.newton_schulz_dtype,

@@ -16,27 +16,18 @@ from tttlrm_jax.ttt.rules.gram import gram
 from tttlrm_jax.ttt.rules.momentum import momentum
 from tttlrm_jax.ttt.rules.muon import muon
 from tttlrm_jax.ttt.rules.polar_express import polar_express
-from tttlrm_jax.ttt.rules.registry import (
+from tttlrm_jax.ttt.rules.sgd import sgd
+from tttlrm_jax.ttt.rules.table import (
     RULES,
-    RegisteredRule,
-    RuleOption,
     build_rule,
-    checked_option,
-    complete_rule,
-    configured_rule,
-    find_rule,
     override_rule,
     register_rule,
     rule_from_config,
-    wrapped_rule,
 )
-from tttlrm_jax.ttt.rules.sgd import sgd
 
 __all__ = [
-    "RULES", "Gate", "RegisteredRule", "RuleOption", "UpdateRule", "build_rule", "checked_option",
-    "complete_rule", "configured_rule", "delta", "elastic", "find_rule", "forget", "gram",
-    "momentum", "muon", "override_rule", "polar_express", "register_rule", "rule_from_config",
-    "sgd", "wrapped_rule",
+    "RULES", "Gate", "UpdateRule", "build_rule", "delta", "elastic", "forget", "gram", "momentum",
+    "muon", "override_rule", "polar_express", "register_rule", "rule_from_config", "sgd",
 ]  # fmt: skip
 
 for _module in pkgutil.iter_modules(__path__):

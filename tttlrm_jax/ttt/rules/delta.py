@@ -2,7 +2,7 @@
 
 from tttlrm_jax.ttt.fast_weights import least_squares
 from tttlrm_jax.ttt.rules.base import UpdateRule
-from tttlrm_jax.ttt.rules.registry import register_rule
+from tttlrm_jax.ttt.rules.table import register_rule
 
 
 @register_rule(inner="sgd")

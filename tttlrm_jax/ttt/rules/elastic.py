@@ -21,7 +21,7 @@ from tttlrm_jax.core.precision import round_to
 from tttlrm_jax.parallel.mesh import maximum
 from tttlrm_jax.ttt.fast_weights import FastWeights
 from tttlrm_jax.ttt.rules.base import UpdateRule, require_option
-from tttlrm_jax.ttt.rules.registry import register_rule
+from tttlrm_jax.ttt.rules.table import register_rule
 
 FISHER_EPS = 1e-8
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from tttlrm_jax.ttt.fast_weights import FastWeights
 from tttlrm_jax.ttt.rules.base import Gate, UpdateRule, require_option
-from tttlrm_jax.ttt.rules.registry import register_rule
+from tttlrm_jax.ttt.rules.table import register_rule
 
 
 @flax.struct.dataclass

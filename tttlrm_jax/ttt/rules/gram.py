@@ -5,7 +5,7 @@ from typing import Literal
 from tttlrm_jax.ttt.newton_schulz import POLAR_EXPRESS, QUINTIC, gram_newton_schulz
 from tttlrm_jax.ttt.rules.base import UpdateRule, require_option
 from tttlrm_jax.ttt.rules.muon import orthogonalised
-from tttlrm_jax.ttt.rules.registry import register_rule
+from tttlrm_jax.ttt.rules.table import register_rule
 
 
 @register_rule

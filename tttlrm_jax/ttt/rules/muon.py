@@ -9,7 +9,7 @@ from tttlrm_jax.config import Dtype
 from tttlrm_jax.ttt.fast_weights import FastWeights
 from tttlrm_jax.ttt.newton_schulz import newton_schulz
 from tttlrm_jax.ttt.rules.base import UpdateRule, require_option
-from tttlrm_jax.ttt.rules.registry import register_rule
+from tttlrm_jax.ttt.rules.table import register_rule
 
 
 @register_rule

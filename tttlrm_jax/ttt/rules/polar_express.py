@@ -6,7 +6,7 @@ from tttlrm_jax.config import Dtype
 from tttlrm_jax.ttt.newton_schulz import POLAR_EXPRESS, newton_schulz
 from tttlrm_jax.ttt.rules.base import UpdateRule, require_option
 from tttlrm_jax.ttt.rules.muon import orthogonalised
-from tttlrm_jax.ttt.rules.registry import register_rule
+from tttlrm_jax.ttt.rules.table import register_rule
 
 
 @register_rule

@@ -10,18 +10,16 @@ import pkgutil
 from tttlrm_jax.ttt.state_rules.base import Proposal, StateRule
 from tttlrm_jax.ttt.state_rules.cut3r import cut3r
 from tttlrm_jax.ttt.state_rules.ema import ema
-from tttlrm_jax.ttt.state_rules.registry import (
+from tttlrm_jax.ttt.state_rules.table import (
     STATE_RULES,
     build_state_rule,
-    complete_state_rule,
-    find_state_rule,
     register_state_rule,
 )
 from tttlrm_jax.ttt.state_rules.ttt3r import ttt3r
 
 __all__ = [
-    "STATE_RULES", "Proposal", "StateRule", "build_state_rule", "complete_state_rule", "cut3r",
-    "ema", "find_state_rule", "register_state_rule", "ttt3r",
+    "STATE_RULES", "Proposal", "StateRule", "build_state_rule", "cut3r", "ema",
+    "register_state_rule", "ttt3r",
 ]  # fmt: skip
 
 for _module in pkgutil.iter_modules(__path__):

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 
 from tttlrm_jax.ttt.rules.base import require_option
 from tttlrm_jax.ttt.state_rules.base import StateRule
-from tttlrm_jax.ttt.state_rules.registry import register_state_rule
+from tttlrm_jax.ttt.state_rules.table import register_state_rule
 
 
 @register_state_rule
