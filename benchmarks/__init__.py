@@ -1,4 +1,4 @@
-"""Measurements of speed, memory and quality; each module is a command."""
+"""Measurements of speed and memory; each module is a command."""
 
 from tttlrm_jax.core.host_memory import keep_freed_memory
 

@@ -6,7 +6,7 @@ Controls  python train.py configs/pretraining_gaussians.py --name pretraining_no
           python train.py configs/pretraining_gaussians.py --name pretraining_none_long \\
               --train.init-from None --train.num-steps 3000     as many steps in total
 Time      see docs/experiments/pretraining.md
-Result    the comparison is `python -m benchmarks.pretraining`
+Result    the comparison is `python -m experiments.pretraining`
 """
 
 import dataclasses

@@ -3,7 +3,7 @@
 Command   python train.py configs/pretraining_lvsm.py
           python train.py configs/pretraining_gaussians.py           then starts from its weights
 Time      see docs/experiments/pretraining.md
-Result    the comparison is `python -m benchmarks.pretraining`
+Result    the comparison is `python -m experiments.pretraining`
 """
 
 import dataclasses

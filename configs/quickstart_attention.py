@@ -5,7 +5,7 @@ Control   python train.py configs/quickstart_attention.py --name quickstart_ttt 
               --model.across-views ttt
           the quickstart network from nothing, as many steps on the same scenes
 Time      46 minutes, the control 58, side by side on one core each, data rendered first (4 minutes)
-Result    python -m benchmarks.quality --attention runs/quickstart_attention \\
+Result    python -m experiments.quality --attention runs/quickstart_attention \\
               --control runs/quickstart_ttt
           17.55 and 17.64 dB on 32 held-out objects at 8 views; the comparison is in
           docs/experiments/attention.md

@@ -8,7 +8,7 @@ Time      20 minutes for 260 steps on 2 busy cores, data rendered first
 Result    from the second run's weights, which the package held at commit 326657c: 18.1 dB after 8
           views on 32 held-out objects, where those weights used causally reach 15.8 dB; not
           repeated from today's; more in docs/experiments/causal_training.md and from
-          python -m benchmarks.causal_quality --checkpoint runs/quickstart_causal \\
+          python -m experiments.causal_quality --checkpoint runs/quickstart_causal \\
               --control runs/quickstart_sequential
 """
 

@@ -4,7 +4,7 @@ Command   python train.py configs/small_attention.py
 Control   python train.py configs/pretraining_gaussians.py --name small_ttt --train.init-from None
           the same network with TTT, as many steps on the same scenes
 Time      see docs/experiments/attention.md
-Result    python -m benchmarks.quality --checkpoint runs/small_ttt \\
+Result    python -m experiments.quality --checkpoint runs/small_ttt \\
               --attention runs/small_attention --control runs/small_ttt
 """
 

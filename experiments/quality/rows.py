@@ -1,4 +1,4 @@
-"""Rows of `benchmarks.quality` from one call to the next."""
+"""Rows of `experiments.quality` from one call to the next."""
 
 import json
 import sys

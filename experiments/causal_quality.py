@@ -1,6 +1,6 @@
-"""Quality after every chunk of a stream: `python -m benchmarks.causal_quality --checkpoint RUN`.
+"""Quality after every chunk of a stream: `python -m experiments.causal_quality --checkpoint RUN`.
 
-Protocol: objects of the `eval` split, as in `benchmarks.quality`, with the input views of the
+Protocol: objects of the `eval` split, as in `experiments.quality`, with the input views of the
 checkpoint arriving in chunks of `--chunk-views`. After every chunk the targets (the same ones
 throughout) are rendered from the Gaussians of all views that have arrived:
 
@@ -28,8 +28,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.arguments import positive
-from benchmarks.errors import standard_error
-from benchmarks.quality_scenes import on_procedural_objects
+from experiments.quality.scenes import on_procedural_objects
+from experiments.statistics import standard_error
 from tttlrm_jax.checkpoints.models import load_model, load_parameters
 from tttlrm_jax.config import Plan
 from tttlrm_jax.config.command_line import EXIT_BAD_INPUT
@@ -163,7 +163,7 @@ def _spread(error: float | None) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Prints the table, or one JSON object; returns the exit code (2 for bad input)."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.causal_quality", description="Quality after every chunk."
+        prog="python -m experiments.causal_quality", description="Quality after every chunk."
     )
     parser.add_argument("--checkpoint", required=True, help="run or model, causally trained")
     parser.add_argument("--baseline", default=None, help="default: the weights in the package")

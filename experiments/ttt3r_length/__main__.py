@@ -1,10 +1,10 @@
-"""Do TTT3R's errors grow with length, and less with its gate? `python -m benchmarks.ttt3r_length`.
+"""Do TTT3R's errors grow with length, and less with its gate? `python -m experiments.ttt3r_length`.
 
 Protocol: `--scenes` held-out walks (procedural rooms, as `--rooms` configures them, or windows
 of `--capture`) of the longest of `--lengths` go through one set of weights under every one of
 `--variants`: a state rule, `RULE@N` with the state started over every N frames. A frame's outputs
-do not depend on later frames, so a shorter length is a prefix. `benchmarks.length.scores` says
-what is measured; *still* is a camera that never moves before a wall 1 m away. `+-` is the standard
+do not depend on later frames, so a shorter length is a prefix. `scores.py` says what is measured;
+*still* is a camera that never moves before a wall 1 m away. `+-` is the standard
 error over scenes; differences are paired by scene. Windows of a capture overlap, so there it only
 tells how much the start matters.
 
@@ -25,11 +25,11 @@ import jax
 import numpy as np
 from PIL import Image
 
-from benchmarks.errors import standard_error
-from benchmarks.length.charts import TITLES, draw_frames, draw_lengths
-from benchmarks.length.recurrence import STILL, Traces, Variant, run_walks, still_traces
-from benchmarks.length.scores import METRICS, frame_scores, prefix_scores
-from benchmarks.length.walks import Walks, capture_walks, room_walks
+from experiments.statistics import standard_error
+from experiments.ttt3r_length.charts import TITLES, draw_frames, draw_lengths
+from experiments.ttt3r_length.recurrence import STILL, Traces, Variant, run_walks, still_traces
+from experiments.ttt3r_length.scores import METRICS, frame_scores, prefix_scores
+from experiments.ttt3r_length.walks import Walks, capture_walks, room_walks
 from tttlrm_jax.apps.train import load_config_file
 from tttlrm_jax.checkpoints.models import load_ttt3r
 from tttlrm_jax.config.command_line import EXIT_BAD_INPUT
@@ -151,7 +151,7 @@ def _walks(options: argparse.Namespace) -> tuple[Walks, str]:
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.ttt3r_length", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m experiments.ttt3r_length", description=__doc__)
     parser.add_argument("--checkpoint", help="run or model; default: the weights in the package")
     parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS)
     parser.add_argument("--variants", nargs="+", default=VARIANTS, help="RULE or RULE@N")

@@ -1,14 +1,14 @@
-"""Errors against length: `python -m benchmarks.ttt3r_length`, and what it measures."""
+"""Errors against length: `python -m experiments.ttt3r_length`, and what it measures."""
 
 import json
 
 import numpy as np
 import pytest
 
-from benchmarks.length.recurrence import Traces, Variant, still_traces
-from benchmarks.length.scores import frame_scores, prefix_scores
-from benchmarks.length.walks import capture_walks, room_walks
-from benchmarks.ttt3r_length import main
+from experiments.ttt3r_length.__main__ import main
+from experiments.ttt3r_length.recurrence import Traces, Variant, still_traces
+from experiments.ttt3r_length.scores import frame_scores, prefix_scores
+from experiments.ttt3r_length.walks import capture_walks, room_walks
 from tttlrm_jax.checkpoints.models import export_ttt3r
 from tttlrm_jax.config.ttt3r import TTT3RConfig
 from tttlrm_jax.core.errors import InputError

@@ -1,4 +1,4 @@
-"""Scenes of `benchmarks.quality`: held-out procedural objects and captures, posed for a model."""
+"""Scenes of `experiments.quality`: held-out procedural objects and captures, posed for a model."""
 
 import dataclasses
 import math

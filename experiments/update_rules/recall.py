@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.laboratory.rules import build_with_rate, has_rate
+from experiments.update_rules.rules import build_with_rate, has_rate
 from tttlrm_jax.config import RuleConfig
 from tttlrm_jax.ttt import FastWeights, TokenRates, apply_fast_mlp, initial_state, update_state
 

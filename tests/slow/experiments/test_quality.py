@@ -1,4 +1,4 @@
-"""The table of `benchmarks.quality` and the curves of `benchmarks.pretraining`, at tiny sizes."""
+"""The table of `experiments.quality` and the curves of `experiments.pretraining`, at tiny sizes."""
 
 import dataclasses
 import json
@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import pretraining, quality
-from benchmarks.quality_methods import (
+from experiments import pretraining
+from experiments.quality import __main__ as quality
+from experiments.quality.methods import (
     ATTENTION,
     CAUSAL,
     CONTROL,
@@ -25,9 +26,9 @@ from benchmarks.quality_methods import (
     digest_of,
     fit_name,
 )
-from benchmarks.quality_report import claims, table
-from benchmarks.quality_rows import GrowingTable, rows_of
-from benchmarks.quality_scenes import objects, on_procedural_objects
+from experiments.quality.report import claims, table
+from experiments.quality.rows import GrowingTable, rows_of
+from experiments.quality.scenes import objects, on_procedural_objects
 from tttlrm_jax.checkpoints.models import export_model, load_model
 from tttlrm_jax.config import RunConfig
 from tttlrm_jax.core.errors import InputError

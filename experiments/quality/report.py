@@ -1,9 +1,8 @@
-"""The table of `benchmarks.quality`, and what its rows say of the paper's claims."""
+"""The table of `experiments.quality`, and what its rows say of the paper's claims."""
 
 import numpy as np
 
-from benchmarks.errors import standard_error
-from benchmarks.quality_methods import (
+from experiments.quality.methods import (
     ATTENTION,
     CAUSAL,
     CONTROL,
@@ -13,6 +12,7 @@ from benchmarks.quality_methods import (
     NEAREST,
     NOTHING,
 )
+from experiments.statistics import standard_error
 
 WITHIN = 0.2  # dB that quality "kept" may lose
 CLEARLY = 4.0  # dB that a model worth its training is ahead of copying a view

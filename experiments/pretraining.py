@@ -1,4 +1,4 @@
-"""What pre-training as an LVSM is worth to the Gaussian model: `python -m benchmarks.pretraining`.
+"""What pre-training as an LVSM is worth to the Gaussian model: `python -m experiments.pretraining`.
 
 Reads the records of runs that `configs/pretraining_lvsm.py` and `configs/pretraining_gaussians.py`
 (with its two controls) have written; trains nothing. PSNR of the runs' own held-out evaluation (the
@@ -95,7 +95,7 @@ def picture(result: dict) -> np.ndarray:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.pretraining", description="Does pre-training help?"
+        prog="python -m experiments.pretraining", description="Does pre-training help?"
     )
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="directory of the runs")
     parser.add_argument("--plot", type=Path, default=Path("pretraining.png"))

@@ -8,11 +8,11 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 
-from benchmarks import update_rules
-from benchmarks.laboratory.cost import Layer, measure_cost
-from benchmarks.laboratory.recall import error_by_distance, error_by_pairs, mean_and_error
-from benchmarks.laboratory.reconstruction import Reconstructions, Streams
-from benchmarks.update_rules import main
+from experiments.update_rules import __main__ as update_rules
+from experiments.update_rules.__main__ import main
+from experiments.update_rules.cost import Layer, measure_cost
+from experiments.update_rules.recall import error_by_distance, error_by_pairs, mean_and_error
+from experiments.update_rules.reconstruction import Reconstructions, Streams
 from tttlrm_jax.checkpoints.models import export_model
 from tttlrm_jax.config import RuleConfig
 from tttlrm_jax.models import build_model, split_model

@@ -1,4 +1,4 @@
-"""The quality of a model beside all it is to be measured against: `python -m benchmarks.quality`.
+"""The quality of a model beside all it is to be measured against: `python -m experiments.quality`.
 
 One command, one run, one table: PSNR, SSIM, LPIPS and seconds of
 
@@ -37,11 +37,11 @@ import jax
 import numpy as np
 
 from benchmarks.arguments import positive
-from benchmarks.errors import standard_error
-from benchmarks.quality_methods import Method, digest_of, fit_name, methods_of, optimisers
-from benchmarks.quality_report import claims, table
-from benchmarks.quality_rows import GrowingTable, rows_of
-from benchmarks.quality_scenes import Subject, captures, objects, on_procedural_objects
+from experiments.quality.methods import Method, digest_of, fit_name, methods_of, optimisers
+from experiments.quality.report import claims, table
+from experiments.quality.rows import GrowingTable, rows_of
+from experiments.quality.scenes import Subject, captures, objects, on_procedural_objects
+from experiments.statistics import standard_error
 from tttlrm_jax.apps.reconstruct.scene import score
 from tttlrm_jax.checkpoints.directories import newest_step, read_config
 from tttlrm_jax.config import RunConfig, config_to_dict
@@ -227,7 +227,7 @@ def scenes_of_fits(fits: list[int], scenes: list[int]) -> dict[str, int]:
 
 def parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.quality", description="Quality, method by method."
+        prog="python -m experiments.quality", description="Quality, method by method."
     )
     add = parser.add_argument
     add("--checkpoint", default=None, help="run or model; default: the weights in the package")

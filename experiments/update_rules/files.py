@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.laboratory.page import write_page
+from experiments.update_rules.page import write_page
 from tttlrm_jax.core.errors import InputError
 
 NUMBERS, PAGE = "update_rules.json", "update_rules.html"

@@ -1,4 +1,4 @@
-"""Errors of means that several benchmarks state."""
+"""Errors of means that several studies state."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Methods of `benchmarks.quality`: a posed scene in, pictures of its targets and seconds out."""
+"""Methods of `experiments.quality`: a posed scene in, pictures of its targets and seconds out."""
 
 import dataclasses
 import functools

@@ -1,4 +1,4 @@
-"""Pictures of `benchmarks.ttt3r_length`'s results.
+"""Pictures of `experiments.ttt3r_length`'s results.
 
 The first two variants, the rules that are compared, keep their colours in every chart and are drawn
 last: the first as a line, the second dashed above it, so that both are seen where they agree.
@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.length.recurrence import STILL, is_reset
-from benchmarks.length.scores import METRICS
+from experiments.ttt3r_length.recurrence import STILL, is_reset
+from experiments.ttt3r_length.scores import METRICS
 from tttlrm_jax.reports.line_chart import COLOURS, Panel, Series, line_charts
 
 TITLES = {

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.length.walks import Walks
+from experiments.ttt3r_length.walks import Walks
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.pointmaps import unproject
 from tttlrm_jax.core.geometry.pose_encoding import matrix_from_encoding

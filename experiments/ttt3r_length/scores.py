@@ -8,8 +8,8 @@ first camera's frame, after the same scale.
 
 import numpy as np
 
-from benchmarks.length.recurrence import Traces
-from benchmarks.length.walks import Walks
+from experiments.ttt3r_length.recurrence import Traces
+from experiments.ttt3r_length.walks import Walks
 from tttlrm_jax.core.geometry.poses import rigid_inverse
 from tttlrm_jax.metrics.depth import align_depth, score_depth
 from tttlrm_jax.metrics.trajectory import rotation_angle, trajectory_errors

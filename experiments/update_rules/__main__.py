@@ -1,4 +1,4 @@
-"""The laboratory for update rules: `python -m benchmarks.update_rules [--output DIR] [--quick]`.
+"""The laboratory for update rules: `python -m experiments.update_rules [--output DIR] [--quick]`.
 
 Compares every registered rule, and some compositions, by associative recall, drift over long
 streams, cost, and reconstruction with a model that was trained with another rule. Writes
@@ -15,11 +15,11 @@ from typing import Any
 
 import jax
 
-from benchmarks.laboratory.cost import Layer, measure_cost
-from benchmarks.laboratory.files import check_directory, make_directory, write_results
-from benchmarks.laboratory.recall import Memory, measure_drift, measure_recall, tuned_rate
-from benchmarks.laboratory.reconstruction import Reconstructions, Streams
-from benchmarks.laboratory.rules import compared_rules
+from experiments.update_rules.cost import Layer, measure_cost
+from experiments.update_rules.files import check_directory, make_directory, write_results
+from experiments.update_rules.recall import Memory, measure_drift, measure_recall, tuned_rate
+from experiments.update_rules.reconstruction import Reconstructions, Streams
+from experiments.update_rules.rules import compared_rules
 from tttlrm_jax.apps.rule_arguments import register_from_file
 from tttlrm_jax.config import RuleConfig
 from tttlrm_jax.config.command_line import EXIT_BAD_INPUT, EXIT_INTERRUPTED
@@ -39,7 +39,7 @@ QUICK_STREAMS = Streams(scenes=2, input_views=4, target_views=1, chunk_views=2)
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the experiments; returns the exit code (2 for bad input, 130 when interrupted)."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.update_rules", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m experiments.update_rules", description=__doc__)
     parser.add_argument("--output", type=Path, default=Path("outputs/update_rules"))
     parser.add_argument("--rules", nargs="+", metavar="NAME", help="only these")
     parser.add_argument("--rule-file", action="append", default=[], help="registers one more rule")

@@ -4,7 +4,7 @@ import html
 import math
 from typing import Any
 
-from benchmarks.laboratory.charts import COLOURS, Axis, Line, chart
+from experiments.update_rules.charts import COLOURS, Axis, Line, chart
 
 STYLE = """
 :root { color-scheme: light; }

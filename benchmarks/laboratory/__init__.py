@@ -1,1 +1,0 @@
-"""The experiments of `python -m benchmarks.update_rules`, one module each, and its page."""

@@ -1,0 +1,1 @@
+"""The quality of a model beside all it is to be measured against."""

@@ -1,0 +1,1 @@
+"""The laboratory for update rules: what `python -m experiments.update_rules` measures and draws."""
