@@ -20,9 +20,14 @@ from tttlrm_jax.config import Accumulate
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.types import Cameras, Chunk, Gaussians, Views
 from tttlrm_jax.models import merge_model, prune, split_model
-from tttlrm_jax.models.streaming import StreamState, check_values, init_stream, query, step
-
-HIDDEN_LOGIT = -100.0  # opacity of Gaussians that only fill an array
+from tttlrm_jax.models.streaming import (
+    HIDDEN_OPACITY_LOGIT,
+    StreamState,
+    check_values,
+    init_stream,
+    query,
+    step,
+)
 
 
 @flax.struct.dataclass
@@ -276,7 +281,7 @@ def filled_up(gaussians: Gaussians, count: int) -> Gaussians:
         sh=fill(gaussians.sh),
         log_scale=fill(gaussians.log_scale),
         quaternion=fill(gaussians.quaternion, 1.0),
-        opacity_logit=fill(gaussians.opacity_logit, HIDDEN_LOGIT),
+        opacity_logit=fill(gaussians.opacity_logit, HIDDEN_OPACITY_LOGIT),
     )
 
 
