@@ -7,12 +7,12 @@ Gaussians with a large footprint on the screen stay, and SSIM has a uniform wind
 """
 
 import dataclasses
-import functools
 import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.spatial import cKDTree
 
 from tttlrm_jax.config import RasterConfig
 from tttlrm_jax.core.geometry.poses import focus_point
@@ -180,15 +180,8 @@ def neighbour_distance(points: np.ndarray) -> np.ndarray:
     wanted = min(NEAREST, len(points) - 1)
     if wanted < 1:
         return np.full(len(points), 0.1, np.float32)
-    squares = np.sum(points * points, axis=1)
-
-    def block(part):
-        squared = squares[None] - 2 * part @ points.T + np.sum(part * part, axis=1)[:, None]
-        nearest = np.partition(squared, wanted, axis=1)[:, : wanted + 1]
-        return np.sqrt(np.maximum(np.sort(nearest, axis=1)[:, 1:], 0)).mean(axis=1)
-
-    parts = np.array_split(points, max(1, len(points) // 1024))
-    return functools.reduce(lambda a, b: np.concatenate([a, b]), map(block, parts))
+    distance, _ = cKDTree(points).query(points, wanted + 1)  # the first is the point itself
+    return distance[:, 1:].mean(axis=1).astype(np.float32)
 
 
 def living(state: FitState) -> Gaussians:

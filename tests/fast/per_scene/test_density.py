@@ -123,8 +123,20 @@ def test_start_is_where_the_cameras_look_in_their_colours(views):
     assert np.linalg.norm(points, axis=1).max() < 1.2  # 2 * 8 / 16 is what they see
     assert 0 <= colours.min() <= colours.max() <= 1
     assert colours.std(axis=0).max() > 0.02
+
+
+def test_size_at_the_start_is_the_mean_distance_of_three_neighbours():
     line = np.array([[0.0, 0, 0], [1, 0, 0], [2, 0, 0], [4, 0, 0], [100, 0, 0]])
     np.testing.assert_allclose(neighbour_distance(line)[:2], [7 / 3, 5 / 3], rtol=1e-5)
+    cloud = np.random.default_rng(0).normal(size=(400, 3)).astype(np.float32)
+    cloud[:2] = cloud[2]  # three in one place
+    distance = np.linalg.norm(cloud[:, None] - cloud[None], axis=-1)
+    expected = np.sort(distance, axis=1)[:, 1:4].mean(axis=1)
+    found = neighbour_distance(cloud)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert neighbour_distance(cloud[:1]).tolist() == [np.float32(0.1)]
+    np.testing.assert_allclose(neighbour_distance(line[2:4]), 2.0)
 
 
 def test_a_fit_from_nothing_learns_the_scene(views):
