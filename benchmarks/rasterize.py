@@ -26,7 +26,7 @@ import numpy as np
 from benchmarks.arguments import positive
 from benchmarks.raster_floors import Rates, floors, measure_rates
 from tttlrm_jax.config import RasterConfig
-from tttlrm_jax.core.geometry.cameras import rigid_inverse
+from tttlrm_jax.core.geometry.poses import rigid_inverse
 from tttlrm_jax.core.types import Cameras, Splats
 from tttlrm_jax.rasterize import BACKENDS, fit_capacity, project, render_views
 from tttlrm_jax.rasterize.backends import balanced, tiled

@@ -19,7 +19,7 @@ from tttlrm_jax.captures.camera_files import CameraFile, Frame
 from tttlrm_jax.captures.distortion import Distortion
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.poses import rigid_inverse
-from tttlrm_jax.core.geometry.quaternions import rotation_from_quaternion
+from tttlrm_jax.core.geometry.rotations import rotation_from_unit_quaternion
 
 MODEL_FOLDERS = ("", "sparse/0", "sparse", "colmap/sparse/0", "colmap/sparse")
 COLMAP_FILES = ("cameras.bin", "cameras.txt")
@@ -104,7 +104,7 @@ def _frame(path: Path, number: int, image: Photograph, lenses: dict[int, Lens], 
     if not np.isfinite(values).all() or length < 1e-9:
         raise InputError(f"{where} has the pose {values.tolist()}, which is none; drop the image")
     camera_from_world = np.eye(4)
-    camera_from_world[:3, :3] = rotation_from_quaternion(values[:4] / length)
+    camera_from_world[:3, :3] = rotation_from_unit_quaternion(values[:4] / length)
     camera_from_world[:3, 3] = values[4:]
     lens = lenses[image.camera]
     return Frame(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tttlrm_jax.core.geometry.quaternions import quaternion_from_rotation
+from tttlrm_jax.core.geometry.rotations import quaternion_from_rotation
 
 
 class TrajectoryFile:

@@ -12,7 +12,10 @@ import numpy as np
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.alignment import umeyama
 from tttlrm_jax.core.geometry.poses import PoseNormalisation, rigid_inverse
-from tttlrm_jax.core.geometry.quaternions import quaternion_from_rotation, rotation_from_quaternion
+from tttlrm_jax.core.geometry.rotations import (
+    quaternion_from_rotation,
+    rotation_from_unit_quaternion,
+)
 from tttlrm_jax.sequences.time_stamps import nearest_stamps
 
 MAX_TIME_DIFFERENCE = 0.01  # seconds
@@ -65,7 +68,7 @@ def orthogonal_poses(world_from_camera: np.ndarray) -> np.ndarray:
             f"world_from_camera[{index}]", "a pose with NaN or infinity", "cannot be compared",
             "leave that frame out",
         )  # fmt: skip
-    poses[:, :3, :3] = rotation_from_quaternion(quaternion_from_rotation(poses[:, :3, :3]))
+    poses[:, :3, :3] = rotation_from_unit_quaternion(quaternion_from_rotation(poses[:, :3, :3]))
     return poses
 
 

@@ -28,8 +28,8 @@ from tttlrm_jax.core.geometry.paths import (
     turntable,
 )
 from tttlrm_jax.core.geometry.poses import mean_pose, normalise_poses
-from tttlrm_jax.core.geometry.quaternions import quaternion_from_rotation, slerp
 from tttlrm_jax.core.geometry.rays import camera_rays, plucker
+from tttlrm_jax.core.geometry.rotations import quaternion_from_rotation, slerp
 from tttlrm_jax.core.types import Cameras
 from tttlrm_jax.parity.report import Row, compare
 

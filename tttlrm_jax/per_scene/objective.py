@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from tttlrm_jax.config import RasterConfig
-from tttlrm_jax.core.geometry.cameras import rigid_inverse
+from tttlrm_jax.core.geometry.poses import rigid_inverse
 from tttlrm_jax.core.types import Cameras, Gaussians
 from tttlrm_jax.metrics.images import ssim
 from tttlrm_jax.rasterize import composite, project_and_colour

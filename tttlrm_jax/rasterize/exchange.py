@@ -27,7 +27,7 @@ from jax import lax
 from jaxtyping import Array, Int
 
 from tttlrm_jax.config import RasterConfig
-from tttlrm_jax.core.geometry.cameras import rigid_inverse
+from tttlrm_jax.core.geometry.poses import rigid_inverse
 from tttlrm_jax.core.types import Cameras, Splats
 from tttlrm_jax.rasterize.compositing import ScreenSplats, depth_order_key
 from tttlrm_jax.rasterize.render import Rendering, composite, default_capacity, project_and_judge

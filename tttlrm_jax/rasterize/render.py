@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from tttlrm_jax.config import RasterConfig
 from tttlrm_jax.core.errors import InputError
-from tttlrm_jax.core.geometry.cameras import rigid_inverse
+from tttlrm_jax.core.geometry.poses import rigid_inverse
 from tttlrm_jax.core.geometry.spherical_harmonics import basis_components, sh_degree
 from tttlrm_jax.core.types import Cameras, Splats, typechecked
 from tttlrm_jax.rasterize.backends import balanced, pallas, reference, tiled

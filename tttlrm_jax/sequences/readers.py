@@ -8,7 +8,7 @@ import numpy as np
 
 from tttlrm_jax.captures.depth_files import png_depth, read_sintel_depth, read_tagged
 from tttlrm_jax.core.errors import InputError
-from tttlrm_jax.core.geometry.quaternions import rotation_from_quaternion
+from tttlrm_jax.core.geometry.rotations import rotation_from_unit_quaternion
 from tttlrm_jax.sequences.frame_images import upright_size
 from tttlrm_jax.sequences.sequence import FrameFiles, FrameSelection, Sequence, folder_sequence
 from tttlrm_jax.sequences.time_stamps import nearest_stamps
@@ -220,7 +220,7 @@ def read_tum_trajectory(path: Path) -> tuple[np.ndarray, np.ndarray]:
     quaternion = table[:, [7, 4, 5, 6]]
     with np.errstate(divide="ignore", invalid="ignore"):
         quaternion = quaternion / np.linalg.norm(quaternion, axis=1, keepdims=True)
-    poses[:, :3, :3] = rotation_from_quaternion(quaternion)
+    poses[:, :3, :3] = rotation_from_unit_quaternion(quaternion)
     poses[:, :3, 3] = table[:, 1:4]
     return table[:, 0], poses
 

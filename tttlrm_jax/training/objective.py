@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from tttlrm_jax.config import LossConfig, RunConfig
 from tttlrm_jax.core.errors import ConfigError
-from tttlrm_jax.core.geometry.cameras import rigid_inverse
+from tttlrm_jax.core.geometry.poses import rigid_inverse
 from tttlrm_jax.core.types import Cameras, Gaussians, Views
 from tttlrm_jax.models import prune
 from tttlrm_jax.models.decoders.gaussians import pixel_grid_of_gaussians

@@ -11,7 +11,7 @@ from tttlrm_jax.captures.colmap import MODELS
 from tttlrm_jax.captures.distortion import Distortion
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.poses import rigid_inverse
-from tttlrm_jax.core.geometry.quaternions import quaternion_from_rotation
+from tttlrm_jax.core.geometry.rotations import quaternion_from_rotation
 
 FORMATS = ("txt", "bin")
 

@@ -15,7 +15,7 @@ from tttlrm_jax.config import RuleConfig
 from tttlrm_jax.config.sequences import SequenceEvalConfig
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.pointmaps import unproject
-from tttlrm_jax.core.geometry.quaternions import quaternion_from_rotation
+from tttlrm_jax.core.geometry.rotations import quaternion_from_rotation
 from tttlrm_jax.export.video import write_video
 from tttlrm_jax.procedural.walk_files import write_seven_scenes
 from tttlrm_jax.procedural.walks import RoomConfig, room_sequence

@@ -1,3 +1,5 @@
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -41,6 +43,10 @@ def test_rigid_inverse_over_leading_axes():
     poses = cameras(6).reshape(2, 3, 4, 4)
     identity = np.broadcast_to(np.eye(4), poses.shape)
     np.testing.assert_allclose(rigid_inverse(poses) @ poses, identity, atol=EXACT)
+    assert rigid_inverse(poses.astype(np.float32)).dtype == np.float64
+    compiled = jax.jit(rigid_inverse)(jnp.asarray(poses, jnp.float32))
+    assert compiled.dtype == jnp.float32
+    np.testing.assert_allclose(compiled, rigid_inverse(poses), rtol=1e-6, atol=1e-5)
 
 
 @pytest.mark.parametrize("method", ["mean_cam", "first_cam"])

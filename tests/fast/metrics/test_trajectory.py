@@ -6,7 +6,7 @@ import pytest
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.alignment import umeyama
 from tttlrm_jax.core.geometry.poses import PoseNormalisation
-from tttlrm_jax.core.geometry.quaternions import rotation_from_quaternion
+from tttlrm_jax.core.geometry.rotations import rotation_from_unit_quaternion
 from tttlrm_jax.metrics.trajectory import (
     associate,
     rotation_angle,
@@ -20,7 +20,7 @@ RNG = np.random.default_rng(0)
 def random_poses(count):
     quaternion = RNG.normal(size=(count, 4))
     poses = np.tile(np.eye(4), (count, 1, 1))
-    poses[:, :3, :3] = rotation_from_quaternion(
+    poses[:, :3, :3] = rotation_from_unit_quaternion(
         quaternion / np.linalg.norm(quaternion, axis=1, keepdims=True)
     )
     poses[:, :3, 3] = RNG.normal(size=(count, 3))

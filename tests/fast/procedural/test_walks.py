@@ -9,7 +9,7 @@ from tttlrm_jax.core.errors import ConfigError
 from tttlrm_jax.core.geometry.alignment import transform_points
 from tttlrm_jax.core.geometry.pointmaps import unproject
 from tttlrm_jax.core.geometry.poses import check_poses, rigid_inverse
-from tttlrm_jax.core.geometry.quaternions import quaternion_from_rotation
+from tttlrm_jax.core.geometry.rotations import quaternion_from_rotation
 from tttlrm_jax.procedural.walks import RoomConfig, random_room, render_room, room_sequence, strided
 
 CONFIG = RoomConfig(height=36, width=52)

@@ -4,9 +4,9 @@ import numpy as np
 
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.poses import focus_point, look_at
-from tttlrm_jax.core.geometry.quaternions import (
+from tttlrm_jax.core.geometry.rotations import (
     quaternion_from_rotation,
-    rotation_from_quaternion,
+    rotation_from_unit_quaternion,
     slerp,
 )
 
@@ -28,7 +28,7 @@ def interpolate_poses(world_from_camera: np.ndarray, steps: int) -> np.ndarray:
     quaternion = quaternion_from_rotation(poses[:, :3, :3])
     turned = slerp(quaternion[:-1, None], quaternion[1:, None], fraction[None])
     out = np.zeros((len(turned) * steps, 4, 4))
-    out[:, :3, :3] = rotation_from_quaternion(turned).reshape(-1, 3, 3)
+    out[:, :3, :3] = rotation_from_unit_quaternion(turned).reshape(-1, 3, 3)
     out[:, :3, 3] = interpolate_linear(poses[:, :3, 3], steps)
     out[:, 3, 3] = 1.0
     return out

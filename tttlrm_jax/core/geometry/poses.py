@@ -8,6 +8,8 @@ that was applied, so that whatever is predicted in the normalised frame can be t
 import dataclasses
 from typing import Literal
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from tttlrm_jax.core.errors import InputError
@@ -52,15 +54,21 @@ class PoseNormalisation:
         )
 
 
-def rigid_inverse(pose: np.ndarray) -> np.ndarray:
-    """Inverts rigid transforms [..., 4, 4] by transposing the rotation."""
-    pose = np.asarray(pose, np.float64)
-    out = np.zeros_like(pose)
-    rotation = np.swapaxes(pose[..., :3, :3], -1, -2)
-    out[..., :3, :3] = rotation
-    out[..., :3, 3] = -(rotation @ pose[..., :3, 3, None])[..., 0]
-    out[..., 3, 3] = 1.0
-    return out
+def rigid_inverse(pose):
+    """Inverts rigid transforms [..., 4, 4] by transposing the rotation: `[R^T, -R^T t]`.
+
+    JAX arrays keep their dtype and are differentiated; anything else is inverted in float64 NumPy.
+    """
+    xp = jnp if isinstance(pose, jax.Array) else np
+    pose = pose if xp is jnp else np.asarray(pose, np.float64)
+    rotation = xp.swapaxes(pose[..., :3, :3], -1, -2)
+    if xp is np:
+        offset = rotation @ pose[..., :3, 3, None]
+    else:  # no matrix product, whose precision a device may lower
+        offset = jnp.sum(rotation * pose[..., None, :3, 3], axis=-1, keepdims=True)
+    top = xp.concatenate([rotation, -offset], axis=-1)
+    bottom = xp.asarray([0, 0, 0, 1], pose.dtype).reshape((1,) * (pose.ndim - 1) + (4,))
+    return xp.concatenate([top, xp.broadcast_to(bottom, top[..., :1, :].shape)], axis=-2)
 
 
 def pose_problem(pose: np.ndarray) -> str | None:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from tttlrm_jax.core.geometry.poses import PoseNormalisation
-from tttlrm_jax.core.geometry.quaternions import quaternion_from_rotation
+from tttlrm_jax.core.geometry.rotations import quaternion_from_rotation
 from tttlrm_jax.core.geometry.spherical_harmonics import sh_basis, sh_degree
 from tttlrm_jax.core.types import Gaussians, typechecked
 
