@@ -31,6 +31,7 @@ from tttlrm_jax.models import abstract_model, split_model
 
 Kind = Literal["tttlrm", "lvsm", "ttt3r"]
 # A tensor that only a checkpoint of that kind has.
+NOT_SAID = "data of its authors (converted from a published checkpoint, which does not say)"
 MARKS: dict[Kind, str] = {
     "tttlrm": "tokenizer.1.weight",
     "lvsm": "input_linear.weight",
@@ -91,10 +92,11 @@ def convert(options: ConvertConfig) -> Path:
         raise InputError(f"{error}; {remedy}") from error
     print(f"{kind}: {len(tensors)} tensors")
     if kind == "ttt3r":
-        return export_ttt3r(config, params, options.dest, options.dtype)
+        return export_ttt3r(config, params, options.dest, options.dtype, provenance=NOT_SAID)
     side = GRID_PATCHES * config.patch_size
     data = DataConfig(synthetic=SyntheticConfig(height=side, width=side))
-    run = RunConfig(name=Path(options.dest).name or kind, model=config, data=data)
+    name = Path(options.dest).name or kind
+    run = RunConfig(name=name, model=config, data=data, provenance=NOT_SAID)
     return export_model(run, params, options.dest, options.dtype)
 
 

@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tttlrm_jax.checkpoints.provenance import without_host_choices
 from tttlrm_jax.config import RunConfig, config_from_dict, config_to_dict
 from tttlrm_jax.config.ttt3r import is_ttt3r
 from tttlrm_jax.core.errors import InputError
@@ -22,14 +23,24 @@ EMA = "ema"
 
 def write_config(directory: Path, config: Any) -> None:
     """Writes a configuration as `config.json`, atomically."""
+    write_values(directory, config_to_dict(config))
+
+
+def write_values(directory: Path, values: dict[str, Any]) -> None:
     draft = directory / (CONFIG_FILE + ".tmp")
-    draft.write_text(json.dumps(config_to_dict(config), indent=2) + "\n")
+    draft.write_text(json.dumps(values, indent=2) + "\n")
     draft.replace(directory / CONFIG_FILE)
 
 
 def read_config(directory: Path) -> RunConfig:
-    """Reads the `config.json` of a run or model directory; InputError if it is not one."""
+    """Reads the `config.json` of a run or model directory; InputError if it is not one.
+
+    What a machine chooses (`HOST_CHOICES`) is taken from runs only: older model directories hold
+    such choices too.
+    """
     values = read_config_values(directory)
+    if (directory / PARAMS).is_dir():
+        values = without_host_choices(values)
     if is_ttt3r(values):
         raise InputError.of(
             "checkpoint", directory, "holds a TTT3R network", "use eval.py --model ttt3r with it"

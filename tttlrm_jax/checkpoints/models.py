@@ -21,9 +21,10 @@ from tttlrm_jax.checkpoints.directories import (
     params_path,
     read_config,
     read_config_values,
-    write_config,
+    write_values,
 )
-from tttlrm_jax.config import ModelConfig, RunConfig, config_from_dict
+from tttlrm_jax.checkpoints.provenance import provenance, without_host_choices
+from tttlrm_jax.config import ModelConfig, RunConfig, config_from_dict, config_to_dict
 from tttlrm_jax.config.ttt3r import TTT3RConfig, is_ttt3r
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.models import TTT3R, abstract_model, merge_model, split_model
@@ -113,6 +114,7 @@ class TTT3RModelFile:
     name: str
     model: TTT3RConfig
     image_size: tuple[int, int] | None = None  # height, width it was trained at, where known
+    provenance: str = ""  # what the weights have seen, where known
 
 
 def export_model(
@@ -120,10 +122,12 @@ def export_model(
 ) -> Path:
     """Writes a model directory; an older one there is replaced once the new one is complete.
 
-    Directories of the machine that trained it are left out of the configuration. Raises
-    InputError for an unknown dtype, or if `directory` holds anything but a model.
+    What the machine chose that trained it is left out of the configuration, what the weights have
+    seen is written into it. Raises InputError for an unknown dtype, or if `directory` holds
+    anything but a model.
     """
-    return write_model(_without_directories(config), params, directory, dtype)
+    described = dataclasses.replace(config, provenance=provenance(config))
+    return _write_model(config_to_dict(described), params, directory, dtype)
 
 
 def export_ttt3r(
@@ -132,18 +136,23 @@ def export_ttt3r(
     directory: Path | str,
     dtype: str = "float32",
     image_size: tuple[int, int] | None = None,
+    provenance: str = "",
 ) -> Path:
     """Writes a model directory; an older one there is replaced once the new one is complete.
 
-    `image_size` is height and width that the weights were trained at, where that is known.
-    Raises InputError as `export_model` does.
+    `image_size` is height and width that the weights were trained at, `provenance` what they have
+    seen, where that is known. Raises InputError as `export_model` does.
     """
-    described = TTT3RModelFile(name=Path(directory).name, model=config, image_size=image_size)
-    return write_model(described, params, directory, dtype)
+    described = TTT3RModelFile(
+        name=Path(directory).name, model=config, image_size=image_size, provenance=provenance
+    )
+    return _write_model(config_to_dict(described), params, directory, dtype)
 
 
-def write_model(config: Any, params: Any, directory: Path | str, dtype: str = "float32") -> Path:
-    """`export_model` with the configuration as it is, of any kind of model."""
+def _write_model(
+    values: dict[str, Any], params: Any, directory: Path | str, dtype: str = "float32"
+) -> Path:
+    """A model directory with the values of its configuration, of any kind of model."""
     if dtype not in DTYPES:
         raise InputError.of("dtype", dtype, "cannot be exported", f"use one of {DTYPES}")
     directory = Path(directory).absolute()
@@ -158,17 +167,8 @@ def write_model(config: Any, params: Any, directory: Path | str, dtype: str = "f
         narrow = jax.tree.map(lambda p: jnp.asarray(np.asarray(p)).astype(dtype), params)
         checkpointer.save(draft / PARAMS, narrow)
     (draft / PARAMS / "commit_success.txt").unlink(missing_ok=True)  # names this machine's path
-    write_config(draft, config)
+    write_values(draft, without_host_choices(values))
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(directory)
     draft.rename(directory)
     return directory
-
-
-def _without_directories(config: RunConfig) -> RunConfig:
-    default = RunConfig(name=config.name)
-    return dataclasses.replace(
-        config,
-        data=dataclasses.replace(config.data, cache_directory=default.data.cache_directory),
-        train=dataclasses.replace(config.train, directory=default.train.directory, init_from=None),
-    )

@@ -31,6 +31,8 @@ class RunConfig:
     optimizer: OptimizerConfig = OptimizerConfig()
     train: TrainConfig = TrainConfig()
     mesh: MeshConfig = MeshConfig()
+    # what the weights have seen, for those who get them; "": made from the data above
+    provenance: str = ""
 
     def __post_init__(self):
         check_fields("", self)

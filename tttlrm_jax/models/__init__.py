@@ -1,7 +1,5 @@
 """Complete models: parts assembled, parameters defined."""
 
-from typing import Any
-
 import jax
 from flax import nnx
 
@@ -9,6 +7,7 @@ from tttlrm_jax.config import ModelConfig, Plan, published_ratios
 from tttlrm_jax.config.ttt3r import TTT3RConfig
 from tttlrm_jax.core.errors import ConfigError
 from tttlrm_jax.core.types import Gaussians, Views
+from tttlrm_jax.models.graph import ModelGraph, merge_model, split_model
 from tttlrm_jax.models.lvsm import LVSM
 from tttlrm_jax.models.streaming import (
     StreamState,
@@ -46,17 +45,6 @@ def abstract_model(config: ModelConfig | TTT3RConfig) -> nnx.Module:
     return nnx.eval_shape(lambda: build_model(config))
 
 
-def split_model(model: nnx.Module) -> tuple[Any, dict[str, Any]]:
-    """Structure (static, hashable) and parameters (a plain nested dict of arrays)."""
-    graph, params = nnx.split(model, nnx.Param)
-    return graph, nnx.to_pure_dict(params)
-
-
-def merge_model(graph: Any, params: dict[str, Any]) -> Any:
-    """Inverse of `split_model`; inside `jit` it makes everything a function of arrays."""
-    return nnx.merge(graph, params)
-
-
 def reconstruct(
     model: TTTLRM,
     inputs: Views,
@@ -69,8 +57,25 @@ def reconstruct(
 
 
 __all__ = [
-    "LVSM", "MODELS", "TTT3R", "TTTLRM", "StreamState", "abstract_model", "build_model",
-    "gaussian_usage", "init_stream", "live_query", "live_step", "merge_model", "prune",
-    "published_ratios", "query", "reconstruct", "scan_stream", "split_into_chunks", "split_model",
+    "LVSM",
+    "MODELS",
+    "TTT3R",
+    "TTTLRM",
+    "ModelGraph",
+    "StreamState",
+    "abstract_model",
+    "build_model",
+    "gaussian_usage",
+    "init_stream",
+    "live_query",
+    "live_step",
+    "merge_model",
+    "prune",
+    "published_ratios",
+    "query",
+    "reconstruct",
+    "scan_stream",
+    "split_into_chunks",
+    "split_model",
     "step",
 ]  # fmt: skip

@@ -18,6 +18,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from tttlrm_jax.core.types import Cameras, Chunk, Views
 from tttlrm_jax.models import streaming
+from tttlrm_jax.models.graph import split_model
 from tttlrm_jax.models.streaming import StreamState
 from tttlrm_jax.parallel.mesh import Layout, gather_outer_parameters
 
@@ -27,8 +28,7 @@ class MeshStream:
 
     def __init__(self, model: nnx.Module, mesh: Mesh):
         self.mesh = mesh
-        self._graph, params = nnx.split(model, nnx.Param)
-        pure = nnx.to_pure_dict(params)
+        self._graph, pure = split_model(model)
         whole = Layout.of(mesh, mesh.shape["data"], mesh.shape["seq"])
         self._params = jax.device_put(pure, whole.parameter_shardings(pure))
         self._step = jax.jit(self._mapped_step)

@@ -28,12 +28,12 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jaxtyping import Array, Bool, Int
 
 from tttlrm_jax.config import RuleConfig
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.types import Cameras, Chunk, Gaussians, Views
+from tttlrm_jax.models.graph import merge_model, split_model
 from tttlrm_jax.models.nn.block import initial_states, run_blocks
 from tttlrm_jax.models.trunk import check_cameras, check_same_frame, check_views
 from tttlrm_jax.parallel.mesh import total
@@ -57,7 +57,7 @@ class StreamState:
 
 def init_stream(params: Any, batch: int, *, graph: Any) -> StreamState:
     """The state of `batch` scenes before any view: the learned initial weights."""
-    model = nnx.merge(graph, params)
+    model = merge_model(graph, params)
     return StreamState(
         layers=initial_states(model.blocks, batch),
         num_views=jnp.zeros(batch, jnp.int32),
@@ -72,7 +72,7 @@ def step(params: Any, state: StreamState, chunk: Chunk, *, graph: Any) -> tuple[
     views, sizes that do not fit each other or the patch, or a state of another model, rule or
     batch.
     """
-    model = nnx.merge(graph, params)
+    model = merge_model(graph, params)
     _check_chunk(chunk, model.config.patch_size)
     check_state(state, params, chunk.views.image.shape[0], graph=graph)
     views = _without_masked(chunk.views, chunk.mask)
@@ -113,7 +113,7 @@ def query(
     tttLRM is trained on queries with an image: without one its Gaussians lack detail and colour.
     Raises InputError as `step` does.
     """
-    model = nnx.merge(graph, params)
+    model = merge_model(graph, params)
     _check_queries(views, mask, model.config.patch_size)
     cameras = views.cameras if isinstance(views, Views) else views
     check_state(state, params, cameras.intrinsics.shape[0], graph=graph)
@@ -199,7 +199,7 @@ def live_step(
     params: Any, state: StreamState, chunk: Chunk, *, graph: Any
 ) -> tuple[StreamState, Any]:
     """`step`, compiled once per shape, after `check_values`."""
-    _check_chunk(chunk, nnx.merge(graph, params).config.patch_size)
+    _check_chunk(chunk, merge_model(graph, params).config.patch_size)
     check_values(chunk.views, chunk.mask, "chunk.views")
     if chunk.virtual is not None:
         check_values(chunk.virtual, chunk.virtual_mask, "chunk.virtual")
@@ -215,7 +215,7 @@ def live_query(
     mask: Bool[Array, "batch view"] | None = None,
 ) -> Any:
     """`query`, compiled once per shape, after `check_values`."""
-    _check_queries(views, mask, nnx.merge(graph, params).config.patch_size)
+    _check_queries(views, mask, merge_model(graph, params).config.patch_size)
     check_values(views, mask, "views")
     return _compiled_query(params, state, views, graph=graph, mask=mask)
 
@@ -277,7 +277,7 @@ def check_state(state: StreamState, params: Any, batch: int, *, graph: Any) -> N
 
 def run_stream(model: Any, inputs: Views, queries: Views | Cameras, chunk_views: int) -> Any:
     """Writes all `inputs` chunk by chunk, then reads `queries`; `model` is a module."""
-    graph, params = nnx.split(model)
+    graph, params = split_model(model)
     state = init_stream(params, inputs.image.shape[0], graph=graph)
     chunks = split_into_chunks(inputs, chunk_views)
     state, _ = scan_stream(params, state, chunks, graph=graph, emit=lambda index, read: None)

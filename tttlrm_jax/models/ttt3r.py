@@ -31,11 +31,11 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from tttlrm_jax.config.ttt3r import Behaviour, TTT3RConfig
 from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.models.graph import merge_model
 from tttlrm_jax.models.ttt3r_checks import check_finite, check_size
 from tttlrm_jax.models.ttt3r_network import RAY_CHANNELS, RGB_CHANNELS, TTT3R, Decoded
 from tttlrm_jax.ttt.state_rules import Proposal, StateRule, build_state_rule
@@ -92,7 +92,7 @@ def init_state(
     params: Any, batch: int, *, graph: Any, rule: StateRule | None = None
 ) -> RecurrentState:
     """The state of `batch` scenes before any frame; `rule` is TTT3R's by default."""
-    return _initial(nnx.merge(graph, params), batch, rule or build_state_rule("ttt3r"))
+    return _initial(merge_model(graph, params), batch, rule or build_state_rule("ttt3r"))
 
 
 def _initial(model: TTT3R, batch: int, rule: StateRule) -> RecurrentState:
@@ -122,7 +122,7 @@ def step(
     sequence has a ray map (None: whether this one has). Raises InputError for sizes that do not
     fit each other, the patch or the model.
     """
-    model, rule = nnx.merge(graph, params), rule or build_state_rule("ttt3r")
+    model, rule = merge_model(graph, params), rule or build_state_rule("ttt3r")
     masks = frame_masks(frame, model.config)
     initial = _initial(model, frame.image.shape[0], rule)
     check_state(state, initial)
@@ -202,7 +202,7 @@ def query(
     graph: Any,
 ) -> FrameOutput:
     """What a camera would see, given by its ray map alone; changes nothing (gates are 0)."""
-    model = nnx.merge(graph, params)
+    model = merge_model(graph, params)
     check_size("ray_map", ray_map, RAY_CHANNELS, model.config)
     rows, columns = model.grid(ray_map)
     tokens = model.encode_rays(ray_map)

@@ -68,7 +68,7 @@ def test_without_a_checkpoint_the_packaged_network_sees_depth(tmp_path):
     assert metrics["resolution"] == [48, 64]
     assert metrics["depth"]["scale"]["abs_rel"] < 0.13
     assert metrics["num_points"] > 0
-    assert "procedural rooms only" in metrics["notes"][0]
+    assert "trained on procedural box rooms" in metrics["notes"][0]
 
 
 def test_another_kind_of_checkpoint_is_named(given, tmp_path, capsys):

@@ -24,6 +24,7 @@ from tttlrm_jax.apps.reconstruct.stream_files import (
     write_stream_plot,
 )
 from tttlrm_jax.captures.capture import Capture
+from tttlrm_jax.checkpoints.provenance import provenance
 from tttlrm_jax.checkpoints.streams import SavedStream
 from tttlrm_jax.config import EvalConfig, RasterConfig, RuleConfig, RunConfig
 from tttlrm_jax.core.geometry.paths import orbit_path
@@ -267,20 +268,15 @@ def settings_table(job: Job, metrics: dict[str, Any]) -> dict[str, str]:
 
 def caveats(job: Job, evaluated: Evaluated, metrics: dict[str, Any]) -> list[str]:
     """What a number on the page does not say by itself."""
-    trained, texts = job.run.data, []
+    texts = []
     nearest = metrics["baselines"]["nearest_input"]
     if metrics["psnr"] < nearest:
         texts.append(
             f"On this capture the model is worse than showing the nearest input view, by "
             f"{nearest - metrics['psnr']:.1f} dB. Take the reconstruction for what it is."
         )
-    synthetic = trained.synthetic
-    if job.config.capture is not None and trained.source == "synthetic":
-        texts.append(
-            "The weights have seen procedural objects only, at "
-            f"{synthetic.width}x{synthetic.height} pixels; photographs and large scenes lie "
-            "outside of what they know."
-        )
+    if job.config.capture is not None:
+        texts.append(f"The weights were trained on {provenance(job.run)}.")
     mask = job.scene.target_mask
     if mask is not None and metrics["psnr_foreground"] is not None:
         texts.append(

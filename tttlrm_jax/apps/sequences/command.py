@@ -19,6 +19,7 @@ from tttlrm_jax.apps.protocols.tables import apply_protocol
 from tttlrm_jax.apps.rule_arguments import parse_apart, read_rule
 from tttlrm_jax.apps.sequences.files import SequenceFiles, SequenceJob, prepare_directory
 from tttlrm_jax.apps.sequences.run import FrameModel, LiveModel, run_sequence
+from tttlrm_jax.checkpoints.directories import read_config_values
 from tttlrm_jax.checkpoints.models import load_ttt3r, trained_size
 from tttlrm_jax.config import RuleConfig
 from tttlrm_jax.config.command_line import EXIT_BAD_INPUT, EXIT_INTERRUPTED
@@ -34,10 +35,6 @@ from tttlrm_jax.ttt.state_rules import STATE_RULES, build_state_rule
 
 PROG = "eval.py --model ttt3r"
 DEFAULT_RULE = "ttt3r"
-SHIPPED_NOTE = (
-    "the weights are the small ones of the package, which know procedural rooms only; for other "
-    "pictures convert the published ones and give --checkpoint"
-)
 
 # Makes the model that goes through the sequence.
 OpenModel = Callable[[SequenceEvalConfig, RuleConfig], FrameModel]
@@ -112,6 +109,15 @@ def picture_size(config: SequenceEvalConfig) -> tuple[int, list[str]]:
     return max(trained), [note]
 
 
+def _provenance_notes(config: SequenceEvalConfig) -> list[str]:
+    """What the weights have seen, where their directory says it."""
+    seen = read_config_values(_checkpoint_path(config)).get("provenance")
+    if not seen:
+        return []
+    remedy = "" if config.checkpoint else "; others are converted and given with --checkpoint"
+    return [f"the weights were trained on {seen}{remedy}"]
+
+
 def evaluate_sequence(
     config: SequenceEvalConfig, rule: RuleConfig, open_model: OpenModel = open_checkpoint
 ) -> tuple[Path, dict[str, Any]]:
@@ -133,8 +139,7 @@ def evaluate_sequence(
     size, notes = picture_size(config)
     fit = check_patches(plan_fit(*sequence.image_size, size, config.fit))
     model = open_model(config, rule)
-    if config.checkpoint is None and open_model is open_checkpoint:
-        notes.insert(0, SHIPPED_NOTE)
+    notes[:0] = _provenance_notes(config) if open_model is open_checkpoint else []
     if config.reconstruction and sequence.intrinsics is None:
         notes.append("reconstruction is not scored: the sequence says no intrinsics")
     job = SequenceJob(

@@ -7,10 +7,10 @@ from typing import Any, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from tttlrm_jax.config.ttt3r import Behaviour
 from tttlrm_jax.models import TTT3R
+from tttlrm_jax.models.graph import merge_model, split_model
 from tttlrm_jax.models.nn.rope import grid_positions, state_positions
 from tttlrm_jax.models.ttt3r import (
     Frame,
@@ -155,14 +155,14 @@ def run_sequence(
     `scores=False` leaves out the attention scores, which are large.
     """
     behaviour, rule_name = recorded_behaviour(recording, recording.path.stem)
-    graph, params = nnx.split(network)
+    graph, params = split_model(network)
     rule, frames = build_state_rule(rule_name), recorded_frames(recording)
     batch = frames[0].image.shape[0]
     rays = jnp.full(batch, _ray_mask(recording).any())
 
     @quick_jit
     def one_frame(params, state, frame):
-        network = nnx.merge(graph, params)
+        network = merge_model(graph, params)
         masks = frame_masks(frame, network.config)
         read = read_frame(network, state, frame, masks, behaviour, rays)
         moved, out = step(
@@ -220,7 +220,7 @@ def _check_query(recording: Recording, network: TTT3R, tolerance: float) -> Iter
     """A read-only query by ray map, where one is recorded."""
     if "query/ray_map" not in recording:
         return
-    graph, params = nnx.split(network)
+    graph, params = split_model(network)
     rays, tokens, memory = (
         jnp.asarray(recording[f"query/{name}"]) for name in ("ray_map", *STATE)
     )  # fmt: skip

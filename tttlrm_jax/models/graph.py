@@ -1,0 +1,67 @@
+"""A model as structure and parameters, so that everything is a function of arrays."""
+
+import dataclasses
+from typing import Any
+
+import jax
+from flax import nnx
+
+from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.parallel.mesh import current_layout
+
+NAMED_IN_ERROR = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelGraph:
+    """The structure of a model: static and hashable, an argument that `jit` may be given."""
+
+    graphdef: Any
+    shapes: tuple[tuple[str, tuple[int, ...]], ...]  # of the parameters by name, in their order
+
+
+def split_model(model: nnx.Module) -> tuple[ModelGraph, dict[str, Any]]:
+    """Structure (static, hashable) and parameters (a plain nested dict of arrays)."""
+    graphdef, state = nnx.split(model, nnx.Param)
+    params = nnx.to_pure_dict(state)
+    return ModelGraph(graphdef, _shapes(params)), params
+
+
+def merge_model(graph: ModelGraph, params: dict[str, Any]) -> Any:
+    """Inverse of `split_model`; inside `jit` it makes everything a function of arrays.
+
+    Raises InputError, naming them, for parameters that are missing, unknown or of other shapes; on
+    a mesh, where a device holds parts of them, of another number of axes.
+    """
+    wanted, given = dict(graph.shapes), dict(_shapes(params))
+    if current_layout() is not None and wanted.keys() == given.keys():
+        given = {n: s if len(given[n]) == len(s) else given[n] for n, s in wanted.items()}
+    if given != wanted:
+        raise InputError(_difference(wanted, given))
+    return nnx.merge(graph.graphdef, params)
+
+
+def _shapes(params: Any) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    return tuple((jax.tree_util.keystr(path, simple=True, separator="."), leaf.shape)
+                 for path, leaf in leaves)  # fmt: skip
+
+
+def _difference(wanted: dict[str, Any], given: dict[str, Any]) -> str:
+    """What is wrong with parameters, in a sentence."""
+    found = {
+        "are missing": [name for name in wanted if name not in given],
+        "are unknown": [name for name in given if name not in wanted],
+        "have another shape": [
+            f"{name} {given[name]} in place of {wanted[name]}"
+            for name in wanted
+            if name in given and given[name] != wanted[name]
+        ],
+    }
+    parts = [f"{_listed(names)} {what}" for what, names in found.items() if names]
+    return f"params do not fit the model: {'; '.join(parts)}; take those that split_model gave"
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - NAMED_IN_ERROR
+    return ", ".join(names[:NAMED_IN_ERROR]) + (f" and {more} more" if more > 0 else "")
