@@ -42,9 +42,10 @@ from tttlrm_jax.config import (  # noqa: E402
     SyntheticConfig,
     TrainConfig,
 )
+from tttlrm_jax.metrics.convolutions import Convolution  # noqa: E402
 from tttlrm_jax.models import abstract_model, split_model  # noqa: E402
 from tttlrm_jax.parallel.mesh import make_mesh  # noqa: E402
-from tttlrm_jax.training.losses.perceptual import CHANNELS, Convolution  # noqa: E402
+from tttlrm_jax.training.losses.vgg_weights import CHANNELS  # noqa: E402
 from tttlrm_jax.training.mesh_program import MeshProgram  # noqa: E402
 from tttlrm_jax.training.objective import StaticParts  # noqa: E402
 from tttlrm_jax.training.step import init_train_state  # noqa: E402

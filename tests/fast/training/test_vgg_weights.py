@@ -9,9 +9,16 @@ import pytest
 from tttlrm_jax.config import LossConfig, RunConfig
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.training.losses import vgg_weights
-from tttlrm_jax.training.losses.perceptual import CHANNELS, CHANNELS_VGG16, CHECKPOINT_PREFIX
 from tttlrm_jax.training.losses.perceptual_network import with_network
-from tttlrm_jax.training.losses.vgg_weights import DEVIATION, FEATURES, find_vgg, load_vgg
+from tttlrm_jax.training.losses.vgg_weights import (
+    CHANNELS,
+    CHANNELS_VGG16,
+    CHECKPOINT_PREFIX,
+    DEVIATION,
+    FEATURES,
+    find_vgg,
+    load_vgg,
+)
 
 SIZE = 255 * np.mean(DEVIATION)  # by which features of normalised inputs grow
 

@@ -12,12 +12,10 @@ from tttlrm_jax.metrics.images import psnr, ssim
 from tttlrm_jax.parity.recording import Variant, judge, load, quick_jit
 from tttlrm_jax.parity.report import Row, compare
 from tttlrm_jax.training.losses.perceptual import (
-    CHANNELS,
     centred,
     perceptual_distances,
     perceptual_loss,
-    vgg19_features,
-    vgg19_from_tensors,
+    vgg_taps,
 )
 from tttlrm_jax.training.losses.terms import (
     depth_loss,
@@ -25,6 +23,7 @@ from tttlrm_jax.training.losses.terms import (
     opacity_loss,
     psnr_of_mse,
 )
+from tttlrm_jax.training.losses.vgg_weights import CHANNELS, published_vgg19
 
 # Five times the float32 rounding errors that the recordings' README measured.
 LOSS = 1.5e-6
@@ -123,7 +122,7 @@ def recorded_vgg19(seed_base: int) -> dict[str, np.ndarray]:
 @jax.jit
 def _perceptual(convolutions, pred, real):
     total, grad = jax.value_and_grad(perceptual_loss, argnums=1)(convolutions, pred, real)
-    taps = vgg19_features(convolutions, centred(pred))
+    taps = vgg_taps(convolutions, centred(pred))
     return total, grad, perceptual_distances(convolutions, pred, real), taps
 
 
@@ -143,7 +142,8 @@ def check_perceptual_loss(path: Path) -> Iterator[Row]:
 
 def _check_perceptual_case(recording, tensors, variant: Variant) -> Iterator[Row]:
     dtype = variant.dtype
-    convolutions = vgg19_from_tensors({k: v.astype(dtype) for k, v in tensors.items()})
+    tensors = {name: value.astype(dtype) for name, value in tensors.items()}
+    convolutions = published_vgg19(tensors, recording.path)
     pred, real = (_channels_last(jnp.asarray(recording[k], dtype)) for k in ("pred", "real"))
     total, grad, distances, taps = _perceptual(convolutions, pred, real)
     actual = {

