@@ -20,9 +20,9 @@ from typing import Any
 
 import jax
 
+from tttlrm_jax.api.sequences import LiveModel, Prediction
 from tttlrm_jax.apps.sequences.command import evaluate_sequence
 from tttlrm_jax.apps.sequences.files import peak_memory_mib
-from tttlrm_jax.apps.sequences.run import LiveModel, Prediction
 from tttlrm_jax.config import RuleConfig
 from tttlrm_jax.config.sequences import SequenceEvalConfig
 from tttlrm_jax.config.ttt3r import TTT3RConfig

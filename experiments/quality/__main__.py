@@ -42,7 +42,7 @@ from experiments.quality.report import claims, table
 from experiments.quality.rows import GrowingTable, rows_of
 from experiments.quality.scenes import Subject, captures, objects, on_procedural_objects
 from experiments.statistics import standard_error
-from tttlrm_jax.apps.reconstruct.scene import score
+from tttlrm_jax.api.scenes import score
 from tttlrm_jax.checkpoints.directories import newest_step, read_config
 from tttlrm_jax.config import RunConfig, config_to_dict
 from tttlrm_jax.core.errors import InputError

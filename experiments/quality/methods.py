@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tttlrm_jax.apps.reconstruct.scene import PosedScene, Renderer, baseline_pictures
+from tttlrm_jax.api.scenes import PosedScene, Renderer, baseline_pictures
 from tttlrm_jax.captures.view_selection import select_virtual
 from tttlrm_jax.checkpoints.models import load_model
 from tttlrm_jax.checkpoints.streams import fingerprint

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 import numpy as np
 
-from tttlrm_jax.apps.reconstruct.scene import PosedScene
+from tttlrm_jax.api.scenes import PosedScene
 from tttlrm_jax.captures.capture import CaptureScene, read_capture
 from tttlrm_jax.captures.view_selection import select_kmeans
 from tttlrm_jax.config import DataConfig, RunConfig

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tttlrm_jax.api.sequences import Prediction
 from tttlrm_jax.apps.protocols.command import evaluate_protocol, table_summary
 from tttlrm_jax.apps.protocols.tables import apply_protocol, protocol_overrides
 from tttlrm_jax.apps.reconstruct.command import main, take_model
 from tttlrm_jax.apps.sequences import command as evaluate_ttt3r
 from tttlrm_jax.apps.sequences.command import evaluate_sequence, parse, picture_size
-from tttlrm_jax.apps.sequences.run import Prediction
 from tttlrm_jax.apps.sequences.scores import SequenceScores
 from tttlrm_jax.config import RuleConfig
 from tttlrm_jax.config.sequences import SequenceEvalConfig

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tttlrm_jax.apps.reconstruct.scene import (
+from tttlrm_jax.api.scenes import (
     MAX_PSNR,
     PosedScene,
     Renderer,

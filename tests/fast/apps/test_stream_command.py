@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tttlrm_jax.apps.reconstruct.input_frames import choose_frames
-from tttlrm_jax.apps.reconstruct.scene import Settings
+from tttlrm_jax.api.request import choose_frames
+from tttlrm_jax.api.scenes import Settings
 from tttlrm_jax.apps.reconstruct.stream import state_directory
 from tttlrm_jax.captures.camera_files import Frame
 from tttlrm_jax.captures.capture import Capture

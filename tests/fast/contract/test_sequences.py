@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tttlrm_jax.api.sequences import Prediction
 from tttlrm_jax.apps.protocols.command import evaluate_protocol
 from tttlrm_jax.apps.protocols.tables import apply_protocol
 from tttlrm_jax.apps.sequences.command import evaluate_sequence
-from tttlrm_jax.apps.sequences.run import Prediction
 from tttlrm_jax.config import RuleConfig
 from tttlrm_jax.config.sequences import SequenceEvalConfig
 from tttlrm_jax.core.errors import InputError

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tttlrm_jax.apps.reconstruct.scene import Renderer
+from tttlrm_jax.api.scenes import Renderer
 from tttlrm_jax.config import ModelConfig, RasterConfig
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.poses import look_at

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tttlrm_jax.api.sequences import FrameModel
 from tttlrm_jax.apps.protocols.tables import (
     SequenceProtocol,
     protocol_overrides,
     read_protocol,
     table_row,
 )
-from tttlrm_jax.apps.sequences.run import FrameModel
 from tttlrm_jax.config import RuleConfig
 from tttlrm_jax.config.sequences import SequenceEvalConfig
 from tttlrm_jax.core.errors import ConfigError, InputError

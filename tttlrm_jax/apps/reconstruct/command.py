@@ -11,12 +11,8 @@ from typing import Any
 
 import jax
 
-from tttlrm_jax.apps.output_directory import atomic_directory, disk_errors
-from tttlrm_jax.apps.progress import step
-from tttlrm_jax.apps.reconstruct.files import ALL_FILES, Job, write_files
-from tttlrm_jax.apps.reconstruct.input_frames import choose_frames
-from tttlrm_jax.apps.reconstruct.post_optimize import post_optimize
-from tttlrm_jax.apps.reconstruct.scene import (
+from tttlrm_jax.api.request import choose_frames
+from tttlrm_jax.api.scenes import (
     Answer,
     Evaluated,
     Renderer,
@@ -27,6 +23,9 @@ from tttlrm_jax.apps.reconstruct.scene import (
     pose_scene,
     score,
 )
+from tttlrm_jax.apps.progress import step
+from tttlrm_jax.apps.reconstruct.files import ALL_FILES, Job, write_files
+from tttlrm_jax.apps.reconstruct.post_optimize import post_optimize
 from tttlrm_jax.apps.reconstruct.state_query import query_state
 from tttlrm_jax.apps.reconstruct.stream import (
     check_stream_options,
@@ -45,6 +44,7 @@ from tttlrm_jax.checkpoints.streams import read_record, read_stream
 from tttlrm_jax.config import EvalConfig, RunConfig
 from tttlrm_jax.config.command_line import EXIT_BAD_INPUT, EXIT_INTERRUPTED
 from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.output_directory import atomic_directory, disk_errors
 from tttlrm_jax.core.packaged_files import QUICKSTART, packaged
 from tttlrm_jax.metrics.lpips import LPIPS, MIN_SIDE, load_lpips
 from tttlrm_jax.models import abstract_model, build_model, merge_model, split_model

@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tttlrm_jax.api.scenes import Evaluated, PosedScene, Scores, Settings, render_frames
 from tttlrm_jax.apps.progress import step
-from tttlrm_jax.apps.reconstruct.scene import Evaluated, PosedScene, Scores, Settings, render_frames
 from tttlrm_jax.apps.reconstruct.stream_files import (
     STREAM_FILES,
     stream_metrics,

@@ -4,9 +4,9 @@ import dataclasses
 
 import jax
 
+from tttlrm_jax.api.scenes import Answer, Evaluated, Refinement, Renderer, score
 from tttlrm_jax.apps.progress import step
 from tttlrm_jax.apps.reconstruct.files import Job
-from tttlrm_jax.apps.reconstruct.scene import Answer, Evaluated, Refinement, Renderer, score
 from tttlrm_jax.metrics.lpips import LPIPS
 from tttlrm_jax.per_scene import refine
 from tttlrm_jax.per_scene.refine import photographs

@@ -18,9 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from tttlrm_jax.apps.output_directory import atomic_directory
+from tttlrm_jax.api.scenes import render_frames
 from tttlrm_jax.apps.progress import step
-from tttlrm_jax.apps.reconstruct.scene import render_frames
 from tttlrm_jax.apps.reconstruct.stream import with_rule
 from tttlrm_jax.captures.camera_files import Frame
 from tttlrm_jax.captures.capture import read_cameras
@@ -30,6 +29,7 @@ from tttlrm_jax.checkpoints.streams import SavedStream, read_record, read_stream
 from tttlrm_jax.config import EvalConfig, RunConfig
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.similarity import transform_gaussians
+from tttlrm_jax.core.output_directory import atomic_directory
 from tttlrm_jax.core.pictures import to_uint8
 from tttlrm_jax.core.types import Cameras, Gaussians
 from tttlrm_jax.export.ply import write_ply

@@ -15,10 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tttlrm_jax.apps.output_directory import atomic_directory
-from tttlrm_jax.apps.progress import step
-from tttlrm_jax.apps.reconstruct.files import Job, orbit_cameras
-from tttlrm_jax.apps.reconstruct.scene import (
+from tttlrm_jax.api.scenes import (
     Answer,
     Evaluated,
     Renderer,
@@ -26,6 +23,8 @@ from tttlrm_jax.apps.reconstruct.scene import (
     baseline_pictures,
     score,
 )
+from tttlrm_jax.apps.progress import step
+from tttlrm_jax.apps.reconstruct.files import Job, orbit_cameras
 from tttlrm_jax.captures.capture import Capture
 from tttlrm_jax.checkpoints.streams import (
     STATE_FILES,
@@ -37,6 +36,7 @@ from tttlrm_jax.checkpoints.streams import (
 from tttlrm_jax.config import EvalConfig, RunConfig
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.poses import PoseNormalisation, first_chunk_normalisation, has_extent
+from tttlrm_jax.core.output_directory import atomic_directory
 from tttlrm_jax.core.pictures import to_uint8
 from tttlrm_jax.core.types import Cameras, Views
 from tttlrm_jax.metrics.lpips import LPIPS

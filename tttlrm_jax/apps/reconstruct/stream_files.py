@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tttlrm_jax.apps.reconstruct.scene import PosedScene
+from tttlrm_jax.api.scenes import PosedScene
 from tttlrm_jax.core.pictures import png_bytes
 from tttlrm_jax.export.video import write_video
 from tttlrm_jax.models.live_stream import ChunkRecord, StreamHistory

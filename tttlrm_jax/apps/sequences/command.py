@@ -12,19 +12,19 @@ from typing import Any
 
 import tqdm
 
-from tttlrm_jax.apps.output_directory import disk_errors
+from tttlrm_jax.api.sequences import FrameModel, LiveModel, run_sequence
 from tttlrm_jax.apps.progress import step
 from tttlrm_jax.apps.protocols.command import TABLE_FILE, evaluate_protocol, table_summary
 from tttlrm_jax.apps.protocols.tables import apply_protocol
 from tttlrm_jax.apps.rule_arguments import parse_apart, read_rule
 from tttlrm_jax.apps.sequences.files import SequenceFiles, SequenceJob, prepare_directory
-from tttlrm_jax.apps.sequences.run import FrameModel, LiveModel, run_sequence
 from tttlrm_jax.checkpoints.directories import read_config_values
 from tttlrm_jax.checkpoints.models import load_ttt3r, trained_size
 from tttlrm_jax.config import RuleConfig
 from tttlrm_jax.config.command_line import EXIT_BAD_INPUT, EXIT_INTERRUPTED
 from tttlrm_jax.config.sequences import PUBLISHED_SIZE, SequenceEvalConfig
 from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.output_directory import disk_errors
 from tttlrm_jax.core.packaged_files import TTT3R_SMALL, packaged
 from tttlrm_jax.models import split_model
 from tttlrm_jax.sequences.frame_images import check_patches, plan_fit

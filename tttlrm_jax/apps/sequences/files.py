@@ -15,13 +15,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from tttlrm_jax.apps.output_directory import check_replaceable
-from tttlrm_jax.apps.sequences.run import FrameResult
+from tttlrm_jax.api.sequences import FrameResult
 from tttlrm_jax.apps.sequences.scores import SequenceScores
 from tttlrm_jax.captures.depth_files import write_png_depth
 from tttlrm_jax.config.sequences import SequenceEvalConfig
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.pointmaps import weiszfeld_focal
+from tttlrm_jax.core.output_directory import check_replaceable
 from tttlrm_jax.core.pictures import png_bytes
 from tttlrm_jax.export.point_stream import PointStream
 from tttlrm_jax.export.trajectories import TrajectoryFile

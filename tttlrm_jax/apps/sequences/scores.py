@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tttlrm_jax.apps.sequences.run import FrameResult
+from tttlrm_jax.api.sequences import FrameResult
 from tttlrm_jax.config.sequences import DepthAlignment
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.alignment import median_frame, transform_points

@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 
-from tttlrm_jax.apps.reconstruct.scene import Settings
+from tttlrm_jax.api.scenes import Settings
 from tttlrm_jax.captures.capture import Capture
 from tttlrm_jax.captures.view_selection import TARGET_STRIDE, select_kmeans, split_every
 from tttlrm_jax.checkpoints.streams import StreamRecord

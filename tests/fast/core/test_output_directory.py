@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tttlrm_jax.apps.output_directory import atomic_directory, disk_errors
 from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.output_directory import atomic_directory, disk_errors
 
 OWN = ("a.txt", "b.txt")
 

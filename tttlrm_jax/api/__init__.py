@@ -1,0 +1,1 @@
+"""The front door: models, captures, reconstructions and streams as Python objects."""
