@@ -1,27 +1,76 @@
-"""Feed-forward and streaming 3D reconstruction with test-time training, in JAX."""
+"""Feed-forward and streaming 3D reconstruction with test-time training, in JAX.
+
+    import tttlrm_jax as tj
+
+    model = tj.load()                                      # shipped weights, a run, a model
+    scene = model.reconstruct(tj.open_capture(), views=4)  # the sample, or your own capture
+    scene.save("scene.ply")
+    print(scene.scores())
+
+Names are imported when they are asked for: `import tttlrm_jax` alone loads nothing.
+"""
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tttlrm_jax.api.captures import open_capture
+    from tttlrm_jax.api.models import SceneModel, ViewSynthesisModel, load, load_state
+    from tttlrm_jax.api.reconstruction import Reconstruction
+    from tttlrm_jax.api.scenes import Scores
+    from tttlrm_jax.api.sequences import FrameResult, FrameStream, SequenceModel
+    from tttlrm_jax.api.streams import SceneStream, ViewStream
+    from tttlrm_jax.captures.capture import Capture
     from tttlrm_jax.core.errors import ConfigError, InputError
     from tttlrm_jax.core.types import Cameras, Gaussians, Splats, Views
+    from tttlrm_jax.rasterize import Renderer, Rendering, render, render_views
+    from tttlrm_jax.sequences.sequence import Sequence
 
-__all__ = ["Cameras", "ConfigError", "Gaussians", "InputError", "Splats", "Views"]
-_MODULES = ("errors", "types")
+    __version__: str
+
+_HOMES = {
+    "api.captures": ("open_capture",),
+    "api.models": ("SceneModel", "ViewSynthesisModel", "load", "load_state"),
+    "api.reconstruction": ("Reconstruction",),
+    "api.scenes": ("Scores",),
+    "api.sequences": ("FrameResult", "FrameStream", "SequenceModel"),
+    "api.streams": ("SceneStream", "ViewStream"),
+    "captures.capture": ("Capture",),
+    "core.errors": ("ConfigError", "InputError"),
+    "core.types": ("Cameras", "Gaussians", "Splats", "Views"),
+    "rasterize": ("Renderer", "Rendering", "render", "render_views"),
+    "sequences.sequence": ("Sequence",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+__all__ = [
+    "Cameras", "Capture", "ConfigError", "FrameResult", "FrameStream", "Gaussians", "InputError",
+    "Reconstruction", "Renderer", "Rendering", "SceneModel", "SceneStream", "Scores",
+    "Sequence", "SequenceModel", "Splats", "ViewStream", "ViewSynthesisModel", "Views", "load",
+    "load_state", "open_capture", "render", "render_views",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    """Public names and the modules they are from, imported when asked for: a command listens for
-    signals before it imports JAX."""
-    if name in _MODULES:
-        return importlib.import_module(f"{__name__}.core.{name}")
-    if name not in __all__:
+    """Public names when they are asked for: commands listen for signals before JAX is imported."""
+    if name == "__version__":
+        value = _version()
+    elif name in _HOME_OF:
+        value = getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    else:
         raise AttributeError(f"module {__name__} has no attribute {name}")
-    module = "errors" if name.endswith("Error") else "types"
-    value = globals()[name] = getattr(importlib.import_module(f"{__name__}.core.{module}"), name)
+    globals()[name] = value
     return value
 
 
+def _version() -> str:
+    """As installed; a checkout that is not installed has none."""
+    from importlib import metadata
+
+    try:
+        return metadata.version("tttlrm-jax")
+    except metadata.PackageNotFoundError:
+        return "0+unknown"
+
+
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_MODULES, *__all__})
+    return sorted({*globals(), *__all__, "__version__"})

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tttlrm_jax.api.scenes import PosedScene, Renderer, baseline_pictures
+from tttlrm_jax.api.scenes import PosedScene, baseline_pictures
 from tttlrm_jax.captures.view_selection import select_virtual
 from tttlrm_jax.checkpoints.models import load_model
 from tttlrm_jax.checkpoints.streams import fingerprint
@@ -22,6 +22,7 @@ from tttlrm_jax.per_scene import refine
 from tttlrm_jax.per_scene.refine import photographs
 from tttlrm_jax.per_scene.scratch import fit_scene
 from tttlrm_jax.per_scene.settings import FitConfig, RefineConfig
+from tttlrm_jax.rasterize import Renderer
 from tttlrm_jax.ttt.rules import override_rule
 
 FULL, CAUSAL = "ours, full", "ours, causal"
@@ -59,7 +60,7 @@ class Network:
         self._plan, self._chunk_views, self._half = plan, chunk_views, half_virtual
         self._reconstruct = jax.jit(self._gaussians)
         self._warm: set[tuple] = set()
-        self._renderers: dict[tuple, Renderer] = {}
+        self._renderer = Renderer(background=run.data.background, config=run.raster)
 
     def _gaussians(self, params, inputs, key, virtual) -> Gaussians:
         model = merge_model(self._graph, params)
@@ -88,12 +89,7 @@ class Network:
 
     def pictures(self, scene: PosedScene, gaussians: Gaussians) -> np.ndarray:
         """Renderings of Gaussians from the targets' cameras."""
-        cameras = jax.tree.map(lambda x: x[0], scene.targets.cameras)
-        shapes = tuple(leaf.shape for leaf in jax.tree.leaves(gaussians))
-        kind = (scene.targets.image.shape, shapes)
-        if kind not in self._renderers:
-            self._renderers[kind] = Renderer(cameras, self.run.data.background, self.run.raster)
-        return self._renderers[kind](gaussians, cameras).value
+        return np.asarray(self._renderer(gaussians, scene.target_cameras).rgb)
 
     def __call__(self, scene: PosedScene) -> Answer:
         made, seconds = self.gaussians(scene)

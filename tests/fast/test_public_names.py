@@ -11,8 +11,10 @@ import tttlrm_jax
 def test_every_public_name_is_there():
     for name in tttlrm_jax.__all__:
         assert getattr(tttlrm_jax, name).__name__ == name
+        assert getattr(tttlrm_jax, name).__doc__
         assert name in vars(tttlrm_jax)  # kept: later look-ups are plain ones
-    assert {*tttlrm_jax.__all__, "errors", "types"} <= set(dir(tttlrm_jax))
+    assert {*tttlrm_jax.__all__, "__version__"} <= set(dir(tttlrm_jax))
+    assert tttlrm_jax.__version__
 
 
 def test_a_name_that_is_not_there():

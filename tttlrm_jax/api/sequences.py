@@ -1,22 +1,34 @@
-"""A recurrent model goes through a sequence: one frame in, one frame's results out."""
+"""TTT3R goes through a sequence of pictures without cameras: one in, pose, depth and points out.
+
+The world is the first frame's camera (OpenCV: x right, y down, z forward), lengths are in metres
+as far as the weights know them.
+"""
 
 import dataclasses
 import functools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tttlrm_jax.config.ttt3r import Behaviour
+from tttlrm_jax.checkpoints.models import trained_size
+from tttlrm_jax.config import RuleConfig
+from tttlrm_jax.config.sequences import PUBLISHED_SIZE
+from tttlrm_jax.config.ttt3r import Behaviour, TTT3RConfig
+from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.pose_encoding import matrix_from_encoding
+from tttlrm_jax.models import merge_model
 from tttlrm_jax.models.ttt3r import Frame, init_state, step
 from tttlrm_jax.models.ttt3r_schedule import PoseChain, schedule
-from tttlrm_jax.sequences.frame_images import Fit
+from tttlrm_jax.sequences.frame_images import Fit, FitMode, check_patches, plan_fit
 from tttlrm_jax.sequences.sequence import Sequence, SequenceFrame
-from tttlrm_jax.ttt.state_rules import StateRule
+from tttlrm_jax.ttt.state_rules import STATE_RULES, StateRule, build_state_rule
+
+DEFAULT_STATE_RULE = "ttt3r"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,30 +98,128 @@ class FrameResult:
     seconds: float  # fitting and the model, with a repeat of the frame before a reset
 
 
-def run_sequence(
-    model: FrameModel, sequence: Sequence, fit: Fit, *, reset_every: int = 0
-) -> Iterator[FrameResult]:
-    """Results of all frames in order, made while they are asked for.
+class FrameStream:
+    """One sequence, frame after frame; memory does not grow with its length.
 
-    With `reset_every` the state starts over after every so many frames; the frame that ends a
-    chunk is shown again as the first of the next, and poses go on from it.
+    stream = tj.load("ttt3r_small").stream()
+    for image in images:                  # uint8 [height, width, 3], one size
+        result = stream.step(image)
+        result.world_from_camera, result.points_world
     """
-    visits, chain, image = schedule(None, reset_every=reset_every), PoseChain(), None
-    for frame in sequence.frames():
-        started, last = time.perf_counter(), image
-        image = fit.image(frame.image)
-        for visit in visits:
+
+    def __init__(self, model: FrameModel, fit: Callable[[int, int], Fit], reset_every: int = 0):
+        """`fit` says how pictures of a height and width are cut to the network's patches.
+
+        With `reset_every` the state starts over after every so many frames; the frame that ends a
+        chunk is shown again as the first of the next, and poses go on from it.
+        """
+        self._model, self._plan, self._fit = model, fit, None
+        self._visits, self._chain = schedule(None, reset_every=reset_every), PoseChain()
+        self._image: np.ndarray | None = None  # the newest frame as the model saw it
+        self.num_frames = 0
+
+    def step(self, image: np.ndarray) -> FrameResult:
+        """Shows one picture, uint8 [height, width, 3] (sRGB), of the size of the first.
+
+        Raises InputError for another size or type, and for sizes that no multiple of the patch
+        fits into.
+        """
+        number = self.num_frames
+        return self.show(SequenceFrame(name=str(number), time=float(number), image=image))
+
+    def run(self, sequence: Sequence) -> Iterator[FrameResult]:
+        """Results of all frames of a sequence in order, made while they are asked for."""
+        return map(self.show, sequence.frames())
+
+    def show(self, frame: SequenceFrame) -> FrameResult:
+        """`step` of a frame with its name and time."""
+        started, last = time.perf_counter(), self._image
+        image = self._image = self._fitted(frame.image)
+        self.num_frames += 1
+        for visit in self._visits:
             shown = image if visit.keep else last  # the last one opens the chunk after it
             assert shown is not None
-            prediction = model(shown, reset=visit.reset, update=visit.update)
-            pose = chain.advance(matrix_from_encoding(prediction.camera_pose), visit.reset)
+            prediction = self._model(shown, reset=visit.reset, update=visit.update)
+            pose = self._chain.advance(matrix_from_encoding(prediction.camera_pose), visit.reset)
             if visit.keep:
-                yield FrameResult(
-                    frame=frame, image=image, prediction=prediction, world_from_camera=pose,
-                    points_world=_placed(pose, prediction.points_self),
-                    seconds=time.perf_counter() - started,
-                )  # fmt: skip
                 break
+        return FrameResult(
+            frame=frame, image=image, prediction=prediction, world_from_camera=pose,
+            points_world=_placed(pose, prediction.points_self),
+            seconds=time.perf_counter() - started,
+        )  # fmt: skip
+
+    def _fitted(self, picture: np.ndarray) -> np.ndarray:
+        if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
+            raise InputError.of(
+                "image", f"{picture.dtype}{list(picture.shape)}",
+                "is not uint8 [height, width, 3]", "convert it to RGB of 8 bits",
+            )  # fmt: skip
+        if self._fit is None:
+            self._fit = check_patches(self._plan(*picture.shape[:2]))
+        if picture.shape[:2] != self._fit.source:
+            raise InputError.of(
+                "image", f"{picture.shape[0]}x{picture.shape[1]} pixels",
+                f"is not of the stream's {self._fit.source[0]}x{self._fit.source[1]}", "resize it",
+            )  # fmt: skip
+        return self._fit.image(picture)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class SequenceModel:
+    """TTT3R (arXiv 2509.26645): pictures in order, without cameras, to poses, depth and points.
+
+    `graph` (static) and `params` are those of `split_model`, for the pure functions of
+    `tttlrm_jax.models.ttt3r`.
+    """
+
+    config: TTT3RConfig
+    graph: Any
+    params: Any
+    path: Path  # directory the weights were read from
+
+    def network(self) -> Any:
+        """The Flax module with its parameters."""
+        return merge_model(self.graph, self.params)
+
+    def picture_size(self) -> int:
+        """Longer side in pixels that pictures are fitted to: as trained, else as published."""
+        return max(trained_size(self.path) or (PUBLISHED_SIZE,))
+
+    def reconstruct(self, capture: Any, views: int | None = None, **options: Any) -> Any:
+        """Raises InputError: there are no Gaussians. Use `stream()`."""
+        raise InputError.of(
+            "model.kind", "ttt3r", "gives poses, depth and points of a sequence, no Gaussians",
+            "use model.stream() with step(image) or run(sequence)",
+        )  # fmt: skip
+
+    def stream(
+        self,
+        *,
+        rule: RuleConfig | str = DEFAULT_STATE_RULE,
+        size: int | None = None,
+        fit: FitMode = "crop",
+        reset_every: int = 0,
+        behaviour: Behaviour = "streaming",
+    ) -> FrameStream:
+        """A stream before its first picture.
+
+        `rule` says how the state is written (`cut3r`, `ttt3r`, `ema`). Pictures are fitted to
+        `size` pixels on the longer side (None: as trained), the middle of them (`crop`) or all,
+        squeezed (`resize`). The state starts over after every `reset_every` frames (0: never).
+        Raises InputError for a rule that is not known.
+        """
+        live = self.live(STATE_RULES.complete(rule), behaviour)
+        longest = self.picture_size() if size is None else size
+
+        def plan(height: int, width: int) -> Fit:
+            return plan_fit(height, width, longest, fit)
+
+        return FrameStream(live, plan, reset_every)
+
+    def live(self, rule: RuleConfig, behaviour: Behaviour = "streaming") -> LiveModel:
+        """The compiled step with a state of its own."""
+        return LiveModel(self.graph, self.params, build_state_rule(rule), behaviour)
 
 
 def _placed(pose: np.ndarray, points: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def step(text: str) -> Iterator[None]:
+def announced(text: str) -> Iterator[None]:
     """Says what is being done and how long it took."""
     print(f"  {text} ...", end="", file=sys.stderr, flush=True)
     start = time.perf_counter()

@@ -9,6 +9,7 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from tttlrm_jax.captures.images import (
     image_size,
     read_image,
     resize,
+    resize_intrinsics,
     resize_map,
 )
 from tttlrm_jax.captures.view_selection import TARGET_STRIDE, evaluation_split
@@ -75,6 +77,26 @@ class Capture:
         frame = self.frames[index]
         return frame.size or image_size(frame.image_path)
 
+    def cameras(
+        self,
+        frames: Sequence[int] | np.ndarray | None = None,
+        resolution: tuple[int, int] | None = None,
+        resize_mode: ResizeMode = "lact",
+    ) -> Cameras:
+        """Cameras [frame, ...] (NumPy float64) in the capture's frame; reads headers only.
+
+        `frames` are positions; None: all. Intrinsics belong to images resized to `resolution`
+        (height, width; None: that of the first of these frames).
+        """
+        indices = _checked(self, range(len(self)) if frames is None else frames)
+        size = self.image_size(indices[0]) if resolution is None else resolution
+        lenses: Any = np.stack([
+            resize_intrinsics(self.frames[n].intrinsics, self.image_size(n), size, resize_mode)
+            for n in indices
+        ])  # fmt: skip
+        poses: Any = self.world_from_camera[indices]
+        return Cameras(poses, lenses, *size)
+
     def split(self, num_input_views: int) -> tuple[np.ndarray, np.ndarray]:
         """Positions of the input and target frames of the every-8th protocol."""
         return evaluation_split(
@@ -89,7 +111,7 @@ def read_capture(directory: str | Path, skip_missing: bool = False) -> Capture:
     instead, with the prescribed input lists that used them. The others keep their numbers, so
     targets stay targets.
     """
-    path = _find_camera_file(Path(directory))
+    path = find_camera_file(Path(directory))
     return make_capture(_read_any(path), path, skip_missing)
 
 
@@ -123,7 +145,7 @@ def make_capture(contents: CameraFile, path: Path, skip_missing: bool = False) -
 
 def read_cameras(path: str | Path) -> tuple[Frame, ...]:
     """The cameras of a capture directory or of its camera file; images need not exist."""
-    return _read_any(_find_camera_file(Path(path), "query")).frames
+    return _read_any(find_camera_file(Path(path), "query")).frames
 
 
 def load_views(
@@ -245,7 +267,7 @@ def _read_any(path: Path) -> CameraFile:
     return read_colmap(path) if path.name in COLMAP_FILES else read_camera_file(path)
 
 
-def _find_camera_file(path: Path, field: str = "capture") -> Path:
+def find_camera_file(path: Path, field: str = "capture") -> Path:
     """The file of cameras; JSON files come before a COLMAP model, whose `cameras` file is given."""
     if path.is_file() and path.name in (*READERS, *COLMAP_FILES):
         return path

@@ -103,18 +103,35 @@ def resize(
     crops the middle.
     """
     height, width = size
-    old_height, old_width = image.shape[:2]
+    high, wide, top, left = _enlarged(image.shape[:2], size, mode)
+    cropped = _lanczos(image, high, wide)[top : top + height, left : left + width]
+    return cropped, resize_intrinsics(intrinsics, image.shape[:2], size, mode)
+
+
+def resize_intrinsics(
+    intrinsics: np.ndarray, old: tuple[int, ...], size: tuple[int, int], mode: ResizeMode
+) -> np.ndarray:
+    """Intrinsics [4] that `resize` gives to an image of the size `old`, without its pixels."""
+    high, wide, top, left = _enlarged(old, size, mode)
     if mode == "tttlrm":
-        scale = np.array([width / old_width, height / old_height])
-        return _lanczos(image, height, width), np.asarray(intrinsics) * np.tile(scale, 2)
+        return np.asarray(intrinsics) * np.tile([wide / old[1], high / old[0]], 2)
+    scale = max(size[1] / old[1], size[0] / old[0])
+    return np.asarray(intrinsics) * scale - np.array([0.0, 0.0, left, top])
+
+
+def _enlarged(
+    old: tuple[int, ...], size: tuple[int, int], mode: ResizeMode
+) -> tuple[int, int, int, int]:
+    """Height and width to resize to, then top and left of the part that is kept."""
+    height, width = size
+    if mode == "tttlrm":
+        return height, width, 0, 0
     if mode != "lact":
         raise InputError.of("resize", mode, "is unknown", "use tttlrm or lact")
-    scale = max(width / old_width, height / old_height)
+    scale = max(width / old[1], height / old[0])
     # rounding never goes below the request: the larger ratio reaches it exactly
-    wide, high = max(round(old_width * scale), width), max(round(old_height * scale), height)
-    left, top = (wide - width) // 2, (high - height) // 2
-    cropped = _lanczos(image, high, wide)[top : top + height, left : left + width]
-    return cropped, np.asarray(intrinsics) * scale - np.array([0.0, 0.0, left, top])
+    wide, high = max(round(old[1] * scale), width), max(round(old[0] * scale), height)
+    return high, wide, (high - height) // 2, (wide - width) // 2
 
 
 def resize_map(values: np.ndarray, size: tuple[int, int], mode: ResizeMode) -> np.ndarray:

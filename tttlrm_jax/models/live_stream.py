@@ -78,38 +78,6 @@ class ChunkCost:
     reread: float  # reading the earlier views again
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ChunkRecord:
-    """What was measured after a chunk."""
-
-    views: int  # in the chunk
-    views_seen: int  # by the stream, this chunk included
-    cost: ChunkCost
-    psnr: np.ndarray  # [target] dB
-    ssim: np.ndarray  # [target]
-    num_gaussians: int
-    sizes: dict[str, int]  # bytes of state, Gaussians, kept views
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Growth:
-    """Pictures of the time after one chunk, uint8."""
-
-    rendered: np.ndarray  # [height, width, 3], always the same target view
-    orbit: np.ndarray  # [frame, height, width, 3] from a path around the scene
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class StreamHistory:
-    """A stream from its first chunk to its last."""
-
-    scene: StreamScene  # after the last chunk
-    records: list[ChunkRecord]
-    growth: list[Growth]
-    shown_target: int  # number of the target view in `growth`
-    step_bytes: int | None  # memory of the compiled step, parameters included
-
-
 class LiveStream:
     """The compiled programs of a stream, for any parameters of one model's shape."""
 

@@ -1,6 +1,7 @@
 """Gaussian splatting: `render` and `render_views` with interchangeable backends."""
 
 from tttlrm_jax.rasterize.compositing import ScreenSplats, screen_splats
+from tttlrm_jax.rasterize.eager import Renderer
 from tttlrm_jax.rasterize.projection import ProjectedGaussians, project
 from tttlrm_jax.rasterize.render import (
     BACKENDS,
@@ -11,7 +12,6 @@ from tttlrm_jax.rasterize.render import (
     fit_capacity,
     project_and_colour,
     render,
-    render_eager,
     render_from_matrix,
     render_views,
 )
@@ -20,6 +20,7 @@ from tttlrm_jax.rasterize.reporting import warn_if_incomplete
 __all__ = [
     "BACKENDS",
     "ProjectedGaussians",
+    "Renderer",
     "Rendering",
     "ScreenSplats",
     "composite",
@@ -29,7 +30,6 @@ __all__ = [
     "project",
     "project_and_colour",
     "render",
-    "render_eager",
     "render_from_matrix",
     "render_views",
     "screen_splats",

@@ -225,33 +225,6 @@ def _most_intersections(splats: Splats, cameras: Cameras, config: RasterConfig) 
     return jnp.max(lax.map(one, (poses, cameras.intrinsics.reshape(-1, 4))), initial=0)
 
 
-def render_eager(
-    splats: Splats,
-    cameras: Cameras,
-    *,
-    background: Float[Array, " channel"] | None = None,
-    config: RasterConfig = GSPLAT,
-) -> Rendering:
-    """`render` (or `render_views`, given a view axis) with a capacity that drops nothing.
-
-    Counts first, so that nothing is rendered twice; compiles anew when the power of two grows.
-    """
-    capacity = fit_capacity(splats, cameras, config=config)
-    one_camera = cameras.world_from_camera.ndim == 2
-    renderer = _render_jit if one_camera else _render_views_jit
-    return renderer(splats, cameras, background, config, capacity)
-
-
-def _keywords(function):
-    return lambda splats, cameras, background, config, capacity: function(
-        splats, cameras, background=background, config=config, capacity=capacity
-    )
-
-
-_render_jit = jax.jit(_keywords(render), static_argnums=(3, 4))
-_render_views_jit = jax.jit(_keywords(render_views), static_argnums=(3, 4))
-
-
 @typechecked
 def project_and_colour(
     splats: Splats,

@@ -20,7 +20,7 @@ from tttlrm_jax.config import RasterConfig
 from tttlrm_jax.core.types import Cameras
 from tttlrm_jax.export.ply import read_ply
 from tttlrm_jax.metrics.images import psnr
-from tttlrm_jax.rasterize import render_eager
+from tttlrm_jax.rasterize import Renderer
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -89,16 +89,15 @@ def test_ply_in_the_input_frame_renders_to_the_reported_score(result, tiny_captu
     capture = read_capture(tiny_capture_source)
     image, cameras = load_views(capture, [0, 8], *metrics["resolution"])
     near = 0.1 * 0.01  # below any Gaussian; the scale of the frame differs from the model's
-    rendering = render_eager(
-        read_ply(result / "scene.ply").activate(),
+    renderer = Renderer(background=(1.0, 1.0, 1.0), config=RasterConfig(near=near))
+    rendering = renderer(
+        read_ply(result / "scene.ply"),
         Cameras(
             jnp.asarray(cameras.world_from_camera, jnp.float32),
             jnp.asarray(cameras.intrinsics, jnp.float32),
             cameras.height,
             cameras.width,
         ),
-        background=jnp.ones(3, jnp.float32),
-        config=RasterConfig(near=near),
     )
     actual = psnr(rendering.rgb, jnp.asarray(image))
     expected = [view["psnr"] for view in metrics["targets"]]

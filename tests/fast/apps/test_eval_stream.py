@@ -23,7 +23,7 @@ from tttlrm_jax.core.types import Cameras
 from tttlrm_jax.export.ply import read_ply
 from tttlrm_jax.metrics.images import psnr
 from tttlrm_jax.models import build_model, split_model
-from tttlrm_jax.rasterize import render_eager
+from tttlrm_jax.rasterize import Renderer
 
 SIZE = (16, 24)  # pixels; small, and not square
 
@@ -124,15 +124,14 @@ def test_scene_lands_in_the_input_frame(whole, capture):
     """scene.ply seen from the capture's own cameras scores what metrics.json says."""
     metrics = metrics_of(whole)
     image, cameras = load_views(read_capture(capture), [0, 8], *SIZE)
-    rendering = render_eager(
-        read_ply(whole / "out" / "scene.ply").activate(),
+    raster = RasterConfig(near=1e-3, backend="reference")
+    rendering = Renderer(background=(1.0, 1.0, 1.0), config=raster)(
+        read_ply(whole / "out" / "scene.ply"),
         Cameras(
             jnp.asarray(cameras.world_from_camera, jnp.float32),
             jnp.asarray(cameras.intrinsics, jnp.float32),
             *SIZE,
         ),
-        background=jnp.ones(3, jnp.float32),
-        config=RasterConfig(near=1e-3, backend="reference"),
     )
     expected = [view["psnr"] for view in metrics["targets"]]
     np.testing.assert_allclose(psnr(rendering.rgb, jnp.asarray(image)), expected, atol=0.02)

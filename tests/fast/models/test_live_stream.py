@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tttlrm_jax.api.scenes import Renderer
 from tttlrm_jax.config import ModelConfig, RasterConfig
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.poses import look_at
@@ -20,6 +19,7 @@ from tttlrm_jax.models import (
     split_model,
 )
 from tttlrm_jax.models.live_stream import LiveStream, StreamSettings, filled_up
+from tttlrm_jax.rasterize import Renderer
 
 SIZE = (8, 12)
 PIXELS = SIZE[0] * SIZE[1]
@@ -190,10 +190,9 @@ def test_filling_up_changes_no_picture(streams):
     cameras = jax.tree.map(lambda x: x[0], views.cameras)
     full = filled_up(gaussians, 1000)
     assert len(full.mean) == 1000
-    pictures = [
-        Renderer(cameras, (0.2, 0.4, 0.6), RasterConfig(near=0.1, backend="reference"))(g).value
-        for g in (gaussians, full)
-    ]
+    raster = RasterConfig(near=0.1, backend="reference")
+    renderer = Renderer(background=(0.2, 0.4, 0.6), config=raster)
+    pictures = [np.asarray(renderer(g, cameras).rgb) for g in (gaussians, full)]
     np.testing.assert_allclose(pictures[0], pictures[1], atol=1e-6)
     assert pictures[0].std() > 0.01
 

@@ -11,13 +11,13 @@ import pytest
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.types import Cameras, Splats
 from tttlrm_jax.rasterize import (
+    Renderer,
     composite,
     default_capacity,
     expected_depth,
     fit_capacity,
     project_and_colour,
     render,
-    render_eager,
     render_views,
     warn_if_incomplete,
 )
@@ -98,7 +98,7 @@ def test_views_equal_single_renderings():
         alone = single(cloud(30), views[i])
         np.testing.assert_allclose(together.rgb[i], alone.rgb, atol=1e-6)
         np.testing.assert_allclose(together.depth[i], alone.depth, atol=1e-5)
-    eager = render_eager(cloud(30), views, background=jnp.ones(3))
+    eager = Renderer(background=(1.0, 1.0, 1.0))(cloud(30), views)
     np.testing.assert_allclose(eager.rgb, together.rgb, atol=1e-6)
 
 
@@ -108,7 +108,7 @@ def test_eager_rendering_outgrows_the_default():
     wide = camera(96, 80)
     short = render(splats, wide)
     assert short.num_dropped > 0
-    complete = render_eager(splats, wide)
+    complete = Renderer()(splats, wide)
     assert complete.num_dropped == 0
     capacity = fit_capacity(splats, wide)
     assert capacity == 2 ** int(np.log2(capacity))

@@ -9,37 +9,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
-
-from tttlrm_jax.api.request import choose_frames
-from tttlrm_jax.api.scenes import (
-    Answer,
-    Evaluated,
-    Renderer,
-    Settings,
-    baseline_pictures,
-    compiled_reconstruct,
-    fitted_resolution,
-    pose_scene,
-    score,
-)
-from tttlrm_jax.apps.progress import step
-from tttlrm_jax.apps.reconstruct.files import ALL_FILES, Job, write_files
-from tttlrm_jax.apps.reconstruct.post_optimize import post_optimize
+from tttlrm_jax.api.models import as_scene_model, load_run, with_rule
+from tttlrm_jax.api.request import Request, resolve
+from tttlrm_jax.api.scenes import pose_scene
+from tttlrm_jax.apps.progress import announced
+from tttlrm_jax.apps.reconstruct.files import ALL_FILES, write_files
+from tttlrm_jax.apps.reconstruct.job import Job
+from tttlrm_jax.apps.reconstruct.measure import measure
 from tttlrm_jax.apps.reconstruct.state_query import query_state
-from tttlrm_jax.apps.reconstruct.stream import (
-    check_stream_options,
-    measure_stream,
-    save_stream,
-    state_directory,
-    stream_frame,
-    with_rule,
-)
+from tttlrm_jax.apps.reconstruct.stream import state_directory
 from tttlrm_jax.apps.rule_arguments import parse_with_rule
 from tttlrm_jax.apps.sequences import command as evaluate_ttt3r
 from tttlrm_jax.captures.capture import Capture, read_capture
 from tttlrm_jax.checkpoints.directories import read_config
-from tttlrm_jax.checkpoints.models import load_parameters
 from tttlrm_jax.checkpoints.streams import read_record, read_stream
 from tttlrm_jax.config import EvalConfig, RunConfig
 from tttlrm_jax.config.command_line import EXIT_BAD_INPUT, EXIT_INTERRUPTED
@@ -47,7 +29,6 @@ from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.output_directory import atomic_directory, disk_errors
 from tttlrm_jax.core.packaged_files import QUICKSTART, packaged
 from tttlrm_jax.metrics.lpips import LPIPS, MIN_SIDE, load_lpips
-from tttlrm_jax.models import abstract_model, build_model, merge_model, split_model
 
 PROG = "eval.py"
 MODELS = ("tttlrm", "ttt3r")  # --model; the second has options of its own
@@ -106,85 +87,43 @@ def evaluate(config: EvalConfig) -> tuple[Path, dict[str, Any]]:
     """
     checkpoint = _checkpoint(config)
     record = read_record(Path(config.load_state)) if config.load_state else None
-    run = with_rule(read_config(checkpoint), config, record)
-    settings = Settings.resolve(config, run, None if record is None else record.settings())
-    check_stream_options(config, settings, record)
-    path = packaged("sample_capture") if config.capture is None else Path(config.capture)
+    run = with_rule(read_config(checkpoint), config.rule, record)
+    path = packaged("sample_capture") if config.capture is None else config.capture
     capture = read_capture(path, skip_missing=config.skip_missing)
-    inputs, targets, settings = choose_frames(capture, config, settings, record)
-    if record is None:
-        settings = settings.pruned_as_trained(config, run)
-    similarity, has_scale = None, True
-    if record is not None:
-        size, similarity, has_scale = record.resolution, record.similarity, record.has_scale
-    else:
-        size = _resolution(config.resolution, run, capture)
-        if settings.plan == "causal":
-            first = inputs[: settings.chunk_views]
-            similarity, has_scale = stream_frame(capture, first, config, run)
+    request = resolve(config, run, capture, record)
     output = _output(config, capture)
     with (
         atomic_directory(output, ALL_FILES) as directory,
         state_directory(config, output) as state,
     ):
-        with step(f"reading {len(inputs)} + {len(targets)} views of {capture.name}"):
-            scene = pose_scene(
-                capture, inputs, targets, size, settings.background, run.data, similarity
-            )
-        with step(f"loading {checkpoint}"):
-            graph, expected = split_model(abstract_model(run.model))
-            params = load_parameters(checkpoint, expected)
-            lpips, lpips_note = _lpips(size)
-        saved = None
-        if config.load_state is not None:
-            with step(f"loading {config.load_state}"):
-                saved = read_stream(Path(config.load_state), run.model, params, graph)
-        job = Job(
-            config=config, run=run, settings=settings, capture=capture, scene=scene,
-            checkpoint=checkpoint, frames=(inputs, targets), lpips_note=lpips_note,
-            saved=saved, has_scale=has_scale,
-        )  # fmt: skip
-        evaluated = post_optimize(measure(merge_model(graph, params), job, lpips), job, lpips)
+        job = _read(config, run, checkpoint, capture, request)
+        evaluated = measure(job)
         with disk_errors(directory, output):
             metrics = write_files(directory, job, evaluated)
         if state is not None and evaluated.stream is not None:
-            with step(f"saving the state to {config.save_state}"):
-                save_stream(state, job, params, evaluated.stream)
+            with announced(f"saving the state to {config.save_state}"):
+                evaluated.stream.stream.write(state)
     return output, metrics
 
 
-def measure(model, job: Job, lpips: LPIPS | None) -> Evaluated:
-    """Reconstructs, renders and scores; the untrained model goes through the same program."""
-    if job.settings.plan == "causal":
-        return measure_stream(model, job, lpips)
-    scene, run = job.scene, job.run
-    with step("compiling the model"):
-        reconstruct = compiled_reconstruct(model, scene.inputs, job.settings)
-
-    cameras = jax.tree.map(lambda x: x[0], scene.targets.cameras)
-    render = Renderer(cameras, job.settings.background, run.raster)
-
-    def answer(params) -> tuple[Any, Any, Answer]:
-        made = reconstruct(params)
-        shown = render(made.value)
-        return made, shown, Answer(pictures=shown.value, scores=score(shown.value, scene, lpips))
-
-    with step("reconstructing and rendering the targets"):
-        made, shown, ours = answer(split_model(model)[1])
-    with step("baselines"):
-        baselines = {
-            name: Answer(pictures=pictures, scores=score(pictures, scene, lpips))
-            for name, pictures in baseline_pictures(scene).items()
-        }
-        untrained = build_model(run.model, job.settings.seed)
-        baselines["untrained"] = answer(split_model(untrained)[1])[2]
-    seconds = {
-        "reconstruct": made.seconds,
-        "reconstruct_compile": made.compile_seconds,
-        "render_per_view": shown.seconds / len(scene.target_names),
-        "render_compile": shown.compile_seconds,
-    }
-    return Evaluated(gaussians=made.value, ours=ours, baselines=baselines, seconds=seconds)
+def _read(
+    config: EvalConfig, run: RunConfig, checkpoint: Path, capture: Capture, request: Request
+) -> Job:
+    """Pixels, weights and the saved stream. Raises InputError where they cannot be read."""
+    counts = f"{len(request.inputs)} + {len(request.targets)}"
+    with announced(f"reading {counts} views of {capture.name}"):
+        scene = pose_scene(capture, request, run.data)
+    with announced(f"loading {checkpoint}"):
+        model = as_scene_model(load_run(checkpoint, run))
+        lpips, note = _lpips(request.resolution)
+    saved = None
+    if config.load_state is not None:
+        with announced(f"loading {config.load_state}"):
+            saved = read_stream(Path(config.load_state), run.model, model.params, model.graph)
+    return Job(
+        config=config, model=model, request=request, capture=capture, scene=scene, lpips=lpips,
+        lpips_note=note, saved=saved,
+    )  # fmt: skip
 
 
 def _checkpoint(config: EvalConfig) -> Path:
@@ -238,21 +177,6 @@ def summary(metrics: dict[str, Any]) -> str:
 
 def _row(name: str, psnr: float, ssim: float, lpips: float | None) -> str:
     return f"{name:<28}{psnr:>9.2f}{ssim:>8.3f}" + ("" if lpips is None else f"{lpips:>8.3f}")
-
-
-def _resolution(
-    wanted: tuple[int, int] | None, run: RunConfig, capture: Capture
-) -> tuple[int, int]:
-    patch = run.model.patch_size
-    if wanted is None:
-        return fitted_resolution(capture.image_size(), run.data.image_size, patch)
-    if wanted[0] % patch or wanted[1] % patch:
-        nearest = [max(1, round(side / patch)) * patch for side in wanted]
-        raise InputError.of(
-            "resolution", f"{wanted[0]} {wanted[1]}",
-            f"is not a multiple of the patch size {patch}", f"use {nearest[0]} {nearest[1]}",
-        )  # fmt: skip
-    return wanted
 
 
 def _output(config: EvalConfig, capture: Capture) -> Path:

@@ -15,24 +15,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tttlrm_jax.api.scenes import Evaluated, PosedScene, Scores, Settings, render_frames
-from tttlrm_jax.apps.progress import step
+from tttlrm_jax.api.reconstruction import enlarged_blur
+from tttlrm_jax.api.scenes import PosedScene, Scores, mean_of
+from tttlrm_jax.apps.progress import announced
+from tttlrm_jax.apps.reconstruct.job import Evaluated, Job
 from tttlrm_jax.apps.reconstruct.stream_files import (
     STREAM_FILES,
     stream_metrics,
     write_growth,
     write_stream_plot,
 )
-from tttlrm_jax.captures.capture import Capture
 from tttlrm_jax.checkpoints.provenance import provenance
-from tttlrm_jax.checkpoints.streams import SavedStream
-from tttlrm_jax.config import EvalConfig, RasterConfig, RuleConfig, RunConfig
+from tttlrm_jax.config import RasterConfig, RuleConfig
 from tttlrm_jax.core.geometry.paths import orbit_path
-from tttlrm_jax.core.geometry.similarity import transform_gaussians
 from tttlrm_jax.core.types import Cameras, Gaussians
-from tttlrm_jax.export.ply import write_ply
 from tttlrm_jax.export.video import write_video
 from tttlrm_jax.export.writable import ExportCount
+from tttlrm_jax.rasterize import Renderer
 from tttlrm_jax.reports.camera_plot import NamedCamera
 from tttlrm_jax.reports.comparison import ComparedView, write_comparison
 from tttlrm_jax.reports.reconstruction import Report, StreamExhibit, write_report
@@ -50,46 +49,21 @@ SHOWN_TEXT = {
 ORBIT_CHUNK = 12  # frames rendered at a time
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Job:
-    """What was evaluated, for the records."""
-
-    config: EvalConfig
-    run: RunConfig  # of the checkpoint
-    settings: Settings
-    capture: Capture
-    scene: PosedScene
-    checkpoint: Path
-    frames: tuple[np.ndarray, np.ndarray]  # numbers of input and target frames
-    lpips_note: str
-    saved: SavedStream | None = None  # what a stream goes on from
-    has_scale: bool = True  # of a stream's first chunk; else its scale was given or is 1
-
-    @property
-    def cameras_seen(self) -> Cameras:
-        """Of all input views [view, ...], those of a saved stream first."""
-        new = jax.tree.map(lambda x: np.asarray(x[0]), self.scene.inputs.cameras)
-        if self.saved is None:
-            return new
-        earlier = self.saved.scene.cameras
-        return jax.tree.map(lambda a, b: np.concatenate([a, b]), earlier, new)
-
-
 def write_files(directory: Path, job: Job, evaluated: Evaluated) -> dict[str, Any]:
     """Writes every file of `OUTPUT_FILES`, and of `STREAM_FILES` for a stream.
 
     Returns what is in metrics.json.
     """
-    gaussians = transform_gaussians(evaluated.gaussians, job.scene.similarity.inverse())
-    with step("writing scene.ply"):
-        count = write_ply(directory / "scene.ply", gaussians, min_opacity=job.config.min_opacity)
+    made = evaluated.reconstruction
+    with announced("writing scene.ply"):
+        count = made.save(directory / "scene.ply", min_opacity=job.config.min_opacity)
     metrics = collect_metrics(job, evaluated, count)
-    with step(f"rendering {job.config.orbit_frames} frames of orbit.mp4"):
+    with announced(f"rendering {job.config.orbit_frames} frames of orbit.mp4"):
         film = directory / "orbit.mp4"
-        frames = orbit_frames(evaluated.gaussians, job)
+        frames = orbit_frames(made.predicted, job)
         write_video(film, frames, frames_per_second=ORBIT_FPS, min_side=ORBIT_SIDE)
     stream = write_stream_files(directory, job, evaluated)
-    with step("drawing comparison.png and report.html"):
+    with announced("drawing comparison.png and report.html"):
         views = compared_views(job.scene, evaluated)
         inputs = np.asarray(job.scene.inputs.image[0])
         subtitle = _subtitle(metrics)
@@ -100,9 +74,9 @@ def write_files(directory: Path, job: Job, evaluated: Evaluated) -> dict[str, An
             inputs=inputs,
             views=views,
             cameras=named_cameras(job),
-            gaussians=gaussians,
+            gaussians=made.gaussians,
             video=film.read_bytes(),
-            background=job.settings.background,
+            background=job.request.background,
             eps2d=job.run.raster.eps2d,
             settings=settings_table(job, metrics),
             caveats=caveats(job, evaluated, metrics),
@@ -120,10 +94,10 @@ def write_stream_files(directory: Path, job: Job, evaluated: Evaluated) -> Strea
     if history is None:
         return None
     plot, film = (directory / name for name in STREAM_FILES)
-    with step("drawing stream.png and growth.mp4"):
-        views, chunk = history.scene.num_views, job.settings.chunk_views
+    with announced("drawing stream.png and growth.mp4"):
+        views, chunk = history.scene.num_views, job.request.chunk_views
         text = (
-            f"{views} views in chunks of {chunk}; {SHOWN_TEXT[job.settings.accumulate]}; "
+            f"{views} views in chunks of {chunk}; {SHOWN_TEXT[job.request.accumulate]}; "
             f"{job.run.name}, {jax.devices()[0].device_kind}"
         )
         write_stream_plot(plot, history, f"{job.scene.name}, streamed", text)
@@ -140,21 +114,21 @@ def collect_metrics(job: Job, evaluated: Evaluated, count: ExportCount) -> dict[
         "input_views": len(job.scene.input_names),
         "target_views": len(job.scene.target_names),
         "resolution": list(job.scene.targets.image.shape[2:4]),
-        "plan": job.settings.plan,
+        "plan": job.request.plan,
         "rule": RULES.complete(job.run.model.rule).to_dict(),
-        "psnr": _mean(scores.psnr),
-        "ssim": _mean(scores.ssim),
-        "lpips": _mean(scores.lpips),
-        "psnr_foreground": _mean(scores.psnr_foreground),
+        "psnr": mean_of(scores.psnr),
+        "ssim": mean_of(scores.ssim),
+        "lpips": mean_of(scores.lpips),
+        "psnr_foreground": mean_of(scores.psnr_foreground),
         "num_gaussians": count.num_written,
-        "num_gaussians_predicted": int(evaluated.gaussians.mean.shape[0]),
+        "num_gaussians_predicted": int(evaluated.reconstruction.predicted.mean.shape[0]),
         "num_gaussians_invalid": count.num_invalid,
         "seconds": evaluated.seconds,
         "device": jax.devices()[0].device_kind,
         "checkpoint": str(job.checkpoint),
-        "baselines": {k: _mean(v.scores.psnr) for k, v in evaluated.baselines.items()},
-        "baselines_ssim": {k: _mean(v.scores.ssim) for k, v in evaluated.baselines.items()},
-        "baselines_lpips": {k: _mean(v.scores.lpips) for k, v in evaluated.baselines.items()},
+        "baselines": {k: mean_of(v.scores.psnr) for k, v in evaluated.baselines.items()},
+        "baselines_ssim": {k: mean_of(v.scores.ssim) for k, v in evaluated.baselines.items()},
+        "baselines_lpips": {k: mean_of(v.scores.lpips) for k, v in evaluated.baselines.items()},
         "inputs": job.scene.input_names,
         **_stream_part(job, evaluated),
         **_refined_part(evaluated),
@@ -169,8 +143,8 @@ def orbit_frames(gaussians: Gaussians, job: Job) -> Iterator[np.ndarray]:
     """Pictures of `orbit_cameras`."""
     count = job.config.orbit_frames
     cameras, raster = orbit_cameras(job, count)
-    portion = min(ORBIT_CHUNK, count)
-    return render_frames(gaussians, cameras, job.settings.background, raster, portion)
+    renderer = Renderer(background=job.request.background, config=raster)
+    return renderer.frames(gaussians, cameras, min(ORBIT_CHUNK, count))
 
 
 def orbit_cameras(job: Job, num_frames: int) -> tuple[Cameras, RasterConfig]:
@@ -184,9 +158,10 @@ def orbit_cameras(job: Job, num_frames: int) -> tuple[Cameras, RasterConfig]:
     poses = np.asarray(inputs.world_from_camera, np.float64)
     path = jnp.asarray(orbit_path(poses, num_frames), jnp.float32)
     lens = jnp.asarray(np.median(inputs.intrinsics, axis=0) * factor, jnp.float32)
-    raster = dataclasses.replace(job.run.raster, eps2d=job.run.raster.eps2d * factor**2)
     lenses = jnp.tile(lens, (len(path), 1))
-    return Cameras(path, lenses, inputs.height * factor, inputs.width * factor), raster
+    cameras = Cameras(path, lenses, inputs.height * factor, inputs.width * factor)
+    size = inputs.height, inputs.width
+    return cameras, enlarged_blur(job.run.raster, size, (cameras.height, cameras.width))
 
 
 def orbit_factor(height: int, width: int) -> int:
@@ -217,8 +192,8 @@ def named_cameras(job: Job) -> list[NamedCamera]:
     height, width = job.scene.targets.image.shape[2:4]
     used = {}
     for role, frames, views in (
-        ("target", job.frames[1], job.scene.targets),
-        ("input", job.frames[0], job.scene.inputs),
+        ("target", job.request.targets, job.scene.targets),
+        ("input", job.request.inputs, job.scene.inputs),
     ):
         for frame, lens in zip(frames, np.asarray(views.cameras.intrinsics[0]), strict=True):
             used[int(frame)] = (role, lens)
@@ -237,25 +212,25 @@ def named_cameras(job: Job) -> list[NamedCamera]:
 
 def settings_table(job: Job, metrics: dict[str, Any]) -> dict[str, str]:
     """What a reader needs to repeat the run."""
-    run, settings, model = job.run, job.settings, job.run.model
+    run, request, model = job.run, job.request, job.run.model
     seconds = metrics["seconds"]
     return {
         "capture": str(job.config.capture or "the sample in the package"),
         "checkpoint": str(job.config.checkpoint or "the weights in the package"),
         "configuration": f"{run.name}: {model.num_layers} layers, width {model.d_model}, patch "
         f"{model.patch_size}, spherical harmonics of degree {model.sh_degree}",
-        "plan": settings.plan
-        if settings.plan == "full"
-        else f"{settings.plan}, {settings.chunk_views} views per update",
+        "plan": request.plan
+        if request.plan == "full"
+        else f"{request.plan}, {request.chunk_views} views per update",
         "update rule": str(RuleConfig.from_dict(metrics["rule"])),
         "views": f"{metrics['input_views']} of {len(job.capture)} frames in, every 8th frame a "
         "target; " + _choice_of_inputs(job),
         **_stream_settings(job),
         **_refined_settings(metrics),
         "size": f"{metrics['resolution'][1]}x{metrics['resolution'][0]} pixels",
-        "pruning": f"{settings.keep_ratio:g} kept by opacity, {settings.random_ratio:g} of the "
+        "pruning": f"{request.keep_ratio:g} kept by opacity, {request.random_ratio:g} of the "
         "others at random"
-        if settings.keep_ratio < 1
+        if request.keep_ratio < 1
         else "none",
         "scene.ply": f"{metrics['num_gaussians']} of {metrics['num_gaussians_predicted']} "
         f"Gaussians: opacity above {job.config.min_opacity:.4g}",
@@ -289,7 +264,7 @@ def caveats(job: Job, evaluated: Evaluated, metrics: dict[str, Any]) -> list[str
         f"Means hide the worst view: {job.scene.target_names[worst]} has "
         f"{evaluated.ours.scores.psnr[worst]:.2f} dB."
     )
-    if job.settings.plan == "causal":
+    if job.request.plan == "causal":
         texts += _stream_caveats(job)
     factor = orbit_factor(*metrics["resolution"])
     if factor > 1:
@@ -323,7 +298,7 @@ def _stream_caveats(job: Job) -> list[str]:
             f"The stream went on from a state that had seen {len(job.saved.record.frames)} views; "
             "the baselines know the new views only."
         )
-    if not job.has_scale:
+    if not job.request.has_scale:
         texts.append(
             "The cameras of the first chunk stand in one place and give no scale: the scene was "
             "taken to lie at the distance that --first-distance says, else 1 unit of the capture."
@@ -351,11 +326,11 @@ def _refined_settings(metrics: dict[str, Any]) -> dict[str, str]:
 
 
 def _stream_settings(job: Job) -> dict[str, str]:
-    if job.settings.plan != "causal":
+    if job.request.plan != "causal":
         return {}
-    similarity, shown = job.scene.similarity, SHOWN_TEXT[job.settings.accumulate]
+    similarity, shown = job.scene.similarity, SHOWN_TEXT[job.request.accumulate]
     rows = {
-        "shown after a chunk": f"{shown} (--accumulate {job.settings.accumulate})",
+        "shown after a chunk": f"{shown} (--accumulate {job.request.accumulate})",
         "frame of coordinates": "fixed by the views of the first chunk; one unit inside is "
         f"{1 / similarity.scale:.4g} units of the capture",
     }
@@ -372,8 +347,8 @@ def _stream_part(job: Job, evaluated: Evaluated) -> dict[str, Any]:
     if history is None:
         return {}
     return {
-        "chunk_views": job.settings.chunk_views,
-        "accumulate": job.settings.accumulate,
+        "chunk_views": job.request.chunk_views,
+        "accumulate": job.request.accumulate,
         "views_seen": history.scene.num_views,
         "stream": stream_metrics(history, job.scene.input_names),
     }
@@ -388,9 +363,9 @@ def _refined_part(evaluated: Evaluated) -> dict[str, Any]:
     return {
         "post_optimize": {
             "steps": len(refinement.losses),
-            "psnr_before": _mean(before.psnr),
-            "ssim_before": _mean(before.ssim),
-            "lpips_before": _mean(before.lpips),
+            "psnr_before": mean_of(before.psnr),
+            "ssim_before": mean_of(before.ssim),
+            "lpips_before": mean_of(before.lpips),
             "loss": [float(loss) for loss in refinement.losses],
         }
     }
@@ -410,10 +385,3 @@ def _view_scores(scores: Scores, index: int) -> dict[str, float | None]:
         or math.isnan(values[index]) else float(values[index])
         for field in dataclasses.fields(scores)
     }  # fmt: skip
-
-
-def _mean(values: np.ndarray | None) -> float | None:
-    """Mean of the numbers there are; None if there are none."""
-    if values is None or np.isnan(values).all():
-        return None
-    return float(np.nanmean(values))

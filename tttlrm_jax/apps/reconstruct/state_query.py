@@ -6,7 +6,6 @@ that nothing is asked of the model: a query of the fast weights themselves needs
 tttLRM (its queries are posed images), and is there for Python programs (`models.streaming`).
 """
 
-import dataclasses
 import datetime
 import itertools
 import json
@@ -14,26 +13,21 @@ import time
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from tttlrm_jax.api.scenes import render_frames
-from tttlrm_jax.apps.progress import step
-from tttlrm_jax.apps.reconstruct.stream import with_rule
+from tttlrm_jax.api.models import load_run, load_state, with_rule
+from tttlrm_jax.api.streams import SceneStream
+from tttlrm_jax.apps.progress import announced
 from tttlrm_jax.captures.camera_files import Frame
 from tttlrm_jax.captures.capture import read_cameras
 from tttlrm_jax.checkpoints.directories import read_config
-from tttlrm_jax.checkpoints.models import load_parameters
-from tttlrm_jax.checkpoints.streams import SavedStream, read_record, read_stream
-from tttlrm_jax.config import EvalConfig, RunConfig
+from tttlrm_jax.checkpoints.streams import read_record
+from tttlrm_jax.config import EvalConfig
 from tttlrm_jax.core.errors import InputError
-from tttlrm_jax.core.geometry.similarity import transform_gaussians
 from tttlrm_jax.core.output_directory import atomic_directory
 from tttlrm_jax.core.pictures import to_uint8
-from tttlrm_jax.core.types import Cameras, Gaussians
-from tttlrm_jax.export.ply import write_ply
-from tttlrm_jax.models import abstract_model, split_model
+from tttlrm_jax.core.types import Cameras
 
 QUERY_FILES = ("views", "scene.ply", "query.json")
 AT_A_TIME = 8  # views rendered by one call
@@ -47,23 +41,20 @@ def query_state(config: EvalConfig, checkpoint: Path) -> str:
     assert config.load_state is not None
     assert config.query is not None
     directory = Path(config.load_state)
-    run = with_rule(read_config(checkpoint), config, read_record(directory))
+    run = with_rule(read_config(checkpoint), config.rule, read_record(directory))
     frames = read_cameras(config.query)
     names = _file_names(frames)
     sizes = [_size(frame) for frame in frames]
     output = Path(config.output or f"outputs/query-{datetime.datetime.now():%Y%m%d-%H%M%S}")
     with atomic_directory(output, QUERY_FILES) as draft:
-        with step(f"loading {directory}"):
-            graph, expected = split_model(abstract_model(run.model))
-            saved = read_stream(directory, run.model, load_parameters(checkpoint, expected), graph)
-        with step(f"rendering {len(frames)} views"):
-            seconds = _write_views(draft / "views", saved, run, frames, names, sizes)
-        scene = jax.tree.map(jnp.asarray, saved.scene.gaussians)
-        in_capture = transform_gaussians(scene, saved.record.similarity.inverse())
-        count = write_ply(draft / "scene.ply", in_capture, min_opacity=config.min_opacity)
+        with announced(f"loading {directory}"):
+            stream = load_state(directory, load_run(checkpoint, run))
+        with announced(f"rendering {len(frames)} views"):
+            seconds = _write_views(draft / "views", stream, frames, names, sizes)
+        count = stream.save_scene(draft / "scene.ply", min_opacity=config.min_opacity)
         document = {
             "state": str(directory),
-            "views_seen": len(saved.record.frames),
+            "views_seen": stream.views_seen,
             "num_gaussians": count.num_written,
             "seconds": seconds,
             "device": jax.devices()[0].device_kind,
@@ -79,38 +70,26 @@ def query_state(config: EvalConfig, checkpoint: Path) -> str:
         text = json.dumps(document, indent=2, allow_nan=False)
         (draft / "query.json").write_text(text + "\n", encoding="utf-8")
     return (
-        f"{len(frames)} views of the scene after {len(saved.record.frames)} input views\n\n"
+        f"{len(frames)} views of the scene after {stream.views_seen} input views\n\n"
         f"{output / 'views'}"
     )
 
 
-def _write_views(folder: Path, saved: SavedStream, run: RunConfig, frames, names, sizes) -> float:
+def _write_views(folder: Path, stream: SceneStream, frames, names, sizes) -> float:
     """Renders cameras of one size together; returns the seconds, compiling included."""
     folder.mkdir()
     start = time.perf_counter()
     order = sorted(range(len(frames)), key=lambda index: sizes[index])
     for size, group in itertools.groupby(order, key=lambda index: sizes[index]):
         members = list(group)
-        pictures = _render(saved, run, [frames[index] for index in members], size)
+        cameras = Cameras(
+            np.stack([frames[index].world_from_camera for index in members]),
+            np.stack([frames[index].intrinsics for index in members]), *size,
+        )  # fmt: skip
+        pictures = stream.frames(cameras, min(AT_A_TIME, len(members)))
         for index, picture in zip(members, pictures, strict=True):
             Image.fromarray(to_uint8(picture)).save(folder / names[index], "PNG")
     return time.perf_counter() - start
-
-
-def _render(saved: SavedStream, run: RunConfig, frames: list[Frame], size: tuple[int, int]):
-    """Pictures of one size; larger ones than the scene was made at are as soft, in more pixels."""
-    record = saved.record
-    poses = record.similarity.apply_poses(np.stack([f.world_from_camera for f in frames]))
-    cameras = Cameras(
-        jnp.asarray(poses, jnp.float32),
-        jnp.asarray(np.stack([frame.intrinsics for frame in frames]), jnp.float32),
-        *size,
-    )
-    grown = size[0] * size[1] / (record.resolution[0] * record.resolution[1])
-    raster = dataclasses.replace(run.raster, eps2d=run.raster.eps2d * max(1.0, grown))
-    gaussians: Gaussians = jax.tree.map(jnp.asarray, saved.scene.gaussians)
-    at_a_time = min(AT_A_TIME, len(frames))
-    return render_frames(gaussians, cameras, record.background, raster, at_a_time)
 
 
 def _size(frame: Frame) -> tuple[int, int]:

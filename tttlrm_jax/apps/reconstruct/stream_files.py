@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from tttlrm_jax.api.scenes import PosedScene
+from tttlrm_jax.apps.reconstruct.job import ChunkRecord, StreamHistory
 from tttlrm_jax.core.pictures import png_bytes
 from tttlrm_jax.export.video import write_video
-from tttlrm_jax.models.live_stream import ChunkRecord, StreamHistory
 from tttlrm_jax.reports.growth import GrowthFilm, GrowthMoment, growth_still, with_orbit
 from tttlrm_jax.reports.line_chart import Panel, Series, line_charts
 

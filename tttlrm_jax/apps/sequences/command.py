@@ -12,29 +12,28 @@ from typing import Any
 
 import tqdm
 
-from tttlrm_jax.api.sequences import FrameModel, LiveModel, run_sequence
-from tttlrm_jax.apps.progress import step
+from tttlrm_jax.api.models import load_sequence_model
+from tttlrm_jax.api.sequences import DEFAULT_STATE_RULE, FrameModel, FrameStream
+from tttlrm_jax.apps.progress import announced
 from tttlrm_jax.apps.protocols.command import TABLE_FILE, evaluate_protocol, table_summary
 from tttlrm_jax.apps.protocols.tables import apply_protocol
 from tttlrm_jax.apps.rule_arguments import parse_apart, read_rule
 from tttlrm_jax.apps.sequences.files import SequenceFiles, SequenceJob, prepare_directory
 from tttlrm_jax.checkpoints.directories import read_config_values
-from tttlrm_jax.checkpoints.models import load_ttt3r, trained_size
+from tttlrm_jax.checkpoints.models import trained_size
 from tttlrm_jax.config import RuleConfig
 from tttlrm_jax.config.command_line import EXIT_BAD_INPUT, EXIT_INTERRUPTED
 from tttlrm_jax.config.sequences import PUBLISHED_SIZE, SequenceEvalConfig
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.output_directory import disk_errors
 from tttlrm_jax.core.packaged_files import TTT3R_SMALL, packaged
-from tttlrm_jax.models import split_model
 from tttlrm_jax.sequences.frame_images import check_patches, plan_fit
 from tttlrm_jax.sequences.readers import open_sequence
 from tttlrm_jax.sequences.sequence import FrameSelection
 from tttlrm_jax.training.stopping import StopRequest
-from tttlrm_jax.ttt.state_rules import STATE_RULES, build_state_rule
+from tttlrm_jax.ttt.state_rules import STATE_RULES
 
 PROG = "eval.py --model ttt3r"
-DEFAULT_RULE = "ttt3r"
 
 # Makes the model that goes through the sequence.
 OpenModel = Callable[[SequenceEvalConfig, RuleConfig], FrameModel]
@@ -72,7 +71,7 @@ def parse(arguments: list[str]) -> tuple[SequenceEvalConfig, RuleConfig]:
         config, given = parse_apart(
             SequenceEvalConfig, arguments, PROG, STATE_RULES, apply_protocol(protocol)
         )
-    rule = read_rule(STATE_RULES, given, RuleConfig(DEFAULT_RULE), PROG)
+    rule = read_rule(STATE_RULES, given, RuleConfig(DEFAULT_STATE_RULE), PROG)
     return config, STATE_RULES.complete(rule)
 
 
@@ -85,10 +84,9 @@ def open_checkpoint(config: SequenceEvalConfig, rule: RuleConfig) -> FrameModel:
             "--checkpoint DEST"
         )
     path = _checkpoint_path(config)
-    with step(f"loading {path}"):
-        _, model = load_ttt3r(path)
-        graph, params = split_model(model)
-    return LiveModel(graph, params, build_state_rule(rule), config.behaviour)
+    with announced(f"loading {path}"):
+        model = load_sequence_model(path)
+    return model.live(rule, config.behaviour)
 
 
 def picture_size(config: SequenceEvalConfig) -> tuple[int, list[str]]:
@@ -163,7 +161,7 @@ def _stream(model: FrameModel, job: SequenceJob, directory: Path) -> dict[str, A
     try:
         ended = _show(model, job, files)
         if files.num_frames:
-            with step("scores, plot and report"):
+            with announced("scores, plot and report"):
                 metrics = files.finish(_reason(ended, files.num_frames, job.sequence.num_frames))
     except KeyboardInterrupt as stop:
         ended = stop
@@ -191,9 +189,9 @@ def _show(
             desc=f"  {job.sequence.name}",
         ) as bar,
     ):  # fmt: skip
-        results = run_sequence(model, job.sequence, job.fit, reset_every=job.config.reset_every)
+        stream = FrameStream(model, lambda height, width: job.fit, job.config.reset_every)
         try:
-            for result in results:
+            for result in stream.run(job.sequence):
                 files.add(result)
                 bar.update()
                 if stop.signal is not None:

@@ -1,0 +1,58 @@
+"""Scores of pictures, and baselines that need no model."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tttlrm_jax.api.scenes import MAX_PSNR, PosedScene, baseline_pictures, score
+from tttlrm_jax.core.geometry.poses import look_at, normalise_poses
+from tttlrm_jax.core.types import Cameras, Views
+
+
+def scene(mask=None):
+    rng = np.random.default_rng(0)
+    poses = look_at(rng.normal(size=(5, 3)) * 3, np.zeros(3), np.array([0.0, 0.0, 1.0]))
+    poses, similarity = normalise_poses(poses)
+
+    def views(where):
+        count = len(poses[where])
+        cameras = Cameras(
+            jnp.asarray(poses[where], jnp.float32)[None], jnp.ones((1, count, 4)), 9, 12
+        )
+        image = jnp.asarray(rng.uniform(size=(1, count, 9, 12, 3)), jnp.float32)
+        return Views(image, cameras)
+
+    return PosedScene(
+        name="scene", input_names=["a", "b", "c"], target_names=["d", "e"],
+        inputs=views(slice(3)), targets=views(slice(3, 5)), target_mask=mask, similarity=similarity,
+    )  # fmt: skip
+
+
+def test_scores_per_view():
+    mask = np.zeros((2, 9, 12), np.float32)
+    mask[0, :4] = 1
+    posed = scene(mask)
+    target = np.asarray(posed.targets.image[0])
+    picture = target.copy()
+    picture[1] = np.clip(picture[1] + 0.1, 0, 1)
+    picture[0, 5:] = 0  # outside the mask
+    scores = score(picture, posed)
+    assert scores.psnr.shape == scores.ssim.shape == (2,)
+    assert scores.psnr[1] == pytest.approx(-10 * np.log10(((picture - target)[1] ** 2).mean()))
+    assert scores.psnr_foreground[0] == MAX_PSNR
+    assert np.isnan(scores.psnr_foreground[1])
+    assert scores.lpips is None
+    assert scores.mean("lpips") is None
+    assert scores.mean("psnr_foreground") == MAX_PSNR  # of the views that have one
+    assert str(scores).startswith(f"PSNR {scores.psnr.mean():.2f} dB, SSIM ")
+    assert score(target, posed).psnr.tolist() == [MAX_PSNR, MAX_PSNR]
+
+
+def test_baselines_have_the_shape_of_the_targets():
+    posed = scene()
+    pictures = baseline_pictures(posed)
+    assert set(pictures) == {"mean_colour", "nearest_input"}
+    inputs = np.asarray(posed.inputs.image[0])
+    for picture in pictures.values():
+        assert picture.shape == (2, 9, 12, 3)
+    assert all(any((p == i).all() for i in inputs) for p in pictures["nearest_input"])

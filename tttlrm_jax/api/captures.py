@@ -1,0 +1,49 @@
+"""What models are shown: captures (photographs with cameras) and sequences (pictures in order)."""
+
+from pathlib import Path
+
+from tttlrm_jax.captures.capture import Capture, find_camera_file, read_capture
+from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.packaged_files import packaged
+from tttlrm_jax.sequences.readers import open_sequence
+from tttlrm_jax.sequences.sequence import Sequence
+
+
+def open_capture(
+    path: str | Path | None = None, *, skip_missing: bool = False
+) -> Capture | Sequence:
+    """Opens what `eval.py --capture` reads; None: the sample object in the package.
+
+    A directory (or camera file) with `opencv_cameras.json`, nerfstudio's `transforms.json` or a
+    COLMAP model is a `Capture`: poses `world_from_camera` of OpenCV cameras, intrinsics in pixels
+    of the stored images, lengths in the capture's own unit. A video, a folder of pictures or an
+    RGB-D data set without such cameras is a `Sequence`, for TTT3R. Cameras are checked at once,
+    pixels when they are read. `skip_missing` drops frames whose image does not exist.
+
+    Raises InputError where there is nothing of a known form, and for cameras or lists that break
+    their limits.
+
+        capture = tj.open_capture("desk")        # desk/transforms.json and desk/images/
+        sequence = tj.open_capture("walk.mp4")
+    """
+    if path is None:
+        return read_capture(packaged("sample_capture"))
+    try:
+        camera_file = find_camera_file(Path(path))
+    except InputError:
+        if not Path(path).exists():
+            raise
+        return open_sequence(path)
+    return read_capture(camera_file, skip_missing=skip_missing)
+
+
+def as_capture(capture: Capture | Sequence | str | Path) -> Capture:
+    """The capture, opened if it is a path. Raises InputError for a sequence: it has no cameras."""
+    if isinstance(capture, str | Path):
+        return read_capture(capture)
+    if isinstance(capture, Sequence):
+        raise InputError.of(
+            "capture", capture.name, "is a sequence without camera file",
+            "use tj.load('ttt3r_small').stream(), or give a capture with cameras",
+        )  # fmt: skip
+    return capture

@@ -1,0 +1,119 @@
+"""A reconstructed scene: Gaussians to save, render, score and refine."""
+
+import dataclasses
+import functools
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+
+from tttlrm_jax.api.scenes import PosedScene, Scores, score
+from tttlrm_jax.captures.capture import Capture
+from tttlrm_jax.config import RasterConfig
+from tttlrm_jax.core.geometry.poses import PoseNormalisation
+from tttlrm_jax.core.geometry.similarity import transform_gaussians
+from tttlrm_jax.core.types import Cameras, Gaussians
+from tttlrm_jax.export.gaussians import save_gaussians
+from tttlrm_jax.export.writable import ExportCount
+from tttlrm_jax.metrics.lpips import LPIPS
+from tttlrm_jax.per_scene.refine import photographs, refine
+from tttlrm_jax.per_scene.settings import RefineConfig
+from tttlrm_jax.rasterize import Renderer, Rendering
+
+MIN_OPACITY = 1.0 / 255.0  # fainter Gaussians cannot show
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Reconstruction:
+    """Gaussians of one scene with the views they came from; see `SceneModel.reconstruct`."""
+
+    scene: PosedScene  # input and held-out views, in the model's frame
+    predicted: Gaussians  # in the model's frame, pruned
+    renderer: Renderer  # in the model's frame
+    raster: RasterConfig
+    background: tuple[float, float, float]  # RGB in [0, 1]
+    seconds: float  # to reconstruct, compiling excluded
+    compile_seconds: float
+
+    @functools.cached_property
+    def gaussians(self) -> Gaussians:
+        """The Gaussians [gaussian] in the capture's frame and scale."""
+        return transform_gaussians(self.predicted, self.scene.similarity.inverse())
+
+    def save(self, path: str | Path, *, min_opacity: float = MIN_OPACITY) -> ExportCount:
+        """Writes the Gaussians in the capture's frame, in the form the suffix names.
+
+        `.ply` is the layout of 3D Gaussian splatting, `.splat` that of web viewers (colours
+        without view dependence). Those with an opacity below `min_opacity`, or with values that
+        are not finite, are left out; the counts say how many. Raises InputError for another
+        suffix.
+        """
+        return save_gaussians(path, self.gaussians, min_opacity=min_opacity)
+
+    def render(self, cameras: Cameras | Capture | None = None) -> Rendering:
+        """Renders the scene from cameras in the capture's frame; nothing is dropped.
+
+        One camera, or cameras with a leading axis; a capture stands for all of its frames at the
+        resolution of the reconstruction, None for the held-out frames. Colours are [view, height,
+        width, 3], depth is in the capture's units. Pictures larger than the views the model saw
+        are as soft, in more pixels.
+
+            picture = scene.render(capture.cameras([0])).rgb[0]
+        """
+        if cameras is None:
+            return self._in_capture(self.renderer(self.predicted, self.scene.target_cameras))
+        inputs = self.scene.inputs.cameras
+        size = inputs.height, inputs.width
+        if isinstance(cameras, Capture):
+            cameras = cameras.cameras(resolution=size)
+        posed = posed_cameras(cameras, self.scene.similarity)
+        grown = enlarged_blur(self.raster, size, (posed.height, posed.width))
+        renderer = self.renderer
+        if grown != self.raster:
+            renderer = Renderer(background=self.background, config=grown)
+        return self._in_capture(renderer(self.predicted, posed))
+
+    def target_pictures(self) -> np.ndarray:
+        """Pictures float32 [target, height, width, 3] of the held-out views."""
+        return np.asarray(self.renderer(self.predicted, self.scene.target_cameras).rgb)
+
+    def scores(self, lpips: LPIPS | None = None) -> Scores:
+        """PSNR and SSIM on the held-out frames, and LPIPS where a network is given."""
+        return score(self.target_pictures(), self.scene, lpips)
+
+    def refine(self, steps: int) -> tuple["Reconstruction", np.ndarray]:
+        """The scene after so many optimisation steps on its input views, and the losses before
+        each step (table 2 of tttLRM's supplement takes 3 and 10). Held-out views are not seen.
+
+        Raises InputError for views below 7 pixels and a negative number of steps.
+        """
+        refined = refine(
+            self.predicted, photographs(self.scene.inputs), RefineConfig(steps=steps),
+            raster=self.raster, background=self.background,
+        )  # fmt: skip
+        changed = dataclasses.replace(
+            self, predicted=refined.gaussians, seconds=refined.seconds,
+            compile_seconds=refined.compile_seconds,
+        )  # fmt: skip
+        return changed, refined.losses
+
+    def _in_capture(self, rendering: Rendering) -> Rendering:
+        return dataclasses.replace(rendering, depth=rendering.depth / self.scene.similarity.scale)
+
+
+def posed_cameras(cameras: Cameras, similarity: PoseNormalisation) -> Cameras:
+    """Cameras of a capture's frame in the frame that `similarity` leads to, float32."""
+    return Cameras(
+        jnp.asarray(similarity.apply_poses(cameras.world_from_camera), jnp.float32),
+        jnp.asarray(cameras.intrinsics, jnp.float32),
+        cameras.height,
+        cameras.width,
+    )
+
+
+def enlarged_blur(
+    raster: RasterConfig, made_at: tuple[int, int], size: tuple[int, int]
+) -> RasterConfig:
+    """Settings that render a scene made at one size (height, width) as softly at a larger one."""
+    grown = max(1.0, size[0] * size[1] / (made_at[0] * made_at[1]))
+    return dataclasses.replace(raster, eps2d=raster.eps2d * grown)
