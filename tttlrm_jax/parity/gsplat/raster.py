@@ -151,7 +151,7 @@ class _Renderer:
         return self._collect(results, case)
 
     def _grow(self, *arguments):
-        """Runs with a capacity that drops nothing, as `render_eager` does."""
+        """Runs with a capacity that drops nothing, as `Renderer` does."""
         result = self.compiled(self.splats, *arguments)
         dropped = int(result[0][1][0].num_dropped)
         if dropped == 0:
