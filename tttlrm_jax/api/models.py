@@ -69,8 +69,8 @@ class PosedImageModel:
     """
 
     run: RunConfig
-    graph: Any
-    params: Any
+    graph: Any = dataclasses.field(repr=False)
+    params: Any = dataclasses.field(repr=False)
     path: Path  # directory the weights were read from
     programs: dict[Any, Any] = dataclasses.field(default_factory=dict, repr=False)
 
@@ -327,11 +327,10 @@ def load_state(directory: str | Path, model: SceneModel | str | Path | None = No
         stream.step(model.views(capture, [5, 7]))
     """
     directory = Path(directory)
-    record = read_record(directory)
-    if not isinstance(model, SceneModel):
-        checkpoint = checkpoint_directory(model)
-        loaded = load_run(checkpoint, with_rule(read_config(checkpoint), None, record))
-        model = as_scene_model(loaded)
+    if isinstance(model, str | Path | None):
+        record, checkpoint = read_record(directory), checkpoint_directory(model)
+        model = load_run(checkpoint, with_rule(read_config(checkpoint), None, record))
+    model = as_scene_model(model)
     saved = read_stream(directory, model.run.model, model.params, model.graph)
     return SceneStream.resumed(model, saved)
 

@@ -174,8 +174,8 @@ class SequenceModel:
     """
 
     config: TTT3RConfig
-    graph: Any
-    params: Any
+    graph: Any = dataclasses.field(repr=False)
+    params: Any = dataclasses.field(repr=False)
     path: Path  # directory the weights were read from
 
     def network(self) -> Any:

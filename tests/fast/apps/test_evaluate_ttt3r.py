@@ -513,4 +513,4 @@ def test_rules_and_protocols_from_the_command_line(tmp_path):
     )
     assert (config.start, config.fit, config.max_frames) == (0, "crop", 110)
     assert protocol_overrides(config) == {"start": 0, "fit": "crop"}
-    assert parse([])[1].name == evaluate_ttt3r.DEFAULT_RULE
+    assert parse([])[1].name == evaluate_ttt3r.DEFAULT_STATE_RULE

@@ -1,0 +1,187 @@
+"""`import tttlrm_jax as tj`: five lines give what `eval.py` gives and load what they use."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import tttlrm_jax as tj
+from tttlrm_jax.apps.reconstruct import command
+from tttlrm_jax.config import RasterConfig
+from tttlrm_jax.export.ply import read_ply
+
+README_SCRIPT = """
+import tttlrm_jax as tj
+model = tj.load()
+scene = model.reconstruct(tj.open_capture(), views=4)
+scene.save("scene.ply")
+print(scene.scores())
+"""
+
+
+def python(script: str, directory: Path) -> str:
+    """What a script prints, run in a directory of its own."""
+    said = subprocess.run(
+        [sys.executable, "-c", script], cwd=directory, capture_output=True, text=True, check=False
+    )
+    assert said.returncode == 0, said.stderr
+    return said.stdout
+
+
+def test_five_lines_reconstruct_the_sample(tmp_path):
+    """PSNR is what eval.py says of the sample (`main` in the README)."""
+    assert python(README_SCRIPT, tmp_path).startswith("PSNR 19.55 dB, SSIM 0.772")
+    assert len(read_ply(tmp_path / "scene.ply").mean) == 5276
+
+
+@pytest.mark.parametrize(
+    ("script", "loaded", "absent"),
+    [
+        ("import tttlrm_jax", "tttlrm_jax", ("jax", "numpy", "tyro")),
+        ("import tttlrm_jax as tj; tj.InputError", "tttlrm_jax.core", ("jax", "numpy")),
+        (
+            "import tttlrm_jax as tj; tj.render; tj.render_views; tj.Cameras",
+            "tttlrm_jax.rasterize",
+            ("grain", "orbax", "optax", "PIL", "tttlrm_jax.captures", "tttlrm_jax.datasets",
+             "tttlrm_jax.models", "tttlrm_jax.checkpoints", "tttlrm_jax.training"),
+        ),
+        (
+            "from tttlrm_jax.rasterize import render_views", "tttlrm_jax.rasterize",
+            ("grain", "orbax", "optax", "PIL", "tttlrm_jax.captures", "tttlrm_jax.datasets"),
+        ),
+        (
+            "import tttlrm_jax as tj; tj.load(); tj.open_capture()", "tttlrm_jax.models",
+            ("grain", "tensorflow_datasets", "array_record", "tensorboardX", "matplotlib", "jinja2",
+             "tttlrm_jax.training", "tttlrm_jax.datasets", "tttlrm_jax.procedural",
+             "tttlrm_jax.apps", "tttlrm_jax.reports"),
+        ),
+    ],
+)  # fmt: skip
+def test_nothing_is_imported_that_is_not_used(tmp_path, script, loaded, absent):
+    listed = python(f"{script}\nimport sys\nprint(*sys.modules)", tmp_path).split()
+    assert loaded in listed
+    assert not [name for name in absent if name in listed]
+
+
+@pytest.fixture(scope="module")
+def model(tiny_checkpoint):
+    return tj.load(tiny_checkpoint)
+
+
+@pytest.fixture(scope="module")
+def capture(tiny_capture_source):
+    return tj.open_capture(tiny_capture_source)
+
+
+@pytest.fixture(scope="module")
+def scene(model, capture):
+    return model.reconstruct(capture, views=3, resolution=(16, 24))
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory, tiny_checkpoint, tiny_capture_source):
+    """What eval.py writes for the same request."""
+    output = tmp_path_factory.mktemp("eval") / "out"
+    arguments = [
+        "--capture", str(tiny_capture_source), "--checkpoint", str(tiny_checkpoint), "--views", "3",
+        "--resolution", "16", "24", "--orbit-frames", "1", "--output", str(output),
+    ]  # fmt: skip
+    assert command.main(arguments) == 0
+    return output
+
+
+def test_scores_and_files_are_those_of_eval(scene, evaluated, tmp_path):
+    metrics = json.loads((evaluated / "metrics.json").read_text())
+    scores = scene.scores()
+    assert scores.psnr.tolist() == [view["psnr"] for view in metrics["targets"]]
+    assert scores.mean("ssim") == metrics["ssim"]
+    count = scene.save(tmp_path / "scene.ply")
+    assert (tmp_path / "scene.ply").read_bytes() == (evaluated / "scene.ply").read_bytes()
+    assert count.num_written == metrics["num_gaussians"]
+    scene.save(tmp_path / "scene.splat")
+    assert (tmp_path / "scene.splat").stat().st_size == 32 * count.num_written
+    with pytest.raises(tj.InputError, match=r"\.ply"):
+        scene.save(tmp_path / "scene.obj")
+
+
+def test_rendering_is_in_the_frame_of_the_capture(scene, capture):
+    held_out = scene.render()
+    np.testing.assert_array_equal(held_out.rgb, scene.target_pictures())
+    cameras = capture.cameras([0, 8], resolution=(16, 24))
+    again = scene.render(cameras)
+    np.testing.assert_allclose(again.rgb, held_out.rgb, atol=1e-5)
+    np.testing.assert_allclose(scene.render(capture).rgb[8], held_out.rgb[1], atol=1e-5)
+    one = scene.render(capture.cameras([0], resolution=(16, 24))[0])
+    np.testing.assert_allclose(one.depth, held_out.depth[0], atol=1e-4)
+    # the Gaussians alone, seen with the pure renderer from the capture's own cameras
+    plain = tj.Cameras(*map(jnp.float32, (cameras.world_from_camera, cameras.intrinsics)), 16, 24)
+    near = RasterConfig(near=0.1 / scene.scene.similarity.scale)
+    alone = tj.Renderer(background=(1.0, 1.0, 1.0), config=near)(scene.gaussians, plain)
+    np.testing.assert_allclose(alone.rgb, held_out.rgb, atol=2e-3)
+    np.testing.assert_allclose(alone.depth, held_out.depth, atol=2e-3)
+    assert scene.render(capture.cameras([0], resolution=(32, 48))).rgb.shape == (1, 32, 48, 3)
+
+
+def test_a_reconstruction_is_refined_on_its_inputs(scene):
+    refined, losses = scene.refine(2)
+    assert losses[1] < losses[0]
+    assert refined.scores().psnr.tolist() != scene.scores().psnr.tolist()
+    assert refined.gaussians.mean.shape == scene.gaussians.mean.shape
+
+
+def test_programs_are_kept(model, capture):
+    first = model.reconstruct(capture, views=3, resolution=(16, 24))
+    again = model.reconstruct(capture, frames="1,2,3", resolution=(16, 24), seed=3)
+    assert again.compile_seconds == first.compile_seconds
+    assert again.renderer is first.renderer
+    assert again.scene.input_names == ["images/000001.png", "images/000002.png",
+                                       "images/000003.png"]  # fmt: skip
+    untrained = model.untrained()
+    assert untrained.programs is model.programs
+    assert model.network().config == model.config
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"views": 20}, "views=20"),
+        ({"views": 0}, "views=0 is not positive"),
+        ({"frames": "0,1"}, "frames=0 are targets"),
+        ({"resolution": (15, 24)}, "resolution=15 24 is not a multiple of the patch size 8"),
+        ({"plan": "circular"}, "plan"),
+        ({"keep_ratio": 2.0}, "keep_ratio=2.0"),
+    ],
+)
+def test_bad_wishes_are_refused_in_words(model, capture, options, words):
+    with pytest.raises(tj.InputError, match=words):
+        model.reconstruct(capture, **options)
+
+
+def test_what_load_takes(tiny_checkpoint, tmp_path):
+    with pytest.raises(tj.InputError, match="nowhere"):
+        tj.load(tmp_path / "nowhere")
+    with pytest.raises(tj.InputError, match="rule"):
+        tj.load(tiny_checkpoint, rule="no_such_rule")
+    assert tj.load(tiny_checkpoint, rule="momentum").config.rule.name == "momentum"
+    with pytest.raises(tj.InputError, match="state rule"):
+        tj.load("ttt3r_small", rule="momentum")
+
+
+def test_what_open_capture_takes(tmp_path, tiny_capture_source, model):
+    sample = tj.open_capture()
+    assert (sample.name, len(sample)) == ("sample", 32)
+    by_file = tj.open_capture(tiny_capture_source / "opencv_cameras.json")
+    assert by_file.name == tj.open_capture(str(tiny_capture_source)).name
+    pictures = tj.open_capture(tiny_capture_source / "images")
+    assert isinstance(pictures, tj.Sequence)
+    with pytest.raises(tj.InputError, match="without camera file"):
+        model.reconstruct(pictures)
+    with pytest.raises(tj.InputError, match="not a directory"):
+        tj.open_capture(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(tj.InputError, match=r"holds no opencv_cameras\.json .* make no sequence"):
+        tj.open_capture(tmp_path / "empty")
