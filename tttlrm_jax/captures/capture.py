@@ -20,13 +20,11 @@ from tttlrm_jax.captures.distortion import undistort
 from tttlrm_jax.captures.images import (
     WHITE,
     ResizeMode,
-    composite,
     exif_orientation,
-    flatten,
+    flattened_to_size,
     has_alpha,
     image_size,
     read_image,
-    resize,
     resize_intrinsics,
     resize_map,
 )
@@ -244,12 +242,7 @@ def _load_frame(frame: Frame, size, resize_mode, background):
         )
     if frame.distortion:
         pixels = undistort(pixels, frame.intrinsics, frame.distortion)
-    colour, intrinsics = resize(flatten(pixels, background), frame.intrinsics, size, resize_mode)
-    image, mask = composite(colour)[0], None
-    if pixels.shape[-1] == 4:
-        alpha, _ = resize(pixels[..., 3], frame.intrinsics, size, resize_mode)
-        mask = alpha.astype(np.float32) / np.float32(255)
-    return image, mask, intrinsics
+    return flattened_to_size(pixels, frame.intrinsics, size, resize_mode, background)
 
 
 def _size_remedy(frame: Frame, actual: tuple[int, int]) -> str:

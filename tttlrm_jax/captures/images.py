@@ -36,7 +36,7 @@ def read_image(path: str | Path) -> np.ndarray:
     """
 
     def decode(image: Image.Image) -> np.ndarray:
-        mode = "RGBA" if _is_transparent(image) else "RGB"
+        mode = "RGBA" if is_transparent(image) else "RGB"
         return np.asarray(to_8_bit(image).convert(mode))
 
     return open_image(path, decode)
@@ -54,10 +54,11 @@ def exif_orientation(path: str | Path) -> int:
 
 def has_alpha(path: str | Path) -> bool:
     """Whether `read_image` gives four channels, from a file's header."""
-    return open_image(path, _is_transparent)
+    return open_image(path, is_transparent)
 
 
-def _is_transparent(image: Image.Image) -> bool:
+def is_transparent(image: Image.Image) -> bool:
+    """Whether an image has an alpha channel or a transparent colour."""
     return image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
 
 
@@ -106,6 +107,25 @@ def resize(
     high, wide, top, left = _enlarged(image.shape[:2], size, mode)
     cropped = _lanczos(image, high, wide)[top : top + height, left : left + width]
     return cropped, resize_intrinsics(intrinsics, image.shape[:2], size, mode)
+
+
+def flattened_to_size(
+    pixels: np.ndarray,
+    intrinsics: np.ndarray,
+    size: tuple[int, int],
+    mode: ResizeMode,
+    background: tuple[float, float, float],
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+    """Image float32 [*size, 3] on the background, coverage float32 [*size] or None, intrinsics.
+
+    uint8 [h, w, 3 or 4] is composited, then resized; opaque images have no coverage.
+    """
+    colour, lens = resize(flatten(pixels, background), intrinsics, size, mode)
+    mask = None
+    if pixels.shape[-1] == 4:
+        alpha, _ = resize(pixels[..., 3], intrinsics, size, mode)
+        mask = alpha.astype(np.float32) / np.float32(255)
+    return composite(colour)[0], mask, lens
 
 
 def resize_intrinsics(

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from tttlrm_jax.config import ModelConfig
 from tttlrm_jax.convert.names import canonical_name
@@ -23,14 +23,7 @@ def config_from_shapes(
     missing.
     """
     shapes = {canonical_name(name): tuple(shape) for name, shape in shapes.items()}
-
-    def size(name: str, axis: int) -> int:
-        if name not in shapes:
-            raise InputError(
-                f"tensor {name} is missing, so the model's sizes are unknown; give the complete "
-                f"state of a tttLRM or LaCT view-synthesis model"
-            )
-        return shapes[name][axis]
+    size = size_reader(shapes, "a tttLRM or LaCT view-synthesis model")
 
     kind = "lvsm" if "input_linear.weight" in shapes else "tttlrm"
     tokenizer = "input_linear.weight" if kind == "lvsm" else "tokenizer.1.weight"
@@ -54,6 +47,20 @@ def config_from_shapes(
         channels = size("decoder.1.weight", 0) // patch_size**2
         sizes["sh_degree"] = math.isqrt((channels - CHANNELS_BESIDE_SH) // 3) - 1
     return dataclasses.replace(base or ModelConfig(), **sizes)
+
+
+def size_reader(shapes: Mapping[str, tuple[int, ...]], expected: str) -> Callable[[str, int], int]:
+    """`size(name, axis)` of a tensor; InputError that asks for the `expected` if it is missing."""
+
+    def size(name: str, axis: int) -> int:
+        if name not in shapes:
+            raise InputError(
+                f"tensor {name} is missing, so the model's sizes are unknown; give the complete "
+                f"state of {expected}"
+            )
+        return shapes[name][axis]
+
+    return size
 
 
 def ratio(hidden: int, width: int) -> float:

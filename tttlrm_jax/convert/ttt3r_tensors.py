@@ -8,6 +8,7 @@ import numpy as np
 
 from tttlrm_jax.config.ttt3r import TTT3RConfig
 from tttlrm_jax.convert.names import canonical_name
+from tttlrm_jax.convert.shapes import size_reader
 from tttlrm_jax.convert.ttt3r_names import ALIASES, COPIED_PREFIX, IGNORED_PREFIXES
 from tttlrm_jax.core.errors import InputError
 
@@ -55,14 +56,7 @@ def config_from_ttt3r_shapes(
     InputError if a tensor that decides a size is missing.
     """
     shapes = {ALIASES.get(name, name): tuple(shape) for name, shape in shapes.items()}
-
-    def size(name: str, axis: int) -> int:
-        if name not in shapes:
-            raise InputError(
-                f"tensor {name} is missing, so the network's sizes are unknown; give the complete "
-                f"state of a CUT3R or TTT3R network"
-            )
-        return shapes[name][axis]
+    size = size_reader(shapes, "a CUT3R or TTT3R network")
 
     def depth(prefix: str) -> int:
         indices = {

@@ -1,9 +1,11 @@
 """What every source of training scenes offers: poses at once, pixels of chosen views on demand."""
 
 import dataclasses
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
+
+Split = Literal["train", "eval"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,7 @@ from tttlrm_jax.captures.view_selection import frame_window, select_kmeans
 from tttlrm_jax.config import DataConfig
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.poses import normalise_poses
-from tttlrm_jax.core.scenes import Scene, SceneSource, SceneViews
+from tttlrm_jax.core.scenes import Scene, SceneSource, SceneViews, Split
 from tttlrm_jax.datasets.augmentation import (
     maybe_cut_out,
     maybe_mirrored,
@@ -25,7 +25,7 @@ from tttlrm_jax.datasets.augmentation import (
     maybe_reversed,
 )
 from tttlrm_jax.datasets.scene_lengths import offer_of, usable_scenes, views_needed
-from tttlrm_jax.datasets.sources import Split, open_source
+from tttlrm_jax.datasets.sources import open_source
 
 
 def make_loader(

@@ -13,8 +13,7 @@ import numpy as np
 from tttlrm_jax.captures.capture import listed
 from tttlrm_jax.config import DataConfig
 from tttlrm_jax.core.errors import InputError
-from tttlrm_jax.core.scenes import Scene, SceneSource
-from tttlrm_jax.datasets.sources import Split
+from tttlrm_jax.core.scenes import Scene, SceneSource, Split
 from tttlrm_jax.parallel.processes import is_first_process
 
 

@@ -2,15 +2,12 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Literal
 
 from tttlrm_jax.captures.capture import CaptureScene, read_capture
 from tttlrm_jax.config import DataConfig
 from tttlrm_jax.core.errors import InputError
-from tttlrm_jax.core.scenes import SceneSource
+from tttlrm_jax.core.scenes import SceneSource, Split
 from tttlrm_jax.datasets.synthetic_cache import SyntheticScenes, build_cache
-
-Split = Literal["train", "eval"]
 
 
 def _open_synthetic(config: DataConfig, split: Split) -> SceneSource:

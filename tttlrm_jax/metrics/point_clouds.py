@@ -46,7 +46,6 @@ class ReconstructionErrors:
 
     accuracy: Distances  # predicted to true
     completion: Distances  # true to predicted
-    registration: Registration | None = None
 
     @property
     def chamfer(self) -> float:
@@ -64,12 +63,8 @@ def reconstruction_errors(
 ) -> ReconstructionErrors:
     """The whole chain: ICP of predicted on true points, normals of both, distances both ways."""
     predicted, true = _checked("predicted", predicted), _checked("true", true)
-    registration = icp(predicted, true, threshold)
-    moved = transform_points(registration.transform, predicted)
-    return dataclasses.replace(
-        compare_clouds(moved, estimate_normals(moved), true, estimate_normals(true)),
-        registration=registration,
-    )
+    moved = transform_points(icp(predicted, true, threshold).transform, predicted)
+    return compare_clouds(moved, estimate_normals(moved), true, estimate_normals(true))
 
 
 def compare_clouds(

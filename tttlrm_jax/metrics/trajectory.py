@@ -30,7 +30,6 @@ class TrajectoryErrors:
     rpe_rotation: float  # degrees, root mean square over consecutive pairs
     alignment: PoseNormalisation  # true from predicted
     aligned: np.ndarray  # [frame, 4, 4] predicted poses in the true frame
-    position_errors: np.ndarray  # [frame]
 
 
 def trajectory_errors(predicted: np.ndarray, true: np.ndarray) -> TrajectoryErrors:
@@ -51,7 +50,6 @@ def trajectory_errors(predicted: np.ndarray, true: np.ndarray) -> TrajectoryErro
         rpe_rotation=_rms(np.degrees(rotation_angle(difference[:, :3, :3]))),
         alignment=alignment,
         aligned=aligned,
-        position_errors=errors,
     )
 
 
@@ -96,12 +94,6 @@ def associate(
     nearest = nearest_stamps(first, second, max_difference)
     kept = np.flatnonzero(nearest >= 0)
     return kept, nearest[kept]
-
-
-def sequence_average(errors: list[TrajectoryErrors]) -> dict[str, float]:
-    """Unweighted means over sequences, as benchmark tables state them."""
-    names = ("ate", "rpe_translation", "rpe_rotation")
-    return {name: float(np.mean([getattr(e, name) for e in errors])) for name in names}
 
 
 def _motions(poses: np.ndarray) -> np.ndarray:

@@ -85,12 +85,7 @@ def random_object(rng: np.random.Generator, config: SyntheticConfig) -> SceneObj
     kinds = [list(PRIMITIVES)[i] for i in rng.integers(len(PRIMITIVES), size=count)]
     scales = rng.uniform(0.35, 1.0, (count, 1)) * rng.uniform(0.3, 1.0, (count, 3))
     reach = np.array([_reach(k, s) for k, s in zip(kinds, scales, strict=True)])
-    centres = np.zeros((count, 3))
-    for i in range(1, count):
-        j = int(rng.integers(i))
-        direction = rng.normal(size=3)
-        gap = rng.uniform(0.35, 0.8) * (reach[i] + reach[j])
-        centres[i] = centres[j] + gap * direction / np.linalg.norm(direction)
+    centres = touching_centres(rng, reach, (0.35, 0.8))
     centres -= centres.mean(axis=0)
     radius = float(rng.uniform(0.7, 1.0))
     shrink = radius / np.max(np.linalg.norm(centres, axis=1) + reach)
@@ -107,6 +102,22 @@ def random_object(rng: np.random.Generator, config: SyntheticConfig) -> SceneObj
         ambient=float(rng.uniform(0.45, 0.7)),
         radius=radius,
     )
+
+
+def touching_centres(
+    rng: np.random.Generator, reach: np.ndarray, gaps: tuple[float, float]
+) -> np.ndarray:
+    """Centres [part, 3] of parts of so much reach [part], each near one of those before it.
+
+    Their distance is the sum of both reaches times a number drawn from the range `gaps`.
+    """
+    centres = np.zeros((len(reach), 3))
+    for i in range(1, len(reach)):
+        j = int(rng.integers(i))
+        direction = rng.normal(size=3)
+        gap = rng.uniform(*gaps) * (reach[i] + reach[j])
+        centres[i] = centres[j] + gap * direction / np.linalg.norm(direction)
+    return centres
 
 
 def random_cameras(

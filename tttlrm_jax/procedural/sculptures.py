@@ -13,7 +13,7 @@ from tttlrm_jax.config import SyntheticConfig
 from tttlrm_jax.procedural.appearance.lighting import random_lights, shadow_map
 from tttlrm_jax.procedural.appearance.materials import random_material
 from tttlrm_jax.procedural.appearance.textures import random_rotation
-from tttlrm_jax.procedural.objects import random_cameras
+from tttlrm_jax.procedural.objects import random_cameras, touching_centres
 from tttlrm_jax.procedural.surfaces.solids import SOLIDS, Placed, random_heights
 from tttlrm_jax.procedural.surfaces.triangle_views import MeshScene, rendered_scene
 from tttlrm_jax.procedural.surfaces.triangles import Mesh, cut, join
@@ -77,12 +77,7 @@ def random_group(rng: np.random.Generator, count: int, detail: tuple[int, int] =
     kinds = [list(SOLIDS)[i] for i in rng.integers(len(SOLIDS), size=count)]
     scales = rng.uniform(0.35, 1.0, (count, 1)) * rng.uniform(0.3, 1.0, (count, 3))
     reach = 1.2 * np.linalg.norm(scales, axis=1) / np.sqrt(2.0)
-    centres = np.zeros((count, 3))
-    for i in range(1, count):
-        j = int(rng.integers(i))
-        direction = rng.normal(size=3)
-        gap = rng.uniform(0.3, 0.7) * (reach[i] + reach[j])
-        centres[i] = centres[j] + gap * direction / np.linalg.norm(direction)
+    centres = touching_centres(rng, reach, (0.3, 0.7))
     rotations = np.stack([random_rotation(rng) for _ in kinds])
     size = np.linalg.norm(centres[:, None] - centres.mean(axis=0), axis=-1).max() + reach.max()
     meshes = [

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageOps
 
-from tttlrm_jax.captures.images import open_image, to_8_bit
+from tttlrm_jax.captures.images import EXIF_ORIENTATION, open_image, to_8_bit
 from tttlrm_jax.core.errors import InputError
 
 FitMode = Literal["crop", "resize"]
@@ -133,7 +133,7 @@ def upright_size(path: str | Path) -> tuple[int, int]:
     """Height and width of what `read_upright` gives, from the file's header."""
 
     def measure(image: Image.Image) -> tuple[int, int]:
-        sideways = image.getexif().get(0x0112, 1) >= 5
+        sideways = image.getexif().get(EXIF_ORIENTATION, 1) >= 5
         return (image.width, image.height) if sideways else (image.height, image.width)
 
     return open_image(path, measure)

@@ -12,7 +12,7 @@ from tttlrm_jax.core.geometry.paths import (
     orbit_path,
     turntable,
 )
-from tttlrm_jax.core.geometry.poses import check_poses, look_at
+from tttlrm_jax.core.geometry.poses import look_at, pose_problem
 
 EXACT = 1e-10
 UP = np.array([0.0, 0.0, 1.0])
@@ -30,7 +30,7 @@ def test_interpolation_repeats_joints_and_halves_the_turn():
     poses = ring([0.0, 1.0, 2.5])
     path = interpolate_poses(poses, 3)
     assert path.shape == (6, 4, 4)
-    check_poses(path)
+    assert not any(map(pose_problem, path))
     np.testing.assert_allclose(path[[0, 2, 3, 5]], poses[[0, 1, 1, 2]], atol=EXACT)
     np.testing.assert_allclose(path[1, :3, 3], poses[:2, :3, 3].mean(0), atol=EXACT)
     cosine = 0.5 * (np.trace(poses[0, :3, :3].T @ path[1, :3, :3]) - 1)
@@ -80,7 +80,7 @@ def test_turntable_looks_at_the_origin_at_the_stated_radius():
     poses, lenses = turntable(
         9, (40, 64), horizontal_fov=60.0, elevation=10.0, min_radius=2.0, max_radius=2.0
     )
-    check_poses(poses)
+    assert not any(map(pose_problem, poses))
     distance = np.linalg.norm(poses[:, :3, 3], axis=1)
     np.testing.assert_allclose(distance, 2.0)
     np.testing.assert_allclose(poses[:, :3, 3] + 2.0 * poses[:, :3, 2], 0, atol=EXACT)
@@ -104,7 +104,7 @@ def test_focus_of_parallel_cameras_lies_in_front():
 @pytest.mark.parametrize("num_cameras", [5, 16])
 def test_orbit_of_surrounding_cameras_is_a_full_even_circle(num_cameras):
     path = orbit_path(ring(np.arange(num_cameras) * 2 * np.pi / num_cameras), 24)
-    check_poses(path)
+    assert not any(map(pose_problem, path))
     offset = path[:, :3, 3] - [1, 2, 3]
     np.testing.assert_allclose(np.hypot(offset[:, 0], offset[:, 1]), 2.0, atol=1e-6)
     np.testing.assert_allclose(offset[:, 2], 0.7, atol=1e-6)

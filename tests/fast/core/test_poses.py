@@ -5,7 +5,6 @@ import pytest
 
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.poses import (
-    check_poses,
     first_chunk_normalisation,
     look_at,
     mean_pose,
@@ -53,7 +52,7 @@ def test_rigid_inverse_over_leading_axes():
 def test_normalised_centres_fill_the_unit_cube(method):
     poses, similarity = normalise_poses(cameras(), method)
     assert np.abs(poses[:, :3, 3]).max() == pytest.approx(1.0)
-    check_poses(poses)
+    assert not any(map(pose_problem, poses))
     if method == "first_cam":
         np.testing.assert_allclose(poses[0], np.eye(4), atol=EXACT)
     else:
@@ -137,7 +136,7 @@ def test_regular_rings_have_a_stable_frame(num_views, height):
     noisy[:, :3, :3] = look_at(noisy[:, :3, 3], np.zeros(3), np.array([0.0, 0, 1]))[:, :3, :3]
     one, _ = normalise_poses(poses, "mean_cam")
     two, _ = normalise_poses(noisy, "mean_cam")
-    check_poses(one)
+    assert not any(map(pose_problem, one))
     np.testing.assert_allclose(one, two, atol=1e-7)
     assert np.abs(one[:, :3, 3]).max() == pytest.approx(1.0)
 
@@ -168,9 +167,6 @@ def broken(change):
 )
 def test_bad_poses_are_named(pose, words):
     assert words in pose_problem(pose)
-    if pose.shape == (4, 4):
-        with pytest.raises(InputError, match=r"world_from_camera\[1\]"):
-            check_poses(np.stack([np.eye(4), pose]))
 
 
 def test_focus_puts_what_the_cameras_look_at_at_the_origin():

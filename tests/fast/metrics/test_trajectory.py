@@ -10,7 +10,6 @@ from tttlrm_jax.core.geometry.rotations import rotation_from_unit_quaternion
 from tttlrm_jax.metrics.trajectory import (
     associate,
     rotation_angle,
-    sequence_average,
     trajectory_errors,
 )
 
@@ -101,10 +100,3 @@ def test_what_cannot_be_compared_is_named(change, message):
     predicted, true = change(random_poses(6), random_poses(6))
     with pytest.raises(InputError, match=message):
         trajectory_errors(predicted, true)
-
-
-def test_averages_do_not_weigh():
-    long, short = (random_poses(count) for count in (30, 4))
-    errors = [trajectory_errors(random_poses(len(each)), each) for each in (long, short)]
-    mean = sequence_average(errors)
-    assert mean["ate"] == pytest.approx(0.5 * (errors[0].ate + errors[1].ate))

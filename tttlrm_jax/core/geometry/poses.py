@@ -90,17 +90,6 @@ def pose_problem(pose: np.ndarray) -> str | None:
     return None
 
 
-def check_poses(world_from_camera: np.ndarray, field: str = "world_from_camera") -> None:
-    """Raises InputError naming the first of the poses [view, 4, 4] that is not rigid."""
-    for index, pose in enumerate(world_from_camera):
-        problem = pose_problem(pose)
-        if problem is not None:
-            raise InputError(
-                f"{field}[{index}] {problem}; give a rotation and a translation "
-                "with the last row 0 0 0 1"
-            )
-
-
 def look_at(position: np.ndarray, target: np.ndarray, up: np.ndarray) -> np.ndarray:
     """Poses [..., 4, 4] at `position` [..., 3] with z towards `target` and y away from `up`.
 

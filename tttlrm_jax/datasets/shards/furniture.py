@@ -68,9 +68,7 @@ class Archive:
             name, creator = own["name"] or number, own["creator"] or "unknown"
             try:
                 size = np.array([float(own[side] or "") for side in ("width", "depth", "height")])
-                rotation = np.array(
-                    list(map(float, (own["modelRotation"] or "1 0 0 0 1 0 0 0 1").split()))
-                )
+                rotation = np.array(list(map(float, (own["modelRotation"] or UNTURNED).split())))
                 rotation = rotation.reshape(3, 3)
             except ValueError as error:
                 raise InputError(

@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.scenes import Split
 from tttlrm_jax.datasets.shards.builder import CREDITS_FILE
 from tttlrm_jax.datasets.shards.reader import ShardScenes, find_shards
 from tttlrm_jax.datasets.shards.records import SceneRecord, ViewRecord
 
-Split = Literal["train", "eval"]
 SPLITS: tuple[Split, ...] = ("train", "eval")
 
 

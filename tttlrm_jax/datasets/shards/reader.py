@@ -3,15 +3,14 @@
 import functools
 import hashlib
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from tttlrm_jax.captures.depth_files import depth_of_disparity
-from tttlrm_jax.captures.images import ResizeMode, composite, flatten, resize, resize_map
+from tttlrm_jax.captures.images import ResizeMode, composite, flattened_to_size, resize_map
 from tttlrm_jax.core.errors import InputError
-from tttlrm_jax.core.scenes import SceneViews
+from tttlrm_jax.core.scenes import SceneViews, Split
 from tttlrm_jax.datasets.shards.builder import TABLE_FILE
 from tttlrm_jax.datasets.shards.records import decode
 
@@ -30,7 +29,7 @@ class ShardScenes:
     def __init__(
         self,
         directory: str | Path,
-        split: Literal["train", "eval"],
+        split: Split,
         size: tuple[int, int],
         resize_mode: ResizeMode = "lact",
         background: tuple[float, float, float] = (1.0, 1.0, 1.0),
@@ -105,14 +104,10 @@ class ShardScene:
         if pixels.shape[:2] == scenes.size:
             image, mask = composite(pixels, scenes.background)
             return image, mask, depth, lens
-        colour, resized = resize(
-            flatten(pixels, scenes.background), lens, scenes.size, scenes.resize_mode
+        image, mask, lens = flattened_to_size(
+            pixels, lens, scenes.size, scenes.resize_mode, scenes.background
         )
-        mask = np.ones(scenes.size, np.float32)
-        if pixels.shape[-1] == 4:
-            alpha, _ = resize(pixels[..., 3], lens, scenes.size, scenes.resize_mode)
-            mask = alpha.astype(np.float32) / np.float32(255)
-        return composite(colour)[0], mask, depth, resized
+        return image, np.ones(scenes.size, np.float32) if mask is None else mask, depth, lens
 
 
 def find_shards(directory: str | Path) -> Path:

@@ -19,7 +19,7 @@ from PIL import Image
 from tttlrm_jax.captures.capture import Capture
 from tttlrm_jax.captures.depth_files import disparity_path
 from tttlrm_jax.captures.distortion import undistort
-from tttlrm_jax.captures.images import DECODING_ERRORS, read_image, resize
+from tttlrm_jax.captures.images import DECODING_ERRORS, is_transparent, read_image, resize
 from tttlrm_jax.config import SyntheticConfig
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.datasets.synthetic_cache import start_worker
@@ -174,7 +174,6 @@ def decode(encoded: bytes, what: str) -> np.ndarray:
         with Image.open(io.BytesIO(encoded)) as image:
             if image.mode.startswith("I"):
                 return np.asarray(image).astype(np.int64)
-            transparent = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
-            return np.asarray(image.convert("RGBA" if transparent else "RGB"))
+            return np.asarray(image.convert("RGBA" if is_transparent(image) else "RGB"))
     except DECODING_ERRORS as error:
         raise InputError(f"{what} cannot be decoded ({error}); write the shards again") from None
