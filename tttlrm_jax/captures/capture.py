@@ -1,6 +1,6 @@
 """Captures on disk: the one door through which files become posed views.
 
-A capture is a directory with a camera file (see `capture_files`) and photographs. Reading it
+A capture is a directory with a camera file (see `camera_files`) and photographs. Reading it
 checks every camera and that every photograph exists; pixels are decoded only for the frames that
 are used, and checked then.
 """
@@ -67,7 +67,7 @@ class Capture:
         return all(has_alpha(frame.image_path) for frame in self.frames)
 
     def has_disparity(self) -> bool:
-        """Whether disparity lies beside the capture for every frame (`data.prepare_depth`)."""
+        """Whether disparity lies beside the capture for every frame (`datasets.prepare_depth`)."""
         return all(disparity_path(self.directory, frame.name).is_file() for frame in self.frames)
 
     def image_size(self, index: int = 0) -> tuple[int, int]:

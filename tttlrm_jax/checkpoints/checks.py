@@ -1,4 +1,4 @@
-"""By what a checkpoint is known to hold what was saved, and to be of the model at hand."""
+"""By what a checkpoint is known to hold what was saved, and to fit the model it is loaded into."""
 
 import json
 import zlib

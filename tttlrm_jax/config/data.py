@@ -85,11 +85,13 @@ class DataConfig:
     synthetic: SyntheticConfig = SyntheticConfig()
     cache_directory: str = "cache/synthetic"  # holds rendered scenes, keyed by the configuration
     render_workers: int = 2  # processes that fill the cache
-    shard_directory: str = ""  # of a dataset that data.prepare_shards wrote
+    shard_directory: str = ""  # of a dataset that datasets.prepare_shards wrote
     capture_directories: tuple[str, ...] = ()
     capture_height: int = 64  # captures and shards are resized to this
     capture_width: int = 64
-    capture_depth: bool = False  # read the disparity that data.prepare_depth put beside captures
+    capture_depth: bool = (
+        False  # read the disparity that datasets.prepare_depth put beside captures
+    )
     capture_resize: Literal["tttlrm", "lact"] = "lact"  # x and y apart, or isotropic and cropped
     holdout_every: int = 8  # captures' frames 0, 8, ... are drawn in evaluation only; 0: none kept
     short_scenes: Literal["leave_out", "refuse"] = "leave_out"  # those with too few frames

@@ -42,7 +42,7 @@ def _open_captures(config: DataConfig, split: Split) -> SceneSource:
 
 
 def _open_shards(config: DataConfig, split: Split) -> SceneSource:
-    """The scenes of a dataset that `data.prepare_shards` wrote."""
+    """The scenes of a dataset that `datasets.prepare_shards` wrote."""
     from tttlrm_jax.datasets.shards.reader import ShardScenes  # imports TFDS, which takes a second
 
     return ShardScenes(

@@ -1,1 +1,1 @@
-
+"""Recordings of other implementations against this one."""

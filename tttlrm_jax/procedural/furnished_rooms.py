@@ -37,7 +37,7 @@ class Shell:
 
 
 def render_furnished_room(seed: int, config: SyntheticConfig) -> dict[str, np.ndarray]:
-    """All views of the room with this seed; arrays as `synthetic.render_object` returns them."""
+    """All views of the room with this seed; arrays as `objects.render_object` returns them."""
     rng = np.random.default_rng([ROOM_VERSION, seed, 2])
     scene, shell = random_furnished_room(rng, config)
     poses, intrinsics = room_cameras(rng, config, shell)

@@ -42,7 +42,7 @@ class Group:
 
 
 def render_sculpture(seed: int, config: SyntheticConfig) -> dict[str, np.ndarray]:
-    """All views of the object with this seed; arrays as `synthetic.render_object` returns them."""
+    """All views of the object with this seed; arrays as `objects.render_object` returns them."""
     rng = np.random.default_rng([SCULPTURE_VERSION, seed, 1])
     scene, radius = random_sculpture(rng, config)
     poses, intrinsics = random_cameras(rng, config, radius)

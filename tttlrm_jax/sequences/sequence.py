@@ -1,6 +1,6 @@
 """Ordered pictures of one moving camera, read one by one: folders of images, RGB-D, videos.
 
-`open_sequence` recognises the form by `READERS` (in `sequence_readers.py`); opening reads lists,
+`open_sequence` recognises the form by `READERS` (in `readers.py`); opening reads lists,
 headers and poses, and holds all of them to their limits; pixels are decoded only while
 `Sequence.frames` is iterated, one frame at a time, so memory does not grow with length.
 

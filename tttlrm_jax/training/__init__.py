@@ -1,1 +1,1 @@
-"""Losses, optimizer, the training step, checkpoints and the loop around them."""
+"""Losses, optimizer, the training step and the trainer around it."""

@@ -23,7 +23,7 @@ class SequenceProtocol:
 
     dataset: str
     task: Task
-    kind: str  # form of each sequence, of `data.sequence_readers.READERS`
+    kind: str  # form of each sequence, of `sequences.readers.READERS`
     layout: str  # folders expected below the root, as text
     sequences: tuple[str, ...]  # patterns of sequence folders below the root
     table: str  # paper, table and row that this reproduces

@@ -1,1 +1,1 @@
-
+"""Poses, rotations, rays, alignment, camera paths, spherical harmonics."""

@@ -52,7 +52,7 @@ class SceneTable(tfds.core.Metadata):
             (Path(data_dir) / CREDITS_FILE).write_text(lines, encoding="utf-8")
 
     def load_metadata(self, data_dir) -> None:
-        """Readers open the table themselves (`shards.ShardScenes`)."""
+        """Readers open the table themselves (`reader.ShardScenes`)."""
 
 
 class SceneShards(tfds.core.GeneratorBasedBuilder):

@@ -143,7 +143,7 @@ def _of_bearable_size(piece: Piece, model: Model) -> Model:
 
 
 def render_furniture(model: Model, seed: int, config: SyntheticConfig) -> dict[str, np.ndarray]:
-    """All views of a model of radius 1; arrays as `synthetic.render_object` returns them."""
+    """All views of a model of radius 1; arrays as `objects.render_object` returns them."""
     rng = np.random.default_rng([seed, 3])
     radius = rng.uniform(0.7, 1.0)
     mesh, lights, parts = (

@@ -13,7 +13,7 @@ SPLITS: tuple[Split, ...] = ("train", "eval")
 
 
 def joined_splits(directories: Sequence[str]) -> Mapping[str, Iterator[SceneRecord]]:
-    """All scenes of datasets that `data.prepare_shards` wrote, in order, pictures as they are.
+    """All scenes of datasets that `datasets.prepare_shards` wrote, in order, pictures as they are.
 
     There is a split `eval` where one of them has it, with their held-out scenes. Raises InputError
     where a directory holds no shards or is named twice, and where some of them know masks or depth

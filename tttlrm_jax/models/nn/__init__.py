@@ -1,1 +1,1 @@
-
+"""Thin modules that models are made of."""

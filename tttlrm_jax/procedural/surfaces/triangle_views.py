@@ -47,7 +47,7 @@ class _Projected:
 def rendered_scene(
     scene: MeshScene, world_from_camera: np.ndarray, intrinsics: np.ndarray, config: SyntheticConfig
 ) -> dict[str, np.ndarray]:
-    """All views of a scene; arrays as `synthetic.render_object` returns them."""
+    """All views of a scene; arrays as `objects.render_object` returns them."""
     image, depth = render_views(
         scene, world_from_camera, intrinsics, config.height, config.width, config.supersampling
     )
