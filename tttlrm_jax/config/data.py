@@ -89,9 +89,7 @@ class DataConfig:
     capture_directories: tuple[str, ...] = ()
     capture_height: int = 64  # captures and shards are resized to this
     capture_width: int = 64
-    capture_depth: bool = (
-        False  # read the disparity that datasets.prepare_depth put beside captures
-    )
+    capture_depth: bool = False  # read disparity that datasets.prepare_depth put beside captures
     capture_resize: Literal["tttlrm", "lact"] = "lact"  # x and y apart, or isotropic and cropped
     holdout_every: int = 8  # captures' frames 0, 8, ... are drawn in evaluation only; 0: none kept
     short_scenes: Literal["leave_out", "refuse"] = "leave_out"  # those with too few frames

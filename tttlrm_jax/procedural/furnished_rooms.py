@@ -15,8 +15,8 @@ from tttlrm_jax.procedural.appearance.lighting import random_lights, shadow_map
 from tttlrm_jax.procedural.appearance.materials import Material, random_material
 from tttlrm_jax.procedural.sculptures import Group, random_count, random_group
 from tttlrm_jax.procedural.surfaces.solids import Placed
-from tttlrm_jax.procedural.surfaces.triangle_views import MeshScene, rendered_scene
-from tttlrm_jax.procedural.surfaces.triangles import Mesh, join
+from tttlrm_jax.procedural.surfaces.triangle_views import TriangleScene, rendered_scene
+from tttlrm_jax.procedural.surfaces.triangles import TriangleMesh, join
 
 ROOM_VERSION = 1  # part of the cache key: raise it when the same seed gives other pixels
 MIDDLE = 1.1  # radius of the ball around the origin that holds the clusters in the middle
@@ -46,7 +46,7 @@ def render_furnished_room(seed: int, config: SyntheticConfig) -> dict[str, np.nd
 
 def random_furnished_room(
     rng: np.random.Generator, config: SyntheticConfig
-) -> tuple[MeshScene, Shell]:
+) -> tuple[TriangleScene, Shell]:
     """A lit room with materials; cameras within `config.max_distance` of the origin are free."""
     shell = Shell(
         half=config.max_distance + rng.uniform(0.9, 2.0, 2),
@@ -58,14 +58,14 @@ def random_furnished_room(
     sides = _shell_sides(shell)
     contents = _with_parts(groups)
     parts = sum(len(group.centres) for group in groups)
-    mesh = join([contents, _renumbered(sides, parts)])
+    surface = join([contents, _renumbered(sides, parts)])
     lights = random_lights(rng)
     materials = [random_material(rng) for _ in range(parts)]
     materials += [_wall_material(rng) for _ in sides.centres]
     rotations = np.concatenate([*(group.rotations for group in groups), sides.rotations])
     centres = np.concatenate([*(group.centres for group in groups), sides.centres])
-    scene = MeshScene(
-        mesh=mesh,
+    scene = TriangleScene(
+        surface=surface,
         materials=tuple(materials),
         part_from_world=rotations.transpose(0, 2, 1).astype(np.float32),
         centres=centres.astype(np.float32),
@@ -126,7 +126,7 @@ def _along_the_walls(rng: np.random.Generator, config, shell: Shell, free: float
         radius = min(rng.uniform(0.4, 1.0), 0.5 * room)
         across = rng.uniform(free + radius, max(to_wall - radius, free + radius))
         group = group.moved(radius / group.radius, np.zeros(3))
-        bottom = group.mesh.vertices[group.mesh.triangles.ravel(), 2].min()
+        bottom = group.surface.vertices[group.surface.triangles.ravel(), 2].min()
         groups.append(group.moved(1.0, np.array([*(across * direction), shell.floor - bottom])))
     return groups
 
@@ -141,32 +141,32 @@ def _box(rng: np.random.Generator) -> Group:
     c, s = np.cos(angle), np.sin(angle)
     turn = np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
     size = rng.uniform([0.3, 0.3, 0.3], [0.8, 0.8, 1.5])
-    mesh = Placed("box", turn * size, np.zeros(3)).mesh(1)
-    return Group(mesh, turn[None], np.zeros((1, 3)), float(np.linalg.norm(size)))
+    surface = Placed("box", turn * size, np.zeros(3)).surface(1)
+    return Group(surface, turn[None], np.zeros((1, 3)), float(np.linalg.norm(size)))
 
 
 def _shell_sides(shell: Shell) -> Group:
     """Floor, ceiling and walls as three parts, seen from inside."""
     size = np.array([*shell.half, 0.5 * (shell.ceiling - shell.floor)])
     centre = np.array([0.0, 0.0, 0.5 * (shell.ceiling + shell.floor)])
-    mesh = Placed("box", np.diag(size), centre).mesh(1).flipped()
-    up = mesh.normals[mesh.triangles[:, 0], 2]
+    surface = Placed("box", np.diag(size), centre).surface(1).flipped()
+    up = surface.normals[surface.triangles[:, 0], 2]
     part = np.where(up > 0.5, 0, np.where(up < -0.5, 1, 2)).astype(np.int32)
-    mesh = dataclasses.replace(mesh, part=part)
-    return Group(mesh, np.tile(np.eye(3), (3, 1, 1)), np.tile(centre, (3, 1)), float(size.max()))
+    surface = dataclasses.replace(surface, part=part)
+    return Group(surface, np.tile(np.eye(3), (3, 1, 1)), np.tile(centre, (3, 1)), float(size.max()))
 
 
-def _with_parts(groups: list[Group]) -> Mesh:
-    """One mesh of groups whose parts are numbered on."""
-    meshes, start = [], 0
+def _with_parts(groups: list[Group]) -> TriangleMesh:
+    """One surface of groups whose parts are numbered on."""
+    surfaces, start = [], 0
     for group in groups:
-        meshes.append(_renumbered(group, start))
+        surfaces.append(_renumbered(group, start))
         start += len(group.centres)
-    return join(meshes)
+    return join(surfaces)
 
 
-def _renumbered(group: Group, start: int) -> Mesh:
-    return dataclasses.replace(group.mesh, part=group.mesh.part + np.int32(start))
+def _renumbered(group: Group, start: int) -> TriangleMesh:
+    return dataclasses.replace(group.surface, part=group.surface.part + np.int32(start))
 
 
 def _wall_material(rng: np.random.Generator) -> Material:

@@ -1,4 +1,4 @@
-"""Procedural objects of meshes, in the spirit of LRM-Zero's Zeroverse, with code of our own.
+"""Procedural objects of triangles, in the spirit of LRM-Zero's Zeroverse, with code of our own.
 
 One to nine solids with random scales and rotations that touch one another; some swell by a smooth
 height field, some have a bite taken out, some are wires; each has a material of its own, and all
@@ -15,8 +15,8 @@ from tttlrm_jax.procedural.appearance.materials import random_material
 from tttlrm_jax.procedural.appearance.textures import random_rotation
 from tttlrm_jax.procedural.objects import random_cameras, touching_centres
 from tttlrm_jax.procedural.surfaces.solids import SOLIDS, Placed, random_heights
-from tttlrm_jax.procedural.surfaces.triangle_views import MeshScene, rendered_scene
-from tttlrm_jax.procedural.surfaces.triangles import Mesh, cut, join
+from tttlrm_jax.procedural.surfaces.triangle_views import TriangleScene, rendered_scene
+from tttlrm_jax.procedural.surfaces.triangles import TriangleMesh, cut, join
 
 SCULPTURE_VERSION = 1  # part of the cache key: raise it when the same seed gives other pixels
 COUNT_WEIGHTS = (5, 5, 5, 4, 4, 3, 2, 1, 1)  # of one to nine solids
@@ -28,7 +28,7 @@ DETAIL = (10, 18)  # grid steps along a solid: for small and large ones
 class Group:
     """Solids around the origin, within `radius`, and the frames of their textures; k parts."""
 
-    mesh: Mesh
+    surface: TriangleMesh
     rotations: np.ndarray  # [k, 3, 3] world from part
     centres: np.ndarray  # [k, 3]
     radius: float
@@ -36,7 +36,7 @@ class Group:
     def moved(self, scale: float, offset: np.ndarray) -> "Group":
         """The group scaled about the origin, then moved."""
         return Group(
-            self.mesh.moved(scale, offset), self.rotations, scale * self.centres + offset,
+            self.surface.moved(scale, offset), self.rotations, scale * self.centres + offset,
             scale * self.radius,
         )  # fmt: skip
 
@@ -49,18 +49,20 @@ def render_sculpture(seed: int, config: SyntheticConfig) -> dict[str, np.ndarray
     return rendered_scene(scene, poses, intrinsics, config)
 
 
-def random_sculpture(rng: np.random.Generator, config: SyntheticConfig) -> tuple[MeshScene, float]:
+def random_sculpture(
+    rng: np.random.Generator, config: SyntheticConfig
+) -> tuple[TriangleScene, float]:
     """A lit object with materials, and the radius of the ball around the origin that holds it."""
     group = random_group(rng, random_count(rng, config.min_primitives, config.max_primitives))
     group = group.moved(rng.uniform(0.7, 1.0) / group.radius, np.zeros(3))
     lights = random_lights(rng)
-    scene = MeshScene(
-        mesh=group.mesh,
+    scene = TriangleScene(
+        surface=group.surface,
         materials=tuple(random_material(rng) for _ in group.centres),
         part_from_world=group.rotations.transpose(0, 2, 1).astype(np.float32),
         centres=group.centres.astype(np.float32),
         lights=lights,
-        shadows=shadow_map(group.mesh, lights, 1.01 * group.radius),
+        shadows=shadow_map(group.surface, lights, 1.01 * group.radius),
     )
     return scene, group.radius
 
@@ -80,20 +82,20 @@ def random_group(rng: np.random.Generator, count: int, detail: tuple[int, int] =
     centres = touching_centres(rng, reach, (0.3, 0.7))
     rotations = np.stack([random_rotation(rng) for _ in kinds])
     size = np.linalg.norm(centres[:, None] - centres.mean(axis=0), axis=-1).max() + reach.max()
-    meshes = [
-        _solid_mesh(rng, kind, rotation * scale, centre, (size, detail), part)
+    surfaces = [
+        _solid_surface(rng, kind, rotation * scale, centre, (size, detail), part)
         for part, (kind, rotation, scale, centre) in enumerate(
             zip(kinds, rotations, scales, centres, strict=True)
         )
     ]
-    mesh = join(meshes)
-    used = mesh.vertices[mesh.triangles.ravel()]
+    surface = join(surfaces)
+    used = surface.vertices[surface.triangles.ravel()]
     middle = 0.5 * (used.min(axis=0) + used.max(axis=0))
     radius = float(np.linalg.norm(used - middle, axis=1).max())
-    return Group(mesh.moved(1.0, -middle), rotations, centres - middle, radius)
+    return Group(surface.moved(1.0, -middle), rotations, centres - middle, radius)
 
 
-def _solid_mesh(rng, kind, linear, centre, measure, part) -> Mesh:
+def _solid_surface(rng, kind, linear, centre, measure, part) -> TriangleMesh:
     """`measure` is about the radius of the whole object, and the grid steps of small and large."""
     size, (coarse, fine) = measure
     heights = None
@@ -104,20 +106,20 @@ def _solid_mesh(rng, kind, linear, centre, measure, part) -> Mesh:
     if rng.random() < WIRE_SHARE:
         return solid.wires(int(rng.integers(2, 6)), size * rng.uniform(0.012, 0.03), part)
     detail = round(coarse + (fine - coarse) * min(1.0, extent / size))
-    mesh = solid.mesh(detail, part)
+    surface = solid.surface(detail, part)
     if rng.random() >= CUT_SHARE:
-        return mesh
+        return surface
     tool = _random_tool(rng, solid, extent)
-    inner = cut(tool.mesh(detail, part), lambda point: -solid.level(point)).flipped()
-    outer = cut(mesh, tool.level)
-    if len(outer.triangles) < 0.25 * len(mesh.triangles):  # nearly all of it would be gone
-        return mesh
+    inner = cut(tool.surface(detail, part), lambda point: -solid.level(point)).flipped()
+    outer = cut(surface, tool.level)
+    if len(outer.triangles) < 0.25 * len(surface.triangles):  # nearly all of it would be gone
+        return surface
     return join([outer, inner])
 
 
 def _random_tool(rng: np.random.Generator, solid: Placed, extent: float) -> Placed:
     """A sphere, box or cylinder around a random point of the solid's surface."""
-    surface = solid.mesh(2).vertices
+    surface = solid.surface(2).vertices
     kind = ("sphere", "box", "cylinder")[rng.integers(3)]
     scale = extent * rng.uniform(0.3, 0.7) * rng.uniform(0.6, 1.0, 3)
     return Placed(kind, random_rotation(rng) * scale, surface[rng.integers(len(surface))])

@@ -91,10 +91,10 @@ def test_models_stand_upright_in_their_true_size(archive):
     piece = opened.pieces[0]
     assert piece.credit == "Cube é by Somebody; Public domain; made.sh3f"
     model = opened.load(piece)
-    low, high = model.mesh.vertices.min(axis=0), model.mesh.vertices.max(axis=0)
+    low, high = model.surface.vertices.min(axis=0), model.surface.vertices.max(axis=0)
     np.testing.assert_allclose(high - low, 2 * np.array([100, 50, 200]) / 229.13, rtol=1e-3)
     np.testing.assert_allclose(low + high, 0.0, atol=1e-6)
-    assert len(model.mesh.triangles) == 2 * 12  # both sides; the glass is left out
+    assert len(model.surface.triangles) == 2 * 12  # both sides; the glass is left out
 
 
 def test_top_and_bottom_are_where_they_belong(archive):

@@ -75,7 +75,7 @@ def test_shares_of_swollen_wired_and_cut_solids(monkeypatch):
 
     monkeypatch.setattr(sculptures, "random_heights", counting("swollen", None))
     monkeypatch.setattr(Placed, "wires", counting("wired", stand_in))
-    monkeypatch.setattr(Placed, "mesh", counting("mesh", stand_in))
+    monkeypatch.setattr(Placed, "surface", counting("surface", stand_in))
     monkeypatch.setattr(sculptures, "cut", counting("cut", stand_in))
     monkeypatch.setattr(sculptures, "join", counting("join", stand_in))
     rng, groups, solids = np.random.default_rng(0), 400, 10

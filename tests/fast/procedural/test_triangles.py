@@ -15,13 +15,13 @@ VOLUMES = {
 }  # fmt: skip
 
 
-def corners_of(mesh):
-    return mesh.vertices[mesh.triangles].astype(np.float64)
+def corners_of(surface):
+    return surface.vertices[surface.triangles].astype(np.float64)
 
 
-def volume(mesh):
+def volume(surface):
     """Signed by orientation; of the origin's pyramids over all triangles."""
-    a, b, c = corners_of(mesh).transpose(1, 0, 2)
+    a, b, c = corners_of(surface).transpose(1, 0, 2)
     return float((a * np.cross(b, c)).sum() / 6)
 
 
@@ -33,28 +33,28 @@ def placed(kind, swollen):
 @pytest.mark.parametrize("kind", SOLIDS)
 def test_volume_of_a_solid(kind):
     expected = VOLUMES[kind] * np.linalg.det(LINEAR)
-    assert volume(placed(kind, False).mesh(24)) == pytest.approx(expected, rel=0.01)
+    assert volume(placed(kind, False).surface(24)) == pytest.approx(expected, rel=0.01)
 
 
 @pytest.mark.parametrize("swollen", [False, True])
 @pytest.mark.parametrize("kind", SOLIDS)
 def test_surface_is_where_the_level_is_zero_and_normals_point_out(kind, swollen):
     solid = placed(kind, swollen)
-    mesh = solid.mesh(12)
-    assert np.abs(solid.level(mesh.vertices.T.astype(np.float64))).max() < 1e-5
-    a, b, c = corners_of(mesh).transpose(1, 0, 2)
+    surface = solid.surface(12)
+    assert np.abs(solid.level(surface.vertices.T.astype(np.float64))).max() < 1e-5
+    a, b, c = corners_of(surface).transpose(1, 0, 2)
     facing = np.cross(b - a, c - a)
-    assert ((facing * mesh.normals[mesh.triangles].mean(axis=1)).sum(axis=1) > -1e-9).all()
-    away = solid.level((mesh.vertices + 0.02 * mesh.normals).T.astype(np.float64))
+    assert ((facing * surface.normals[surface.triangles].mean(axis=1)).sum(axis=1) > -1e-9).all()
+    away = solid.level((surface.vertices + 0.02 * surface.normals).T.astype(np.float64))
     assert (away > 0).mean() > 0.95
-    np.testing.assert_allclose(np.linalg.norm(mesh.normals, axis=1), 1.0, atol=1e-4)
+    np.testing.assert_allclose(np.linalg.norm(surface.normals, axis=1), 1.0, atol=1e-4)
 
 
 def test_a_cut_box_loses_the_volume_of_the_tool():
     box = Placed("box", 0.5 * np.eye(3), np.zeros(3))
     ball = Placed("sphere", 0.3 * np.eye(3), np.array([0.5, 0.1, 0.0]))
-    outer = cut(box.mesh(12), ball.level)
-    inner = cut(ball.mesh(12), lambda point: -box.level(point)).flipped()
+    outer = cut(box.surface(12), ball.level)
+    inner = cut(ball.surface(12), lambda point: -box.level(point)).flipped()
     whole = 1.0 - 0.5 * 4 / 3 * np.pi * 0.3**3
     assert volume(join([outer, inner])) == pytest.approx(whole, rel=2e-3)
     assert box.level(inner.vertices[inner.triangles.ravel()].T.astype(np.float64)).max() < 1e-3
@@ -78,9 +78,9 @@ def test_clipping_keeps_area_and_side():
 
 
 def test_tubes_are_closed():
-    mesh = tubes(np.array([[[0.0, 0, 0], [0, 0, 2]], [[1.0, 1, 0], [1, 1, 0]]]), 0.1)
+    surface = tubes(np.array([[[0.0, 0, 0], [0, 0, 2]], [[1.0, 1, 0], [1, 1, 0]]]), 0.1)
     hexagon = 1.5 * np.sqrt(3) * 0.1**2
-    assert volume(mesh) == pytest.approx(hexagon * (2 + 2 * 0.1 / 3), rel=1e-5)
+    assert volume(surface) == pytest.approx(hexagon * (2 + 2 * 0.1 / 3), rel=1e-5)
 
 
 def test_rasterizer_equals_a_test_of_every_sample():

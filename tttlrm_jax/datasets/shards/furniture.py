@@ -20,7 +20,7 @@ from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.datasets.shards.records import SceneRecord, rendered_record
 from tttlrm_jax.procedural.appearance.lighting import random_lights, shadow_map
 from tttlrm_jax.procedural.objects import random_cameras, scene_seed
-from tttlrm_jax.procedural.surfaces.triangle_views import MeshScene, rendered_scene
+from tttlrm_jax.procedural.surfaces.triangle_views import TriangleScene, rendered_scene
 from tttlrm_jax.procedural.surfaces.wavefront import Model, read_obj
 
 CATALOGUE = "PluginFurnitureCatalog.properties"
@@ -88,20 +88,20 @@ class Archive:
         """
         _check_licence(f"piece={piece.name}", piece.licence, "leave it out")
         model = read_obj(piece.model, self._zip.read)
-        vertices = model.mesh.vertices.astype(np.float64) @ piece.rotation.T @ UPRIGHT.T
-        used = vertices[model.mesh.triangles.ravel()]
+        vertices = model.surface.vertices.astype(np.float64) @ piece.rotation.T @ UPRIGHT.T
+        used = vertices[model.surface.triangles.ravel()]
         low, high = used.min(axis=0), used.max(axis=0)
         stretch = piece.size / np.maximum(high - low, 1e-9)
         stretch = np.where(high - low > 1e-6, stretch, 1.0)
         stretch /= 0.5 * np.linalg.norm(stretch * (high - low))
-        turned = model.mesh.normals @ piece.rotation.T @ UPRIGHT.T / stretch
+        turned = model.surface.normals @ piece.rotation.T @ UPRIGHT.T / stretch
         turned /= np.maximum(np.linalg.norm(turned, axis=1, keepdims=True), 1e-12)
-        mesh = dataclasses.replace(
-            model.mesh,
+        surface = dataclasses.replace(
+            model.surface,
             vertices=((vertices - 0.5 * (low + high)) * stretch).astype(np.float32),
             normals=turned.astype(np.float32),
         )
-        return dataclasses.replace(model, mesh=mesh)
+        return dataclasses.replace(model, surface=surface)
 
 
 def furniture_records(
@@ -134,7 +134,7 @@ def _check_licence(what: str, licence: str, remedy: str) -> None:
 
 
 def _of_bearable_size(piece: Piece, model: Model) -> Model:
-    count = len(model.mesh.triangles)
+    count = len(model.surface.triangles)
     if count > MAX_TRIANGLES:
         raise InputError.of(
             f"triangles of {piece.model}", count, f"exceed {MAX_TRIANGLES}", "simplify the model"
@@ -146,18 +146,18 @@ def render_furniture(model: Model, seed: int, config: SyntheticConfig) -> dict[s
     """All views of a model of radius 1; arrays as `objects.render_object` returns them."""
     rng = np.random.default_rng([seed, 3])
     radius = rng.uniform(0.7, 1.0)
-    mesh, lights, parts = (
-        model.mesh.moved(radius, np.zeros(3)),
+    surface, lights, parts = (
+        model.surface.moved(radius, np.zeros(3)),
         random_lights(rng),
         len(model.materials),
     )
-    scene = MeshScene(
-        mesh=mesh,
+    scene = TriangleScene(
+        surface=surface,
         materials=model.materials,
         part_from_world=np.tile(np.eye(3, dtype=np.float32), (parts, 1, 1)),
         centres=np.zeros((parts, 3), np.float32),
         lights=lights,
-        shadows=shadow_map(mesh, lights, 1.01 * radius),
+        shadows=shadow_map(surface, lights, 1.01 * radius),
     )
     poses, intrinsics = random_cameras(rng, config, radius)
     return rendered_scene(scene, poses, intrinsics, config)

@@ -1,4 +1,4 @@
-"""Light of mesh scenes: sky and ground, a few distant lamps, and the shadow of the first.
+"""Light of scenes of triangles: sky and ground, a few distant lamps, and the shadow of the first.
 
 World z is up. Brightness is relative: a white surface facing the first lamp comes out near 1.
 """
@@ -9,7 +9,7 @@ import numpy as np
 
 from tttlrm_jax.core.geometry.poses import look_at
 from tttlrm_jax.procedural.surfaces.triangle_raster import rasterize
-from tttlrm_jax.procedural.surfaces.triangles import Mesh
+from tttlrm_jax.procedural.surfaces.triangles import TriangleMesh
 
 SHADOW_SIZE = 512  # samples of the shadow map along each side
 SHADOW_BIAS = 0.015  # in radii of the scene
@@ -75,14 +75,14 @@ def random_lights(rng: np.random.Generator) -> Lights:
     )
 
 
-def shadow_map(mesh: Mesh, lights: Lights, radius: float) -> ShadowMap:
-    """Casts the mesh, which lies within `radius` of the origin, from the first lamp."""
+def shadow_map(surface: TriangleMesh, lights: Lights, radius: float) -> ShadowMap:
+    """Casts the surface, which lies within `radius` of the origin, from the first lamp."""
     lamp = lights.directions[0].astype(np.float64)
     axes = look_at(lamp[None], np.zeros((1, 3)), np.array([0.1, 0.2, 1.0]))[0, :3, :3].T
-    seen = mesh.vertices @ axes.T
+    seen = surface.vertices @ axes.T
     scale = 0.5 * SHADOW_SIZE / radius
     corners = np.concatenate([scale * seen[:, :2] + 0.5 * SHADOW_SIZE, -seen[:, 2:]], axis=1)
-    hits = rasterize(corners[mesh.triangles], SHADOW_SIZE, SHADOW_SIZE)
+    hits = rasterize(corners[surface.triangles], SHADOW_SIZE, SHADOW_SIZE)
     return ShadowMap(axes.astype(np.float32), -hits.nearness, radius)
 
 

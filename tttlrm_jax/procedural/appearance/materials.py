@@ -1,4 +1,4 @@
-"""Materials of mesh scenes: a solid texture or a picture around the surface, and its gloss.
+"""Materials of triangles: a solid texture or a picture around the surface, and its gloss.
 
 Points and normals are float32 [3, point] in the frame of the part that has the material, in units
 in which an object measures about 2.
@@ -26,7 +26,7 @@ class Material:
     tile: float = 1.0  # side of the picture on the surface, scene units
     gloss: float = 0.0  # strength of highlights
     shininess: float = 20.0  # exponent of Blinn-Phong
-    mapped: bool = False  # the picture lies where the mesh's texture coordinates say
+    mapped: bool = False  # the picture lies where the surface's texture coordinates say
 
     @functools.cached_property
     def picture_planes(self) -> np.ndarray:
@@ -37,7 +37,7 @@ class Material:
     def albedo(
         self, point: np.ndarray, normal: np.ndarray, coordinates: np.ndarray | None = None
     ) -> np.ndarray:
-        """Colours [3, point]; `coordinates` float32 [2, point] are those of the mesh."""
+        """Colours [3, point]; `coordinates` float32 [2, point] are those of the surface."""
         if self.texture is not None:
             return planes(self.texture, point)
         if self.mapped and coordinates is not None:

@@ -1,4 +1,4 @@
-"""Unit solids as meshes: surfaces on grids, insides as level functions, height fields, wires.
+"""Unit solids as triangles: surfaces on grids, insides as level functions, height fields, wires.
 
 Every solid fits the cube [-1, 1]^3. A height field `h` of directions moves a point `p` of it to
 `p (1 + h(p / |p|))`, so that its inside stays known exactly.
@@ -10,7 +10,12 @@ from collections.abc import Callable
 import numpy as np
 
 from tttlrm_jax.procedural.primitives import TORUS_RADIUS, TORUS_TUBE
-from tttlrm_jax.procedural.surfaces.triangles import Mesh, grid_mesh, join, soup_mesh
+from tttlrm_jax.procedural.surfaces.triangles import (
+    TriangleMesh,
+    grid_triangles,
+    join,
+    triangle_soup,
+)
 
 NUM_WAVES = 6
 WIRE_SIDES = 6
@@ -73,14 +78,14 @@ class Placed:
             local = (local.T / self.heights.factor(local.T)).T
         return SOLIDS[self.kind].level(local)
 
-    def mesh(self, detail: int, part: int = 0) -> Mesh:
+    def surface(self, detail: int, part: int = 0) -> TriangleMesh:
         """Its surface with `detail` grid steps along an edge of a box, more around a circle."""
         grids = [
             self.to_world(_sample(patch, detail, ring=True)) for patch in SOLIDS[self.kind].patches
         ]
-        return join([grid_mesh(grid, part) for grid in grids])
+        return join([grid_triangles(grid, part) for grid in grids])
 
-    def wires(self, detail: int, radius: float, part: int = 0) -> Mesh:
+    def wires(self, detail: int, radius: float, part: int = 0) -> TriangleMesh:
         """Tubes along the grid lines of its surface; `radius` in world units."""
         segments = []
         for patch in SOLIDS[self.kind].patches:
@@ -96,7 +101,7 @@ def random_heights(rng: np.random.Generator, amplitude: float) -> HeightField:
     return HeightField(amplitude, frequencies, rng.uniform(0.0, 2 * np.pi, NUM_WAVES))
 
 
-def tubes(segments: np.ndarray, radius: float, part: int = 0) -> Mesh:
+def tubes(segments: np.ndarray, radius: float, part: int = 0) -> TriangleMesh:
     """Hexagonal tubes with pointed ends along segments [segment, 2, 3]; those of length 0 drop."""
     along = segments[:, 1] - segments[:, 0]
     length = np.linalg.norm(along, axis=-1)
@@ -122,7 +127,7 @@ def tubes(segments: np.ndarray, radius: float, part: int = 0) -> Mesh:
         (start, low[:, 1:], low[:, :-1]), (stop, high[:, :-1], high[:, 1:]),
     ]  # fmt: skip
     corners = np.concatenate([np.stack(three, axis=2).reshape(-1, 3, 6) for three in triangles])
-    return soup_mesh(corners, np.full(len(corners), part, np.int32))
+    return triangle_soup(corners, np.full(len(corners), part, np.int32))
 
 
 def _sample(patch: Patch, detail: int, ring: bool) -> np.ndarray:

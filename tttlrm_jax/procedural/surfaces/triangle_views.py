@@ -1,4 +1,4 @@
-"""Images, coverage and depth of mesh scenes under pinhole cameras, in NumPy.
+"""Images, coverage and depth of triangles under pinhole cameras, in NumPy.
 
 A view is sampled on a grid of half pixels that holds the pixel centres: these give depth, and
 colour where nothing changes. Pixels with an outline or contrast take the mean over their square by
@@ -16,17 +16,17 @@ from tttlrm_jax.procedural.appearance.lighting import Lights, ShadowMap, shade
 from tttlrm_jax.procedural.appearance.materials import Material
 from tttlrm_jax.procedural.objects import contrasting_pixels
 from tttlrm_jax.procedural.surfaces.triangle_raster import NEAR, rasterize
-from tttlrm_jax.procedural.surfaces.triangles import Mesh, clip
+from tttlrm_jax.procedural.surfaces.triangles import TriangleMesh, clip
 
 CHUNK = 8192  # samples shaded at a time: their arrays fit a core's cache
 WEIGHTS = np.array([0.25, 0.5, 0.25], np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
-class MeshScene:
-    """A mesh whose triangles have materials; k parts. Back faces are not seen."""
+class TriangleScene:
+    """A surface whose triangles have materials; k parts. Back faces are not seen."""
 
-    mesh: Mesh
+    surface: TriangleMesh
     materials: tuple[Material, ...]  # by part
     part_from_world: np.ndarray  # float32 [k, 3, 3]: texture frame, of unit scale
     centres: np.ndarray  # float32 [k, 3]
@@ -40,12 +40,15 @@ class _Projected:
     """Triangles before one camera, clipped and culled."""
 
     corners: np.ndarray  # float64 [triangle, 3, 3]: x, y in pixels and 1 / z
-    surface: np.ndarray  # float32 [triangle, 3, 3 or 5], world normals and texture coordinates
+    attributes: np.ndarray  # float32 [triangle, 3, 3 or 5], world normals and texture coordinates
     part: np.ndarray  # int32 [triangle]
 
 
 def rendered_scene(
-    scene: MeshScene, world_from_camera: np.ndarray, intrinsics: np.ndarray, config: SyntheticConfig
+    scene: TriangleScene,
+    world_from_camera: np.ndarray,
+    intrinsics: np.ndarray,
+    config: SyntheticConfig,
 ) -> dict[str, np.ndarray]:
     """All views of a scene; arrays as `objects.render_object` returns them."""
     image, depth = render_views(
@@ -58,7 +61,7 @@ def rendered_scene(
 
 
 def render_views(
-    scene: MeshScene,
+    scene: TriangleScene,
     world_from_camera: np.ndarray,
     intrinsics: np.ndarray,
     height: int,
@@ -75,7 +78,7 @@ def render_views(
     images = np.zeros((len(intrinsics), height, width, 4), np.uint8)
     depths = np.zeros((len(intrinsics), height, width), np.float32)
     for view, (pose, lens) in enumerate(zip(world_from_camera, intrinsics, strict=True)):
-        projected = _project(scene.mesh, pose, lens, height, width)
+        projected = _project(scene.surface, pose, lens, height, width)
         if not len(projected.part):
             continue
         left, top, right, bottom = _window(projected, height, width)
@@ -127,28 +130,28 @@ def _render(scene, projected, pose, lens, height, width, supersampling):
     return image.transpose(1, 2, 0), depth.astype(np.float32)
 
 
-def _project(mesh: Mesh, pose, lens, height, width) -> _Projected:
-    surface = mesh.normals
-    if mesh.coordinates is not None:
-        surface = np.concatenate([surface, mesh.coordinates], axis=1)
-    seen = (mesh.vertices - pose[:3, 3]) @ pose[:3, :3]
-    triangles, part = mesh.triangles, mesh.part
+def _project(surface: TriangleMesh, pose, lens, height, width) -> _Projected:
+    attributes = surface.normals
+    if surface.coordinates is not None:
+        attributes = np.concatenate([attributes, surface.coordinates], axis=1)
+    seen = (surface.vertices - pose[:3, 3]) @ pose[:3, :3]
+    triangles, part = surface.triangles, surface.part
     behind = seen[:, 2] < NEAR
     screen = _on_screen(seen, lens)
     if not behind.any():
         kept = _in_view(screen, triangles, height, width)
-        return _Projected(screen[triangles[kept]], surface[triangles[kept]], part[kept])
+        return _Projected(screen[triangles[kept]], attributes[triangles[kept]], part[kept])
     number_behind = behind[triangles].sum(axis=1)
     front = np.flatnonzero(number_behind == 0)
     kept = front[_in_view(screen, triangles[front], height, width)]
     crossing = np.flatnonzero((number_behind > 0) & (number_behind < 3))
-    both = np.concatenate([seen, surface], axis=1)
+    both = np.concatenate([seen, attributes], axis=1)
     clipped, source = clip(both[triangles[crossing]], seen[triangles[crossing], 2] - NEAR)
     pieces = _on_screen(clipped[..., :3].reshape(-1, 3), lens)
     shown = _in_view(pieces, np.arange(len(pieces)).reshape(-1, 3), height, width)
     return _Projected(
         np.concatenate([screen[triangles[kept]], pieces.reshape(-1, 3, 3)[shown]]),
-        np.concatenate([surface[triangles[kept]], clipped[shown, :, 3:].astype(np.float32)]),
+        np.concatenate([attributes[triangles[kept]], clipped[shown, :, 3:].astype(np.float32)]),
         np.concatenate([part[kept], part[crossing[source[shown]]]]),
     )
 
@@ -193,13 +196,13 @@ class _Tables:
     """Projected triangles as rows of numbers, which samples take from fast."""
 
     corners: np.ndarray  # float32 [corner, 3 (x, y, 1 / z), triangle]
-    surface: np.ndarray  # float32 [corner, 3 or 5, triangle]
+    attributes: np.ndarray  # float32 [corner, 3 or 5, triangle]
 
     @classmethod
     def of(cls, projected: _Projected) -> "_Tables":
         corners = projected.corners.astype(np.float32).transpose(1, 2, 0)
-        surface = projected.surface.transpose(1, 2, 0)
-        return cls(np.ascontiguousarray(corners), np.ascontiguousarray(surface))
+        attributes = projected.attributes.transpose(1, 2, 0)
+        return cls(np.ascontiguousarray(corners), np.ascontiguousarray(attributes))
 
 
 def _shade(scene, number, tables, hits, sample, position, pose, lens) -> np.ndarray:
@@ -214,17 +217,17 @@ def _shade(scene, number, tables, hits, sample, position, pose, lens) -> np.ndar
     point = ray / hits.nearness.take(sample, mode="clip") + pose[:3, 3, None].astype(np.float32)
     owner = hits.triangle.take(sample, mode="clip")
     if number >= scene.planar_from:
-        surface = tables.surface[0].take(owner, axis=1, mode="clip")
-        normal = surface[:3]
+        attributes = tables.attributes[0].take(owner, axis=1, mode="clip")
+        normal = attributes[:3]
     else:
-        surface = _interpolated(tables, owner, x, y)
-        length = np.sqrt((surface[:3] ** 2).sum(axis=0))
-        normal = surface[:3] / np.maximum(length, np.float32(1e-12))
+        attributes = _interpolated(tables, owner, x, y)
+        length = np.sqrt((attributes[:3] ** 2).sum(axis=0))
+        normal = attributes[:3] / np.maximum(length, np.float32(1e-12))
     material, turn = scene.materials[number], scene.part_from_world[number]
     albedo = material.albedo(
         turn @ (point - scene.centres[number][:, None]),
         turn @ normal,
-        surface[3:] if len(surface) == 5 else None,
+        attributes[3:] if len(attributes) == 5 else None,
     )
     to_camera = -ray / np.sqrt((ray * ray).sum(axis=0)) if material.gloss > 0 else ray
     return shade(
@@ -239,13 +242,13 @@ def _interpolated(tables: _Tables, owner: np.ndarray, x: np.ndarray, y: np.ndarr
     A corner weighs as the triangle opposite to it on the screen, times the corner's nearness.
     """
     corners = [[row.take(owner, mode="clip") for row in corner] for corner in tables.corners]
-    total = np.zeros((tables.surface.shape[1], len(owner)), np.float32)
+    total = np.zeros((tables.attributes.shape[1], len(owner)), np.float32)
     weights: np.ndarray | np.float32 = np.float32(1e-30)
-    for number, surface in enumerate(tables.surface):
+    for number, attributes in enumerate(tables.attributes):
         one, two = corners[(number + 1) % 3], corners[(number + 2) % 3]
         area = (two[0] - one[0]) * (y - one[1]) - (two[1] - one[1]) * (x - one[0])
         weight = -np.minimum(area, np.float32(0.0)) * corners[number][2]  # seen ones are negative
-        for value, row in zip(total, surface, strict=True):
+        for value, row in zip(total, attributes, strict=True):
             value += weight * row.take(owner, mode="clip")
         weights = weights + weight
     return total / weights

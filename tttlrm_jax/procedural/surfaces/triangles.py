@@ -12,7 +12,7 @@ CUT_LEVELS = 2  # subdivisions of triangles that a cut crosses, before they are 
 
 
 @dataclasses.dataclass(frozen=True)
-class Mesh:
+class TriangleMesh:
     """Indexed triangles; `part` says which material a triangle has."""
 
     vertices: np.ndarray  # float32 [vertex, 3]
@@ -21,39 +21,39 @@ class Mesh:
     part: np.ndarray  # int32 [triangle]
     coordinates: np.ndarray | None = None  # float32 [vertex, 2] to the right and up, in tiles
 
-    def from_both_sides(self) -> "Mesh":
+    def from_both_sides(self) -> "TriangleMesh":
         """Every triangle twice, for surfaces that do not enclose anything."""
         return join([self, self.flipped()])
 
-    def flipped(self) -> "Mesh":
+    def flipped(self) -> "TriangleMesh":
         """The same surface seen from its other side."""
         return dataclasses.replace(
             self, normals=-self.normals, triangles=self.triangles[:, ::-1].copy()
         )
 
-    def moved(self, scale: float, offset: np.ndarray) -> "Mesh":
+    def moved(self, scale: float, offset: np.ndarray) -> "TriangleMesh":
         """Positions times `scale` (above 0) plus `offset` [3]."""
         vertices = (self.vertices * scale + offset).astype(np.float32)
         return dataclasses.replace(self, vertices=vertices)
 
 
-def join(meshes: Sequence[Mesh]) -> Mesh:
-    """All triangles of some meshes in one; all have texture coordinates or none."""
-    given = [mesh.coordinates for mesh in meshes if mesh.coordinates is not None]
-    starts = np.cumsum([0, *(len(mesh.vertices) for mesh in meshes[:-1])])
-    return Mesh(
-        np.concatenate([mesh.vertices for mesh in meshes]),
-        np.concatenate([mesh.normals for mesh in meshes]),
+def join(surfaces: Sequence[TriangleMesh]) -> TriangleMesh:
+    """All triangles of some surfaces in one; all have texture coordinates or none."""
+    given = [surface.coordinates for surface in surfaces if surface.coordinates is not None]
+    starts = np.cumsum([0, *(len(surface.vertices) for surface in surfaces[:-1])])
+    return TriangleMesh(
+        np.concatenate([surface.vertices for surface in surfaces]),
+        np.concatenate([surface.normals for surface in surfaces]),
         np.concatenate(
-            [mesh.triangles + start for mesh, start in zip(meshes, starts, strict=True)]
+            [surface.triangles + start for surface, start in zip(surfaces, starts, strict=True)]
         ).astype(np.int32),
-        np.concatenate([mesh.part for mesh in meshes]),
+        np.concatenate([surface.part for surface in surfaces]),
         np.concatenate(given) if given else None,
     )
 
 
-def grid_mesh(points: np.ndarray, part: int = 0) -> Mesh:
-    """Mesh of a surface sampled on a grid, from float [u + 3, v + 3, 3] points.
+def grid_triangles(points: np.ndarray, part: int = 0) -> TriangleMesh:
+    """Triangles of a surface sampled on a grid, from float [u + 3, v + 3, 3] points.
 
     The outermost ring of points only serves the normals: crosses of central differences. They
     point along d/du x d/dv. Rows and columns that shrink to a point take their neighbour's normal.
@@ -70,7 +70,7 @@ def grid_mesh(points: np.ndarray, part: int = 0) -> Mesh:
     corner = np.arange(num_u * num_v).reshape(num_u, num_v)
     a, b, c, d = corner[:-1, :-1], corner[1:, :-1], corner[1:, 1:], corner[:-1, 1:]
     triangles = np.stack([np.stack([a, b, c], -1), np.stack([a, c, d], -1)]).reshape(-1, 3)
-    return Mesh(
+    return TriangleMesh(
         inner.reshape(-1, 3).astype(np.float32),
         normals.reshape(-1, 3).astype(np.float32),
         triangles.astype(np.int32),
@@ -78,32 +78,34 @@ def grid_mesh(points: np.ndarray, part: int = 0) -> Mesh:
     )
 
 
-def soup_mesh(corners: np.ndarray, part: np.ndarray) -> Mesh:
-    """Mesh without shared vertices from corners [triangle, 3, 6] of position and normal."""
+def triangle_soup(corners: np.ndarray, part: np.ndarray) -> TriangleMesh:
+    """Triangles without shared vertices from corners [triangle, 3, 6] of position and normal."""
     flat = corners.reshape(-1, 6).astype(np.float32)
     length = np.linalg.norm(flat[:, 3:], axis=-1, keepdims=True)
     triangles = np.arange(len(flat), dtype=np.int32).reshape(-1, 3)
-    return Mesh(flat[:, :3], flat[:, 3:] / np.maximum(length, 1e-12), triangles, part)
+    return TriangleMesh(flat[:, :3], flat[:, 3:] / np.maximum(length, 1e-12), triangles, part)
 
 
-def cut(mesh: Mesh, level: Callable[[np.ndarray], np.ndarray]) -> Mesh:
-    """The part of a mesh where `level` (of points [3, point], to [point]) is above 0.
+def cut(surface: TriangleMesh, level: Callable[[np.ndarray], np.ndarray]) -> TriangleMesh:
+    """The part of a surface where `level` (of points [3, point], to [point]) is above 0.
 
     Triangles on the border are subdivided, then clipped where the level, linear between their
     corners, is 0.
     """
-    inside = (level(mesh.vertices.T) > 0)[mesh.triangles]
+    inside = (level(surface.vertices.T) > 0)[surface.triangles]
     whole, mixed = inside.all(axis=1), inside.any(axis=1) & ~inside.all(axis=1)
-    kept = dataclasses.replace(mesh, triangles=mesh.triangles[whole], part=mesh.part[whole])
+    kept = dataclasses.replace(
+        surface, triangles=surface.triangles[whole], part=surface.part[whole]
+    )
     if not mixed.any():
         return kept
-    corners = np.concatenate([mesh.vertices, mesh.normals], axis=1)[mesh.triangles[mixed]]
-    part = mesh.part[mixed]
+    corners = np.concatenate([surface.vertices, surface.normals], axis=1)[surface.triangles[mixed]]
+    part = surface.part[mixed]
     for _ in range(CUT_LEVELS):
         corners, part = subdivide(corners), np.tile(part, 4)
     values = level(corners[..., :3].reshape(-1, 3).T).reshape(-1, 3)
     clipped, source = clip(corners, values)
-    return join([kept, soup_mesh(clipped, part[source])])
+    return join([kept, triangle_soup(clipped, part[source])])
 
 
 def subdivide(corners: np.ndarray) -> np.ndarray:

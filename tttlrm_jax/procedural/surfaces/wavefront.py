@@ -12,7 +12,7 @@ from PIL import Image
 from tttlrm_jax.captures.images import DECODING_ERRORS
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.procedural.appearance.materials import Material
-from tttlrm_jax.procedural.surfaces.triangles import Mesh
+from tttlrm_jax.procedural.surfaces.triangles import TriangleMesh
 
 Fetch = Callable[[str], bytes]  # raises KeyError for a name that does not exist
 PLAIN = (0.8, 0.8, 0.8)  # of what no material describes
@@ -25,7 +25,7 @@ SHINE_LIMIT = 0.5  # of highlights; old models ask for more than looks right und
 class Model:
     """Triangles seen from both sides, with texture coordinates, and the materials of its parts."""
 
-    mesh: Mesh
+    surface: TriangleMesh
     materials: tuple[Material, ...]
 
 
@@ -55,12 +55,12 @@ def read_obj(name: str, fetch: Fetch) -> Model:
                 current = materials.setdefault(rest.strip(), len(materials))
             elif word == "mtllib":
                 libraries.append(rest.strip())
-        mesh = _mesh(
+        surface = _triangles(
             arrays, np.array(corners, np.int64).reshape(-1, 3, 3), np.array(part, np.int32)
         )
     except (ValueError, IndexError) as error:
         raise InputError(f"model={name} is no Wavefront OBJ ({error}); export it again") from None
-    if not len(mesh.triangles):
+    if not len(surface.triangles):
         raise InputError(f"model={name} has no faces; name another")
     known: dict[str, Material | None] = {}
     for library in libraries:
@@ -68,11 +68,11 @@ def read_obj(name: str, fetch: Fetch) -> Model:
     plain = _coloured(PLAIN, 0.0, 1.0)
     found = [known.get(material, plain) for material in materials]
     kept = np.array([material is not None for material in found])
-    used = kept[mesh.part]
+    used = kept[surface.part]
     if not used.any():
         raise InputError(f"model={name} is all to be seen through; name another")
     return Model(
-        dataclasses.replace(mesh, triangles=mesh.triangles[used], part=mesh.part[used]),
+        dataclasses.replace(surface, triangles=surface.triangles[used], part=surface.part[used]),
         tuple(material or plain for material in found),
     )
 
@@ -97,7 +97,7 @@ def _corner(item: str, arrays: dict) -> tuple[int, int, int]:
     return out[0], out[1], out[2]
 
 
-def _mesh(arrays: dict, corners: np.ndarray, part: np.ndarray) -> Mesh:
+def _triangles(arrays: dict, corners: np.ndarray, part: np.ndarray) -> TriangleMesh:
     """Both sides of triangles [triangle, 3, (v, vt, vn)]; degenerate ones are dropped."""
     position = np.array(arrays["v"], np.float64).reshape(-1, 3)[corners[..., 0]]
     face = np.cross(position[:, 1] - position[:, 0], position[:, 2] - position[:, 0])
@@ -118,7 +118,7 @@ def _mesh(arrays: dict, corners: np.ndarray, part: np.ndarray) -> Mesh:
         given = np.array([values[:2] for values in arrays["vt"]], np.float64).reshape(-1, 2)
         coordinates = np.where(corners[..., 1:2] >= 0, given[corners[..., 1]], 0.0)
     triangles = np.arange(3 * len(corners), dtype=np.int32).reshape(-1, 3)
-    one = Mesh(
+    one = TriangleMesh(
         position.reshape(-1, 3).astype(np.float32), normals.reshape(-1, 3).astype(np.float32),
         triangles, part, coordinates.reshape(-1, 2).astype(np.float32),
     )  # fmt: skip
