@@ -28,7 +28,7 @@ from tttlrm_jax.config.sequences import SequenceEvalConfig
 from tttlrm_jax.config.ttt3r import TTT3RConfig
 from tttlrm_jax.models import build_model, split_model
 from tttlrm_jax.procedural.walk_files import write_seven_scenes
-from tttlrm_jax.procedural.walks import room_sequence
+from tttlrm_jax.procedural.walks import render_walk
 from tttlrm_jax.ttt.state_rules import build_state_rule
 
 SMALL = TTT3RConfig(
@@ -68,7 +68,7 @@ class Measured:
 
 def measure(frames: int, rule: str, directory: Path) -> dict[str, Any]:
     """One row per tenth of the sequence."""
-    write_seven_scenes(directory / "room", room_sequence(0, frames))
+    write_seven_scenes(directory / "room", render_walk(0, frames))
     config = SequenceEvalConfig(
         capture=str(directory / "room"), size=64, output=str(directory / "out"), min_confidence=1.0
     )

@@ -20,7 +20,7 @@ Result    20 held-out rooms: depth points off by 8.8 % of the scene's scale, rot
 
 from tttlrm_jax.config import OptimizerConfig
 from tttlrm_jax.config.ttt3r import TTT3RConfig
-from tttlrm_jax.procedural.walks import RoomConfig
+from tttlrm_jax.procedural.walks import WalkConfig
 from tttlrm_jax.training.recurrent_config import RecurrentRunConfig, RecurrentTrainConfig
 
 CONFIG = RecurrentRunConfig(
@@ -43,7 +43,7 @@ CONFIG = RecurrentRunConfig(
         head="linear",
         head_depth=1,
     ),
-    room=RoomConfig(
+    room=WalkConfig(
         height=48,
         width=64,
         min_fov=56.0,

@@ -8,7 +8,7 @@ from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.alignment import transform_points
 from tttlrm_jax.core.geometry.pointmaps import unproject
 from tttlrm_jax.core.geometry.poses import rigid_inverse
-from tttlrm_jax.procedural.walks import RoomConfig, room_sequence, strided
+from tttlrm_jax.procedural.walks import WalkConfig, render_walk, strided
 from tttlrm_jax.sequences.frame_images import check_patches, plan_fit
 from tttlrm_jax.sequences.readers import open_sequence
 from tttlrm_jax.sequences.sequence import FrameSelection
@@ -39,10 +39,10 @@ class Walks:
         return flat.reshape(own.shape).astype(np.float32)
 
 
-def room_walks(num_scenes: int, num_frames: int, room: RoomConfig, stride: float) -> Walks:
+def room_walks(num_scenes: int, num_frames: int, room: WalkConfig, stride: float) -> Walks:
     """Walks through rooms that no training run has seen, `stride` times as fast as `room` says."""
     walks = [
-        room_sequence(FIRST_SCENE + scene, num_frames, strided(room, stride))
+        render_walk(FIRST_SCENE + scene, num_frames, strided(room, stride))
         for scene in range(num_scenes)
     ]
     images, depth, poses = (

@@ -6,10 +6,10 @@ import numpy as np
 from PIL import Image
 
 from tttlrm_jax.captures.depth_files import write_png_depth
-from tttlrm_jax.procedural.walks import RoomSequence
+from tttlrm_jax.procedural.walks import RenderedWalk
 
 
-def write_seven_scenes(directory: Path, sequence: RoomSequence) -> None:
+def write_seven_scenes(directory: Path, sequence: RenderedWalk) -> None:
     """Writes colour PNG, depth PNG in millimetres, poses and intrinsics into a new folder."""
     directory.mkdir(parents=True)
     fx, fy, cx, cy = sequence.intrinsics

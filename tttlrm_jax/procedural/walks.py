@@ -18,7 +18,7 @@ import numpy as np
 from tttlrm_jax.core.errors import ConfigError
 from tttlrm_jax.procedural.appearance.textures import Texture, evaluate, hsv_to_rgb, random_texture
 
-ROOM_VERSION = 1  # raise it when the same seed gives other pixels
+WALK_VERSION = 1  # raise it when the same seed gives other pixels
 FRAMES_AT_A_TIME = 8  # rays of so many frames are held at once
 FREE_SHARE = 0.45  # of a room's half sides, from its middle: no box reaches into it
 EYE_HEIGHTS = (1.0, 1.8)  # metres
@@ -34,7 +34,7 @@ OPEN_RANGES = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RoomConfig:
+class WalkConfig:
     """Size of pictures, of rooms and of a walk; ConfigError where no room follows from it."""
 
     height: int = 48
@@ -76,7 +76,7 @@ class RoomConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class RoomSequence:
+class RenderedWalk:
     """Pictures of a walk with what is true of them."""
 
     images: np.ndarray  # uint8 [frame, height, width, 3]
@@ -86,7 +86,7 @@ class RoomSequence:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Room:
+class BoxRoom:
     """A room and its boxes; textures belong to the six walls (-x, +x, -y, .., +z), then boxes."""
 
     half: np.ndarray  # [3] half sides of the room, metres; its middle is at (0, 0, half z)
@@ -97,10 +97,10 @@ class Room:
     lamp: np.ndarray  # [3] unit vector
 
 
-def room_sequence(seed: int, num_frames: int, config: RoomConfig | None = None) -> RoomSequence:
+def render_walk(seed: int, num_frames: int, config: WalkConfig | None = None) -> RenderedWalk:
     """The walk of `num_frames` frames through the room with this seed."""
-    config = RoomConfig() if config is None else config
-    rng = np.random.default_rng([ROOM_VERSION, seed])
+    config = WalkConfig() if config is None else config
+    rng = np.random.default_rng([WALK_VERSION, seed])
     room = random_room(rng, config)
     poses = random_walk(rng, room, num_frames, config)
     focal = (
@@ -108,17 +108,17 @@ def room_sequence(seed: int, num_frames: int, config: RoomConfig | None = None) 
     )
     lens = np.array([focal, focal, 0.5 * config.width, 0.5 * config.height])
     images, depth = render_room(room, poses, lens, config)
-    return RoomSequence(images, depth, poses, lens)
+    return RenderedWalk(images, depth, poses, lens)
 
 
-def strided(config: RoomConfig, stride: float) -> RoomConfig:
+def strided(config: WalkConfig, stride: float) -> WalkConfig:
     """`config` with walks `stride` times as fast: every `stride`-th frame of the slower ones."""
     return dataclasses.replace(
         config, walk_speed=stride * config.walk_speed, turn_speed=stride * config.turn_speed
     )
 
 
-def random_room(rng: np.random.Generator, config: RoomConfig) -> Room:
+def random_room(rng: np.random.Generator, config: WalkConfig) -> BoxRoom:
     """Draws a room; boxes stand along the walls, one in four hangs."""
     half = 0.5 * np.array(
         [*rng.uniform(config.min_side, config.max_side, 2), rng.uniform(2.4, 3.2)]
@@ -139,7 +139,7 @@ def random_room(rng: np.random.Generator, config: RoomConfig) -> Room:
     textures = [_busy_texture(rng) for _ in range(6 + count)]
     if config.compass:
         textures = [_tinted(texture, side) for side, texture in enumerate(textures)]
-    return Room(
+    return BoxRoom(
         half=half,
         centres=np.concatenate([distance[:, None] * direction, height[:, None]], axis=1),
         half_sizes=sizes,
@@ -150,7 +150,7 @@ def random_room(rng: np.random.Generator, config: RoomConfig) -> Room:
 
 
 def random_walk(
-    rng: np.random.Generator, room: Room, num_frames: int, config: RoomConfig
+    rng: np.random.Generator, room: BoxRoom, num_frames: int, config: WalkConfig
 ) -> np.ndarray:
     """Poses [frame, 4, 4]: a smooth path in the free middle, turning slowly in one direction."""
     reach = FREE_SHARE * room.half[:2]
@@ -179,7 +179,7 @@ def random_walk(
 
 
 def render_room(
-    room: Room, world_from_camera: np.ndarray, intrinsics: np.ndarray, config: RoomConfig
+    room: BoxRoom, world_from_camera: np.ndarray, intrinsics: np.ndarray, config: WalkConfig
 ) -> tuple[np.ndarray, np.ndarray]:
     """Images uint8 [frame, height, width, 3] and depth float32 [frame, height, width].
 
@@ -202,7 +202,7 @@ def render_room(
     return images, depth
 
 
-def _camera_rays(intrinsics: np.ndarray, config: RoomConfig, offsets: np.ndarray) -> np.ndarray:
+def _camera_rays(intrinsics: np.ndarray, config: WalkConfig, offsets: np.ndarray) -> np.ndarray:
     """Camera directions [3, pixel * offset] with z = 1, so that the ray parameter is depth."""
     fx, fy, cx, cy = intrinsics
     row, column = np.divmod(np.arange(config.height * config.width), config.width)
@@ -211,7 +211,7 @@ def _camera_rays(intrinsics: np.ndarray, config: RoomConfig, offsets: np.ndarray
     return np.stack([x, y, np.ones_like(x)]).reshape(3, -1).astype(np.float32)
 
 
-def _cast(room: Room, poses: np.ndarray, rays: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _cast(room: BoxRoom, poses: np.ndarray, rays: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Depth and index of what is hit (walls 0 to 5, boxes from 6), [frame * ray]."""
     best, owner = [], []
     for pose in poses:
@@ -225,7 +225,7 @@ def _cast(room: Room, poses: np.ndarray, rays: np.ndarray) -> tuple[np.ndarray, 
     return np.concatenate(best), np.concatenate(owner)
 
 
-def _cast_walls(room: Room, pose: np.ndarray, rays: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _cast_walls(room: BoxRoom, pose: np.ndarray, rays: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     direction = pose[:3, :3].astype(np.float32) @ rays
     origin = (pose[:3, 3] - [0.0, 0.0, room.half[2]]).astype(np.float32)
     reached = np.sign(direction) * room.half.astype(np.float32)[:, None]
@@ -235,7 +235,7 @@ def _cast_walls(room: Room, pose: np.ndarray, rays: np.ndarray) -> tuple[np.ndar
     return exits[axis, across], 2 * axis + (direction[axis, across] > 0)
 
 
-def _cast_box(room: Room, box: int, pose: np.ndarray, rays: np.ndarray) -> np.ndarray:
+def _cast_box(room: BoxRoom, box: int, pose: np.ndarray, rays: np.ndarray) -> np.ndarray:
     """Where rays enter a box, inf where they miss it."""
     local = _box_from_world(room, box)
     origin = (local @ (pose[:3, 3] - room.centres[box])).astype(np.float32)
@@ -246,7 +246,7 @@ def _cast_box(room: Room, box: int, pose: np.ndarray, rays: np.ndarray) -> np.nd
     return np.where((enter <= leave) & (enter > 0), enter, np.float32(np.inf))
 
 
-def _shade(room: Room, poses, rays, t, owner) -> np.ndarray:
+def _shade(room: BoxRoom, poses, rays, t, owner) -> np.ndarray:
     """Colours [frame * ray, 3]."""
     directions = np.concatenate([pose[:3, :3].astype(np.float32) @ rays for pose in poses], axis=1)
     origins = np.repeat(poses[:, :3, 3].T.astype(np.float32), rays.shape[1], axis=1)
@@ -260,7 +260,7 @@ def _shade(room: Room, poses, rays, t, owner) -> np.ndarray:
     return colour
 
 
-def _surface(room: Room, index: int, point: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _surface(room: BoxRoom, index: int, point: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Texture coordinates [3, point] and world normals [3, point] of what is hit."""
     if index < 6:
         normal = np.zeros((3, 1), np.float32)
@@ -275,7 +275,7 @@ def _surface(room: Room, index: int, point: np.ndarray) -> tuple[np.ndarray, np.
     return np.float32(2 * TEXTURE_SCALE) * local, turn.T @ normal
 
 
-def _box_from_world(room: Room, box: int) -> np.ndarray:
+def _box_from_world(room: BoxRoom, box: int) -> np.ndarray:
     c, s = np.cos(room.turns[box]), np.sin(room.turns[box])
     return np.array([[c, s, 0.0], [-s, c, 0.0], [0.0, 0.0, 1.0]])
 

@@ -29,7 +29,7 @@ from tttlrm_jax.models import build_model, split_model
 from tttlrm_jax.models.nn.layers import LINEAR_INIT_STD
 from tttlrm_jax.models.nn.point_heads import POINT_CHANNELS
 from tttlrm_jax.models.ttt3r import Frame, init_state, scan_frames
-from tttlrm_jax.procedural.walks import room_sequence, strided
+from tttlrm_jax.procedural.walks import render_walk, strided
 from tttlrm_jax.training.logs import RunLog
 from tttlrm_jax.training.loop import RunResult, check_writable, write_run_directory
 from tttlrm_jax.training.losses.pointmaps import FrameTruth, frame_terms, scene_scale
@@ -57,7 +57,7 @@ def room_batch(
     world is the first camera of each sequence.
     """
     walks = [
-        room_sequence(seed, num_frames, strided(config.room, stride))
+        render_walk(seed, num_frames, strided(config.room, stride))
         for seed, stride in zip(seeds, strides, strict=True)
     ]
     images = np.stack([walk.images for walk in walks], axis=1).astype(np.float32) / 255

@@ -5,7 +5,7 @@ import dataclasses
 from tttlrm_jax.config import OptimizerConfig
 from tttlrm_jax.config.ttt3r import TTT3RConfig
 from tttlrm_jax.config.validation import check_fields, require, require_positive
-from tttlrm_jax.procedural.walks import RoomConfig
+from tttlrm_jax.procedural.walks import WalkConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class RecurrentRunConfig:
 
     name: str
     model: TTT3RConfig = dataclasses.field(default_factory=TTT3RConfig)
-    room: RoomConfig = dataclasses.field(default_factory=RoomConfig)
+    room: WalkConfig = dataclasses.field(default_factory=WalkConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     train: RecurrentTrainConfig = dataclasses.field(default_factory=RecurrentTrainConfig)
 

@@ -10,7 +10,7 @@ from tttlrm_jax.checkpoints.models import export_ttt3r
 from tttlrm_jax.config.ttt3r import TTT3RConfig
 from tttlrm_jax.models import build_model, split_model
 from tttlrm_jax.procedural.walk_files import write_seven_scenes
-from tttlrm_jax.procedural.walks import RoomConfig, room_sequence, strided
+from tttlrm_jax.procedural.walks import WalkConfig, render_walk, strided
 from tttlrm_jax.sequences.readers import read_tum_trajectory
 
 SMALL = TTT3RConfig(
@@ -26,7 +26,7 @@ def given(tmp_path_factory):
     folder = tmp_path_factory.mktemp("given")
     _, params = split_model(build_model(SMALL, seed=0))
     export_ttt3r(SMALL, params, folder / "model")
-    write_seven_scenes(folder / "room", room_sequence(1, 5, RoomConfig(height=32, width=48)))
+    write_seven_scenes(folder / "room", render_walk(1, 5, WalkConfig(height=32, width=48)))
     return folder
 
 
@@ -59,8 +59,8 @@ def test_rules_and_resets_change_what_comes_later(given, tmp_path, capsys):
 
 def test_without_a_checkpoint_the_packaged_network_sees_depth(tmp_path):
     """In a room of its kind; a wall 1 m deep is off by 0.15 there."""
-    room = RoomConfig(height=48, width=64, compass=True, start_range=40.0, turn_speed=0.6)
-    write_seven_scenes(tmp_path / "room", room_sequence(2**31 + 5, 4, strided(room, 8)))
+    room = WalkConfig(height=48, width=64, compass=True, start_range=40.0, turn_speed=0.6)
+    write_seven_scenes(tmp_path / "room", render_walk(2**31 + 5, 4, strided(room, 8)))
     arguments = ["--capture", str(tmp_path / "room"), "--output", str(tmp_path / "out")]
     assert main(["--model", "ttt3r", *arguments]) == 0
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())

@@ -27,11 +27,11 @@ from tttlrm_jax.core.geometry.pose_encoding import encoding_from_matrix
 from tttlrm_jax.export.point_stream import read_points
 from tttlrm_jax.export.video import write_video
 from tttlrm_jax.procedural.walk_files import write_seven_scenes
-from tttlrm_jax.procedural.walks import RoomConfig, room_sequence
+from tttlrm_jax.procedural.walks import WalkConfig, render_walk
 from tttlrm_jax.sequences.readers import read_tum_trajectory
 
 COUNT = 9
-ROOM = room_sequence(5, COUNT, RoomConfig(height=48, width=64, supersampling=1))
+ROOM = render_walk(5, COUNT, WalkConfig(height=48, width=64, supersampling=1))
 RULE = RuleConfig("ttt3r")
 SCALE = 0.5  # of the oracle's world
 

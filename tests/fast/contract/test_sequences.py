@@ -18,14 +18,14 @@ from tttlrm_jax.core.geometry.pointmaps import unproject
 from tttlrm_jax.core.geometry.rotations import quaternion_from_rotation
 from tttlrm_jax.export.video import write_video
 from tttlrm_jax.procedural.walk_files import write_seven_scenes
-from tttlrm_jax.procedural.walks import RoomConfig, room_sequence
+from tttlrm_jax.procedural.walks import WalkConfig, render_walk
 from tttlrm_jax.sequences.frame_images import plan_fit
 from tttlrm_jax.sequences.readers import READERS, open_sequence, read_tum_trajectory
 from tttlrm_jax.sequences.sequence import FrameSelection
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs" / "ttt3r"
 COUNT = 6
-ROOM = room_sequence(0, COUNT, RoomConfig(height=24, width=32, supersampling=1))
+ROOM = render_walk(0, COUNT, WalkConfig(height=24, width=32, supersampling=1))
 
 
 def save_png16(path, depth, units):

@@ -10,14 +10,14 @@ from tttlrm_jax.core.geometry.alignment import transform_points
 from tttlrm_jax.core.geometry.pointmaps import unproject
 from tttlrm_jax.core.geometry.poses import pose_problem, rigid_inverse
 from tttlrm_jax.core.geometry.rotations import quaternion_from_rotation
-from tttlrm_jax.procedural.walks import RoomConfig, random_room, render_room, room_sequence, strided
+from tttlrm_jax.procedural.walks import WalkConfig, random_room, render_room, render_walk, strided
 
-CONFIG = RoomConfig(height=36, width=52)
+CONFIG = WalkConfig(height=36, width=52)
 
 
 @pytest.fixture(scope="module")
 def walk():
-    return room_sequence(3, 24, CONFIG)
+    return render_walk(3, 24, CONFIG)
 
 
 def test_shapes_and_poses(walk):
@@ -31,15 +31,15 @@ def test_shapes_and_poses(walk):
 
 
 def test_a_longer_walk_begins_with_the_shorter(walk):
-    short = room_sequence(3, 9, CONFIG)
+    short = render_walk(3, 9, CONFIG)
     np.testing.assert_array_equal(short.images, walk.images[:9])
     np.testing.assert_array_equal(short.depth, walk.depth[:9])
-    other = room_sequence(4, 9, CONFIG)
+    other = render_walk(4, 9, CONFIG)
     assert not np.array_equal(short.images, other.images)
 
 
 def test_a_faster_walk_is_every_so_many_frames_of_the_slower(walk):
-    fast = room_sequence(3, 8, strided(CONFIG, 3))
+    fast = render_walk(3, 8, strided(CONFIG, 3))
     np.testing.assert_allclose(
         fast.world_from_camera, walk.world_from_camera[::3], rtol=0, atol=1e-12
     )
@@ -48,7 +48,7 @@ def test_a_faster_walk_is_every_so_many_frames_of_the_slower(walk):
 
 def test_a_compass_gives_every_side_its_hue_in_every_room(walk):
     compass = dataclasses.replace(CONFIG, compass=True)
-    tinted = room_sequence(3, 2, compass)
+    tinted = render_walk(3, 2, compass)
     np.testing.assert_array_equal(tinted.depth, walk.depth[:2])  # nothing else changes
     assert not np.array_equal(tinted.images, walk.images[:2])
     rooms = [random_room(np.random.default_rng(seed), compass) for seed in (0, 1)]
@@ -80,7 +80,7 @@ def test_depth_and_poses_explain_the_next_picture(walk):
 
 
 def test_depth_of_an_empty_room_is_that_of_its_walls():
-    config = RoomConfig(height=16, width=16, min_boxes=1, max_boxes=1)
+    config = WalkConfig(height=16, width=16, min_boxes=1, max_boxes=1)
     room = random_room(np.random.default_rng(0), config)
     pose = np.eye(4)  # looking up, at the ceiling
     pose[2, 3] = 1.5
@@ -91,8 +91,8 @@ def test_depth_of_an_empty_room_is_that_of_its_walls():
 
 @pytest.mark.parametrize("seed", range(6))
 def test_motion_is_smooth_and_clear_of_boxes(seed):
-    config = RoomConfig(height=4, width=4, supersampling=1)
-    walk = room_sequence(seed, 200, config)
+    config = WalkConfig(height=4, width=4, supersampling=1)
+    walk = render_walk(seed, 200, config)
     centre = walk.world_from_camera[:, :3, 3]
     assert np.linalg.norm(np.diff(centre, axis=0), axis=1).max() < 0.25
     turns = (
@@ -123,12 +123,12 @@ def test_motion_is_smooth_and_clear_of_boxes(seed):
 )
 def test_rooms_and_walks_that_cannot_be_are_refused(field, changes):
     with pytest.raises(ConfigError, match=rf"^room\.{field}=\S+ is not .*; use "):
-        RoomConfig(**changes)
+        WalkConfig(**changes)
 
 
 def test_a_camera_may_stand_still():
-    still = RoomConfig(height=4, width=4, walk_speed=0.0, turn_speed=0.0, start_range=0.0)
-    poses = room_sequence(0, 3, still).world_from_camera
+    still = WalkConfig(height=4, width=4, walk_speed=0.0, turn_speed=0.0, start_range=0.0)
+    poses = render_walk(0, 3, still).world_from_camera
     np.testing.assert_array_equal(poses[1:], poses[:2])
     with pytest.raises(ConfigError, match="walk_speed=nan"):
         strided(still, np.nan)
@@ -136,4 +136,4 @@ def test_a_camera_may_stand_still():
 
 def test_a_limit_is_named():
     with pytest.raises(ConfigError, match="min_boxes"):
-        RoomConfig(min_boxes=5, max_boxes=2)
+        WalkConfig(min_boxes=5, max_boxes=2)

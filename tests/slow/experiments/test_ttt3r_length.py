@@ -15,9 +15,9 @@ from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.pointmaps import unproject
 from tttlrm_jax.models import build_model, split_model
 from tttlrm_jax.procedural.walk_files import write_seven_scenes
-from tttlrm_jax.procedural.walks import RoomConfig, room_sequence
+from tttlrm_jax.procedural.walks import WalkConfig, render_walk
 
-ROOM = RoomConfig(height=16, width=32, supersampling=1)
+ROOM = WalkConfig(height=16, width=32, supersampling=1)
 SMALL = TTT3RConfig(
     encoder_width=16, encoder_depth=1, encoder_heads=2, ray_encoder_depth=1, ray_encoder_heads=2,
     decoder_width=16, decoder_depth=2, decoder_heads=2, state_heads=2, num_state_tokens=4,
@@ -77,7 +77,7 @@ def test_a_still_camera_is_off_by_the_spread_of_the_walk(walks):
 
 
 def test_windows_of_a_capture_are_spread_over_it(tmp_path):
-    write_seven_scenes(tmp_path / "room", room_sequence(4, 8, RoomConfig(height=48, width=64)))
+    write_seven_scenes(tmp_path / "room", render_walk(4, 8, WalkConfig(height=48, width=64)))
     walks = capture_walks(str(tmp_path / "room"), 3, 4, 64)
     assert walks.images.shape == (4, 3, 48, 64, 3)
     np.testing.assert_array_equal(walks.images[2:, 0], walks.images[:2, 1])  # start at 0, 2, 4
@@ -96,7 +96,7 @@ def test_variants_are_a_rule_and_perhaps_resets():
 
 def test_the_command_writes_results_and_charts(tmp_path, capsys):
     export_ttt3r(SMALL, split_model(build_model(SMALL, seed=0))[1], tmp_path / "model")
-    write_seven_scenes(tmp_path / "room", room_sequence(4, 6, RoomConfig(height=32, width=48)))
+    write_seven_scenes(tmp_path / "room", render_walk(4, 6, WalkConfig(height=32, width=48)))
     code = main([
         "--checkpoint", str(tmp_path / "model"), "--capture", str(tmp_path / "room"), "--size",
         "64", "--scenes", "2", "--lengths", "5", "3", "--variants", "cut3r", "cut3r@2",

@@ -19,7 +19,7 @@ from tttlrm_jax.training.recurrent import train_recurrent
 CONFIG = """
     from tttlrm_jax.config import OptimizerConfig
     from tttlrm_jax.config.ttt3r import TTT3RConfig
-    from tttlrm_jax.procedural.walks import RoomConfig
+    from tttlrm_jax.procedural.walks import WalkConfig
     from tttlrm_jax.training.recurrent_config import RecurrentRunConfig, RecurrentTrainConfig
 
     CONFIG = RecurrentRunConfig(
@@ -30,7 +30,7 @@ CONFIG = """
             num_state_tokens=4, memory_slots=2, memory_heads=2, memory_depth=1, mlp_factor=2.0,
             head="linear", head_depth=1,
         ),
-        room=RoomConfig(height=16, width=24, supersampling=1),
+        room=WalkConfig(height=16, width=24, supersampling=1),
         optimizer=OptimizerConfig(peak_lr=3e-3, warmup_steps=2, guard_from_step=0, skip_norm=1e4),
         train=RecurrentTrainConfig(
             num_steps=30, batch_size=2, frame_counts=(2,), log_every=1, eval_every=1000,
