@@ -6,16 +6,16 @@ out with a reason that is printed. Nothing in the file is executed, and PyTorch 
 """
 
 import dataclasses
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import tyro
 
+from tttlrm_jax.apps.export_model import report_size
 from tttlrm_jax.checkpoints.models import export_model, export_ttt3r
 from tttlrm_jax.config import DataConfig, ModelConfig, RunConfig, SyntheticConfig
-from tttlrm_jax.config.command_line import EXIT_BAD_INPUT, parse_arguments
+from tttlrm_jax.config.command_line import run_command
 from tttlrm_jax.convert import (
     IGNORED_PREFIXES,
     config_from_shapes,
@@ -59,17 +59,7 @@ class ConvertConfig:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns its exit code (0 done, 2 bad input)."""
-    try:
-        options = parse_arguments(
-            ConvertConfig, sys.argv[1:] if arguments is None else arguments, "convert"
-        )
-        directory = convert(options)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    size = sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())
-    print(f"{directory}: {size / 2**20:.1f} MiB")
-    return 0
+    return run_command(ConvertConfig, convert, "convert", arguments)
 
 
 def convert(options: ConvertConfig) -> Path:
@@ -92,12 +82,14 @@ def convert(options: ConvertConfig) -> Path:
         raise InputError(f"{error}; {remedy}") from error
     print(f"{kind}: {len(tensors)} tensors")
     if kind == "ttt3r":
-        return export_ttt3r(config, params, options.dest, options.dtype, provenance=NOT_SAID)
+        return report_size(
+            export_ttt3r(config, params, options.dest, options.dtype, provenance=NOT_SAID)
+        )
     side = GRID_PATCHES * config.patch_size
     data = DataConfig(synthetic=SyntheticConfig(height=side, width=side))
     name = Path(options.dest).name or kind
     run = RunConfig(name=name, model=config, data=data, provenance=NOT_SAID)
-    return export_model(run, params, options.dest, options.dtype)
+    return report_size(export_model(run, params, options.dest, options.dtype))
 
 
 def detect(tensors: Mapping[str, Any]) -> Kind:

@@ -17,9 +17,8 @@ from tttlrm_jax.checkpoints.models import (
     load_ttt3r,
     trained_size,
 )
-from tttlrm_jax.config.command_line import EXIT_BAD_INPUT, parse_arguments
+from tttlrm_jax.config.command_line import run_command
 from tttlrm_jax.config.ttt3r import is_ttt3r
-from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.models import split_model
 
 
@@ -34,17 +33,7 @@ class ExportConfig:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns its exit code (0 done, 2 bad input)."""
-    try:
-        options = parse_arguments(
-            ExportConfig, sys.argv[1:] if arguments is None else arguments, "export_model"
-        )
-        directory = export_run(options)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    size = sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())
-    print(f"{directory}: {size / 2**20:.1f} MiB")
-    return 0
+    return run_command(ExportConfig, export_run, "export_model", arguments)
 
 
 def export_run(options: ExportConfig) -> Path:
@@ -55,9 +44,16 @@ def export_run(options: ExportConfig) -> Path:
     if is_ttt3r(read_config_values(Path(options.run))):
         config, network = load_ttt3r(options.run)
         params, size = split_model(network)[1], trained_size(options.run)
-        return export_ttt3r(config, params, options.dest, options.dtype, size)
+        return report_size(export_ttt3r(config, params, options.dest, options.dtype, size))
     config, model = load_model(options.run)
-    return export_model(config, split_model(model)[1], options.dest, options.dtype)
+    return report_size(export_model(config, split_model(model)[1], options.dest, options.dtype))
+
+
+def report_size(directory: Path) -> Path:
+    """Prints how large a model directory is."""
+    size = sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())
+    print(f"{directory}: {size / 2**20:.1f} MiB")
+    return directory
 
 
 if __name__ == "__main__":

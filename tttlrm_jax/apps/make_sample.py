@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tttlrm_jax.captures.camera_files import write_opencv_capture
 from tttlrm_jax.config import SyntheticConfig
-from tttlrm_jax.config.command_line import EXIT_BAD_INPUT, parse_arguments
+from tttlrm_jax.config.command_line import run_command
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.procedural.objects import render_object, scene_seed
 
@@ -40,15 +40,10 @@ def write_sample(config: SampleConfig) -> None:
     )  # fmt: skip
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
-    try:
-        write_sample(parse_arguments(SampleConfig, arguments, PROG))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    return 0
+    return run_command(SampleConfig, write_sample, PROG, arguments)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

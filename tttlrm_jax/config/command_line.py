@@ -3,7 +3,8 @@
 import contextlib
 import io
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import tyro
@@ -28,6 +29,24 @@ def unfinished_exit(environment: Mapping[str, str]) -> int:
             UNFINISHED_EXIT, text, "is no exit code from 0 to 125", "set it to e.g. 75, or unset it"
         )
     return int(text)
+
+
+def run_command(
+    kind: type[_Config],
+    run: Callable[[_Config], object],
+    prog: str,
+    arguments: list[str] | None = None,
+) -> int:
+    """Runs a command that takes `kind`, by default from the process's arguments: its exit code.
+
+    0 when it is done, 2 after one sentence on standard error about bad input.
+    """
+    try:
+        run(parse_arguments(kind, sys.argv[1:] if arguments is None else arguments, prog))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    return 0
 
 
 def parse_arguments(

@@ -21,7 +21,7 @@ from tttlrm_jax.captures.collections import CollectionConfig, open_collection
 from tttlrm_jax.captures.depth_files import disparity_path, write_disparity
 from tttlrm_jax.captures.distortion import undistort
 from tttlrm_jax.captures.images import flatten, read_image
-from tttlrm_jax.config.command_line import EXIT_BAD_INPUT, parse_arguments
+from tttlrm_jax.config.command_line import run_command
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.datasets.depth_models import Prediction, Predictor, load_predictor
 
@@ -92,20 +92,19 @@ def _disparity(frame: Frame, predict: Predictor) -> np.ndarray:
     return disparity
 
 
-def main(arguments: list[str]) -> int:
+def prepare(config: DepthConfig) -> None:
+    """Stores the disparity of all captures and counts their frames."""
+    captures = config.captures()
+    predict = load_predictor(config.model, config.prediction, config.device, config.download)
+    for capture in captures:
+        count = store_disparity(capture, predict, config.overwrite, progress=True)
+        print(f"{capture.name}: {count} of {len(capture)} frames")
+
+
+def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
-    try:
-        config = parse_arguments(DepthConfig, arguments, PROG)
-        captures = config.captures()
-        predict = load_predictor(config.model, config.prediction, config.device, config.download)
-        for capture in captures:
-            count = store_disparity(capture, predict, config.overwrite, progress=True)
-            print(f"{capture.name}: {count} of {len(capture)} frames")
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    return 0
+    return run_command(DepthConfig, prepare, PROG, arguments)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

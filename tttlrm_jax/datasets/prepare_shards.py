@@ -16,8 +16,7 @@ import tyro
 
 from tttlrm_jax.captures.collections import CollectionConfig, open_collection
 from tttlrm_jax.config import SyntheticConfig
-from tttlrm_jax.config.command_line import EXIT_BAD_INPUT, parse_arguments
-from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.config.command_line import run_command
 from tttlrm_jax.datasets.shards.builder import write_shards
 from tttlrm_jax.datasets.shards.furniture import furniture_records
 from tttlrm_jax.datasets.shards.join import joined_splits
@@ -92,17 +91,15 @@ class ShardConfig:
     )
 
 
-def main(arguments: list[str]) -> int:
+def prepare(config: ShardConfig) -> None:
+    """Writes the shards and says where they lie."""
+    print(f"shards {write_shards(config.output, config.scenes.splits())}")
+
+
+def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
-    try:
-        config = parse_arguments(tyro.conf.OmitSubcommandPrefixes[ShardConfig], arguments, PROG)
-        path = write_shards(config.output, config.scenes.splits())
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    print(f"shards {path}")
-    return 0
+    return run_command(tyro.conf.OmitSubcommandPrefixes[ShardConfig], prepare, PROG, arguments)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

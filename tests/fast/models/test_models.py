@@ -14,7 +14,8 @@ from tttlrm_jax.config import ModelConfig, published_ratios
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.types import Cameras, Gaussians, Views
 from tttlrm_jax.models import build_model, gaussian_usage, prune
-from tttlrm_jax.models.nn.block import Block, initial_states, rematerialised, run_blocks
+from tttlrm_jax.models.nn.block import Block, initial_states, run_blocks
+from tttlrm_jax.models.nn.stacking import rematerialised
 from tttlrm_jax.ttt import full_plan
 
 CONFIG = ModelConfig(

@@ -1,6 +1,5 @@
 """One block: window attention, TTT layer, MLP, each `x + f(LayerNorm(x))`; and the trunk."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,7 +10,8 @@ from jaxtyping import Array, Bool, Float
 from tttlrm_jax.config import ModelConfig
 from tttlrm_jax.models.nn.attention import WindowAttention
 from tttlrm_jax.models.nn.global_attention import GlobalAttention, wider_mlp
-from tttlrm_jax.models.nn.layers import LINEAR_INIT_STD, LINEAR_OUTPUT, MLP, LayerNorm
+from tttlrm_jax.models.nn.layers import LINEAR_INIT_STD, MLP, LayerNorm
+from tttlrm_jax.models.nn.stacking import rematerialised, stack_modules
 from tttlrm_jax.models.nn.ttt_layer import TTTLayer
 from tttlrm_jax.parallel.mesh import STACKED, gather_parameters
 from tttlrm_jax.ttt import LayerState, Operation
@@ -78,30 +78,7 @@ class Block(nnx.Module):
 def stack_blocks(config: ModelConfig, rngs: nnx.Rngs) -> Block:
     """Blocks with a leading layer axis on every parameter."""
 
-    @nnx.split_rngs(splits=config.num_layers)
-    @nnx.vmap(in_axes=(0,), out_axes=0)
-    def make(rngs: nnx.Rngs) -> Block:
-        return Block(config, rngs=rngs)
-
-    return make(rngs)
-
-
-def rematerialised(body: Callable, policy: str) -> Callable:
-    """Wraps one layer in `jax.checkpoint` by a named policy.
-
-    `none` stores every intermediate, `dots` the results of matrix products without batch axes
-    (linear layers; with one scene and one head the fast weights' too), `linear` those of linear
-    layers alone, `block` only the block's input.
-    """
-    if policy == "none":
-        return body
-    policies = jax.checkpoint_policies
-    saved = {
-        "block": policies.nothing_saveable,
-        "dots": policies.dots_with_no_batch_dims_saveable,
-        "linear": policies.save_only_these_names(LINEAR_OUTPUT),
-    }[policy]
-    return jax.checkpoint(body, policy=saved, prevent_cse=False)
+    return stack_modules(lambda rngs: Block(config, rngs=rngs), config.num_layers, rngs)
 
 
 def initial_states(blocks: Block, batch: int) -> LayerState:

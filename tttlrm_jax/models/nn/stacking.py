@@ -7,9 +7,27 @@ import jax
 from flax import nnx
 
 from tttlrm_jax.config import Remat
-from tttlrm_jax.models.nn.block import rematerialised
+from tttlrm_jax.models.nn.layers import LINEAR_OUTPUT
 
 _Module = TypeVar("_Module", bound=nnx.Module)
+
+
+def rematerialised(body: Callable, policy: str) -> Callable:
+    """Wraps one layer in `jax.checkpoint` by a named policy.
+
+    `none` stores every intermediate, `dots` the results of matrix products without batch axes
+    (linear layers; with one scene and one head the fast weights' too), `linear` those of linear
+    layers alone, `block` only the block's input.
+    """
+    if policy == "none":
+        return body
+    policies = jax.checkpoint_policies
+    saved = {
+        "block": policies.nothing_saveable,
+        "dots": policies.dots_with_no_batch_dims_saveable,
+        "linear": policies.save_only_these_names(LINEAR_OUTPUT),
+    }[policy]
+    return jax.checkpoint(body, policy=saved, prevent_cse=False)
 
 
 def stack_modules(make: Callable[[nnx.Rngs], _Module], count: int, rngs: nnx.Rngs) -> _Module:
