@@ -7,11 +7,12 @@ import ast
 import importlib
 import inspect
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-PAGE = Path(__file__).parent / "api.md"
+PAGE = Path(__file__).resolve().parent / "api.md"
 SECTIONS = (
     ("tttlrm_jax", "The front door", "`import tttlrm_jax as tj`. Names are imported when used."),
     ("tttlrm_jax.models", "Models", "Networks and pure functions of their parameters."),
@@ -119,5 +120,6 @@ def _without_self(item: ast.FunctionDef) -> str:
 
 
 if __name__ == "__main__":
+    sys.path.insert(0, str(PAGE.parents[1]))  # the package beside this page
     PAGE.write_text(page(), encoding="utf-8")
     print(f"wrote {PAGE}")
