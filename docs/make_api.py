@@ -8,10 +8,12 @@ import importlib
 import inspect
 import re
 import sys
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+Definition = ast.ClassDef | ast.FunctionDef
 PAGE = Path(__file__).resolve().parent / "api.md"
 SECTIONS = (
     ("tttlrm_jax", "The front door", "`import tttlrm_jax as tj`. Names are imported when used."),
@@ -43,24 +45,28 @@ def entry(name: str, value: Any) -> str:
     lines = [f"### `{name}`\n"]
     if not (inspect.isclass(value) or inspect.isfunction(value)):
         return "\n".join([*lines, f"{_kind(value)}\n"])
-    node = definition(value)
-    lines += [f"```python\n{signature(node)}\n```\n", f"{inspect.getdoc(value) or ''}\n"]
-    if isinstance(node, ast.ClassDef):
-        lines += [f"{line}\n" for line in methods(node)]
-    return "\n".join(lines)
+    nodes = definitions(value)
+    lines += [f"```python\n{signature(nodes)}\n```\n", f"{docstring(nodes[0])}\n"]
+    return "\n".join([*lines, *(f"{line}\n" for line in methods(nodes))])
 
 
 def _kind(value: Any) -> str:
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return "A table with the keys " + ", ".join(f"`{key}`" for key in sorted(value)) + "."
-    return (
-        f"`{value!r}`" if isinstance(value, str | int | tuple) else f"A `{type(value).__name__}`."
-    )
+    return f"A `{type(value).__name__}`."
 
 
-def definition(value: Any) -> ast.ClassDef | ast.FunctionDef:
-    """The definition as it stands in the source, hence the same with any version of JAX."""
+def definitions(value: Any) -> list[Definition]:
+    """A function, or a class and its bases of this package, as they stand in the source.
+
+    Hence the same with any version of Python and JAX.
+    """
     value = inspect.unwrap(value)
+    kinds = inspect.getmro(value) if inspect.isclass(value) else (value,)
+    return [_definition(kind) for kind in kinds if kind.__module__.startswith("tttlrm_jax.")]
+
+
+def _definition(value: Any) -> Definition:
     tree = ast.parse(Path(inspect.getfile(value)).read_text(encoding="utf-8"))
     for node in tree.body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == value.__name__:
@@ -68,10 +74,19 @@ def definition(value: Any) -> ast.ClassDef | ast.FunctionDef:
     raise LookupError(f"{value} is not defined at the top of its module")
 
 
-def signature(node: ast.ClassDef | ast.FunctionDef) -> str:
-    """`def` with its annotations, or `class` with its public fields."""
+def docstring(node: Definition) -> str:
+    """A docstring without the indentation of the code around it."""
+    text = ast.get_docstring(node, clean=False) or ""
+    margin = " " * node.body[0].col_offset
+    return "\n".join(line.removeprefix(margin).rstrip() for line in text.splitlines()).strip()
+
+
+def signature(nodes: list[Definition]) -> str:
+    """`def` with its annotations, or `class` with its public fields and those of its bases."""
+    node = nodes[0]
     if isinstance(node, ast.ClassDef):
-        return "\n".join([f"class {node.name}:", *(f"    {field}" for field in fields(node))])
+        lines = [f"    {field}" for kind in reversed(nodes) for field in fields(kind)]
+        return "\n".join([f"class {node.name}:", *(lines or ["    ..."])])
     arguments, result = ast.unparse(node.args), node.returns and ast.unparse(node.returns)
     one_line = f"def {node.name}({arguments})" + (f" -> {result}" if result else "")
     if len(one_line) <= 96:
@@ -98,25 +113,38 @@ def _argument(argument: ast.arg, default: ast.expr | None) -> str:
     return ast.unparse(argument) + (f" = {ast.unparse(default)}" if default else "")
 
 
-def fields(node: ast.ClassDef) -> Iterator[str]:
+def fields(node: Definition) -> Iterator[str]:
     """Annotated public fields of a class."""
     for item in node.body:
         if isinstance(item, ast.AnnAssign) and not ast.unparse(item.target).startswith("_"):
             yield ast.unparse(item)
 
 
-def methods(node: ast.ClassDef) -> Iterator[str]:
-    """Public methods and properties as a list, each with its docstring."""
-    for item in node.body:
-        if isinstance(item, ast.FunctionDef) and not item.name.startswith("_"):
-            names = {ast.unparse(decorator) for decorator in item.decorator_list}
-            call = item.name if "property" in names else f"{item.name}({_without_self(item)})"
-            text = ast.get_docstring(item) or ""
-            yield f"- **`.{call}`** " + text.replace("\n\n", "\n\n  ").replace("\n", "\n  ")
+def methods(nodes: list[Definition]) -> Iterator[str]:
+    """Public methods and properties as a list, each with its docstring, own ones first."""
+    seen: set[str] = set()
+    for node in nodes:
+        for item in node.body if isinstance(node, ast.ClassDef) else ():
+            if isinstance(item, ast.FunctionDef) and item.name not in seen:
+                seen.add(item.name)
+                if not item.name.startswith("_") or item.name == "__call__":
+                    yield _method(item)
 
 
-def _without_self(item: ast.FunctionDef) -> str:
-    return re.sub(r"^(self|cls)(, )?", "", ast.unparse(item.args))
+def _method(item: ast.FunctionDef) -> str:
+    is_property = {"property", "cached_property"} & {ast.unparse(d) for d in item.decorator_list}
+    name = "" if item.name == "__call__" else f".{item.name}"
+    call = name if is_property else f"{name}({names_of(item.args)})"
+    return textwrap.indent(f"**`{call}`** {docstring(item)}".rstrip(), "  ").replace("  ", "- ", 1)
+
+
+def names_of(arguments: ast.arguments) -> str:
+    """Arguments and defaults of a method, without annotations and without `self`."""
+    every = [*arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]
+    for argument in every:
+        if argument is not None:
+            argument.annotation = None
+    return re.sub(r"^(self|cls)(, )?", "", ast.unparse(arguments))
 
 
 if __name__ == "__main__":
