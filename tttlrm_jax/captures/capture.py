@@ -29,11 +29,9 @@ from tttlrm_jax.captures.images import (
     resize_map,
 )
 from tttlrm_jax.captures.view_selection import TARGET_STRIDE, evaluation_split
-from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.errors import InputError, listed
 from tttlrm_jax.core.scenes import SceneViews
 from tttlrm_jax.core.types import Cameras
-
-NAMED_IN_ERROR = 8  # missing files spelled out; the rest are counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -287,10 +285,3 @@ def _checked(capture: Capture, frame_indices) -> np.ndarray:
             f"the capture {capture.name} has {len(capture)} frames",
         )  # fmt: skip
     return indices
-
-
-def listed(names: list[str]) -> str:
-    """The first few names, and how many more there are."""
-    shown = ", ".join(names[:NAMED_IN_ERROR])
-    more = len(names) - NAMED_IN_ERROR
-    return f"{shown} and {more} more" if more > 0 else shown

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.errors import InputError, first_line
 
 
 class DamagedCheckpoint(InputError):
@@ -58,8 +58,7 @@ def reading(path: Path) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise DamagedCheckpoint.of(
-            "checkpoint", path, f"cannot be read ({reason})",
+            "checkpoint", path, f"cannot be read ({first_line(error)})",
             "remove it to fall back to the one before, or use another",
         ) from error  # fmt: skip

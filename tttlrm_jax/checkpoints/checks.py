@@ -1,14 +1,16 @@
 """By what a checkpoint is known to hold what was saved, and to fit the model it is loaded into."""
 
+import hashlib
 import json
 import zlib
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.errors import InputError, listed
 
 
 def fingerprints(tree: Any) -> dict[str, int]:
@@ -52,6 +54,12 @@ def seal(record: dict[str, Any]) -> int:
     return zlib.crc32(json.dumps(record, sort_keys=True).encode())
 
 
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
     """Shape of every array by its path, `a/b/c`."""
     leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
@@ -70,8 +78,7 @@ def check_same_shapes(saved: Any, expected: Any) -> None:
         if saved.get(name) != expected.get(name)
     ]
     if differing:
-        more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
         raise InputError(
-            f"checkpoint is of another model: {'; '.join(differing[:3])}{more}; "
+            f"checkpoint is of another model: {listed(differing, 3, '; ')}; "
             f"use the configuration it was trained with, or another run name"
         )

@@ -17,13 +17,14 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from tttlrm_jax.checkpoints.checks import file_sha256
 from tttlrm_jax.config import (
     Accumulate,
     ModelConfig,
     config_from_dict,
     config_to_dict,
 )
-from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.errors import InputError, first_line, listed
 from tttlrm_jax.core.geometry.poses import PoseNormalisation
 from tttlrm_jax.core.types import Cameras, Gaussians
 from tttlrm_jax.models import init_stream
@@ -35,7 +36,6 @@ FORMAT = "tttlrm-jax stream state, version 1"
 STATE_FILE, ARRAYS = "state.json", "arrays"
 STATE_FILES = (STATE_FILE, ARRAYS)
 UNRELATED_FIELDS = ("remat",)  # change neither shapes nor numbers
-NAMED_IN_ERROR = 3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,7 +85,7 @@ def write_stream(directory: Path, saved: SavedStream) -> None:
     (directory / ARRAYS / "commit_success.txt").unlink(missing_ok=True)  # names this machine's path
     listing = {name: [list(x.shape), str(x.dtype)] for name, x in arrays.items()}
     files = {
-        str(path.relative_to(directory)): _file_sha256(path)
+        str(path.relative_to(directory)): file_sha256(path)
         for path in sorted((directory / ARRAYS).rglob("*"))
         if path.is_file()
     }
@@ -205,10 +205,8 @@ def _check_same_model(directory: Path, made: ModelConfig, given: ModelConfig) ->
         if name not in (*UNRELATED_FIELDS, "rule") and getattr(made, name) != getattr(given, name)
     ]
     if differing:
-        more = len(differing) - NAMED_IN_ERROR
-        listed = "; ".join(differing[:NAMED_IN_ERROR]) + (f"; {more} more" if more > 0 else "")
         raise InputError.of(
-            "load_state", directory, f"is of another model ({listed})",
+            "load_state", directory, f"is of another model ({listed(differing, 3, '; ')})",
             "use the checkpoint it was made with",
         )  # fmt: skip
     rules = [RULES.complete(model.rule) for model in (made, given)]
@@ -265,8 +263,7 @@ def _read_arrays(directory: Path, document: dict[str, Any]) -> dict[str, np.ndar
     except InputError:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-        raise _damaged(directory, reason) from None
+        raise _damaged(directory, first_line(error)) from None
     if fingerprint(arrays) != document["sha256"]:
         raise _damaged(directory, "its arrays do not have the recorded SHA-256")
     return arrays
@@ -278,7 +275,7 @@ def _check_files(directory: Path, files: dict[str, str]) -> None:
         path = directory / name
         if not path.is_file():
             raise _damaged(directory, f"{name} is missing")
-        if _file_sha256(path) != sha256:
+        if file_sha256(path) != sha256:
             raise _damaged(directory, f"{name} is cut short or changed")
 
 
@@ -287,11 +284,6 @@ def _damaged(directory: Path, reason: str) -> InputError:
         "load_state", directory, f"is damaged or incomplete ({reason})",
         "restore its files or save the state again",
     )  # fmt: skip
-
-
-def _file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _scene(directory: Path, record: StreamRecord, arrays, params, graph) -> StreamScene:

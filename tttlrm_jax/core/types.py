@@ -106,7 +106,3 @@ class Gaussians:
             opacity=jax.nn.sigmoid(self.opacity_logit),
             features=self.sh,
         )
-
-    @property
-    def sh_degree(self) -> int:
-        return {1: 0, 4: 1, 9: 2, 16: 3, 25: 4}[self.sh.shape[-2]]

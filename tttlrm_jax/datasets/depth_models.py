@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.errors import InputError, first_line
 
 Predictor = Callable[[np.ndarray], np.ndarray]
 """Disparity [height, width], larger is nearer, of uint8 RGB [height, width, 3], at any size."""
@@ -33,12 +33,12 @@ def load_predictor(
         pipeline = transformers.pipeline("depth-estimation", model=model, device=device)
     except ImportError as error:
         raise InputError(
-            f"model={model} needs the extra `depth` ({_first_line(error)}); "
+            f"model={model} needs the extra `depth` ({first_line(error)}); "
             "pip install tttlrm-jax[depth]"
         ) from None
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise InputError(
-            f"model={model} cannot be loaded ({_first_line(error)}); name a directory or a model "
+            f"model={model} cannot be loaded ({first_line(error)}); name a directory or a model "
             "in the local cache, or allow --download"
         ) from None
     inverted = (
@@ -51,10 +51,6 @@ def load_predictor(
         return 1.0 / np.maximum(values, MIN_DEPTH) if inverted else values
 
     return predict
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _predicts_depth(config: Any) -> bool:

@@ -10,9 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tttlrm_jax.captures.capture import listed
 from tttlrm_jax.config import DataConfig
-from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.errors import InputError, listed
 from tttlrm_jax.core.scenes import Scene, SceneSource, Split
 from tttlrm_jax.parallel.processes import is_first_process
 

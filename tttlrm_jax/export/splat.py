@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from tttlrm_jax.core.geometry.spherical_harmonics import SH_CONSTANT
 from tttlrm_jax.core.types import Gaussians
 from tttlrm_jax.export.writable import ExportCount, importance_order, opacity, writable
 
-SH_C0 = 0.28209479177387814  # basis function of degree 0
 RECORD = np.dtype(
     [("mean", "<f4", 3), ("scale", "<f4", 3), ("rgba", "u1", 4), ("quaternion", "u1", 4)]
 )
@@ -25,7 +25,7 @@ def encode_splat(
     kept, count = writable(gaussians, min_opacity)
     order = importance_order(kept)[:max_count]
     unit = kept.quaternion / np.linalg.norm(kept.quaternion, axis=-1, keepdims=True)
-    rgb = 0.5 + SH_C0 * kept.sh[:, 0]
+    rgb = 0.5 + SH_CONSTANT * kept.sh[:, 0]
     rgba = np.concatenate([rgb, opacity(kept.opacity_logit)[:, None]], axis=-1)
     table = np.empty(len(order), RECORD)
     table["mean"] = kept.mean[order]

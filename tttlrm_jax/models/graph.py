@@ -6,10 +6,8 @@ from typing import Any
 import jax
 from flax import nnx
 
-from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.errors import InputError, listed
 from tttlrm_jax.parallel.mesh import current_layout
-
-NAMED_IN_ERROR = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,10 +56,5 @@ def _difference(wanted: dict[str, Any], given: dict[str, Any]) -> str:
             if name in given and given[name] != wanted[name]
         ],
     }
-    parts = [f"{_listed(names)} {what}" for what, names in found.items() if names]
+    parts = [f"{listed(names, 3)} {what}" for what, names in found.items() if names]
     return f"params do not fit the model: {'; '.join(parts)}; take those that split_model gave"
-
-
-def _listed(names: list[str]) -> str:
-    more = len(names) - NAMED_IN_ERROR
-    return ", ".join(names[:NAMED_IN_ERROR]) + (f" and {more} more" if more > 0 else "")

@@ -16,7 +16,7 @@ from scipy.spatial import cKDTree
 
 from tttlrm_jax.config import RasterConfig
 from tttlrm_jax.core.geometry.poses import focus_point
-from tttlrm_jax.core.geometry.spherical_harmonics import basis_components
+from tttlrm_jax.core.geometry.spherical_harmonics import SH_CONSTANT
 from tttlrm_jax.core.types import Gaussians
 from tttlrm_jax.per_scene.density import GONE_LOGIT, densify, reset_opacity
 from tttlrm_jax.per_scene.loop import FitState, Schedule, Stepper, scene_extent, start_state
@@ -160,9 +160,8 @@ def initial_state(
     positions, colours = (np.asarray(part, np.float32)[: config.capacity] for part in points)
     free = config.capacity - len(positions)
     size = np.log(np.maximum(neighbour_distance(positions), 1e-7))
-    basis = float(basis_components([jnp.zeros(()), jnp.zeros(()), jnp.ones(())], 0)[0])
     sh = np.zeros((config.capacity, (config.sh_degree + 1) ** 2, 3), np.float32)
-    sh[: len(colours), 0] = (colours - 0.5) / basis
+    sh[: len(colours), 0] = (colours - 0.5) / SH_CONSTANT
     logit = np.log(INITIAL_OPACITY / (1 - INITIAL_OPACITY))
     gaussians = Gaussians(
         mean=jnp.asarray(np.pad(positions, ((0, free), (0, 0)))),

@@ -15,6 +15,7 @@ from tttlrm_jax.core.geometry.rotations import unit_components
 from tttlrm_jax.core.types import typechecked
 
 MAX_DEGREE = 4
+SH_CONSTANT = 0.28209479177387814  # the basis function of degree 0
 _DEGREE_OF_COUNT = {(degree + 1) ** 2: degree for degree in range(MAX_DEGREE + 1)}
 
 
@@ -41,7 +42,7 @@ def basis_components(direction: Sequence[Array], degree: int) -> list[Array]:
     """`sh_basis` from and to arrays of one component each."""
     x, y, z = unit_components(direction)
     xx, yy, zz = x * x, y * y, z * z
-    basis = [jnp.full_like(x, 0.28209479177387814)]
+    basis = [jnp.full_like(x, SH_CONSTANT)]
     if degree >= 1:
         basis += [-0.4886025119029199 * y, 0.4886025119029199 * z, -0.4886025119029199 * x]
     if degree >= 2:

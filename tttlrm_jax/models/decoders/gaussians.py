@@ -12,13 +12,13 @@ from jaxtyping import Array, Float
 
 from tttlrm_jax.config import ModelConfig
 from tttlrm_jax.core.geometry.rays import camera_rays
+from tttlrm_jax.core.geometry.spherical_harmonics import SH_CONSTANT
 from tttlrm_jax.core.precision import accumulation_dtype
 from tttlrm_jax.core.types import Gaussians, Views, typechecked
 from tttlrm_jax.models.nn.layers import LayerNorm, linear
 from tttlrm_jax.models.nn.tokens import patchify
 
 SH_OFFSET = 0.5  # colour = SH + 0.5
-SH_CONSTANT = 0.28209479177387814  # the constant basis function
 
 
 def num_coefficients(sh_degree: int) -> int:

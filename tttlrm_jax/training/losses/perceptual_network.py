@@ -5,10 +5,10 @@ file may be moved, and another network in its place is refused.
 """
 
 import dataclasses
-import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
+from tttlrm_jax.checkpoints.checks import file_sha256
 from tttlrm_jax.checkpoints.records import read_record, write_record
 from tttlrm_jax.config import LossConfig, RunConfig
 from tttlrm_jax.core.errors import ConfigError
@@ -98,7 +98,4 @@ def is_same_network(directory: Path, loss: LossConfig) -> bool:
 
 def _fingerprint(given: str) -> str | None:
     path = find_vgg(given)
-    if path is None:
-        return None
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return None if path is None else file_sha256(path)
