@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import importlib.metadata
 import json
 import zipfile
 import zlib
@@ -22,8 +23,14 @@ ROUNDING_MULTIPLE = 5  # of the reference's float32 error that a correct float32
 BF16_CORRELATION = 0.05  # 1 - correlation with a chaotic bfloat16 result
 BF16_DEVIATION = 0.25  # mean absolute difference over standard deviation, same
 
-# Cases are small and each runs once, so that time goes into compiling: LLVM may be quick.
-quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+# Cases are small and each runs once, so that time goes into compiling: LLVM may be quick. The
+# last two take more than half of what is left; other releases may end at options they do not know.
+QUICK: dict[str, bool | str | int] = {"xla_backend_optimization_level": 0}
+if importlib.metadata.version("jaxlib").startswith("0.10."):
+    QUICK |= {"xla_cpu_use_fusion_emitters": False, "xla_cpu_parallel_codegen_split_count": 1}
+quick_jit = functools.partial(jax.jit, compiler_options=QUICK)
+LONG = {name: value for name, value in QUICK.items() if "optimization" not in name}
+long_jit = functools.partial(jax.jit, compiler_options=LONG)  # runs for longer than it compiles
 
 
 @dataclasses.dataclass(frozen=True)
