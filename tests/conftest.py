@@ -1,28 +1,41 @@
 """Shared test settings: CPU, checked shapes, no rank promotion, programs compiled once."""
 
-import atexit
 import importlib.metadata
 import os
-import shutil
-import sys
-import tempfile
-
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ.setdefault("TTTLRM_TYPECHECK", "1")
-if "XLA_FLAGS" not in os.environ:  # the suite spends its time compiling, not computing
-    os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
-    if importlib.metadata.version("jaxlib").startswith("0.10."):  # later ones end at unknown flags
-        os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
-if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # commands started by tests compile once
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="tttlrm-jax-compiled-")
-    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
-
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import jax
-import pytest
+
+def compiler_flags() -> str:
+    """Quick compiling: the suite spends its time there, not computing."""
+    flags = ["--xla_backend_optimization_level=0"]
+    if importlib.metadata.version("jaxlib").startswith("0.10."):  # later ones end at unknown flags
+        flags += ["--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_split_count=1"]
+    return " ".join(flags)
+
+
+def program_directory() -> str:
+    """Where compiled programs are kept, for workers, for commands started by tests, and for the
+    next run: its names hold versions and flags. Delete it at any time."""
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return str(caches / "tttlrm-jax-tests" / f"jaxlib-{importlib.metadata.version('jaxlib')}")
+
+
+SETTINGS = {
+    "JAX_PLATFORMS": "cpu",
+    "TTTLRM_TYPECHECK": "1",
+    "XLA_FLAGS": compiler_flags(),
+    "JAX_COMPILATION_CACHE_DIR": program_directory(),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
+for name, value in SETTINGS.items():
+    os.environ.setdefault(name, value)
+
+import jax  # noqa: E402 - reads the environment
+import pytest  # noqa: E402
 
 # Benchmarks are not installed; at the end, so that the installed package is what is tested.
 sys.path.append(str(Path(__file__).resolve().parents[1]))
@@ -33,6 +46,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
 SLOW = ROOT / "tests" / "slow"
 SIZE = 32  # pixels, of the tiny capture
+MAPPINGS, MOST_MAPPINGS = Path("/proc/self/maps"), Path("/proc/sys/vm/max_map_count")
 
 
 @pytest.fixture(scope="session")
@@ -124,6 +138,11 @@ def documented_rule(tmp_path, registered_rules) -> Path:
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled_programs():
-    """Frees a file's programs at its end: a process may map only so many, then it crashes."""
+    """Frees programs once they take half of the mappings that a process may have: beyond, it
+    crashes."""
     yield
-    jax.clear_caches()
+    few = MAPPINGS.exists() and (
+        MAPPINGS.read_bytes().count(b"\n") < int(MOST_MAPPINGS.read_text()) // 2
+    )
+    if not few:
+        jax.clear_caches()
