@@ -23,6 +23,7 @@ PAGES = [
 FOLDERS = "benchmarks|configs|docs|examples|experiments|launch|tests|tttlrm_jax"
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 NAMED_PATH = re.compile(rf"(?<![\w/.(\[-])((?:{FOLDERS})/[\w/.*-]*[\w*/])")
+NAMED_FILE = re.compile(r"`([\w/]+/\w+\.py)`")  # in the repository, or short for one in the package
 NAMED_MODULE = re.compile(r"python3? -m ([\w.]+)")
 NAMED_OBJECT = re.compile(r"\btttlrm_jax(?:\.\w+)+")
 OPTION = re.compile(r"--(?:\d\.)?(data|loss|mesh|model|optimizer|raster|train)\.([\w.-]+)")
@@ -61,6 +62,9 @@ def broken_links(page: Path) -> Iterator[str]:
 def missing_paths(page: Path) -> Iterator[str]:
     for name in NAMED_PATH.findall(text_of(page)):
         if not WRITTEN_BY_COMMANDS.search(name) and not any(ROOT.glob(name.rstrip("/"))):
+            yield f"{page.relative_to(ROOT)}: {name}"
+    for name in NAMED_FILE.findall(text_of(page)):
+        if not any((folder / name).is_file() for folder in (ROOT, ROOT / "tttlrm_jax")):
             yield f"{page.relative_to(ROOT)}: {name}"
 
 
@@ -128,7 +132,7 @@ def test_checks_find_what_is_not_there(tmp_path):
     """Each of them, on a page that names one thing of its kind that does not exist."""
     page = ROOT / "docs" / "index.md"
     text = (
-        "[a](nowhere.md) [b](#no-such-heading) `configs/none.py` python -m benchmarks.none\n"
+        "[a](nowhere.md) [b](#no-such-heading) configs/none.py `rasterize/none.py` python -m benchmarks.none\n"
         "`tttlrm_jax.none.thing` `tttlrm_jax.core.types.Nothing` --data.none `loss.none`\n"
     )
     bad = tmp_path / "docs" / "bad.md"
@@ -142,7 +146,7 @@ def test_checks_find_what_is_not_there(tmp_path):
         ):  # fmt: skip
             counts[problems.__name__] = len(list(problems(page)))
     assert counts == {
-        "broken_links": 2, "missing_paths": 1, "missing_modules": 1, "missing_objects": 2,
+        "broken_links": 2, "missing_paths": 2, "missing_modules": 1, "missing_objects": 2,
         "missing_fields": 2,
     }  # fmt: skip
 
