@@ -132,8 +132,8 @@ def test_checks_find_what_is_not_there(tmp_path):
     """Each of them, on a page that names one thing of its kind that does not exist."""
     page = ROOT / "docs" / "index.md"
     text = (
-        "[a](nowhere.md) [b](#no-such-heading) configs/none.py `rasterize/none.py` python -m benchmarks.none\n"
-        "`tttlrm_jax.none.thing` `tttlrm_jax.core.types.Nothing` --data.none `loss.none`\n"
+        "[a](nowhere.md) [b](#no-such-heading) configs/none.py `rasterize/none.py`\n"
+        "python -m benchmarks.none `tttlrm_jax.none.thing` `tttlrm_jax.core.types.Nothing` --data.none `loss.none`\n"
     )
     bad = tmp_path / "docs" / "bad.md"
     bad.parent.mkdir()
