@@ -36,6 +36,7 @@ class EvalConfig:
     random_ratio: float | None = None  # share of the others kept at random
     post_optimize: int = 0  # steps that refine the Gaussians on the input views
     min_opacity: float = 1.0 / 255.0  # in scene.ply; fainter Gaussians cannot show
+    splat: bool = False  # write scene.splat, for web viewers, beside scene.ply
     orbit_frames: int = 72  # of the film, at 24 frames a second
     skip_missing: bool = False  # leave out frames whose image does not exist
     seed: int = 0  # of the untrained baseline and of random pruning

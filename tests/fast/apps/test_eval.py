@@ -125,13 +125,14 @@ def test_a_second_run_replaces_the_first_as_a_subprocess(result, arguments, tmp_
         [sys.executable, "eval.py", *arguments, "--views", "4", "--plan", "sequential",
          "--chunk-views", "2", "--resolution", "16", "16", "--keep-ratio", "0.5",
          "--random-ratio", "0.2", "--background", "0", "0.5", "1", "--post-optimize", "2",
-         "--output", str(output)],
+         "--splat", "--output", str(output)],
         cwd=REPOSITORY, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert process.returncode == 0, process.stderr
     metrics = json.loads((output / "metrics.json").read_text())
     assert metrics["plan"] == "sequential"
     assert metrics["num_gaussians"] == int(0.5 * 1024) + int(0.5 * 0.2 * 1024)
+    assert (output / "scene.splat").stat().st_size == 32 * metrics["num_gaussians"]
     assert metrics["lpips"] is None  # pictures too small for it
     refined = metrics["post_optimize"]
     assert refined["steps"] == len(refined["loss"]) == 2

@@ -13,7 +13,7 @@ from tttlrm_jax.api.models import as_scene_model, load_run, with_rule
 from tttlrm_jax.api.request import Request, resolve
 from tttlrm_jax.api.scenes import pose_scene
 from tttlrm_jax.apps.progress import announced
-from tttlrm_jax.apps.reconstruct.files import ALL_FILES, write_files
+from tttlrm_jax.apps.reconstruct.files import ALL_FILES, SPLAT_FILE, write_files
 from tttlrm_jax.apps.reconstruct.job import Job
 from tttlrm_jax.apps.reconstruct.measure import measure
 from tttlrm_jax.apps.reconstruct.state_query import query_state
@@ -93,7 +93,7 @@ def evaluate(config: EvalConfig) -> tuple[Path, dict[str, Any]]:
     request = resolve(config, run, capture, record)
     output = _output(config, capture)
     with (
-        atomic_directory(output, ALL_FILES) as directory,
+        atomic_directory(output, (*ALL_FILES, SPLAT_FILE)) as directory,
         state_directory(config, output) as state,
     ):
         job = _read(config, run, checkpoint, capture, request)

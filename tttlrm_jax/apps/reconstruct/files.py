@@ -39,6 +39,7 @@ from tttlrm_jax.ttt.rules import RULES
 
 OUTPUT_FILES = ("scene.ply", "orbit.mp4", "comparison.png", "report.html", "metrics.json")
 ALL_FILES = (*OUTPUT_FILES, *STREAM_FILES)  # that an earlier run may have left
+SPLAT_FILE = "scene.splat"  # where it is asked for
 ORBIT_FPS, GROWTH_FPS = 24, 12  # frames per second
 ORBIT_SIDE = 256  # pixels the film's longer side shall at least have
 SHOWN_TEXT = {
@@ -57,6 +58,8 @@ def write_files(directory: Path, job: Job, evaluated: Evaluated) -> dict[str, An
     made = evaluated.reconstruction
     with announced("writing scene.ply"):
         count = made.save(directory / "scene.ply", min_opacity=job.config.min_opacity)
+        if job.config.splat:
+            made.save(directory / SPLAT_FILE, min_opacity=job.config.min_opacity)
     metrics = collect_metrics(job, evaluated, count)
     with announced(f"rendering {job.config.orbit_frames} frames of orbit.mp4"):
         film = directory / "orbit.mp4"
