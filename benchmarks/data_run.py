@@ -20,12 +20,12 @@ from tttlrm_jax.datasets.shards.builder import write_shards
 from tttlrm_jax.datasets.shards.records import synthetic_records
 from tttlrm_jax.datasets.synthetic_cache import build_cache
 from tttlrm_jax.models import build_model, split_model
-from tttlrm_jax.training.causal import chunk_views_at
 from tttlrm_jax.training.curriculum import CurriculumConfig, described
 from tttlrm_jax.training.losses.perceptual_network import with_network
-from tttlrm_jax.training.objective import StaticParts, check_supervision
-from tttlrm_jax.training.one_device import OneDevice
-from tttlrm_jax.training.step import init_train_state
+from tttlrm_jax.training.objectives.causal import chunk_views_at
+from tttlrm_jax.training.objectives.gaussians import StaticParts, check_supervision
+from tttlrm_jax.training.tasks.one_device import OneDevice
+from tttlrm_jax.training.update import init_train_state
 
 BATCHES_PER_ROUND, LOADED_SCENES = 10, 32
 OFF = {

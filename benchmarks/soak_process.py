@@ -21,7 +21,7 @@ import numpy as np
 from tttlrm_jax.apps.train import main as train_main
 from tttlrm_jax.datasets import pipeline
 from tttlrm_jax.training.nonfinite import NonfiniteWatch
-from tttlrm_jax.training.one_device import OneDevice
+from tttlrm_jax.training.tasks.one_device import OneDevice
 
 DRAWS, STEPS = range(2)
 

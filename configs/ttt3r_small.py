@@ -21,7 +21,7 @@ Result    20 held-out rooms: depth points off by 8.8 % of the scene's scale, rot
 from tttlrm_jax.config import OptimizerConfig
 from tttlrm_jax.config.ttt3r import TTT3RConfig
 from tttlrm_jax.procedural.walks import WalkConfig
-from tttlrm_jax.training.recurrent_config import RecurrentRunConfig, RecurrentTrainConfig
+from tttlrm_jax.training.tasks.recurrent_config import RecurrentRunConfig, RecurrentTrainConfig
 
 CONFIG = RecurrentRunConfig(
     name="ttt3r_small",

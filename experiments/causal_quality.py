@@ -41,8 +41,13 @@ from tttlrm_jax.models import merge_model, split_model
 from tttlrm_jax.models.nn.block import run_blocks
 from tttlrm_jax.models.streaming import hide_masked
 from tttlrm_jax.models.trunk import plan_operations
-from tttlrm_jax.training.causal import causal_renderings
-from tttlrm_jax.training.objective import Batch, StaticParts, batch_from_arrays, render_scenes
+from tttlrm_jax.training.objectives.causal import causal_renderings
+from tttlrm_jax.training.objectives.gaussians import (
+    Batch,
+    StaticParts,
+    batch_from_arrays,
+    render_scenes,
+)
 
 BATCH_SIZE = 4
 OTHER_PLANS: tuple[Plan, ...] = ("sequential", "full")

@@ -36,7 +36,7 @@ from tttlrm_jax.config.command_line import EXIT_BAD_INPUT
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.packaged_files import TTT3R_SMALL, packaged
 from tttlrm_jax.models import split_model
-from tttlrm_jax.training.recurrent_config import RecurrentRunConfig
+from tttlrm_jax.training.tasks.recurrent_config import RecurrentRunConfig
 
 LENGTHS = [8, 16, 32, 64, 128, 256]
 VARIANTS = ["cut3r", "ttt3r", "ema", "cut3r@8", "cut3r@32"]

@@ -12,7 +12,7 @@ from tttlrm_jax.procedural.walks import WalkConfig, render_walk, strided
 from tttlrm_jax.sequences.frame_images import check_patches, plan_fit
 from tttlrm_jax.sequences.readers import open_sequence
 from tttlrm_jax.sequences.sequence import FrameSelection
-from tttlrm_jax.training.recurrent import HELD_OUT
+from tttlrm_jax.training.tasks.sequences import HELD_OUT
 
 FIRST_SCENE = HELD_OUT + 1000  # beyond the rooms that training looks at while it goes on
 

@@ -29,10 +29,10 @@ from tttlrm_jax.core.types import Chunk
 from tttlrm_jax.models import init_stream, merge_model, step
 from tttlrm_jax.models.mesh_stream import MeshStream
 from tttlrm_jax.parallel.mesh import make_mesh
-from tttlrm_jax.training.mesh_program import MeshProgram
-from tttlrm_jax.training.objective import batch_from_arrays
+from tttlrm_jax.training.objectives.gaussians import batch_from_arrays
 from tttlrm_jax.training.optimizer import make_optimizer
-from tttlrm_jax.training.step import init_train_state, predict, train_step
+from tttlrm_jax.training.tasks.mesh_program import MeshProgram
+from tttlrm_jax.training.update import init_train_state, predict, train_step
 
 ROUND_OFF = 1e-5
 MUCH_FURTHER = 4.0  # times one device's own distance from float64; of the bias: 0.4 to 0.8

@@ -20,9 +20,9 @@ from tttlrm_jax.models.mesh_stream import MeshStream
 from tttlrm_jax.models.streaming import HIDDEN_OPACITY_LOGIT
 from tttlrm_jax.parallel.mesh import Layout, make_mesh
 from tttlrm_jax.rasterize.exchange import _to_owners, ragged_to_owners
-from tttlrm_jax.training.mesh_program import MeshProgram
-from tttlrm_jax.training.objective import batch_from_arrays
-from tttlrm_jax.training.step import batch_loss, init_train_state, predict, train_step
+from tttlrm_jax.training.tasks.mesh_program import MeshProgram
+from tttlrm_jax.training.objectives.gaussians import batch_from_arrays
+from tttlrm_jax.training.update import batch_loss, init_train_state, predict, train_step
 
 MESHES = [(1, 1, 1), (1, 8, 1), (2, 4, 1), (2, 2, 2), (1, 2, 4), (8, 1, 1)]
 PLANS = ["full", "sequential", "causal"]

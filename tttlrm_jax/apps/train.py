@@ -26,10 +26,10 @@ from tttlrm_jax.config.user_file import run_user_file
 from tttlrm_jax.core.errors import ConfigError, InputError
 from tttlrm_jax.parallel.mesh import init_distributed
 from tttlrm_jax.training.curriculum import CurriculumConfig, train_curriculum
-from tttlrm_jax.training.loop import RunResult, train
-from tttlrm_jax.training.recurrent import train_recurrent
-from tttlrm_jax.training.recurrent_config import RecurrentRunConfig
 from tttlrm_jax.training.stopping import Stopped, StopRequest
+from tttlrm_jax.training.tasks.recurrent_config import RecurrentRunConfig
+from tttlrm_jax.training.tasks.sequences import train_recurrent
+from tttlrm_jax.training.trainer import RunResult, train
 
 PROG = "train.py configs/NAME.py"
 AnyConfig = RunConfig | RecurrentRunConfig | CurriculumConfig

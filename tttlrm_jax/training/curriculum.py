@@ -1,6 +1,6 @@
 """A run of several stages, each of which starts from the weights of the one before it.
 
-    <train.directory>/<curriculum>/1_<stage>/    a run directory as `training.loop` writes it
+    <train.directory>/<curriculum>/1_<stage>/    a run directory as `training.trainer` writes it
     <train.directory>/<curriculum>/2_<stage>/    ...
 
 The same command goes on wherever it was stopped: stages whose last checkpoint is there are passed
@@ -28,10 +28,10 @@ from tttlrm_jax.datasets.pipeline import evaluation_loader
 from tttlrm_jax.models import abstract_model, split_model
 from tttlrm_jax.parallel.mesh import make_mesh
 from tttlrm_jax.parallel.processes import is_first_process, meet
-from tttlrm_jax.training.loop import RunResult, changes_since, train
-from tttlrm_jax.training.mesh_program import check_batches
-from tttlrm_jax.training.objective import batch_from_arrays, check_supervision
+from tttlrm_jax.training.objectives.gaussians import batch_from_arrays, check_supervision
 from tttlrm_jax.training.stopping import StopRequest, listening
+from tttlrm_jax.training.tasks.mesh_program import check_batches
+from tttlrm_jax.training.trainer import RunResult, changes_since, train
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ import pytest
 from tttlrm_jax.apps import console, train
 from tttlrm_jax.apps.reconstruct import command as evaluate
 from tttlrm_jax.core import host_memory
-from tttlrm_jax.training.loop import RunResult
+from tttlrm_jax.training.trainer import RunResult
 
 PROJECT = Path(__file__).parents[3] / "pyproject.toml"
 SMOKE = PROJECT.with_name("configs") / "smoke.py"

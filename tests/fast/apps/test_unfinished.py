@@ -9,7 +9,7 @@ import pytest
 
 from tttlrm_jax.apps import train as command
 from tttlrm_jax.config.command_line import UNFINISHED_EXIT
-from tttlrm_jax.training.loop import RunResult
+from tttlrm_jax.training.trainer import RunResult
 
 ROOT = Path(__file__).resolve().parents[3]
 SMOKE = str(ROOT / "configs" / "smoke.py")

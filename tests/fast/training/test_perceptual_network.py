@@ -8,7 +8,6 @@ import pytest
 from tttlrm_jax.checkpoints.directories import CHECKPOINTS, PARAMS
 from tttlrm_jax.config import LossConfig, RunConfig
 from tttlrm_jax.core.errors import ConfigError, InputError
-from tttlrm_jax.training.loop import changes_since, train, write_run_directory
 from tttlrm_jax.training.losses import perceptual_network
 from tttlrm_jax.training.losses.perceptual_network import (
     NETWORK_FILE,
@@ -18,6 +17,7 @@ from tttlrm_jax.training.losses.perceptual_network import (
     recorded_network,
     with_network,
 )
+from tttlrm_jax.training.trainer import changes_since, train, write_run_directory
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from tttlrm_jax.training import loop, stopping
+from tttlrm_jax.training import stopping, trainer
 from tttlrm_jax.training.stopping import ASK_SECONDS, ASK_STEPS, Stopped, StopRequest
 
 
@@ -95,17 +95,17 @@ def test_a_signal_of_another_process_ends_preparations(monkeypatch):
 def test_the_others_read_after_the_first_one_and_not_after_its_signal(monkeypatch, first):
     """Every process meets twice, whichever it is: before and after the others have read."""
     played, stop, events = Played(monkeypatch, 2), StopRequest(), []
-    monkeypatch.setattr(loop, "is_first_process", lambda: first)
-    monkeypatch.setattr(loop, "meet", lambda name: events.append("met"))
+    monkeypatch.setattr(trainer, "is_first_process", lambda: first)
+    monkeypatch.setattr(trainer, "meet", lambda name: events.append("met"))
 
     def read() -> str:
         events.append("read")
         return "scenes"
 
-    assert loop._read_by_all("scenes", read, stop) == "scenes"
+    assert trainer._read_by_all("scenes", read, stop) == "scenes"
     assert events == (["read", "met", "met"] if first else ["met", "read", "met"])
     events.clear()
     played.other = 1  # the signal of the other process
     with pytest.raises(Stopped):
-        loop._read_by_all("scenes", read, stop)
+        trainer._read_by_all("scenes", read, stop)
     assert events == (["read", "met"] if first else ["met"])

@@ -11,8 +11,8 @@ from tttlrm_jax.apps.train import load_config_file
 from tttlrm_jax.checkpoints.models import load_model
 from tttlrm_jax.config import RuleConfig, RunConfig
 from tttlrm_jax.models import split_model
-from tttlrm_jax.training.causal import chunk_views_at
-from tttlrm_jax.training.loop import train
+from tttlrm_jax.training.objectives.causal import chunk_views_at
+from tttlrm_jax.training.trainer import train
 
 SMOKE = Path(__file__).resolve().parents[3] / "configs" / "smoke.py"
 STEPS, VIEWS = 4, 2

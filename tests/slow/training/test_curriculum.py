@@ -28,10 +28,10 @@ from tttlrm_jax.training.curriculum import (
     train_curriculum,
 )
 from tttlrm_jax.training.initial import with_moments_of
-from tttlrm_jax.training.loop import RunResult
-from tttlrm_jax.training.mesh_program import check_batches, layout_of
-from tttlrm_jax.training.step import init_train_state
-from tttlrm_jax.training.view_counts import view_count_at
+from tttlrm_jax.training.tasks.mesh_program import check_batches, layout_of
+from tttlrm_jax.training.tasks.view_counts import view_count_at
+from tttlrm_jax.training.trainer import RunResult
+from tttlrm_jax.training.update import init_train_state
 
 ROOT = Path(__file__).resolve().parents[3]
 TINY = ROOT / "tests" / "runs" / "tiny_curriculum.py"

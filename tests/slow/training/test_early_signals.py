@@ -12,22 +12,22 @@ from tttlrm_jax.checkpoints.directories import newest_step
 from tttlrm_jax.checkpoints.runs import RunCheckpoints
 from tttlrm_jax.config import RunConfig
 from tttlrm_jax.datasets import synthetic_cache
-from tttlrm_jax.training import curriculum, loop
+from tttlrm_jax.training import curriculum, trainer
 from tttlrm_jax.training.curriculum import (
     CurriculumConfig,
     placed_stages,
     run_directory,
     train_curriculum,
 )
-from tttlrm_jax.training.loop import train
+from tttlrm_jax.training.trainer import train
 
 TINY = Path(__file__).resolve().parents[2] / "runs" / "tiny_run.py"
 # what is at work when the signal comes, and what must not follow
 PREPARATIONS = {
-    "model": (loop, "_fresh", (loop, "make_loader")),
-    "scenes": (loop, "make_loader", (loop, "evaluation_loader")),
-    "held-out scenes": (loop, "evaluation_loader", (loop, "write_run_directory")),
-    "restoring": (RunCheckpoints, "restore_newest", (loop, "view_count_at")),
+    "model": (trainer, "_fresh", (trainer, "make_loader")),
+    "scenes": (trainer, "make_loader", (trainer, "evaluation_loader")),
+    "held-out scenes": (trainer, "evaluation_loader", (trainer, "write_run_directory")),
+    "restoring": (RunCheckpoints, "restore_newest", (trainer, "view_count_at")),
 }
 
 
@@ -98,7 +98,7 @@ def test_rendering_is_cut_short(config, monkeypatch, workers):
 
 def test_a_signal_between_stages_is_not_lost(config, monkeypatch):
     """The first stage has saved its end, the second opens no data."""
-    original = loop.make_loader
+    original = trainer.make_loader
     opened = []
 
     def described(stage):
@@ -111,7 +111,7 @@ def test_a_signal_between_stages_is_not_lost(config, monkeypatch):
         return original(*arguments, **named)
 
     monkeypatch.setattr(curriculum, "described", described)
-    monkeypatch.setattr(loop, "make_loader", make_loader)
+    monkeypatch.setattr(trainer, "make_loader", make_loader)
     two = CurriculumConfig(name="two", stages=(config, config))
     first, second = map(run_directory, placed_stages(two))
     result = train_curriculum(two)

@@ -13,14 +13,14 @@ from tttlrm_jax.apps.train import main, parse
 from tttlrm_jax.checkpoints.models import load_model, load_ttt3r, trained_size
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.models import split_model
-from tttlrm_jax.training import recurrent
-from tttlrm_jax.training.recurrent import train_recurrent
+from tttlrm_jax.training.tasks import sequences as recurrent
+from tttlrm_jax.training.tasks.sequences import train_recurrent
 
 CONFIG = """
     from tttlrm_jax.config import OptimizerConfig
     from tttlrm_jax.config.ttt3r import TTT3RConfig
     from tttlrm_jax.procedural.walks import WalkConfig
-    from tttlrm_jax.training.recurrent_config import RecurrentRunConfig, RecurrentTrainConfig
+    from tttlrm_jax.training.tasks.recurrent_config import RecurrentRunConfig, RecurrentTrainConfig
 
     CONFIG = RecurrentRunConfig(
         name="tiny",

@@ -22,7 +22,7 @@ from tttlrm_jax.config import RunConfig
 from tttlrm_jax.core.errors import ConfigError, InputError
 from tttlrm_jax.datasets.shards.builder import write_shards
 from tttlrm_jax.datasets.shards.records import synthetic_records
-from tttlrm_jax.training.loop import train
+from tttlrm_jax.training.trainer import train
 
 ROOT = Path(__file__).resolve().parents[3]
 SMOKE = ROOT / "configs" / "smoke.py"

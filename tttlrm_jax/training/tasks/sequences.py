@@ -31,13 +31,13 @@ from tttlrm_jax.models.nn.point_heads import POINT_CHANNELS
 from tttlrm_jax.models.ttt3r import Frame, init_state, scan_frames
 from tttlrm_jax.procedural.walks import render_walk, strided
 from tttlrm_jax.training.logs import RunLog
-from tttlrm_jax.training.loop import RunResult, check_writable, write_run_directory
 from tttlrm_jax.training.losses.pointmaps import FrameTruth, frame_terms, scene_scale
 from tttlrm_jax.training.nonfinite import NonfiniteWatch
 from tttlrm_jax.training.optimizer import lr_schedule
-from tttlrm_jax.training.recurrent_config import RecurrentRunConfig
-from tttlrm_jax.training.step import updated_state
 from tttlrm_jax.training.stopping import StopRequest, listening
+from tttlrm_jax.training.tasks.recurrent_config import RecurrentRunConfig
+from tttlrm_jax.training.trainer import RunResult, check_writable, write_run_directory
+from tttlrm_jax.training.update import updated_state
 from tttlrm_jax.ttt.state_rules import build_state_rule
 
 TRAINING_RULE = "cut3r"  # the gate of TTT3R is for use without training
@@ -159,8 +159,8 @@ def train_recurrent(
 ) -> RunResult:
     """Trains to `config.train.num_steps`, or to `stop_at`, from the newest checkpoint if any.
 
-    Writes what `training.loop.train` writes, without previews; `load_ttt3r` reads the directory.
-    `init_from` is read at the first start only; `stop` is as in `training.loop.train`. Raises
+    Writes what `training.trainer.train` writes, without previews; `load_ttt3r` reads the directory.
+    `init_from` is read at the first start only; `stop` is as in `training.trainer.train`. Raises
     ConfigError if the directory holds a run with other settings, InputError if it or `init_from`
     cannot be used.
     """

@@ -21,7 +21,7 @@ from tttlrm_jax.models.streaming import hide_masked
 from tttlrm_jax.parallel.mesh import current_layout
 from tttlrm_jax.rasterize import Rendering
 from tttlrm_jax.training.losses.terms import psnr_of_mse
-from tttlrm_jax.training.objective import (
+from tttlrm_jax.training.objectives.gaussians import (
     VGG19,
     Batch,
     StaticParts,

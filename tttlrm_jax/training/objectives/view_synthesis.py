@@ -11,7 +11,7 @@ from tttlrm_jax.models import merge_model
 from tttlrm_jax.parallel.mesh import average
 from tttlrm_jax.training.losses.perceptual import perceptual_loss
 from tttlrm_jax.training.losses.terms import mean_squared_error, psnr_of_mse
-from tttlrm_jax.training.objective import VGG19, Batch, StaticParts, weighted_sum
+from tttlrm_jax.training.objectives.gaussians import VGG19, Batch, StaticParts, weighted_sum
 
 OF_GAUSSIANS = ("opacity", "depth", "mask")  # terms of the loss that need them
 

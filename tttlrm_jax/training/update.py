@@ -15,9 +15,9 @@ from tttlrm_jax.models import merge_model
 from tttlrm_jax.rasterize import Rendering
 from tttlrm_jax.training.accumulation import accumulated
 from tttlrm_jax.training.averaging import initial_average, moved_average
-from tttlrm_jax.training.causal import causal_loss, causal_renderings, metric_after
 from tttlrm_jax.training.losses.terms import psnr_of_mse
-from tttlrm_jax.training.objective import (
+from tttlrm_jax.training.objectives.causal import causal_loss, causal_renderings, metric_after
+from tttlrm_jax.training.objectives.gaussians import (
     VGG19,
     Batch,
     StaticParts,
@@ -27,8 +27,8 @@ from tttlrm_jax.training.objective import (
     render_scenes,
     weighted_sum,
 )
+from tttlrm_jax.training.objectives.view_synthesis import Synthesised, synthesis_loss, synthesised
 from tttlrm_jax.training.optimizer import guarded_gradients, make_optimizer
-from tttlrm_jax.training.view_synthesis import Synthesised, synthesis_loss, synthesised
 
 
 def init_train_state(params: Any, config: RunConfig) -> TrainState:

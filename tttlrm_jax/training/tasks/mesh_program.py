@@ -26,8 +26,8 @@ from tttlrm_jax.metrics.images import psnr
 from tttlrm_jax.models import merge_model
 from tttlrm_jax.parallel.mesh import Layout, gather_outer_parameters
 from tttlrm_jax.parallel.processes import meet
-from tttlrm_jax.training.causal import causal_renderings, metric_after
-from tttlrm_jax.training.objective import (
+from tttlrm_jax.training.objectives.causal import causal_renderings, metric_after
+from tttlrm_jax.training.objectives.gaussians import (
     VGG19,
     Batch,
     StaticParts,
@@ -37,8 +37,8 @@ from tttlrm_jax.training.objective import (
     pruned_for_rendering,
     render_scenes,
 )
-from tttlrm_jax.training.step import batch_loss, step_of_loss
-from tttlrm_jax.training.view_synthesis import Synthesised, synthesised
+from tttlrm_jax.training.objectives.view_synthesis import Synthesised, synthesised
+from tttlrm_jax.training.update import batch_loss, step_of_loss
 
 
 def layout_of(

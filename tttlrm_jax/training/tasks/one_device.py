@@ -7,8 +7,8 @@ import jax
 import numpy as np
 
 from tttlrm_jax.checkpoints.train_state import TrainState
-from tttlrm_jax.training.objective import VGG19, Batch, StaticParts, batch_from_arrays
-from tttlrm_jax.training.step import predict, train_step
+from tttlrm_jax.training.objectives.gaussians import VGG19, Batch, StaticParts, batch_from_arrays
+from tttlrm_jax.training.update import predict, train_step
 
 
 class OneDevice:

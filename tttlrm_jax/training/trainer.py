@@ -30,7 +30,6 @@ from tttlrm_jax.datasets.pipeline import evaluation_loader, make_loader
 from tttlrm_jax.models import build_model, split_model
 from tttlrm_jax.parallel.mesh import make_mesh
 from tttlrm_jax.parallel.processes import is_first_process, meet
-from tttlrm_jax.training.causal import chunk_views_at
 from tttlrm_jax.training.initial import initial_parameters, with_moments_of
 from tttlrm_jax.training.logs import RunLog
 from tttlrm_jax.training.losses.perceptual_network import (
@@ -39,19 +38,20 @@ from tttlrm_jax.training.losses.perceptual_network import (
     record_network,
     with_network,
 )
-from tttlrm_jax.training.mesh_program import MeshProgram
 from tttlrm_jax.training.nonfinite import NonfiniteWatch
-from tttlrm_jax.training.objective import (
+from tttlrm_jax.training.objectives.causal import chunk_views_at
+from tttlrm_jax.training.objectives.gaussians import (
     StaticParts,
     batch_from_arrays,
     check_supervision,
 )
-from tttlrm_jax.training.one_device import OneDevice
+from tttlrm_jax.training.objectives.view_synthesis import check_view_synthesis
 from tttlrm_jax.training.optimizer import lr_schedule
-from tttlrm_jax.training.step import init_train_state
 from tttlrm_jax.training.stopping import Stopped, StopRequest, listening
-from tttlrm_jax.training.view_counts import view_count_at, with_fewer_inputs
-from tttlrm_jax.training.view_synthesis import check_view_synthesis
+from tttlrm_jax.training.tasks.mesh_program import MeshProgram
+from tttlrm_jax.training.tasks.one_device import OneDevice
+from tttlrm_jax.training.tasks.view_counts import view_count_at, with_fewer_inputs
+from tttlrm_jax.training.update import init_train_state
 
 PREVIEW_SCENES = 6
 _Read = TypeVar("_Read")

@@ -1,0 +1,1 @@
+"""What each kind of run minimises and renders, by kind and plan."""

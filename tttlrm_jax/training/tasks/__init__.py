@@ -1,0 +1,1 @@
+"""The kinds of training run, each with the same four parts."""
