@@ -13,7 +13,7 @@ import jax
 
 from benchmarks.timing import median_seconds
 from tttlrm_jax.apps.train import parse
-from tttlrm_jax.config import DataConfig, RunConfig
+from tttlrm_jax.config import DataConfig, MeshConfig, RunConfig
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.datasets.pipeline import make_loader
 from tttlrm_jax.datasets.shards.builder import write_shards
@@ -22,9 +22,10 @@ from tttlrm_jax.datasets.synthetic_cache import build_cache
 from tttlrm_jax.models import build_model, split_model
 from tttlrm_jax.training.curriculum import CurriculumConfig, described
 from tttlrm_jax.training.losses.perceptual_network import with_network
+from tttlrm_jax.training.objectives.batches import StaticParts
 from tttlrm_jax.training.objectives.causal import chunk_views_at
-from tttlrm_jax.training.objectives.gaussians import StaticParts, check_supervision
-from tttlrm_jax.training.tasks.one_device import OneDevice
+from tttlrm_jax.training.objectives.gaussians import check_supervision
+from tttlrm_jax.training.trainer import program_of
 from tttlrm_jax.training.update import init_train_state
 
 BATCHES_PER_ROUND, LOADED_SCENES = 10, 32
@@ -140,12 +141,15 @@ def measure_training(name: str, run: RunConfig, data: DataConfig, repeats: int) 
     size, views = run.train.batch_size, run.data.num_input_views
     chunk_views = chunk_views_at(run.train, views, 0)
     graph, params = split_model(build_model(run.model, run.train.seed))
-    program, state = OneDevice(StaticParts(graph, run)), init_train_state(params, run)
+    run = dataclasses.replace(run, mesh=MeshConfig())
+    program = program_of(run, StaticParts(graph, run))
+    state = program.place(init_train_state(params, run))
     batch = program.batch(next(make_loader(data, 0, size)), size, chunk_views)
     check_supervision(batch, run)
 
     def work(_):
-        jax.block_until_ready(program.step(state, batch, vgg19, chunk_views))
+        nonlocal state  # a step uses up what it is given
+        state = jax.block_until_ready(program.step(state, batch, vgg19, chunk_views))[0]
 
     fewer = " at most" if run.train.view_counts else ""
     return {

@@ -21,7 +21,7 @@ import numpy as np
 from tttlrm_jax.apps.train import main as train_main
 from tttlrm_jax.datasets import pipeline
 from tttlrm_jax.training.nonfinite import NonfiniteWatch
-from tttlrm_jax.training.tasks.one_device import OneDevice
+from tttlrm_jax.training.tasks.mesh_program import MeshProgram
 
 DRAWS, STEPS = range(2)
 
@@ -51,7 +51,7 @@ def note_activities(board: np.ndarray) -> None:
         return call
 
     pipeline.draw_item = counted(pipeline.draw_item, DRAWS, 1, -1)
-    OneDevice.step = counted(OneDevice.step, STEPS, 0, 1)  # not while it is compiled
+    MeshProgram.step = counted(MeshProgram.step, STEPS, 0, 1)  # not while it is compiled
     NonfiniteWatch.judge = counted(NonfiniteWatch.judge, STEPS, -1, 0)
 
 

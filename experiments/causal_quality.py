@@ -41,13 +41,9 @@ from tttlrm_jax.models import merge_model, split_model
 from tttlrm_jax.models.nn.block import run_blocks
 from tttlrm_jax.models.streaming import hide_masked
 from tttlrm_jax.models.trunk import plan_operations
+from tttlrm_jax.training.objectives.batches import Batch, StaticParts, batch_from_arrays
 from tttlrm_jax.training.objectives.causal import causal_renderings
-from tttlrm_jax.training.objectives.gaussians import (
-    Batch,
-    StaticParts,
-    batch_from_arrays,
-    render_scenes,
-)
+from tttlrm_jax.training.objectives.gaussians import render_scenes
 
 BATCH_SIZE = 4
 OTHER_PLANS: tuple[Plan, ...] = ("sequential", "full")

@@ -20,7 +20,7 @@ from tttlrm_jax.config import (
 )
 from tttlrm_jax.datasets.pipeline import make_loader
 from tttlrm_jax.models import build_model, split_model
-from tttlrm_jax.training.objectives.gaussians import StaticParts
+from tttlrm_jax.training.objectives.batches import StaticParts
 
 SCENES, INPUTS, TARGETS = 4, 16, 3
 CHUNK = 8  # views

@@ -29,7 +29,7 @@ from tttlrm_jax.core.types import Chunk
 from tttlrm_jax.models import init_stream, merge_model, step
 from tttlrm_jax.models.mesh_stream import MeshStream
 from tttlrm_jax.parallel.mesh import make_mesh
-from tttlrm_jax.training.objectives.gaussians import batch_from_arrays
+from tttlrm_jax.training.objectives.batches import batch_from_arrays
 from tttlrm_jax.training.optimizer import make_optimizer
 from tttlrm_jax.training.tasks.mesh_program import MeshProgram
 from tttlrm_jax.training.update import init_train_state, predict, train_step

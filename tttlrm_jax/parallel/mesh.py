@@ -156,8 +156,11 @@ class Layout:
     def region(self, params: Any) -> Iterator[None]:
         """Makes `total` and `gather_parameters` act: for the body of a `shard_map` over the mesh.
 
-        `params` are the whole parameters or their shapes.
+        `params` are the whole parameters or their shapes. On a mesh of one device nothing acts.
         """
+        if self.mesh.size == 1:
+            yield
+            return
         size = self.mesh.shape["fsdp"]
         leaves = jax.tree_util.tree_flatten_with_path(params)[0]
         axes = {_names(path): _parted_axis(_names(path), x.shape, size) for path, x in leaves}

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from tttlrm_jax.training.objectives.gaussians import Batch, DepthOfPart
+from tttlrm_jax.training.objectives.batches import Batch, DepthOfPart
 
 COUNTS = "num_"  # metrics that are sums over the batch begin with it
 DECIBELS = "psnr"  # metrics that are -10 log10 of a mean begin with it

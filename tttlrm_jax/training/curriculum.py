@@ -28,7 +28,8 @@ from tttlrm_jax.datasets.pipeline import evaluation_loader
 from tttlrm_jax.models import abstract_model, split_model
 from tttlrm_jax.parallel.mesh import make_mesh
 from tttlrm_jax.parallel.processes import is_first_process, meet
-from tttlrm_jax.training.objectives.gaussians import batch_from_arrays, check_supervision
+from tttlrm_jax.training.objectives.batches import batch_from_arrays
+from tttlrm_jax.training.objectives.gaussians import check_supervision
 from tttlrm_jax.training.stopping import StopRequest, listening
 from tttlrm_jax.training.tasks.mesh_program import check_batches
 from tttlrm_jax.training.trainer import RunResult, changes_since, train

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import grain
-import jax
 import numpy as np
 
 from tttlrm_jax.checkpoints.directories import (
@@ -39,17 +38,13 @@ from tttlrm_jax.training.losses.perceptual_network import (
     with_network,
 )
 from tttlrm_jax.training.nonfinite import NonfiniteWatch
+from tttlrm_jax.training.objectives.batches import StaticParts, batch_from_arrays
 from tttlrm_jax.training.objectives.causal import chunk_views_at
-from tttlrm_jax.training.objectives.gaussians import (
-    StaticParts,
-    batch_from_arrays,
-    check_supervision,
-)
+from tttlrm_jax.training.objectives.gaussians import check_supervision
 from tttlrm_jax.training.objectives.view_synthesis import check_view_synthesis
 from tttlrm_jax.training.optimizer import lr_schedule
 from tttlrm_jax.training.stopping import Stopped, StopRequest, listening
 from tttlrm_jax.training.tasks.mesh_program import MeshProgram
-from tttlrm_jax.training.tasks.one_device import OneDevice
 from tttlrm_jax.training.tasks.view_counts import view_count_at, with_fewer_inputs
 from tttlrm_jax.training.update import init_train_state
 
@@ -173,8 +168,8 @@ class _Run:
     """The parts of a run while it goes on."""
 
     config: RunConfig
-    program: OneDevice | MeshProgram  # for all input views, and evaluation
-    by_views: dict[int, OneDevice | MeshProgram]  # for fewer
+    program: MeshProgram  # for all input views, and evaluation
+    by_views: dict[int, MeshProgram]  # for fewer
     vgg19: Any
     loader: grain.DatasetIterator
     eval_batches: list[dict[str, np.ndarray]]
@@ -258,13 +253,11 @@ class _Run:
         return means["psnr"]
 
 
-def program_of(config: RunConfig, static: StaticParts) -> OneDevice | MeshProgram:
-    """The steps of a run: over its mesh, or of one device where there is no other.
+def program_of(config: RunConfig, static: StaticParts) -> MeshProgram:
+    """The steps of a run over its mesh.
 
     Raises InputError where the mesh does not fit the devices or the batches.
     """
-    if config.mesh.is_one_device and jax.process_count() == 1:
-        return OneDevice(static)
     return MeshProgram(config, static, make_mesh(config.mesh))
 
 

@@ -6,28 +6,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from tttlrm_jax.checkpoints.train_state import TrainState
 from tttlrm_jax.config import OptimizerConfig, RunConfig
-from tttlrm_jax.metrics.images import psnr
-from tttlrm_jax.models import merge_model
-from tttlrm_jax.rasterize import Rendering
 from tttlrm_jax.training.accumulation import accumulated
 from tttlrm_jax.training.averaging import initial_average, moved_average
-from tttlrm_jax.training.losses.terms import psnr_of_mse
-from tttlrm_jax.training.objectives.causal import causal_loss, causal_renderings, metric_after
-from tttlrm_jax.training.objectives.gaussians import (
-    VGG19,
-    Batch,
-    StaticParts,
-    loss_terms,
-    lost_work,
-    pruned_for_rendering,
-    render_scenes,
-    weighted_sum,
-)
-from tttlrm_jax.training.objectives.view_synthesis import Synthesised, synthesis_loss, synthesised
+from tttlrm_jax.training.objectives import batch_loss
+from tttlrm_jax.training.objectives.batches import VGG19, Batch, StaticParts
 from tttlrm_jax.training.optimizer import guarded_gradients, make_optimizer
 
 
@@ -41,32 +27,6 @@ def init_train_state(params: Any, config: RunConfig) -> TrainState:
         num_skipped=jnp.zeros((), jnp.int32),
         ema=initial_average(params) if config.train.ema_decay else None,
     )
-
-
-def batch_loss(
-    params: Any,
-    static: StaticParts,
-    batch: Batch,
-    key: Array,
-    vgg19: VGG19 | None = None,
-    chunk_views: int | None = None,
-) -> tuple[Float[Array, ""], dict[str, Array]]:
-    """Weighted sum of the loss terms, and every term with the PSNR by name.
-
-    `chunk_views` stands in for `train.chunk_views`.
-    """
-    config = static.config
-    chunk_views = config.train.chunk_views if chunk_views is None else chunk_views
-    if config.train.plan == "causal":
-        return causal_loss(params, static, batch, key, vgg19, chunk_views)
-    if config.model.kind == "lvsm":
-        return synthesis_loss(params, static, batch, vgg19, chunk_views)
-    model = merge_model(static.graph, params)
-    gaussians = model(batch.inputs, plan=config.train.plan, chunk_views=chunk_views)
-    terms, rendering = loss_terms(gaussians, batch, config, key, vgg19)
-    loss = weighted_sum(terms, config.loss)
-    psnr_of_batch = psnr_of_mse(terms["mse"])
-    return loss, dict(terms, loss=loss, psnr=psnr_of_batch, **lost_work(rendering))
 
 
 def train_step(
@@ -126,41 +86,3 @@ def updated_state(
         num_skipped=state.num_skipped + (1 - accept.astype(jnp.int32)),
     )
     return new_state, dict(metrics, grad_norm=norm, num_skipped=new_state.num_skipped)
-
-
-def predict(
-    params: Any, static: StaticParts, batch: Batch
-) -> tuple[Rendering | Synthesised, dict[str, Array]]:
-    """Renderings of a batch's targets, pruned as in training, with the PSNR of each scene.
-
-    A model of view synthesis gives its images. The causal plan renders what is read after the last
-    chunk, and scores it after every chunk.
-    """
-    config = static.config
-    key = jax.random.key(config.train.seed)
-    if config.train.plan == "causal":
-        return _predict_causal(params, static, batch, key)
-    if config.model.kind == "lvsm":
-        made = Synthesised(synthesised(params, static, batch, config.train.chunk_views))
-        return made, {
-            "psnr": jnp.mean(psnr(made.rgb, batch.targets.image), axis=1),
-            **made.lost_work(),
-        }
-    model = merge_model(static.graph, params)
-    gaussians = model(batch.inputs, plan=config.train.plan, chunk_views=config.train.chunk_views)
-    shown = pruned_for_rendering(gaussians, config, key, batch)
-    rendering = render_scenes(shown, batch.targets.cameras, config, batch.background)
-    return rendering, {
-        "psnr": jnp.mean(psnr(rendering.rgb, batch.targets.image), axis=1),
-        **lost_work(rendering),
-    }
-
-
-def _predict_causal(params, static: StaticParts, batch: Batch, key: Array):
-    chunk_views = static.config.train.chunk_views
-    by_chunk = causal_renderings(params, static, batch, key, chunk_views)
-    scores = [jnp.mean(psnr(rgb, batch.targets.image), axis=1) for rgb in by_chunk.rgb]
-    num_views = batch.inputs.image.shape[1]
-    metrics = {metric_after("psnr", t, chunk_views, num_views): s for t, s in enumerate(scores)}
-    metrics |= {"psnr": scores[-1], **lost_work(by_chunk)}
-    return jax.tree.map(lambda x: x[-1], by_chunk), metrics

@@ -10,7 +10,7 @@ import pytest
 from tests.fast.training.test_step import CONFIG, MODEL, arrays, parts
 from tttlrm_jax.config import TrainConfig
 from tttlrm_jax.core.errors import ConfigError
-from tttlrm_jax.training.objectives.gaussians import batch_from_arrays
+from tttlrm_jax.training.objectives.batches import batch_from_arrays
 from tttlrm_jax.training.update import init_train_state, train_step
 
 ROUND_OFF = 2e-5  # of float32 sums in another order through one update of fast weights

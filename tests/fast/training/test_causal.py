@@ -19,9 +19,11 @@ from tttlrm_jax.config import (
 from tttlrm_jax.core.errors import ConfigError
 from tttlrm_jax.core.types import Cameras, Views
 from tttlrm_jax.models import build_model, init_stream, query, split_into_chunks, split_model, step
+from tttlrm_jax.training.objectives import batch_loss
+from tttlrm_jax.training.objectives.batches import Batch, StaticParts
 from tttlrm_jax.training.objectives.causal import chunk_views_at, loss_weights
-from tttlrm_jax.training.objectives.gaussians import Batch, StaticParts, loss_terms, weighted_sum
-from tttlrm_jax.training.update import batch_loss, predict
+from tttlrm_jax.training.objectives.gaussians import loss_terms, weighted_sum
+from tttlrm_jax.training.update import predict
 
 VIEWS, TARGETS, HEIGHT, WIDTH = 3, 1, 8, 12
 CAUSAL = TrainConfig(plan="causal", chunk_views=2)

@@ -19,13 +19,10 @@ from tttlrm_jax.config import (
 from tttlrm_jax.core.errors import ConfigError
 from tttlrm_jax.core.types import Gaussians
 from tttlrm_jax.models import build_model, split_model
-from tttlrm_jax.training.objectives.gaussians import (
-    Batch,
-    StaticParts,
-    batch_from_arrays,
-    loss_terms,
-)
-from tttlrm_jax.training.update import batch_loss, init_train_state, train_step
+from tttlrm_jax.training.objectives import batch_loss
+from tttlrm_jax.training.objectives.batches import Batch, StaticParts, batch_from_arrays
+from tttlrm_jax.training.objectives.gaussians import loss_terms
+from tttlrm_jax.training.update import init_train_state, train_step
 
 MODEL = ModelConfig(
     d_model=16, num_layers=1, patch_size=4, attention_head_dim=8, num_ttt_heads=2,

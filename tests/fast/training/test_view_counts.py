@@ -14,7 +14,8 @@ from tttlrm_jax.core.errors import ConfigError
 from tttlrm_jax.core.scenes import SceneViews
 from tttlrm_jax.core.types import Gaussians
 from tttlrm_jax.datasets.pipeline import draw_item
-from tttlrm_jax.training.objectives.gaussians import Batch, pruned_for_rendering
+from tttlrm_jax.training.objectives.batches import Batch
+from tttlrm_jax.training.objectives.gaussians import pruned_for_rendering
 from tttlrm_jax.training.tasks.view_counts import view_count_at, with_fewer_inputs
 
 CONFIG = RunConfig(

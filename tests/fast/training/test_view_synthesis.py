@@ -14,7 +14,7 @@ from tttlrm_jax.config import LossConfig, MeshConfig, RunConfig, TrainConfig
 from tttlrm_jax.core.errors import ConfigError, InputError
 from tttlrm_jax.models import build_model, split_model
 from tttlrm_jax.training.initial import initial_parameters, with_moments_of
-from tttlrm_jax.training.objectives.gaussians import batch_from_arrays
+from tttlrm_jax.training.objectives.batches import batch_from_arrays
 from tttlrm_jax.training.objectives.view_synthesis import check_view_synthesis
 from tttlrm_jax.training.update import init_train_state, predict, train_step
 

@@ -13,7 +13,7 @@ from tttlrm_jax.checkpoints.records import read_record, write_record
 from tttlrm_jax.config import LossConfig, RunConfig
 from tttlrm_jax.core.errors import ConfigError
 from tttlrm_jax.training.losses.vgg_weights import PUBLISHED, find_vgg, load_vgg
-from tttlrm_jax.training.objectives.gaussians import VGG19
+from tttlrm_jax.training.objectives.batches import VGG19
 
 NETWORK_FILE = "perceptual.json"  # in a run's directory
 

@@ -1,1 +1,59 @@
-"""What each kind of run minimises and renders, by kind and plan."""
+"""What a run minimises and what it renders, by the kind of its model and its plan."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from jaxtyping import Array, Float
+
+from tttlrm_jax.config import RunConfig
+from tttlrm_jax.training.objectives.batches import VGG19, Batch, Rendered, StaticParts
+from tttlrm_jax.training.objectives.causal import causal_images, causal_loss
+from tttlrm_jax.training.objectives.gaussians import gaussian_images, gaussian_loss
+from tttlrm_jax.training.objectives.view_synthesis import synthesis_loss, synthesised_images
+
+# (params, static, batch, key, vgg19, chunk_views) -> (loss, its terms, PSNR and counts by name)
+Loss = Callable[..., tuple[Float[Array, ""], dict[str, Array]]]
+# (params, static, batch, key, chunk_views) -> the targets
+Images = Callable[..., Rendered]
+
+
+class Objective(NamedTuple):
+    """A loss and the pictures that evaluation scores."""
+
+    loss: Loss
+    images: Images
+
+
+OF_GAUSSIANS = Objective(gaussian_loss, gaussian_images)
+OF_EVERY_CHUNK = Objective(causal_loss, causal_images)
+OF_IMAGES = Objective(synthesis_loss, synthesised_images)
+
+OBJECTIVES: dict[tuple[str, str], Objective] = {
+    ("tttlrm", "full"): OF_GAUSSIANS,
+    ("tttlrm", "sequential"): OF_GAUSSIANS,
+    ("tttlrm", "causal"): OF_EVERY_CHUNK,
+    ("lvsm", "full"): OF_IMAGES,
+    ("lvsm", "sequential"): OF_IMAGES,
+}
+
+
+def objective_of(config: RunConfig) -> Objective:
+    """The entry of `OBJECTIVES` for a run."""
+    return OBJECTIVES[config.model.kind, config.train.plan]
+
+
+def batch_loss(
+    params: Any,
+    static: StaticParts,
+    batch: Batch,
+    key: Array,
+    vgg19: VGG19 | None = None,
+    chunk_views: int | None = None,
+) -> tuple[Float[Array, ""], dict[str, Array]]:
+    """Loss of a run's objective, and every term with the PSNR by name.
+
+    `chunk_views` stands in for `train.chunk_views`.
+    """
+    config = static.config
+    chunk_views = config.train.chunk_views if chunk_views is None else chunk_views
+    return objective_of(config).loss(params, static, batch, key, vgg19, chunk_views)

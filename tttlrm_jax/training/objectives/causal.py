@@ -21,10 +21,8 @@ from tttlrm_jax.models.streaming import hide_masked
 from tttlrm_jax.parallel.mesh import current_layout
 from tttlrm_jax.rasterize import Rendering
 from tttlrm_jax.training.losses.terms import psnr_of_mse
+from tttlrm_jax.training.objectives.batches import VGG19, Batch, Rendered, StaticParts
 from tttlrm_jax.training.objectives.gaussians import (
-    VGG19,
-    Batch,
-    StaticParts,
     loss_terms,
     lost_work,
     pruned_for_rendering,
@@ -107,6 +105,14 @@ def causal_renderings(
         return render_scenes(shown, batch.targets.cameras, static.config, batch.background)
 
     return after_every_chunk(params, static, batch.inputs, chunk_views, evaluate)
+
+
+def causal_images(
+    params: Any, static: StaticParts, batch: Batch, key: Array, chunk_views: int
+) -> Rendered:
+    """The targets after every chunk, and what all of these renderings left out."""
+    by_chunk = causal_renderings(params, static, batch, key, chunk_views)
+    return Rendered(by_chunk.rgb, lost_work(by_chunk))
 
 
 def after_every_chunk(

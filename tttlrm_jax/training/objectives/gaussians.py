@@ -1,86 +1,58 @@
-"""What a run minimises: a batch, what its Gaussians render to, and the terms of the loss."""
+"""Training of models that give Gaussians: what these render to, and the terms of the loss."""
 
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from tttlrm_jax.config import LossConfig, RunConfig
 from tttlrm_jax.core.errors import ConfigError
 from tttlrm_jax.core.geometry.poses import rigid_inverse
-from tttlrm_jax.core.types import Cameras, Gaussians, Views
-from tttlrm_jax.metrics.convolutions import Convolution
-from tttlrm_jax.models import prune
+from tttlrm_jax.core.types import Cameras, Gaussians
+from tttlrm_jax.models import merge_model, prune
 from tttlrm_jax.models.decoders.gaussians import pixel_grid_of_gaussians
 from tttlrm_jax.models.global_rank import hide_pruned
 from tttlrm_jax.parallel.mesh import average, current_layout, total
 from tttlrm_jax.rasterize import Rendering, render_views
 from tttlrm_jax.rasterize.exchange import PartRendering, Parts, render_parts
 from tttlrm_jax.training.losses.perceptual import perceptual_loss
-from tttlrm_jax.training.losses.terms import depth_loss, mean_squared_error, opacity_loss
+from tttlrm_jax.training.losses.terms import (
+    depth_loss,
+    mean_squared_error,
+    opacity_loss,
+    psnr_of_mse,
+)
+from tttlrm_jax.training.objectives.batches import VGG19, Batch, DepthOfPart, Rendered, StaticParts
 
 
-@flax.struct.dataclass
-class DepthOfPart:
-    """Depth of some of a batch's scenes, with what the loss needs to know of the others."""
-
-    z: Float[Array, "batch view height width"]  # 0 where there is none
-    valid_share: Float[Array, "batch view"]  # of this view's pixels in all scenes of the batch
-
-
-@flax.struct.dataclass
-class Batch:
-    """Scenes with posed inputs and supervision; depth and mask where the source has them.
-
-    On a mesh, images and masks of the targets are cut into `Parts`; their cameras are whole.
-    """
-
-    inputs: Views
-    targets: Views
-    target_mask: Float[Array, "batch view height width"] | None = None  # foreground coverage
-    # z; 0 where none
-    input_depth: Float[Array, "batch view height width"] | DepthOfPart | None = None
-    input_number: Int[Array, "batch view"] | None = None  # of each input, where a mesh moved it
-    background: Float[Array, "batch 3"] | None = None  # of each scene, where it is not the run's
+def gaussian_loss(
+    params: Any, static: StaticParts, batch: Batch, key: Array, vgg19: VGG19 | None,
+    chunk_views: int,
+) -> tuple[Float[Array, ""], dict[str, Array]]:  # fmt: skip
+    """Weighted sum of the terms of the Gaussians after all views; terms and PSNR by name."""
+    config = static.config
+    gaussians = _gaussians(params, static, batch, chunk_views)
+    terms, rendering = loss_terms(gaussians, batch, config, key, vgg19)
+    loss = weighted_sum(terms, config.loss)
+    psnr_of_batch = psnr_of_mse(terms["mse"])
+    return loss, dict(terms, loss=loss, psnr=psnr_of_batch, **lost_work(rendering))
 
 
-VGG19 = tuple[Convolution, ...]
+def gaussian_images(
+    params: Any, static: StaticParts, batch: Batch, key: Array, chunk_views: int
+) -> Rendered:
+    """The targets from the Gaussians after all views, pruned as in training."""
+    gaussians = _gaussians(params, static, batch, chunk_views)
+    shown = pruned_for_rendering(gaussians, static.config, key, batch)
+    rendering = render_scenes(shown, batch.targets.cameras, static.config, batch.background)
+    return Rendered(rendering.rgb[None], lost_work(rendering))
 
 
-class StaticParts(NamedTuple):
-    """What a step needs beside arrays: hashable, fixed for a run."""
-
-    graph: Any  # structure of the model
-    config: RunConfig
-
-
-def batch_from_arrays(arrays: dict[str, Any], convert: Callable[..., Any] = jnp.asarray) -> Batch:
-    """The loader's dictionary as records of arrays that `convert` makes."""
-
-    def views(prefix: str) -> Views:
-        image = convert(arrays[f"{prefix}_image"])
-        cameras = Cameras(
-            world_from_camera=convert(arrays[f"{prefix}_world_from_camera"]),
-            intrinsics=convert(arrays[f"{prefix}_intrinsics"]),
-            height=image.shape[2],
-            width=image.shape[3],
-        )
-        return Views(image=image, cameras=cameras)
-
-    def optional(name: str):
-        return convert(arrays[name]) if name in arrays else None
-
-    return Batch(
-        inputs=views("input"),
-        targets=views("target"),
-        target_mask=optional("target_mask"),
-        input_depth=optional("input_depth"),
-        background=optional("background"),
-    )
+def _gaussians(params: Any, static: StaticParts, batch: Batch, chunk_views: int) -> Gaussians:
+    model = merge_model(static.graph, params)
+    return model(batch.inputs, plan=static.config.train.plan, chunk_views=chunk_views)
 
 
 def render_scenes(

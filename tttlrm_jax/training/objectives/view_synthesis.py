@@ -1,6 +1,6 @@
 """Training of the LVSM: target images come from the network itself, without Gaussians."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -11,44 +11,52 @@ from tttlrm_jax.models import merge_model
 from tttlrm_jax.parallel.mesh import average
 from tttlrm_jax.training.losses.perceptual import perceptual_loss
 from tttlrm_jax.training.losses.terms import mean_squared_error, psnr_of_mse
-from tttlrm_jax.training.objectives.gaussians import VGG19, Batch, StaticParts, weighted_sum
+from tttlrm_jax.training.objectives.batches import VGG19, Batch, Rendered, StaticParts
+from tttlrm_jax.training.objectives.gaussians import weighted_sum
 
 OF_GAUSSIANS = ("opacity", "depth", "mask")  # terms of the loss that need them
 
 
-class Synthesised(NamedTuple):
-    """What stands in for a `Rendering` where there are no Gaussians."""
+def synthesis_loss(
+    params: Any, static: StaticParts, batch: Batch, key: Array, vgg19: VGG19 | None,
+    chunk_views: int,
+) -> tuple[Float[Array, ""], dict[str, Array]]:  # fmt: skip
+    """Squared error and, with a weight, perceptual distance; nothing is drawn at random.
 
-    rgb: Float[Array, "batch view height width 3"]  # in [0, 1]
+    On a mesh (of scenes alone) they are means over the scenes of all devices.
+    """
+    del key
+    rgb = _synthesised(params, static, batch, chunk_views)
+    terms = {"mse": mean_squared_error(rgb, batch.targets.image)}
+    weights = static.config.loss
+    if weights.perceptual:
+        assert vgg19 is not None, "the loop loads the weights the configuration names"
+        terms["perceptual"] = perceptual_loss(vgg19, rgb, batch.targets.image)
+    terms = average(terms, "batch")
+    loss = weighted_sum(terms, weights)
+    return loss, dict(terms, loss=loss, psnr=psnr_of_mse(terms["mse"]), **_nothing_lost())
 
-    def lost_work(self) -> dict[str, Array]:
-        """Nothing is left out; the names are those of renderings."""
-        return {name: jnp.zeros((), jnp.int32) for name in ("num_dropped", "num_invalid")}
+
+def synthesised_images(
+    params: Any, static: StaticParts, batch: Batch, key: Array, chunk_views: int
+) -> Rendered:
+    """The targets as the network draws them."""
+    del key
+    return Rendered(_synthesised(params, static, batch, chunk_views)[None], _nothing_lost())
 
 
-def synthesised(params: Any, static: StaticParts, batch: Batch, chunk_views: int) -> Array:
-    """Images `[batch, view, height, width, 3]` in [0, 1] of a batch's targets."""
+def _synthesised(
+    params: Any, static: StaticParts, batch: Batch, chunk_views: int
+) -> Float[Array, "batch view height width 3"]:
+    """Images in [0, 1] of a batch's targets."""
     model = merge_model(static.graph, params)
     plan = static.config.train.plan
     return model(batch.inputs, batch.targets.cameras, plan=plan, chunk_views=chunk_views)
 
 
-def synthesis_loss(
-    params: Any, static: StaticParts, batch: Batch, vgg19: VGG19 | None, chunk_views: int
-) -> tuple[Float[Array, ""], dict[str, Array]]:
-    """`batch_loss` of the LVSM: squared error and, with a weight, perceptual distance.
-
-    On a mesh (of scenes alone) they are means over the scenes of all devices.
-    """
-    made = Synthesised(synthesised(params, static, batch, chunk_views))
-    terms = {"mse": mean_squared_error(made.rgb, batch.targets.image)}
-    weights = static.config.loss
-    if weights.perceptual:
-        assert vgg19 is not None, "the loop loads the weights the configuration names"
-        terms["perceptual"] = perceptual_loss(vgg19, made.rgb, batch.targets.image)
-    terms = average(terms, "batch")
-    loss = weighted_sum(terms, weights)
-    return loss, dict(terms, loss=loss, psnr=psnr_of_mse(terms["mse"]), **made.lost_work())
+def _nothing_lost() -> dict[str, Array]:
+    """The counts of renderings, 0 each."""
+    return {name: jnp.zeros((), jnp.int32) for name in ("num_dropped", "num_invalid")}
 
 
 def check_view_synthesis(config: RunConfig) -> None:

@@ -1,5 +1,7 @@
 """Training steps over a mesh: the step of one device, run by each on its part of the batch.
 
+A mesh of one device runs exactly the program without a mesh.
+
     program = MeshProgram(config, static, mesh)
     state = program.place(state)                             # parameters and moments over fsdp
     batch = program.batch(arrays, batch_size, chunk_views)   # scenes over data, views over seq
@@ -18,27 +20,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float
 
 from tttlrm_jax.checkpoints.train_state import TrainState
 from tttlrm_jax.config import RunConfig
 from tttlrm_jax.core.errors import ConfigError, InputError
 from tttlrm_jax.metrics.images import psnr
-from tttlrm_jax.models import merge_model
 from tttlrm_jax.parallel.mesh import Layout, gather_outer_parameters
 from tttlrm_jax.parallel.processes import meet
-from tttlrm_jax.training.objectives.causal import causal_renderings, metric_after
-from tttlrm_jax.training.objectives.gaussians import (
-    VGG19,
-    Batch,
-    StaticParts,
-    batch_from_arrays,
-    lost_work,
-    parts_on,
-    pruned_for_rendering,
-    render_scenes,
-)
-from tttlrm_jax.training.objectives.view_synthesis import Synthesised, synthesised
-from tttlrm_jax.training.update import batch_loss, step_of_loss
+from tttlrm_jax.training.objectives import batch_loss, objective_of
+from tttlrm_jax.training.objectives.batches import VGG19, Batch, StaticParts, batch_from_arrays
+from tttlrm_jax.training.objectives.causal import metric_after
+from tttlrm_jax.training.objectives.gaussians import parts_on
+from tttlrm_jax.training.update import step_of_loss
 
 
 def layout_of(
@@ -147,6 +141,8 @@ class MeshProgram:
     def _arranged(self, arrays, layout: Layout, chunk_views: int) -> Batch:
         """The batch as host arrays, inputs dealt out and targets cut for the mesh."""
         batch = batch_from_arrays(arrays, np.asarray)
+        if self.mesh.size == 1:
+            return batch
         scenes, num_views, *_ = batch.inputs.image.shape
         chunk = num_views if self.config.train.plan == "full" else chunk_views
         order = view_order(num_views, chunk, layout.size("view"))
@@ -209,7 +205,8 @@ class MeshProgram:
             meet(f"step compiled for chunks of {chunk_views}")
         result = self._compiled[chunk_views](state, batch, vgg19)
         # Collectives of two programs at a time wait for each other for ever on CPUs.
-        return jax.block_until_ready(result) if self._on_cpu else result
+        wait = self._on_cpu and self.mesh.size > 1
+        return jax.block_until_ready(result) if wait else result
 
     def lower_step(
         self, state: TrainState, batch: Batch, chunk_views: int, vgg19: VGG19 | None = None
@@ -256,6 +253,8 @@ class MeshProgram:
         def with_key(held, batch, key_data, vgg19):
             return local(held, batch, jax.random.wrap_key_data(key_data), vgg19)
 
+        if self.mesh.size == 1:
+            return with_key
         return jax.shard_map(
             with_key,
             mesh=self.mesh,
@@ -275,14 +274,15 @@ class MeshProgram:
         own = {name: x[shard * size // count :][: size // count] for name, x in padded.items()}
         images, lost = self.predict(params, own, size, chunk_views)
         images = images[:, :scenes]
-        quality = np.stack(
-            [
-                np.mean(psnr(jnp.asarray(rgb), jnp.asarray(arrays["target_image"])), axis=1)
-                for rgb in images
-            ]
-        )
-        num_views = arrays["input_image"].shape[1]
-        return images[-1], scores_by_chunk(quality, chunk_views, num_views), lost
+        quality = [np.asarray(scene_psnr(rgb, arrays["target_image"])) for rgb in images]
+        scores = {"psnr": quality[-1]}
+        if self.config.train.plan == "causal":
+            views = arrays["input_image"].shape[1]
+            scores |= {
+                metric_after("psnr", t, chunk_views, views): score
+                for t, score in enumerate(quality)
+            }
+        return images[-1], scores, lost
 
     def predict(
         self, params: Any, arrays: dict[str, np.ndarray], batch_size: int, chunk_views: int
@@ -306,36 +306,26 @@ class MeshProgram:
         train = self.config.train
         layout = self._layout(batch.inputs.image.shape[0], train.chunk_views)
         held_chunk = max(train.chunk_views // layout.size("view"), 1)
+        images_of = objective_of(self.config).images
 
         def local(held, batch, key, vgg19):
             del vgg19
             with layout.region(params):
                 whole = gather_outer_parameters(held)
-                if train.plan == "causal":
-                    shown = causal_renderings(whole, self.static, batch, key, held_chunk)
-                    return shown.rgb, lost_work(shown)
-                if self.config.model.kind == "lvsm":
-                    made = Synthesised(synthesised(whole, self.static, batch, held_chunk))
-                    return made.rgb[None], made.lost_work()
-                model = merge_model(self.static.graph, whole)
-                gaussians = model(batch.inputs, plan=train.plan, chunk_views=held_chunk)
-                gaussians = pruned_for_rendering(gaussians, self.config, key, batch)
-                shown = render_scenes(
-                    gaussians, batch.targets.cameras, self.config, batch.background
-                )
-                return shown.rgb[None], lost_work(shown)
+                return tuple(images_of(whole, self.static, batch, key, held_chunk))
 
         out_specs = (layout.spec(None, "batch", "part"), PartitionSpec())
         key_data = jax.random.key_data(jax.random.key(train.seed))
         return self._mapped(local, layout, params, batch, out_specs)(params, batch, key_data, None)
 
 
-def scores_by_chunk(psnr: np.ndarray, chunk_views: int, num_views: int) -> dict[str, np.ndarray]:
-    """PSNR `[chunk, batch]` by the names of `predict`."""
-    scores = {"psnr": psnr[-1]}
-    if len(psnr) > 1:
-        scores |= {metric_after("psnr", t, chunk_views, num_views): s for t, s in enumerate(psnr)}
-    return scores
+@jax.jit
+def scene_psnr(
+    rgb: Float[Array, "batch view height width 3"],
+    target: Float[Array, "batch view height width 3"],
+) -> Float[Array, " batch"]:
+    """PSNR in dB of each scene, mean over its views."""
+    return jnp.mean(psnr(rgb, target), axis=1)
 
 
 def host_value(array: jax.Array) -> np.ndarray:
