@@ -25,7 +25,7 @@ from tttlrm_jax.training.losses.perceptual_network import with_network
 from tttlrm_jax.training.objectives.batches import StaticParts
 from tttlrm_jax.training.objectives.causal import chunk_views_at
 from tttlrm_jax.training.objectives.gaussians import check_supervision
-from tttlrm_jax.training.trainer import program_of
+from tttlrm_jax.training.tasks.mesh_program import program_of
 from tttlrm_jax.training.update import init_train_state
 
 BATCHES_PER_ROUND, LOADED_SCENES = 10, 32

@@ -7,11 +7,11 @@ import signal
 import sys
 from pathlib import Path
 
-from tttlrm_jax.training import loop
+from tttlrm_jax.training import trainer
 
 CONFIG = runpy.run_path(str(Path(__file__).with_name("tiny_run.py")))["CONFIG"]
 _process, _preparation = os.environ["SIGNALLED"].split()
-_original = getattr(loop, _preparation)
+_original = getattr(trainer, _preparation)
 
 
 def _signalled(*arguments, **named):
@@ -21,4 +21,4 @@ def _signalled(*arguments, **named):
     return _original(*arguments, **named)
 
 
-setattr(loop, _preparation, _signalled)
+setattr(trainer, _preparation, _signalled)

@@ -20,7 +20,8 @@ from tttlrm_jax.config import (
 )
 from tttlrm_jax.datasets.pipeline import make_loader
 from tttlrm_jax.models import build_model, split_model
-from tttlrm_jax.training.objectives.batches import StaticParts
+from tttlrm_jax.training.objectives import objective_of
+from tttlrm_jax.training.objectives.batches import Batch, StaticParts
 
 SCENES, INPUTS, TARGETS = 4, 16, 3
 CHUNK = 8  # views
@@ -76,6 +77,17 @@ def parts_of(config: RunConfig):
     """(static parts, parameters)."""
     graph, params = split_model(build_model(config.model, seed=1))
     return StaticParts(graph, config), params
+
+
+def images_alone(params, static: StaticParts, batch: Batch):
+    """Targets of a batch on one device, `[batch, view, height, width, 3]`, after all chunks."""
+    config = static.config
+    key, chunk = jax.random.key(config.train.seed), config.train.chunk_views
+
+    def images(params):
+        return objective_of(config).images(params, static, batch, key, chunk).rgb[-1]
+
+    return jax.jit(images)(params)
 
 
 def assert_close(ours, theirs, tolerance: float, what: str = "") -> None:

@@ -10,8 +10,8 @@ import pytest
 from tests.sharding.scene import arrays_of, assert_close, parts_of, run_config
 from tttlrm_jax.config import MeshConfig
 from tttlrm_jax.core.errors import ConfigError
-from tttlrm_jax.training.trainer import program_of
-from tttlrm_jax.training.objectives.gaussians import batch_from_arrays
+from tttlrm_jax.training.objectives.batches import batch_from_arrays
+from tttlrm_jax.training.tasks.mesh_program import program_of
 from tttlrm_jax.training.update import init_train_state, train_step
 
 ROUND_OFF = 1e-9  # of float64, after sums in another order and a Newton-Schulz iteration

@@ -22,7 +22,15 @@ import numpy as np
 import optax
 import pytest
 
-from tests.sharding.scene import SCENES, arrays_of, assert_close, parts_of, repeated, run_config
+from tests.sharding.scene import (
+    SCENES,
+    arrays_of,
+    assert_close,
+    images_alone,
+    parts_of,
+    repeated,
+    run_config,
+)
 from tests.sharding.test_mesh import on_mesh
 from tttlrm_jax.config import MeshConfig, RunConfig
 from tttlrm_jax.core.types import Chunk
@@ -32,7 +40,7 @@ from tttlrm_jax.parallel.mesh import make_mesh
 from tttlrm_jax.training.objectives.batches import batch_from_arrays
 from tttlrm_jax.training.optimizer import make_optimizer
 from tttlrm_jax.training.tasks.mesh_program import MeshProgram
-from tttlrm_jax.training.update import init_train_state, predict, train_step
+from tttlrm_jax.training.update import init_train_state, train_step
 
 ROUND_OFF = 1e-5
 MUCH_FURTHER = 4.0  # times one device's own distance from float64; of the bias: 0.4 to 0.8
@@ -147,8 +155,8 @@ def test_a_step_over_a_mesh_is_one_devices_to_round_off(directory, plan, sizes):
         placed.params, arrays, config.train.batch_size, config.train.chunk_views
     )
     alone = batch_from_arrays(arrays_of(directory))
-    rendered, _ = jax.jit(lambda params: predict(params, static, alone))(params)
-    off = np.abs(np.asarray(images[-1][:SCENES]) - np.asarray(rendered.rgb))
+    rendered = images_alone(params, static, alone)
+    off = np.abs(np.asarray(images[-1][:SCENES]) - np.asarray(rendered))
     print(plan, sizes, f"image {off.max():.1e}, beyond round-off {np.mean(off > ROUND_OFF):.1e}")
     assert np.mean(off > ROUND_OFF) <= FEW
     assert off.max() <= A_GAUSSIANS_END

@@ -10,8 +10,16 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
-from tests.sharding.scene import SCENES, arrays_of, assert_close, parts_of, repeated, run_config
-from tttlrm_jax.config import LossConfig, MeshConfig, RuleConfig
+from tests.sharding.scene import (
+    SCENES,
+    arrays_of,
+    assert_close,
+    images_alone,
+    parts_of,
+    repeated,
+    run_config,
+)
+from tttlrm_jax.config import LossConfig, MeshConfig
 from tttlrm_jax.core.errors import ConfigError, InputError
 from tttlrm_jax.core.types import Chunk, Gaussians
 from tttlrm_jax.models import init_stream, merge_model, query, step
@@ -20,9 +28,10 @@ from tttlrm_jax.models.mesh_stream import MeshStream
 from tttlrm_jax.models.streaming import HIDDEN_OPACITY_LOGIT
 from tttlrm_jax.parallel.mesh import Layout, make_mesh
 from tttlrm_jax.rasterize.exchange import _to_owners, ragged_to_owners
+from tttlrm_jax.training.objectives import batch_loss
+from tttlrm_jax.training.objectives.batches import batch_from_arrays
 from tttlrm_jax.training.tasks.mesh_program import MeshProgram
-from tttlrm_jax.training.objectives.gaussians import batch_from_arrays
-from tttlrm_jax.training.update import batch_loss, init_train_state, predict, train_step
+from tttlrm_jax.training.update import init_train_state, train_step
 
 MESHES = [(1, 1, 1), (1, 8, 1), (2, 4, 1), (2, 2, 2), (1, 2, 4), (8, 1, 1)]
 PLANS = ["full", "sequential", "causal"]
@@ -130,7 +139,7 @@ def test_view_synthesis_over_scenes_equals_one_device(directory, plan):
     whole = batch_from_arrays(arrays_of(directory))
     step_once = jax.jit(functools.partial(train_step, static=static))
     state, metrics = step_once(init_train_state(params, config), whole)
-    theirs, _ = jax.jit(lambda params: predict(params, static, whole))(params)
+    theirs = images_alone(params, static, whole)
 
     parted = on_mesh(config, (4, 1, 1))
     train = parted.train
@@ -139,7 +148,7 @@ def test_view_synthesis_over_scenes_equals_one_device(directory, plan):
     images, lost = program.predict(
         placed.params, arrays_of(directory), train.batch_size, train.chunk_views
     )
-    assert_close(images[-1], theirs.rgb, ROUND_OFF, "image")
+    assert_close(images[-1], theirs, ROUND_OFF, "image")
     assert set(lost.values()) == {0}
     batch = program.batch(arrays_of(directory), train.batch_size, train.chunk_views)
     ours, our_metrics = program.step(placed, batch, None, train.chunk_views)
@@ -156,10 +165,10 @@ def test_images_equal_one_devices(directory, plan, sizes):
     program, arrays = program_of(directory, plan, sizes)
     train = program.config.train
     batch = batch_from_arrays(arrays_of(directory))
-    theirs, _ = jax.jit(lambda params: predict(params, static, batch))(params)
+    theirs = images_alone(params, static, batch)
     placed = program.place(init_train_state(params, program.config)).params
     images, lost = program.predict(placed, arrays, train.batch_size, train.chunk_views)
-    assert_close(images[-1], theirs.rgb, ROUND_OFF, "image")
+    assert_close(images[-1], theirs, ROUND_OFF, "image")
     assert set(lost.values()) == {0}
     on_devices = program.batch(arrays, train.batch_size, train.chunk_views)
     rgb, _ = program._rendering[train.batch_size](placed, on_devices)

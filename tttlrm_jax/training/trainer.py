@@ -27,7 +27,6 @@ from tttlrm_jax.config import MeshConfig, RunConfig, config_to_dict
 from tttlrm_jax.core.errors import ConfigError, InputError
 from tttlrm_jax.datasets.pipeline import evaluation_loader, make_loader
 from tttlrm_jax.models import build_model, split_model
-from tttlrm_jax.parallel.mesh import make_mesh
 from tttlrm_jax.parallel.processes import is_first_process, meet
 from tttlrm_jax.training.initial import initial_parameters, with_moments_of
 from tttlrm_jax.training.logs import RunLog
@@ -44,7 +43,7 @@ from tttlrm_jax.training.objectives.gaussians import check_supervision
 from tttlrm_jax.training.objectives.view_synthesis import check_view_synthesis
 from tttlrm_jax.training.optimizer import lr_schedule
 from tttlrm_jax.training.stopping import Stopped, StopRequest, listening
-from tttlrm_jax.training.tasks.mesh_program import MeshProgram
+from tttlrm_jax.training.tasks.mesh_program import MeshProgram, program_of
 from tttlrm_jax.training.tasks.view_counts import view_count_at, with_fewer_inputs
 from tttlrm_jax.training.update import init_train_state
 
@@ -251,14 +250,6 @@ class _Run:
         columns = zip(*pictures, strict=True)
         self.log.preview(step, *(np.concatenate(column)[:PREVIEW_SCENES] for column in columns))
         return means["psnr"]
-
-
-def program_of(config: RunConfig, static: StaticParts) -> MeshProgram:
-    """The steps of a run over its mesh.
-
-    Raises InputError where the mesh does not fit the devices or the batches.
-    """
-    return MeshProgram(config, static, make_mesh(config.mesh))
 
 
 def _read_by_all(name: str, read: Callable[[], _Read], stop: StopRequest) -> _Read:

@@ -26,7 +26,7 @@ from tttlrm_jax.checkpoints.train_state import TrainState
 from tttlrm_jax.config import RunConfig
 from tttlrm_jax.core.errors import ConfigError, InputError
 from tttlrm_jax.metrics.images import psnr
-from tttlrm_jax.parallel.mesh import Layout, gather_outer_parameters
+from tttlrm_jax.parallel.mesh import Layout, gather_outer_parameters, make_mesh
 from tttlrm_jax.parallel.processes import meet
 from tttlrm_jax.training.objectives import batch_loss, objective_of
 from tttlrm_jax.training.objectives.batches import VGG19, Batch, StaticParts, batch_from_arrays
@@ -57,6 +57,14 @@ def check_batches(config: RunConfig, mesh: Mesh | AbstractMesh) -> None:
             f"leaves {part} scenes for {data} x {fsdp} devices of data and fsdp",
             "use fewer, or a batch that is a multiple of both",
         )  # fmt: skip
+
+
+def program_of(config: RunConfig, static: StaticParts) -> "MeshProgram":
+    """The steps of a run over its mesh, of one device where it names no other.
+
+    Raises InputError where the mesh does not fit the devices or the batches.
+    """
+    return MeshProgram(config, static, make_mesh(config.mesh))
 
 
 def view_order(num_views: int, chunk_views: int, devices: int) -> np.ndarray:
@@ -274,7 +282,7 @@ class MeshProgram:
         own = {name: x[shard * size // count :][: size // count] for name, x in padded.items()}
         images, lost = self.predict(params, own, size, chunk_views)
         images = images[:, :scenes]
-        quality = [np.asarray(scene_psnr(rgb, arrays["target_image"])) for rgb in images]
+        quality = [np.asarray(_scene_psnr(rgb, arrays["target_image"])) for rgb in images]
         scores = {"psnr": quality[-1]}
         if self.config.train.plan == "causal":
             views = arrays["input_image"].shape[1]
@@ -320,7 +328,7 @@ class MeshProgram:
 
 
 @jax.jit
-def scene_psnr(
+def _scene_psnr(
     rgb: Float[Array, "batch view height width 3"],
     target: Float[Array, "batch view height width 3"],
 ) -> Float[Array, " batch"]:
