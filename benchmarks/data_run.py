@@ -14,17 +14,18 @@ import jax
 from benchmarks.timing import median_seconds
 from tttlrm_jax.apps.train import parse
 from tttlrm_jax.config import DataConfig, MeshConfig, RunConfig
+from tttlrm_jax.config.curriculum import CurriculumConfig
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.datasets.pipeline import make_loader
 from tttlrm_jax.datasets.shards.builder import write_shards
 from tttlrm_jax.datasets.shards.records import synthetic_records
 from tttlrm_jax.datasets.synthetic_cache import build_cache
 from tttlrm_jax.models import build_model, split_model
-from tttlrm_jax.training.curriculum import CurriculumConfig, described
 from tttlrm_jax.training.losses.perceptual_network import with_network
 from tttlrm_jax.training.objectives.batches import StaticParts
 from tttlrm_jax.training.objectives.causal import chunk_views_at
 from tttlrm_jax.training.objectives.gaussians import check_supervision
+from tttlrm_jax.training.tasks import task_of
 from tttlrm_jax.training.tasks.mesh_program import program_of
 from tttlrm_jax.training.update import init_train_state
 
@@ -161,4 +162,4 @@ def measure_training(name: str, run: RunConfig, data: DataConfig, repeats: int) 
 
 def what_is_fed(name: str, run: RunConfig) -> dict[str, str]:
     """The run in words, for the report."""
-    return {"name": name, "source": run.data.source, "described": described(run)}
+    return {"name": name, "source": run.data.source, "described": task_of(run).described(run)}

@@ -40,10 +40,10 @@ import jax  # isort: skip
 
 from tttlrm_jax.apps.train import load_config_file
 from tttlrm_jax.config import Remat, RunConfig
+from tttlrm_jax.config.curriculum import CurriculumConfig
 from tttlrm_jax.config.pods import HEIGHT, WIDTH, scene_run
 from tttlrm_jax.core.errors import ConfigError
 from tttlrm_jax.parallel.mesh import mesh_sizes
-from tttlrm_jax.training.curriculum import CurriculumConfig
 
 CAPACITY = 80  # GB of a device
 

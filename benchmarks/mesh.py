@@ -46,8 +46,8 @@ from tttlrm_jax.metrics.convolutions import Convolution  # noqa: E402
 from tttlrm_jax.models import abstract_model, split_model  # noqa: E402
 from tttlrm_jax.parallel.mesh import make_mesh  # noqa: E402
 from tttlrm_jax.training.losses.vgg_weights import CHANNELS  # noqa: E402
-from tttlrm_jax.training.tasks.mesh_program import MeshProgram  # noqa: E402
 from tttlrm_jax.training.objectives.batches import StaticParts  # noqa: E402
+from tttlrm_jax.training.tasks.mesh_program import MeshProgram  # noqa: E402
 from tttlrm_jax.training.update import init_train_state  # noqa: E402
 
 

@@ -33,7 +33,7 @@ from tttlrm_jax.config import (
     SyntheticConfig,
     TrainConfig,
 )
-from tttlrm_jax.training.curriculum import CurriculumConfig
+from tttlrm_jax.config.curriculum import CurriculumConfig
 
 CACHED_PIXELS = 2e10  # of a stage
 

@@ -19,11 +19,11 @@ Result    20 held-out rooms: depth points off by 8.8 % of the scene's scale, rot
 """
 
 from tttlrm_jax.config import OptimizerConfig
+from tttlrm_jax.config.sequence_training import SequenceRunConfig, SequenceTrainConfig
 from tttlrm_jax.config.ttt3r import TTT3RConfig
-from tttlrm_jax.procedural.walks import WalkConfig
-from tttlrm_jax.training.tasks.recurrent_config import RecurrentRunConfig, RecurrentTrainConfig
+from tttlrm_jax.config.walks import WalkConfig
 
-CONFIG = RecurrentRunConfig(
+CONFIG = SequenceRunConfig(
     name="ttt3r_small",
     model=TTT3RConfig(
         patch_size=8,
@@ -58,7 +58,7 @@ CONFIG = RecurrentRunConfig(
     optimizer=OptimizerConfig(
         peak_lr=5e-4, warmup_steps=30, guard_from_step=0, clip_norm=1.0, skip_norm=1e4
     ),
-    train=RecurrentTrainConfig(
+    train=SequenceTrainConfig(
         num_steps=1500,
         batch_size=8,
         frame_counts=(4,),

@@ -33,10 +33,10 @@ from experiments.ttt3r_length.walks import Walks, capture_walks, room_walks
 from tttlrm_jax.apps.train import load_config_file
 from tttlrm_jax.checkpoints.models import load_ttt3r
 from tttlrm_jax.config.command_line import EXIT_BAD_INPUT
+from tttlrm_jax.config.sequence_training import SequenceRunConfig
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.packaged_files import TTT3R_SMALL, packaged
 from tttlrm_jax.models import split_model
-from tttlrm_jax.training.tasks.recurrent_config import RecurrentRunConfig
 
 LENGTHS = [8, 16, 32, 64, 128, 256]
 VARIANTS = ["cut3r", "ttt3r", "ema", "cut3r@8", "cut3r@32"]
@@ -142,7 +142,7 @@ def _walks(options: argparse.Namespace) -> tuple[Walks, str]:
         walks = capture_walks(options.capture, options.scenes, longest, options.size)
         return walks, f"{options.scenes} windows of {Path(options.capture).name}"
     config = load_config_file(Path(options.rooms))
-    if not isinstance(config, RecurrentRunConfig):
+    if not isinstance(config, SequenceRunConfig):
         raise InputError.of(
             "rooms", options.rooms, "configures no training on rooms", f"use e.g. {ROOMS}"
         )

@@ -4,15 +4,16 @@ import dataclasses
 
 import numpy as np
 
+from tttlrm_jax.config.walks import WalkConfig
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.alignment import transform_points
 from tttlrm_jax.core.geometry.pointmaps import unproject
 from tttlrm_jax.core.geometry.poses import rigid_inverse
-from tttlrm_jax.procedural.walks import WalkConfig, render_walk, strided
+from tttlrm_jax.procedural.walks import render_walk, strided
 from tttlrm_jax.sequences.frame_images import check_patches, plan_fit
 from tttlrm_jax.sequences.readers import open_sequence
 from tttlrm_jax.sequences.sequence import FrameSelection
-from tttlrm_jax.training.tasks.sequences import HELD_OUT
+from tttlrm_jax.training.tasks.rooms import HELD_OUT
 
 FIRST_SCENE = HELD_OUT + 1000  # beyond the rooms that training looks at while it goes on
 

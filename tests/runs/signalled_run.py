@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 
 from tttlrm_jax.training import trainer
+from tttlrm_jax.training.tasks import reconstruction
 
 CONFIG = runpy.run_path(str(Path(__file__).with_name("tiny_run.py")))["CONFIG"]
 _process, _preparation = os.environ["SIGNALLED"].split()
-_original = getattr(trainer, _preparation)
+_owner = trainer if _preparation == "write_run_directory" else reconstruction
+_original = getattr(_owner, _preparation)
 
 
 def _signalled(*arguments, **named):
@@ -21,4 +23,4 @@ def _signalled(*arguments, **named):
     return _original(*arguments, **named)
 
 
-setattr(trainer, _preparation, _signalled)
+setattr(_owner, _preparation, _signalled)

@@ -19,7 +19,7 @@ from tests.sharding.scene import (
     repeated,
     run_config,
 )
-from tttlrm_jax.config import LossConfig, MeshConfig
+from tttlrm_jax.config import LossConfig, MeshConfig, RuleConfig
 from tttlrm_jax.core.errors import ConfigError, InputError
 from tttlrm_jax.core.types import Chunk, Gaussians
 from tttlrm_jax.models import init_stream, merge_model, query, step

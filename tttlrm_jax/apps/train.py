@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, NamedTuple, get_type_hints
 
 import jax
 
@@ -22,17 +22,17 @@ from tttlrm_jax.config.command_line import (
     read_value,
     unfinished_exit,
 )
+from tttlrm_jax.config.curriculum import AnyRun, CurriculumConfig
+from tttlrm_jax.config.sequence_training import SequenceRunConfig
 from tttlrm_jax.config.user_file import run_user_file
 from tttlrm_jax.core.errors import ConfigError, InputError
 from tttlrm_jax.parallel.mesh import init_distributed
-from tttlrm_jax.training.curriculum import CurriculumConfig, train_curriculum
+from tttlrm_jax.training.curriculum import train_curriculum
 from tttlrm_jax.training.stopping import Stopped, StopRequest
-from tttlrm_jax.training.tasks.recurrent_config import RecurrentRunConfig
-from tttlrm_jax.training.tasks.sequences import train_recurrent
 from tttlrm_jax.training.trainer import RunResult, train
 
 PROG = "train.py configs/NAME.py"
-AnyConfig = RunConfig | RecurrentRunConfig | CurriculumConfig
+AnyConfig = AnyRun | CurriculumConfig
 USAGE = f"usage: python {PROG} [--field.sub value ...]"
 
 
@@ -77,16 +77,11 @@ def _trained(arguments: list[str], noted: Sequence[int], stop: StopRequest) -> R
         if noted:
             raise Stopped
         config = parse(arguments)
-        if not isinstance(config, RecurrentRunConfig):
-            mesh = config.stages[0].mesh if isinstance(config, CurriculumConfig) else config.mesh
-            init_distributed(
-                mesh.coordinator, mesh.num_processes, mesh.process_id, timeout=mesh.timeout
-            )
-    if isinstance(config, RecurrentRunConfig):
-        return train_recurrent(config, stop=stop)
-    if isinstance(config, CurriculumConfig):
-        return train_curriculum(config, stop=stop)
-    return train(config, stop=stop)
+        mesh = config.stages[0].mesh if isinstance(config, CurriculumConfig) else config.mesh
+        init_distributed(
+            mesh.coordinator, mesh.num_processes, mesh.process_id, timeout=mesh.timeout
+        )
+    return COMMANDS[type(config)].train(config, stop=stop)
 
 
 def _lost_process(error: Exception) -> str:
@@ -120,13 +115,15 @@ def parse(arguments: list[str]) -> AnyConfig:
     if not arguments or arguments[0].startswith("-"):
         raise ConfigError(f"no configuration file is given; {USAGE}")
     config = load_config_file(arguments[0])
-    if isinstance(config, RecurrentRunConfig):
-        return parse_arguments(
-            RecurrentRunConfig, arguments[1:], f"train.py {arguments[0]}", config
-        )
-    if isinstance(config, CurriculumConfig):
-        return _curriculum(config, arguments[1:], f"train.py {arguments[0]}")
-    return parse_with_rule(RunConfig, arguments[1:], f"train.py {arguments[0]}", config)
+    return COMMANDS[type(config)].parse(config, arguments[1:], f"train.py {arguments[0]}")
+
+
+def _run(config: RunConfig, arguments: list[str], prog: str) -> RunConfig:
+    return parse_with_rule(RunConfig, arguments, prog, config)
+
+
+def _sequence_run(config: SequenceRunConfig, arguments: list[str], prog: str) -> SequenceRunConfig:
+    return parse_arguments(SequenceRunConfig, arguments, prog, config)
 
 
 def _curriculum(config: CurriculumConfig, arguments: list[str], prog: str) -> CurriculumConfig:
@@ -153,10 +150,27 @@ def _curriculum(config: CurriculumConfig, arguments: list[str], prog: str) -> Cu
         name = shared[place + 1]
         del shared[place : place + 2]
     stages = tuple(
-        parse_with_rule(RunConfig, shared + own.get(number, []), prog, stage)
+        COMMANDS[type(stage)].parse(stage, shared + own.get(number, []), prog)
         for number, stage in enumerate(config.stages, start=1)
     )
     return dataclasses.replace(config, name=name, stages=stages)
+
+
+class Command(NamedTuple):
+    """What `train.py` does with one kind of configuration."""
+
+    parse: Callable[..., Any]  # (configuration of the file, overrides, prog) -> configuration
+    train: Callable[..., RunResult]
+
+
+# by the type of `CONFIG`; functions are looked up when they are called
+COMMANDS: dict[type, Command] = {
+    RunConfig: Command(_run, lambda config, stop: train(config, stop=stop)),
+    SequenceRunConfig: Command(_sequence_run, lambda config, stop: train(config, stop=stop)),
+    CurriculumConfig: Command(
+        _curriculum, lambda config, stop: train_curriculum(config, stop=stop)
+    ),
+}
 
 
 def _name_apart(arguments: list[str]) -> list[str]:

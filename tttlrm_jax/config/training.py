@@ -4,11 +4,7 @@ import dataclasses
 from typing import Literal
 
 from tttlrm_jax.config.model import ChunkWeights, Plan
-from tttlrm_jax.config.validation import (
-    check_fields,
-    require,
-    require_positive,
-)
+from tttlrm_jax.config.validation import check_fields, require, require_positive
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,17 +69,52 @@ class OptimizerConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """Length of a run, what it writes and how often."""
+class CommonTrainConfig:
+    """What runs of every kind have: length, start, and what is written how often."""
 
-    num_steps: int = 80_000
-    batch_size: int = 8
-    micro_batches: int = 1  # parts of a batch taken one after another, gradients averaged
+    num_steps: int
+    batch_size: int
     ema_decay: float = 0.0  # of the averaged weights that evaluation uses; 0: none are kept
     seed: int = 0
     max_nonfinite: int = 10  # steps in a row with a loss or gradient that is not finite end the run
     init_from: str | None = None  # run or model directory whose parameters the run starts from
     init_moments: bool = False  # Adam's moments of that run too; its schedule is never kept
+    log_every: int
+    eval_every: int
+    eval_scenes: int
+    checkpoint_every: int
+    keep_checkpoints: int
+    directory: str = "runs"  # the run writes to <directory>/<name>
+
+    def __post_init__(self):
+        check_fields("train", self)
+        require_positive(
+            "train", self, "num_steps", "batch_size", "log_every", "eval_every", "eval_scenes",
+            "checkpoint_every", "keep_checkpoints", "max_nonfinite",
+        )  # fmt: skip
+        require(self.seed >= 0, "train.seed", self.seed, "is negative", "use 0 or more")
+        require(
+            0 <= self.ema_decay < 1, "train.ema_decay", self.ema_decay, "is not in [0, 1)",
+            "use e.g. 0.999, or 0 for none",
+        )  # fmt: skip
+        require(
+            self.init_from is not None or not self.init_moments, "train.init_moments", True,
+            "needs a run to take them from", "name it with train.init_from",
+        )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig(CommonTrainConfig):
+    """Length of a run that learns from posed views, its chunks and its rendering."""
+
+    num_steps: int = 80_000
+    batch_size: int = 8
+    log_every: int = 50
+    eval_every: int = 1000
+    eval_scenes: int = 16
+    checkpoint_every: int = 1000
+    keep_checkpoints: int = 3
+    micro_batches: int = 1  # parts of a batch taken one after another, gradients averaged
     view_counts: tuple[int, ...] = ()  # input views of a step, drawn per step; none: all
     plan: Plan = "full"
     chunk_views: int = 1  # views per update of the sequential and causal plans
@@ -96,31 +127,13 @@ class TrainConfig:
     keep_ratio: float = 1.0  # of Gaussians kept by opacity before rendering; 1 switches pruning off
     random_ratio: float = 0.0  # share of the others kept at random
     published_pruning: bool = False  # both shares as published for the number of input views
-    log_every: int = 50
-    eval_every: int = 1000
-    eval_scenes: int = 16
-    checkpoint_every: int = 1000
-    keep_checkpoints: int = 3
-    directory: str = "runs"  # the run writes to <directory>/<name>
 
     def __post_init__(self):
-        check_fields("train", self)
-        require_positive(
-            "train", self, "num_steps", "batch_size", "chunk_views", "log_every", "eval_every",
-            "eval_scenes", "checkpoint_every", "keep_checkpoints", "max_nonfinite",
-            "micro_batches",
-        )  # fmt: skip
+        super().__post_init__()
+        require_positive("train", self, "chunk_views", "micro_batches")
         require(
             self.batch_size % self.micro_batches == 0, "train.micro_batches", self.micro_batches,
             f"does not divide train.batch_size={self.batch_size}", "use a divisor",
-        )  # fmt: skip
-        require(
-            0 <= self.ema_decay < 1, "train.ema_decay", self.ema_decay, "is not in [0, 1)",
-            "use e.g. 0.999, or 0 for none",
-        )  # fmt: skip
-        require(
-            self.init_from is not None or not self.init_moments, "train.init_moments", True,
-            "needs a run to take them from", "name it with train.init_from",
         )  # fmt: skip
         require(
             self.truncate_chunks >= 0, "train.truncate_chunks", self.truncate_chunks,
@@ -180,7 +193,3 @@ class MeshConfig:
             0 < self.exchange_capacity <= 1, "mesh.exchange_capacity", self.exchange_capacity,
             "is not in (0, 1]", "use the share of its Gaussians that a device may send to one view",
         )  # fmt: skip
-
-    @property
-    def is_one_device(self) -> bool:
-        return (self.data, self.seq, self.fsdp) == (1, 1, 1)

@@ -30,7 +30,8 @@ from tttlrm_jax.parallel.processes import init_distributed
 
 __all__ = [
     "AXES", "TABLE", "Layout", "average", "axes_of", "current_layout", "gather_outer_parameters",
-    "gather_parameters", "init_distributed", "make_mesh", "maximum", "mesh_sizes", "require_split",
+    "gather_parameters", "init_distributed", "make_mesh", "maximum", "mesh_sizes", "put_whole",
+    "require_split",
     "total",
 ]  # fmt: skip
 
@@ -129,6 +130,30 @@ class Layout:
 
     def sharding(self, *logical: str | None) -> NamedSharding:
         return NamedSharding(self.mesh, self.spec(*logical))
+
+    def scenes_of_process(self, batch_size: int, process: int | None = None) -> tuple[int, int]:
+        """(index, count) of the share of every batch that a process, by default this one, reads.
+
+        Processes that hold views of the same scenes read the same share. Raises InputError where
+        shares differ in size.
+        """
+        process = jax.process_index() if process is None else process
+        indices = self.sharding("batch").devices_indices_map((batch_size,))
+        shares = {}
+        for device, (rows,) in indices.items():
+            start, stop, _ = rows.indices(batch_size)
+            shares.setdefault(device.process_index, set()).update(range(start, stop))
+        mine = shares[process]
+        count, rest = divmod(batch_size, len(mine))
+        index = min(mine) // len(mine)
+        blocks = {tuple(sorted(share)) for share in shares.values()}
+        if rest or len(blocks) != count or max(mine) - min(mine) + 1 != len(mine):
+            raise InputError.of(
+                "train.batch_size", batch_size, "parts unequally over the processes",
+                "use a multiple of mesh.data x mesh.fsdp, and mesh sizes that divide a process's "
+                "devices or are multiples of them",
+            )  # fmt: skip
+        return index, count
 
     def parameter_specs(self, params: Any) -> Any:
         """Specs of a tree of parameters (or optimizer state shaped like it).
@@ -237,6 +262,12 @@ def gather_outer_parameters(params: dict[str, Any]) -> dict[str, Any]:
     """Completes all parameters but the blocks': these are gathered layer by layer."""
     outer = {name: value for name, value in params.items() if name != STACKED}
     return {**params, **gather_parameters(outer)}
+
+
+def put_whole(x: Any, sharding: NamedSharding) -> jax.Array:
+    """An array that every process has whole, on the devices of a sharding."""
+    host = np.asarray(x)
+    return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
 
 
 def require_split(field: str, number: int, axis: str, size: int) -> None:

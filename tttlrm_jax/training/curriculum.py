@@ -15,56 +15,23 @@ rate and averages always start anew, as do the counters and the order of the sce
 import dataclasses
 import sys
 from pathlib import Path
-from typing import Literal
-
-import jax
 
 from tttlrm_jax.checkpoints.checks import check_same_shapes
 from tttlrm_jax.checkpoints.directories import newest_step
-from tttlrm_jax.config import RunConfig
-from tttlrm_jax.config.validation import check_fields, require, require_directory_name
+from tttlrm_jax.config.curriculum import AnyRun, CurriculumConfig
 from tttlrm_jax.core.errors import ConfigError, InputError
-from tttlrm_jax.datasets.pipeline import evaluation_loader
 from tttlrm_jax.models import abstract_model, split_model
-from tttlrm_jax.parallel.mesh import make_mesh
 from tttlrm_jax.parallel.processes import is_first_process, meet
-from tttlrm_jax.training.objectives.batches import batch_from_arrays
-from tttlrm_jax.training.objectives.gaussians import check_supervision
+from tttlrm_jax.training.run_directory import changes_since, run_directory
 from tttlrm_jax.training.stopping import StopRequest, listening
-from tttlrm_jax.training.tasks.mesh_program import check_batches
-from tttlrm_jax.training.trainer import RunResult, changes_since, train
+from tttlrm_jax.training.tasks import task_of
+from tttlrm_jax.training.trainer import RunResult, train
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class CurriculumConfig:
-    """Stages in order; names of stages become those of their run directories."""
-
-    name: str
-    stages: tuple[RunConfig, ...]
-    optimizer_state: Literal["reset", "moments"] = "reset"  # what a stage does with Adam's moments
-
-    def __post_init__(self):
-        check_fields("curriculum", self)
-        require_directory_name("name", self.name)
-        require(len(self.stages) > 0, "stages", self.stages, "are none", "give at least one")
-        for stage in self.stages[1:]:
-            require(
-                stage.train.init_from is None, f"stages.{stage.name}.train.init_from",
-                stage.train.init_from, "is set in a stage that follows another",
-                "leave it out: stages start from the one before them",
-            )  # fmt: skip
-            require(
-                stage.train.directory == self.stages[0].train.directory,
-                f"stages.{stage.name}.train.directory", stage.train.directory,
-                f"is not that of the first stage, {self.stages[0].train.directory}",
-                "give one directory",
-            )  # fmt: skip
-
-
-def placed_stages(config: CurriculumConfig) -> list[RunConfig]:
+def placed_stages(config: CurriculumConfig) -> list[AnyRun]:
     """The runs of a curriculum, with their directories and what they start from."""
     directory = Path(config.stages[0].train.directory) / config.name
-    placed: list[RunConfig] = []
+    placed: list[AnyRun] = []
     for number, stage in enumerate(config.stages, start=1):
         train_config = dataclasses.replace(stage.train, directory=str(directory))
         if placed:
@@ -76,11 +43,6 @@ def placed_stages(config: CurriculumConfig) -> list[RunConfig]:
         name = f"{number}_{stage.name}"
         placed.append(dataclasses.replace(stage, name=name, train=train_config))
     return placed
-
-
-def run_directory(stage: RunConfig) -> Path:
-    """Where the run of a stage lies."""
-    return Path(stage.train.directory) / stage.name
 
 
 def train_curriculum(
@@ -97,21 +59,21 @@ def train_curriculum(
         return _train_stages(_checked_first(stages), stages, config, stop_at, stop)
 
 
-def _checked_first(stages: list[RunConfig]) -> int:
+def _checked_first(stages: list[AnyRun]) -> int:
     """Number of the stage to train, after all have been checked."""
     _check_parameters(stages)
     first = _first_unfinished(stages)
     for stage in stages[:first]:
         changes_since(run_directory(stage), stage)
     for stage in stages[first:]:
-        _check_mesh(stage)
+        task_of(stage).check_mesh(stage)
     for stage in stages[first:]:
-        _check_data(stage)
+        task_of(stage).check_data(stage)
     return first
 
 
 def _train_stages(
-    first: int, stages: list[RunConfig], config: CurriculumConfig, stop_at: int | None,
+    first: int, stages: list[AnyRun], config: CurriculumConfig, stop_at: int | None,
     stop: StopRequest,
 ) -> RunResult:  # fmt: skip
     """Trains the stages from number `first` on."""
@@ -121,7 +83,7 @@ def _train_stages(
         meet(f"stage {number}")
         title = f"stage {number + 1}/{len(stages)} {config.stages[number].name}"
         if is_first_process():
-            print(f"{title}: {described(stage)}", file=sys.stderr)
+            print(f"{title}: {task_of(stage).described(stage)}", file=sys.stderr)
         before = sum(earlier.train.num_steps for earlier in stages[:number])
         left = None if stop_at is None else stop_at - before
         result = train(stage, stop_at=left, title=title, stop=stop)
@@ -131,19 +93,7 @@ def _train_stages(
     return result
 
 
-def described(stage: RunConfig) -> str:
-    """A stage in a line: size, views, length, batch and learning rate."""
-    height, width = stage.data.image_size
-    views = stage.train.view_counts or (stage.data.num_input_views,)
-    shown = f"{min(views)}-{max(views)}" if len(set(views)) > 1 else str(min(views))
-    return (
-        f"{height}x{width}, {shown} input views, plan {stage.train.plan}, "
-        f"{stage.train.num_steps} steps of {stage.train.batch_size} scenes, "
-        f"lr {stage.optimizer.peak_lr:g}"
-    )
-
-
-def _first_unfinished(stages: list[RunConfig]) -> int:
+def _first_unfinished(stages: list[AnyRun]) -> int:
     """Number of the stage to train; the last one where all have ended.
 
     Raises ConfigError if a later stage has begun.
@@ -162,31 +112,18 @@ def _first_unfinished(stages: list[RunConfig]) -> int:
     return first
 
 
-def _check_mesh(stage: RunConfig) -> None:
-    """Raises InputError, before any stage is trained, where its batches do not fit the devices."""
-    if stage.mesh.is_one_device and jax.process_count() == 1:
-        return
-    mesh = make_mesh(stage.mesh)
-    for count in (stage.data.num_input_views, *stage.train.view_counts):
-        check_batches(stage.with_input_views(count), mesh)
-
-
-def _check_data(stage: RunConfig) -> None:
-    """Raises InputError, before any stage is trained, where its captures cannot be used or lack
-    what its loss needs."""
-    if stage.data.source != "synthetic":
-        arrays = next(evaluation_loader(stage.data, 1))
-        check_supervision(batch_from_arrays(arrays), stage)
-
-
-def _check_parameters(stages: list[RunConfig]) -> None:
+def _check_parameters(stages: list[AnyRun]) -> None:
     shapes = [split_model(abstract_model(stage.model))[1] for stage in stages]
     for number in range(1, len(stages)):
         before, stage = stages[number - 1], stages[number]
-        if before.model.kind == stage.model.kind and before.model.rule == stage.model.rule:
+        if _kind_and_rule(before) == _kind_and_rule(stage):
             try:
                 check_same_shapes(shapes[number - 1], shapes[number])
             except InputError as error:
                 raise ConfigError(
                     f"stage {stage.name} cannot follow {before.name}: {error}"
                 ) from None
+
+
+def _kind_and_rule(stage: AnyRun) -> tuple:
+    return stage.model.kind, getattr(stage.model, "rule", None)

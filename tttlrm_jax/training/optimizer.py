@@ -24,13 +24,14 @@ def lr_schedule(config: OptimizerConfig, num_steps: int) -> optax.Schedule:
 
 
 def decayed(params: Any) -> Any:
-    """True for matrices (two or more axes in one layer): fast weights too, norms and biases not."""
+    """True for kernels and, in the stack of blocks, all matrices (two or more axes in one layer):
+    initial fast weights too, norms, biases and tokens not."""
 
-    def is_matrix(path, leaf) -> bool:
-        stacked = any(getattr(key, "key", None) == STACKED for key in path)
-        return leaf.ndim - stacked >= 2
+    def is_decayed(path, leaf) -> bool:
+        names = [getattr(key, "key", None) for key in path]
+        return names[-1] == "kernel" or (STACKED in names and leaf.ndim - 1 >= 2)
 
-    return jax.tree_util.tree_map_with_path(is_matrix, params)
+    return jax.tree_util.tree_map_with_path(is_decayed, params)
 
 
 def make_optimizer(config: OptimizerConfig, num_steps: int) -> optax.GradientTransformation:

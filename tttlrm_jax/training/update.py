@@ -9,7 +9,7 @@ import optax
 from jaxtyping import Array
 
 from tttlrm_jax.checkpoints.train_state import TrainState
-from tttlrm_jax.config import OptimizerConfig, RunConfig
+from tttlrm_jax.config.curriculum import AnyRun
 from tttlrm_jax.training.accumulation import accumulated
 from tttlrm_jax.training.averaging import initial_average, moved_average
 from tttlrm_jax.training.objectives import batch_loss
@@ -17,7 +17,7 @@ from tttlrm_jax.training.objectives.batches import VGG19, Batch, StaticParts
 from tttlrm_jax.training.optimizer import guarded_gradients, make_optimizer
 
 
-def init_train_state(params: Any, config: RunConfig) -> TrainState:
+def init_train_state(params: Any, config: AnyRun) -> TrainState:
     """State before the first step."""
     optimizer = make_optimizer(config.optimizer, config.train.num_steps)
     return TrainState(
@@ -53,26 +53,18 @@ def step_of_loss(
         return grad_function(state.params, batch=part, key=key_prune, vgg19=vgg19)
 
     grads, metrics = accumulated(gradient, batch, config.train.micro_batches)
-    optimizer = make_optimizer(config.optimizer, config.train.num_steps)
-    new_state, metrics = updated_state(state, grads, metrics, optimizer, config.optimizer)
-    if state.ema is None:
-        return new_state, metrics
-    taken = new_state.step - new_state.num_skipped
-    ema = moved_average(state.ema, new_state.params, taken, config.train.ema_decay)
-    skipped = new_state.num_skipped > state.num_skipped
-    ema = jax.tree.map(lambda new, old: jnp.where(skipped, old, new), ema, state.ema)
-    return new_state.replace(ema=ema), metrics
+    return updated_state(state, grads, metrics, config)
 
 
 def updated_state(
-    state: TrainState,
-    grads: Any,
-    metrics: dict[str, Array],
-    optimizer: optax.GradientTransformation,
-    config: OptimizerConfig,
+    state: TrainState, grads: Any, metrics: dict[str, Array], config: AnyRun
 ) -> tuple[TrainState, dict[str, Array]]:
-    """Guard and optimizer step; `metrics["loss"]` must be finite for it to be taken."""
-    grads, norm, accept = guarded_gradients(grads, metrics["loss"], state.step, config)
+    """Guard, optimizer step and averaged weights; a step that is not taken changes none of them.
+
+    `metrics["loss"]` must be finite for it to be taken.
+    """
+    grads, norm, accept = guarded_gradients(grads, metrics["loss"], state.step, config.optimizer)
+    optimizer = make_optimizer(config.optimizer, config.train.num_steps)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
 
@@ -85,4 +77,8 @@ def updated_state(
         opt_state=if_accepted(opt_state, state.opt_state),
         num_skipped=state.num_skipped + (1 - accept.astype(jnp.int32)),
     )
+    if state.ema is not None:
+        taken = new_state.step - new_state.num_skipped
+        ema = moved_average(state.ema, new_state.params, taken, config.train.ema_decay)
+        new_state = new_state.replace(ema=if_accepted(ema, state.ema))
     return new_state, dict(metrics, grad_norm=norm, num_skipped=new_state.num_skipped)

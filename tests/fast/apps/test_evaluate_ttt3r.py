@@ -20,6 +20,7 @@ from tttlrm_jax.apps.sequences.command import evaluate_sequence, parse, picture_
 from tttlrm_jax.apps.sequences.scores import SequenceScores
 from tttlrm_jax.config import RuleConfig
 from tttlrm_jax.config.sequences import SequenceEvalConfig
+from tttlrm_jax.config.walks import WalkConfig
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.alignment import transform_points
 from tttlrm_jax.core.geometry.pointmaps import unproject
@@ -27,7 +28,7 @@ from tttlrm_jax.core.geometry.pose_encoding import encoding_from_matrix
 from tttlrm_jax.export.point_stream import read_points
 from tttlrm_jax.export.video import write_video
 from tttlrm_jax.procedural.walk_files import write_seven_scenes
-from tttlrm_jax.procedural.walks import WalkConfig, render_walk
+from tttlrm_jax.procedural.walks import render_walk
 from tttlrm_jax.sequences.readers import read_tum_trajectory
 
 COUNT = 9

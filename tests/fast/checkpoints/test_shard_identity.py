@@ -10,7 +10,7 @@ from tttlrm_jax.config import DataConfig, LossConfig, RunConfig, SyntheticConfig
 from tttlrm_jax.core.errors import ConfigError, InputError
 from tttlrm_jax.datasets.shards.builder import write_shards
 from tttlrm_jax.datasets.shards.records import synthetic_records
-from tttlrm_jax.training.trainer import changes_since, write_run_directory
+from tttlrm_jax.training.run_directory import changes_since, write_run_directory
 
 SCENES = SyntheticConfig(num_scenes=1, num_views=4, height=8, width=8, supersampling=1)
 

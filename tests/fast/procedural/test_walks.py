@@ -5,12 +5,13 @@ import dataclasses
 import numpy as np
 import pytest
 
+from tttlrm_jax.config.walks import WalkConfig
 from tttlrm_jax.core.errors import ConfigError
 from tttlrm_jax.core.geometry.alignment import transform_points
 from tttlrm_jax.core.geometry.pointmaps import unproject
 from tttlrm_jax.core.geometry.poses import pose_problem, rigid_inverse
 from tttlrm_jax.core.geometry.rotations import quaternion_from_rotation
-from tttlrm_jax.procedural.walks import WalkConfig, random_room, render_room, render_walk, strided
+from tttlrm_jax.procedural.walks import random_room, render_room, render_walk, strided
 
 CONFIG = WalkConfig(height=36, width=52)
 

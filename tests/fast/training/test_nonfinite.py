@@ -9,8 +9,8 @@ import pytest
 
 from tests.runs.tiny_run import CONFIG
 from tttlrm_jax.core.errors import InputError
-from tttlrm_jax.training import trainer
 from tttlrm_jax.training.nonfinite import NonfiniteWatch
+from tttlrm_jax.training.tasks import reconstruction
 from tttlrm_jax.training.trainer import train
 
 
@@ -23,7 +23,7 @@ def test_run_ends_after_so_many_nonfinite_steps_and_keeps_the_batch(tmp_path, mo
             CONFIG.train, directory=str(tmp_path), max_nonfinite=3, eval_every=100, eval_scenes=1
         ),
     )
-    make_loader = trainer.make_loader
+    make_loader = reconstruction.make_loader
 
     def broken_loader(*arguments, **settings):
         for number, batch in enumerate(make_loader(*arguments, **settings)):
@@ -41,7 +41,7 @@ def test_run_ends_after_so_many_nonfinite_steps_and_keeps_the_batch(tmp_path, mo
         def get_state(self):
             return {}
 
-    monkeypatch.setattr(trainer, "make_loader", Loader)
+    monkeypatch.setattr(reconstruction, "make_loader", Loader)
     with pytest.raises(InputError, match="not finite for 3 steps in a row, up to step 6") as caught:
         train(config)
     path = Path(str(caught.value).split("its batch is in ")[1].split(")")[0])

@@ -17,7 +17,8 @@ from tttlrm_jax.training.losses.perceptual_network import (
     recorded_network,
     with_network,
 )
-from tttlrm_jax.training.trainer import changes_since, train, write_run_directory
+from tttlrm_jax.training.run_directory import changes_since, write_run_directory
+from tttlrm_jax.training.trainer import train
 
 
 @pytest.fixture

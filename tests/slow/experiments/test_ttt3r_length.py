@@ -11,11 +11,12 @@ from experiments.ttt3r_length.scores import frame_scores, prefix_scores
 from experiments.ttt3r_length.walks import capture_walks, room_walks
 from tttlrm_jax.checkpoints.models import export_ttt3r
 from tttlrm_jax.config.ttt3r import TTT3RConfig
+from tttlrm_jax.config.walks import WalkConfig
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.pointmaps import unproject
 from tttlrm_jax.models import build_model, split_model
 from tttlrm_jax.procedural.walk_files import write_seven_scenes
-from tttlrm_jax.procedural.walks import WalkConfig, render_walk
+from tttlrm_jax.procedural.walks import render_walk
 
 ROOM = WalkConfig(height=16, width=32, supersampling=1)
 SMALL = TTT3RConfig(

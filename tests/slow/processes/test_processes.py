@@ -144,7 +144,7 @@ def test_a_signal_to_one_of_two_stops_both_after_the_same_step(tmp_path, monkeyp
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("process", "preparation"),
-    [(0, "_fresh"), (1, "_fresh"), (0, "make_loader"), (1, "make_loader"),
+    [(0, "fresh_state"), (1, "fresh_state"), (0, "make_loader"), (1, "make_loader"),
      (0, "write_run_directory")],
 )  # fmt: skip
 def test_a_signal_to_one_of_two_before_the_first_step(tmp_path, monkeypatch, process, preparation):

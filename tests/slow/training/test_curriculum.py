@@ -16,18 +16,15 @@ from tttlrm_jax.checkpoints.directories import write_config
 from tttlrm_jax.checkpoints.models import load_model
 from tttlrm_jax.checkpoints.runs import RunCheckpoints
 from tttlrm_jax.config import RunConfig
+from tttlrm_jax.config.curriculum import CurriculumConfig
 from tttlrm_jax.core.errors import ConfigError, InputError
 from tttlrm_jax.models import build_model, split_model
 from tttlrm_jax.parallel.mesh import AXES, mesh_sizes
 from tttlrm_jax.procedural.objects import scene_seed
-from tttlrm_jax.training.curriculum import (
-    CurriculumConfig,
-    described,
-    placed_stages,
-    run_directory,
-    train_curriculum,
-)
+from tttlrm_jax.training.curriculum import placed_stages, train_curriculum
 from tttlrm_jax.training.initial import with_moments_of
+from tttlrm_jax.training.run_directory import run_directory
+from tttlrm_jax.training.tasks import task_of
 from tttlrm_jax.training.tasks.mesh_program import check_batches, layout_of
 from tttlrm_jax.training.tasks.view_counts import view_count_at
 from tttlrm_jax.training.trainer import RunResult
@@ -130,7 +127,10 @@ def test_views_vary_and_progress_shows_the_stage(workspace, straight, capfd):
     said = capfd.readouterr()
     assert "stage 2/2 high" in said.err
     assert "stage 1/2" not in said.err
-    assert described(second) == "8x12, 2-4 input views, plan full, 6 steps of 4 scenes, lr 0.0005"
+    assert (
+        task_of(second).described(second)
+        == "8x12, 2-4 input views, plan full, 6 steps of 4 scenes, lr 0.0005"
+    )
 
 
 def test_mistakes_are_one_sentence(workspace, straight, capsys):
@@ -360,7 +360,7 @@ def test_meshes_of_all_stages_are_looked_at_first(workspace, monkeypatch):
 
     monkeypatch.setattr("tttlrm_jax.training.curriculum.train", never)
     monkeypatch.setattr(
-        "tttlrm_jax.training.curriculum.make_mesh",
+        "tttlrm_jax.training.tasks.reconstruction.make_mesh",
         lambda mesh: AbstractMesh((1, mesh.seq, 1), AXES),
     )
     second = dataclasses.replace(second, mesh=dataclasses.replace(second.mesh, seq=4))

@@ -11,23 +11,21 @@ from tttlrm_jax.apps.train import load_config_file
 from tttlrm_jax.checkpoints.directories import newest_step
 from tttlrm_jax.checkpoints.runs import RunCheckpoints
 from tttlrm_jax.config import RunConfig
+from tttlrm_jax.config.curriculum import CurriculumConfig
 from tttlrm_jax.datasets import synthetic_cache
-from tttlrm_jax.training import curriculum, trainer
-from tttlrm_jax.training.curriculum import (
-    CurriculumConfig,
-    placed_stages,
-    run_directory,
-    train_curriculum,
-)
+from tttlrm_jax.training import trainer
+from tttlrm_jax.training.curriculum import placed_stages, train_curriculum
+from tttlrm_jax.training.run_directory import run_directory
+from tttlrm_jax.training.tasks import reconstruction
 from tttlrm_jax.training.trainer import train
 
 TINY = Path(__file__).resolve().parents[2] / "runs" / "tiny_run.py"
 # what is at work when the signal comes, and what must not follow
 PREPARATIONS = {
-    "model": (trainer, "_fresh", (trainer, "make_loader")),
-    "scenes": (trainer, "make_loader", (trainer, "evaluation_loader")),
-    "held-out scenes": (trainer, "evaluation_loader", (trainer, "write_run_directory")),
-    "restoring": (RunCheckpoints, "restore_newest", (trainer, "view_count_at")),
+    "model": (reconstruction, "fresh_state", (reconstruction, "make_loader")),
+    "scenes": (reconstruction, "make_loader", (reconstruction, "evaluation_loader")),
+    "held-out scenes": (reconstruction, "evaluation_loader", (trainer, "write_run_directory")),
+    "restoring": (RunCheckpoints, "restore_newest", (reconstruction, "view_count_at")),
 }
 
 
@@ -98,7 +96,7 @@ def test_rendering_is_cut_short(config, monkeypatch, workers):
 
 def test_a_signal_between_stages_is_not_lost(config, monkeypatch):
     """The first stage has saved its end, the second opens no data."""
-    original = trainer.make_loader
+    original = reconstruction.make_loader
     opened = []
 
     def described(stage):
@@ -110,8 +108,8 @@ def test_a_signal_between_stages_is_not_lost(config, monkeypatch):
         opened.append("data")
         return original(*arguments, **named)
 
-    monkeypatch.setattr(curriculum, "described", described)
-    monkeypatch.setattr(trainer, "make_loader", make_loader)
+    monkeypatch.setattr(reconstruction.ReconstructionTask, "described", staticmethod(described))
+    monkeypatch.setattr(reconstruction, "make_loader", make_loader)
     two = CurriculumConfig(name="two", stages=(config, config))
     first, second = map(run_directory, placed_stages(two))
     result = train_curriculum(two)

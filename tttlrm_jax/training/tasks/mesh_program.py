@@ -24,10 +24,10 @@ from jaxtyping import Array, Float
 
 from tttlrm_jax.checkpoints.train_state import TrainState
 from tttlrm_jax.config import RunConfig
-from tttlrm_jax.core.errors import ConfigError, InputError
+from tttlrm_jax.core.errors import ConfigError
 from tttlrm_jax.metrics.images import psnr
-from tttlrm_jax.parallel.mesh import Layout, gather_outer_parameters, make_mesh
-from tttlrm_jax.parallel.processes import meet
+from tttlrm_jax.parallel.mesh import Layout, gather_outer_parameters, make_mesh, put_whole
+from tttlrm_jax.parallel.processes import host_value, meet
 from tttlrm_jax.training.objectives import batch_loss, objective_of
 from tttlrm_jax.training.objectives.batches import VGG19, Batch, StaticParts, batch_from_arrays
 from tttlrm_jax.training.objectives.causal import metric_after
@@ -98,36 +98,16 @@ class MeshProgram:
 
     def place(self, state: TrainState) -> TrainState:
         """The same state, the same on all processes, on the mesh."""
-        return jax.tree.map(_put, state, self.state_shardings(state))
+        return jax.tree.map(put_whole, state, self.state_shardings(state))
 
     def place_whole(self, tree: Any) -> Any:
         """A copy on every device."""
-        return jax.tree.map(lambda x: _put(x, self._whole), tree)
+        return jax.tree.map(lambda x: put_whole(x, self._whole), tree)
 
     def scenes_of_process(self, batch_size: int, process: int | None = None) -> tuple[int, int]:
-        """(shard_index, shard_count) of the loader: which share of every batch a process reads.
-
-        Processes that hold views of the same scenes read the same share. Raises InputError where
-        shares differ in size.
-        """
-        process = jax.process_index() if process is None else process
+        """(shard_index, shard_count) of the loader, as `Layout.scenes_of_process`."""
         layout = self._layout(batch_size, self.config.train.chunk_views)
-        indices = layout.sharding("batch").devices_indices_map((batch_size,))
-        shares = {}
-        for device, (rows,) in indices.items():
-            start, stop, _ = rows.indices(batch_size)
-            shares.setdefault(device.process_index, set()).update(range(start, stop))
-        mine = shares[process]
-        count, rest = divmod(batch_size, len(mine))
-        index = min(mine) // len(mine)
-        blocks = {tuple(sorted(share)) for share in shares.values()}
-        if rest or len(blocks) != count or max(mine) - min(mine) + 1 != len(mine):
-            raise InputError.of(
-                "train.batch_size", batch_size, "parts unequally over the processes",
-                "use a multiple of mesh.data x mesh.fsdp, and mesh sizes that divide a process's "
-                "devices or are multiples of them",
-            )  # fmt: skip
-        return index, count
+        return layout.scenes_of_process(batch_size, process)
 
     def batch(self, arrays: dict[str, np.ndarray], batch_size: int, chunk_views: int) -> Batch:
         """This process's share of a batch, as the loader gives it, as one of all processes."""
@@ -336,15 +316,6 @@ def _scene_psnr(
     return jnp.mean(psnr(rgb, target), axis=1)
 
 
-def host_value(array: jax.Array) -> np.ndarray:
-    """An array of all processes on this one's host."""
-    if array.is_fully_addressable or array.is_fully_replicated:
-        return np.asarray(array)
-    from jax.experimental import multihost_utils
-
-    return np.asarray(multihost_utils.process_allgather(array, tiled=True))
-
-
 def padded_batch(arrays: dict[str, np.ndarray], batch_size: int) -> dict[str, np.ndarray]:
     """The batch with its last scene repeated until there are `batch_size`."""
     missing = batch_size - len(arrays["input_image"])
@@ -366,11 +337,6 @@ def bytes_per_device(tree: Any) -> int:
 def _zeros(shape: tuple[int, ...]) -> np.ndarray:
     """Zeros that take no memory."""
     return np.broadcast_to(np.float32(0), shape)
-
-
-def _put(x: Any, sharding: NamedSharding) -> jax.Array:
-    host = np.asarray(x)
-    return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
 
 
 def _batch_shardings(batch: Batch, layout: Layout) -> Any:

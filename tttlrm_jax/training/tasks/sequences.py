@@ -1,116 +1,197 @@
-"""Trains the recurrent network on procedural rooms, by CUT3R's losses and with its state rule.
+"""Training of the recurrent network on sequences, by CUT3R's losses and with its state rule.
 
-`train.py` runs it for configuration files whose `CONFIG` is a `RecurrentRunConfig`. Rooms follow
-from seed and step, so a resumed run sees what an uninterrupted one would.
+Over a mesh the program of one device is parted by JAX: scenes along `data` (and `fsdp`), parameters
+along `fsdp`.
 """
 
-import contextlib
-import dataclasses
 import functools
-import json
 import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from tttlrm_jax.checkpoints.directories import has_checkpoint, read_config_values
+from tttlrm_jax.checkpoints.directories import has_checkpoint
 from tttlrm_jax.checkpoints.models import load_parameters
-from tttlrm_jax.checkpoints.runs import RunCheckpoints
 from tttlrm_jax.checkpoints.train_state import TrainState
-from tttlrm_jax.config import config_to_dict
-from tttlrm_jax.core.errors import ConfigError
-from tttlrm_jax.core.geometry.pointmaps import unproject
-from tttlrm_jax.core.geometry.pose_encoding import encoding_from_matrix
+from tttlrm_jax.config.sequence_training import SequenceRunConfig
 from tttlrm_jax.models import build_model, split_model
 from tttlrm_jax.models.nn.layers import LINEAR_INIT_STD
 from tttlrm_jax.models.nn.point_heads import POINT_CHANNELS
-from tttlrm_jax.models.ttt3r import Frame, init_state, scan_frames
-from tttlrm_jax.procedural.walks import render_walk, strided
-from tttlrm_jax.training.logs import RunLog
+from tttlrm_jax.models.ttt3r import Frame, FrameOutput, init_state, scan_frames
+from tttlrm_jax.parallel.mesh import Layout, make_mesh, put_whole
+from tttlrm_jax.parallel.processes import host_value, meet
+from tttlrm_jax.training.initial import with_moments_of
 from tttlrm_jax.training.losses.pointmaps import FrameTruth, frame_terms, scene_scale
-from tttlrm_jax.training.nonfinite import NonfiniteWatch
-from tttlrm_jax.training.optimizer import lr_schedule
-from tttlrm_jax.training.stopping import StopRequest, listening
-from tttlrm_jax.training.tasks.recurrent_config import RecurrentRunConfig
-from tttlrm_jax.training.trainer import RunResult, check_writable, write_run_directory
-from tttlrm_jax.training.update import updated_state
+from tttlrm_jax.training.tasks.rooms import RoomBatches, held_out_rooms
+from tttlrm_jax.training.tasks.task import Arrays, Pictures, ReadByAll
+from tttlrm_jax.training.update import init_train_state, updated_state
 from tttlrm_jax.ttt.state_rules import build_state_rule
 
 TRAINING_RULE = "cut3r"  # the gate of TTT3R is for use without training
 STACKED_KERNEL_AXES = 3  # layer, in, out; kernels of convolutions have four
 START_DEPTH = 3.0  # metres
-HELD_OUT = 2**31  # room seeds from here on are never trained on
-RESUMABLE = {"num_steps", "log_every", "eval_every", "eval_scenes", "checkpoint_every",
-             "keep_checkpoints", "directory", "max_nonfinite"}  # fmt: skip
 
 
-def room_batch(
-    config: RecurrentRunConfig, seeds: list[int], num_frames: int, strides: list[int]
-) -> tuple[Frame, FrameTruth]:
-    """Stacked frames of the rooms with these seeds and what is true of them, `[frame, batch, ...]`.
+class SequenceTask:
+    """The task of a `SequenceRunConfig`; see `tasks.task.Task`."""
 
-    `strides` says for each room how many frames of its walk lie from one frame to the next. The
-    world is the first camera of each sequence.
-    """
-    walks = [
-        render_walk(seed, num_frames, strided(config.room, stride))
-        for seed, stride in zip(seeds, strides, strict=True)
-    ]
-    images = np.stack([walk.images for walk in walks], axis=1).astype(np.float32) / 255
-    points_self, points_world, poses = [], [], []
-    for walk in walks:
-        relative = np.linalg.inv(walk.world_from_camera[0]) @ walk.world_from_camera
-        own = unproject(walk.depth, walk.intrinsics)
-        turned = np.einsum("fij,fhwj->fhwi", relative[:, :3, :3], own)
-        points_self.append(own)
-        points_world.append(turned + relative[:, None, None, :3, 3])
-        poses.append(encoding_from_matrix(relative))
-    own, world, pose = (
-        np.stack(parts, axis=1).astype(np.float32) for parts in (points_self, points_world, poses)
-    )
-    valid = np.isfinite(own).all(axis=-1)
-    truth = FrameTruth(*(jnp.asarray(x) for x in (own, world, pose, valid)))
-    return Frame(jnp.asarray(images)), truth
+    KINDS = ("ttt3r",)
+
+    def __init__(self, config: SequenceRunConfig, directory: Path):
+        self.config, self.warnings = config, []
+        self._resumes = has_checkpoint(directory)
+        self._mesh = make_mesh(config.mesh)
+        self._layout = layout_of(config, self._mesh)
+        # A checkpoint being written may share a CPU's buffers with the state.
+        self._on_cpu = self._mesh.devices.flat[0].platform == "cpu"
+        self._compiled: dict[int, Any] = {}  # steps by number of frames
+
+    def init(self) -> TrainState:
+        self._graph, state = fresh_state(self.config, resumes=self._resumes)
+        donated = () if self._on_cpu else (0,)
+        self._step = jax.jit(self._train_step, donate_argnums=donated)
+        self._judge = jax.jit(functools.partial(judged, graph=self._graph, config=self.config))
+        return jax.tree.map(put_whole, state, self._layout.parameter_shardings(state))
+
+    def batches(self, read: ReadByAll) -> RoomBatches:
+        settings = self.config.train
+        held_out = functools.partial(held_out_rooms, self.config.room, settings)
+        self._held_out = read("held-out rooms", held_out)
+        share = self._layout.scenes_of_process(settings.batch_size)
+        return RoomBatches(self.config.room, settings, share)
+
+    def write_records(self, directory: Path) -> None:
+        """Rooms follow from the configuration: there is nothing to note."""
+        del directory
+
+    def step(
+        self, state: TrainState, arrays: Arrays, step: int
+    ) -> tuple[TrainState, dict[str, Any]]:
+        del step
+        sharding = self._layout.sharding(None, "batch")
+        placed = {
+            name: jax.make_array_from_process_local_data(sharding, x) for name, x in arrays.items()
+        }
+        num_frames = len(arrays["images"])
+        if num_frames not in self._compiled:  # processes may compile for minutes: wait for all
+            self._compiled[num_frames] = self._step.lower(state, placed).compile()
+            meet(f"step compiled for {num_frames} frames")
+        result = self._compiled[num_frames](state, placed)
+        # Collectives of two programs at a time wait for each other for ever on CPUs.
+        wait = self._on_cpu and self._mesh.size > 1
+        return jax.block_until_ready(result) if wait else result
+
+    def _train_step(self, state: TrainState, arrays: dict[str, jax.Array]):
+        gradient = jax.grad(sequence_loss, has_aux=True)
+        grads, metrics = gradient(state.params, arrays, self._graph, self.config)
+        new_state, metrics = updated_state(state, grads, metrics, self.config)
+        shardings = self._layout.parameter_shardings(state)
+        return jax.lax.with_sharding_constraint(new_state, shardings), metrics
+
+    def evaluate(self, params: Any) -> tuple[dict[str, float], Pictures]:
+        """Loss terms of held-out rooms; previews show true and predicted depth of two frames."""
+        spec = PartitionSpec()
+        if self.config.train.eval_scenes % self._layout.size("batch") == 0:
+            spec = self._layout.spec(None, "batch")
+        sharding = NamedSharding(self._mesh, spec)
+        placed = {name: put_whole(x, sharding) for name, x in self._held_out.items()}
+        terms, depth = self._judge(params, placed)
+        scores = {name: float(value) for name, value in terms.items()}
+        return scores, depth_pictures(self._held_out, host_value(depth))
+
+    @staticmethod
+    def described(config: SequenceRunConfig) -> str:
+        """A run in a line: size, frames, length, batch and learning rate."""
+        counts = config.train.frame_counts
+        shown = f"{min(counts)}-{max(counts)}" if len(set(counts)) > 1 else str(counts[0])
+        return (
+            f"{config.room.height}x{config.room.width}, {shown} frames, "
+            f"{config.train.num_steps} steps of {config.train.batch_size} rooms, "
+            f"lr {config.optimizer.peak_lr:g}"
+        )
+
+    @staticmethod
+    def check_mesh(config: SequenceRunConfig) -> None:
+        layout_of(config, make_mesh(config.mesh))
+
+    @staticmethod
+    def check_data(config: SequenceRunConfig) -> None:
+        """Rooms can always be drawn."""
+        del config
+
+    @staticmethod
+    def harmless_changes(config: SequenceRunConfig, directory: Path, changed: set[str]) -> set[str]:
+        del config, directory, changed
+        return set()
+
+
+def layout_of(config: SequenceRunConfig, mesh: Mesh) -> Layout:
+    """How batches lie on a mesh; InputError where their scenes do not split."""
+    return Layout.of(mesh, config.train.batch_size, views=1)
 
 
 def sequence_loss(
-    params: Any, frames: Frame, truth: FrameTruth, graph: Any, config: RecurrentRunConfig
+    params: Any, arrays: dict[str, jax.Array], graph: Any, config: SequenceRunConfig
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Loss of whole sequences, mean over frames, and its terms."""
+    """Loss of whole sequences, `[frame, batch, ...]` as `room_batch` gives them, mean over frames,
+    and its terms."""
+    terms, _ = _by_frame(params, arrays, graph, config)
+    return _weighted(terms, config)
+
+
+def judged(
+    params: Any, arrays: dict[str, jax.Array], graph: Any, config: SequenceRunConfig
+) -> tuple[dict[str, jax.Array], jax.Array]:
+    """The terms of `sequence_loss`, and predicted depth `[frame, batch, height, width]`."""
+    terms, depth = _by_frame(params, arrays, graph, config, lambda out: out.points_self[..., 2])
+    return _weighted(terms, config)[1], depth
+
+
+def _by_frame(
+    params: Any, arrays: dict[str, jax.Array], graph: Any, config: SequenceRunConfig,
+    kept: Callable[[FrameOutput], Any] = lambda out: None,
+) -> tuple[dict[str, jax.Array], Any]:  # fmt: skip
+    """Loss terms of each frame, and what is `kept` of its output, both stacked by frame."""
     settings, rule = config.train, build_state_rule(TRAINING_RULE)
+    truth = FrameTruth(**{name: x for name, x in arrays.items() if name != "images"})
     scale = scene_scale(truth.points_world, truth.valid)
 
     def emit(index, out):
         seen = jax.tree.map(lambda x: x[index], truth)
-        return frame_terms(out, seen, scale, settings.confidence_weight)
+        return frame_terms(out, seen, scale, settings.confidence_weight), kept(out)
 
+    frames = Frame(arrays["images"])
     state = init_state(params, frames.image.shape[1], graph=graph, rule=rule)
-    _, terms = scan_frames(
+    return scan_frames(
         params, state, frames, graph=graph, rule=rule, behaviour="batch",
         remat=settings.remat, emit=emit,
-    )  # fmt: skip
+    )[1]  # fmt: skip
+
+
+def _weighted(terms: dict[str, jax.Array], config: SequenceRunConfig):
     terms = {name: jnp.mean(values) for name, values in terms.items()}
-    loss = terms["points_self"] + terms["points_world"] + settings.pose_weight * terms["pose"]
+    pose = config.train.pose_weight * terms["pose"]
+    loss = terms["points_self"] + terms["points_world"] + pose
     return loss, {**terms, "loss": loss}
 
 
-def make_recurrent_optimizer(config: RecurrentRunConfig) -> optax.GradientTransformation:
-    """AdamW with warm-up and cosine decay; weight decay on kernels only."""
-    settings = config.optimizer
+def depth_pictures(arrays: Arrays, depth: np.ndarray) -> Pictures:
+    """All frames of each scene, then true and predicted depth of the first and the last.
 
-    def kernels(params):
-        return jax.tree_util.tree_map_with_path(
-            lambda path, _: getattr(path[-1], "key", None) == "kernel", params
-        )
-
-    return optax.adamw(
-        lr_schedule(settings, config.train.num_steps), b1=settings.beta1, b2=settings.beta2,
-        weight_decay=settings.weight_decay, mask=kernels,
-    )  # fmt: skip
+    Depth `[frame, batch, height, width]` is grey, white at the scene's largest true one.
+    """
+    true = np.where(arrays["valid"], arrays["points_self"][..., 2], 0.0)
+    largest = np.maximum(true.max(axis=(0, 2, 3), keepdims=True), 1e-6)
+    shown = (
+        np.repeat((z / largest)[[0, -1]].swapaxes(0, 1)[..., None], 3, axis=-1)
+        for z in (true, depth)
+    )
+    return Pictures(arrays["images"].swapaxes(0, 1), *shown)
 
 
 def starting_parameters(params: Any) -> Any:
@@ -137,167 +218,15 @@ def starting_parameters(params: Any) -> Any:
     return jax.tree_util.tree_map_with_path(started, params)
 
 
-def fresh_state(params: Any, config: RecurrentRunConfig) -> TrainState:
-    """State before the first step."""
-    zero = jnp.zeros((), jnp.int32)
-    opt_state = make_recurrent_optimizer(config).init(params)
-    return TrainState(step=zero, params=params, opt_state=opt_state, num_skipped=zero)
+def fresh_state(config: SequenceRunConfig, *, resumes: bool) -> tuple[Any, TrainState]:
+    """The model's structure and the state before the first step.
 
-
-def recurrent_step(
-    state: TrainState, frames: Frame, truth: FrameTruth, graph: Any, config: RecurrentRunConfig
-) -> tuple[TrainState, dict[str, jax.Array]]:
-    """Gradient through the whole sequence, guard, AdamW."""
-    gradient = jax.grad(sequence_loss, has_aux=True)
-    grads, metrics = gradient(state.params, frames, truth, graph, config)
-    optimizer = make_recurrent_optimizer(config)
-    return updated_state(state, grads, metrics, optimizer, config.optimizer)
-
-
-def train_recurrent(
-    config: RecurrentRunConfig, *, stop_at: int | None = None, stop: StopRequest | None = None
-) -> RunResult:
-    """Trains to `config.train.num_steps`, or to `stop_at`, from the newest checkpoint if any.
-
-    Writes what `training.trainer.train` writes, without previews; `load_ttt3r` reads the directory.
-    `init_from` is read at the first start only; `stop` is as in `training.trainer.train`. Raises
-    ConfigError if the directory holds a run with other settings, InputError if it or `init_from`
-    cannot be used.
+    What the run starts from is read unless it `resumes`: its own checkpoint then follows.
     """
-    settings = config.train
-    directory = Path(settings.directory) / config.name
-    last = min(settings.num_steps, settings.num_steps if stop_at is None else stop_at)
-    with contextlib.ExitStack() as resources:
-        stop = resources.enter_context(listening(stop))
-        run, state = _prepared(config, directory, resources)
-        state = run.until(state, last, stop)
-    step = int(state.step)
-    finished = step >= settings.num_steps
-    return RunResult(step, stop.signal, finished, eval_psnr=None, directory=directory)
-
-
-def _prepared(
-    config: RecurrentRunConfig, directory: Path, resources: contextlib.ExitStack
-) -> "tuple[_Run, TrainState]":
-    """The parts of a run and the state it goes on from; `resources` closes its files."""
-    settings = config.train
-    check_writable(directory)
-    _check_same_run(directory, config)
-    graph, params = split_model(build_model(config.model, settings.seed))
-    if not has_checkpoint(directory):
-        params = _first_parameters(params, settings.init_from)
-    state = fresh_state(params, config)
-    write_run_directory(directory, config)
-    checkpoints = RunCheckpoints(directory, settings.keep_checkpoints)
-    resources.callback(checkpoints.close)
-    state, _, said = checkpoints.restore_newest(state)
-    log = RunLog(directory, int(state.step), settings.num_steps)
-    resources.callback(log.close)
-    for line in said:
-        log.say(line)
-    watch = NonfiniteWatch(directory, settings.max_nonfinite)
-    return _Run(config, graph, checkpoints, log, watch), state
-
-
-def _first_parameters(params: Any, init_from: str | None) -> Any:
-    """What a run starts from: another one's parameters, or fresh ones."""
-    return starting_parameters(params) if init_from is None else load_parameters(init_from, params)
-
-
-class _Taken(NamedTuple):
-    """A step whose metrics may still be on their way."""
-
-    step: int  # batches seen after it
-    metrics: dict[str, jax.Array]
-    frames: Frame
-    truth: FrameTruth
-
-
-@dataclasses.dataclass
-class _Run:
-    """The parts of a run while it goes on."""
-
-    config: RecurrentRunConfig
-    graph: Any
-    checkpoints: RunCheckpoints
-    log: RunLog
-    watch: NonfiniteWatch
-
-    def until(self, state: TrainState, last: int, stop: StopRequest) -> TrainState:
-        """Steps until `last` or a signal, then saves.
-
-        Metrics of a step are read while the next one runs, so that rooms are drawn meanwhile.
-        """
-        settings = self.config.train
-        run = jax.jit(functools.partial(recurrent_step, graph=self.graph, config=self.config))
-        judge = jax.jit(functools.partial(sequence_loss, graph=self.graph, config=self.config))
-        step = saved_step = int(state.step)  # before the first step there is nothing to save
-        pending: _Taken | None = None
-        while step < last and stop.signal is None:
-            frames, truth = _training_batch(self.config, step)
-            state, metrics = run(state, frames, truth)
-            step += 1
-            self._settle(pending)
-            pending = _Taken(step, metrics, frames, truth)
-            if step % settings.eval_every == 0 or step == settings.num_steps:
-                pending = self._settle(pending)
-                terms = judge(state.params, *_held_out_batch(self.config))[1]
-                self._log("eval", step, terms)
-            if step % settings.checkpoint_every == 0:
-                self.checkpoints.save(state, {})
-                saved_step = step
-            self.log.advance()
-        self._settle(pending)
-        if saved_step != step:
-            self.checkpoints.save(state, {})
-        self.checkpoints.wait()
-        return state
-
-    def _settle(self, taken: _Taken | None) -> None:
-        """Logs a step that is one to be logged; raises InputError as `NonfiniteWatch.judge` does"""
-        if taken is None:
-            return
-        if taken.step % self.config.train.log_every == 0:
-            self._log("train", taken.step, taken.metrics)
-        arrays = {"images": taken.frames.image, **vars(taken.truth)}
-        self.watch.judge(taken.step, taken.metrics, arrays)
-
-    def _log(self, kind: str, step: int, values: dict[str, jax.Array]) -> None:
-        self.log.write(kind, step, {name: float(value) for name, value in values.items()})
-
-
-def _training_batch(config: RecurrentRunConfig, step: int) -> tuple[Frame, FrameTruth]:
-    """The batch after `step` batches: rooms that no other step sees, of a drawn length."""
-    settings = config.train
-    rng = np.random.default_rng([settings.seed, step])
-    num_frames = int(rng.choice(settings.frame_counts))
-    seeds = rng.integers(0, HELD_OUT, settings.batch_size).tolist()
-    strides = rng.choice(settings.strides, settings.batch_size).tolist()
-    return room_batch(config, seeds, num_frames, strides)
-
-
-def _held_out_batch(config: RecurrentRunConfig) -> tuple[Frame, FrameTruth]:
-    """Rooms that are never trained on, strides in turn."""
-    settings = config.train
-    scenes = range(settings.eval_scenes)
-    strides = [settings.strides[scene % len(settings.strides)] for scene in scenes]
-    seeds = [HELD_OUT + scene for scene in scenes]
-    return room_batch(config, seeds, max(settings.frame_counts), strides)
-
-
-def _check_same_run(directory: Path, config: RecurrentRunConfig) -> None:
-    """Raises ConfigError if the directory's run was started with other settings."""
-    if not has_checkpoint(directory):
-        return
-    earlier = read_config_values(directory)
-    current = json.loads(json.dumps(config_to_dict(config)))
-    for part in current:
-        old, new = earlier.get(part), current[part]
-        if isinstance(new, dict) and isinstance(old, dict):
-            new = {k: v for k, v in new.items() if part != "train" or k not in RESUMABLE}
-            old = {k: v for k, v in old.items() if part != "train" or k not in RESUMABLE}
-        if old != new:
-            raise ConfigError(
-                f"run directory {directory} holds a run with another {part}; choose another name "
-                f"or train.directory"
-            )
+    graph, params = split_model(build_model(config.model, config.train.seed))
+    source = None if resumes else config.train.init_from
+    params = starting_parameters(params) if source is None else load_parameters(source, params)
+    state = init_train_state(params, config)
+    if source is not None and config.train.init_moments:
+        state = with_moments_of(source, state)
+    return graph, state

@@ -1,0 +1,113 @@
+"""Directory of a run: whether it can be written, and what a resumed run may change."""
+
+import dataclasses
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tttlrm_jax.checkpoints.directories import (
+    CHECKPOINTS,
+    CONFIG_FILE,
+    has_checkpoint,
+    read_config_values,
+    write_config,
+)
+from tttlrm_jax.config import MeshConfig, config_from_dict, config_to_dict
+from tttlrm_jax.config.curriculum import AnyRun
+from tttlrm_jax.core.errors import ConfigError, InputError
+from tttlrm_jax.training.tasks import task_of
+
+# settings that a resumed run may change; the length changes the learning rates still to come
+RESUMABLE = {
+    "train.num_steps", "train.log_every", "train.eval_every", "train.eval_scenes",
+    "train.checkpoint_every", "train.keep_checkpoints", "train.directory",
+    "data.cache_directory", "data.render_workers", "data.num_threads", "data.prefetch",
+    "train.max_nonfinite",
+    *(f"mesh.{field.name}" for field in dataclasses.fields(MeshConfig)),
+}  # fmt: skip
+
+
+def run_directory(config: AnyRun) -> Path:
+    """Where a run lies."""
+    return Path(config.train.directory) / config.name
+
+
+def check_writable(directory: Path) -> None:
+    """Raises InputError unless `directory` is one we can write to, or can be made."""
+    wanted = (directory / CHECKPOINTS, directory, *directory.absolute().parents)
+    nearest = next(path for path in wanted if path.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise InputError.of(
+            "train.directory", directory, f"cannot be written ({nearest} is no writable directory)",
+            "choose another directory",
+        )  # fmt: skip
+
+
+def write_run_directory(directory: Path, config: AnyRun) -> None:
+    """Makes a run's directory and writes its configuration; InputError if that fails."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        write_config(directory, config)
+    except OSError as error:
+        raise InputError.of(
+            "train.directory", directory, f"cannot be written ({error.strerror})",
+            "choose another directory",
+        ) from error  # fmt: skip
+
+
+def changes_since(directory: Path, config: AnyRun) -> list[str]:
+    """Settings that differ from those the directory's run was started with, in words.
+
+    Raises ConfigError if one of them is not `RESUMABLE`, nor one that the task finds harmless, such
+    as the new place of the same shards. A run that saved nothing binds to none.
+    """
+    if not ((directory / CONFIG_FILE).exists() and has_checkpoint(directory)):
+        return []
+    changed = _differences(_config_of(directory, config), config)
+    resumable = RESUMABLE | task_of(config).harmless_changes(config, directory, set(changed))
+    refused = [
+        f"{name}={value} (was {old})"
+        for name, (old, value) in changed.items()
+        if name not in resumable
+    ]
+    if refused:
+        raise ConfigError(
+            f"run directory {directory} holds a run with other settings: {', '.join(refused)}; "
+            f"choose another name or train.directory"
+        )
+    return [f"{name} was {old}, is now {value}" for name, (old, value) in changed.items()]
+
+
+def _config_of(directory: Path, like: AnyRun) -> AnyRun:
+    """The configuration of the run in `directory`; fields it does not know take their defaults.
+
+    Raises ConfigError for a run of another kind than `like`.
+    """
+    values = read_config_values(directory)
+    model = values.get("model")
+    kind = model.get("kind") if isinstance(model, dict) else None
+    if kind is not None and kind not in task_of(like).KINDS:
+        raise ConfigError(
+            f"run directory {directory} holds a run of another kind: model.kind={kind}; "
+            f"choose another name or train.directory"
+        )
+    return config_from_dict(type(like), values)
+
+
+def _differences(earlier: AnyRun, now: AnyRun) -> dict[str, tuple[Any, Any]]:
+    """(earlier value, value now) of every setting that differs, by its dotted name."""
+    before = dict(_flat(config_to_dict(earlier)))
+    return {
+        name: (before.get(name), value)
+        for name, value in _flat(config_to_dict(now))
+        if before.get(name) != value
+    }
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

@@ -1,0 +1,167 @@
+"""Training from posed views: models that give Gaussians, and models that draw the views."""
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tttlrm_jax.checkpoints.directories import has_checkpoint
+from tttlrm_jax.checkpoints.shard_identity import are_the_same_shards, record_shards
+from tttlrm_jax.checkpoints.train_state import TrainState
+from tttlrm_jax.config import RunConfig
+from tttlrm_jax.datasets.pipeline import evaluation_loader, make_loader
+from tttlrm_jax.models import build_model, split_model
+from tttlrm_jax.parallel.mesh import make_mesh
+from tttlrm_jax.training.initial import initial_parameters, with_moments_of
+from tttlrm_jax.training.losses.perceptual_network import (
+    check_same_network,
+    is_same_network,
+    record_network,
+    with_network,
+)
+from tttlrm_jax.training.objectives.batches import StaticParts, batch_from_arrays
+from tttlrm_jax.training.objectives.causal import chunk_views_at
+from tttlrm_jax.training.objectives.gaussians import check_supervision
+from tttlrm_jax.training.objectives.view_synthesis import check_view_synthesis
+from tttlrm_jax.training.tasks.mesh_program import check_batches, program_of
+from tttlrm_jax.training.tasks.task import Arrays, Pictures, ReadByAll
+from tttlrm_jax.training.tasks.view_counts import view_count_at, with_fewer_inputs
+from tttlrm_jax.training.update import init_train_state
+
+
+class ReconstructionTask:
+    """The task of a `RunConfig`; see `tasks.task.Task`."""
+
+    KINDS = ("tttlrm", "lvsm")
+
+    def __init__(self, config: RunConfig, directory: Path):
+        described, (self.config, self._vgg19, self._network, self.warnings) = (
+            config, with_network(config),
+        )  # fmt: skip
+        self._resumes = has_checkpoint(directory)
+        if self._resumes:
+            check_same_network(directory, described.loss, self._network)
+
+    def init(self) -> TrainState:
+        config = self.config
+        static, state = fresh_state(config, resumes=self._resumes)
+        self._program = program_of(config, static)
+        self._by_views = {}
+        for count in set(config.train.view_counts) - {config.data.num_input_views}:
+            fewer = config.with_input_views(count)
+            self._by_views[count] = program_of(fewer, static._replace(config=fewer))
+        self._vgg19 = self._program.place_whole(self._vgg19)
+        return self._program.place(state)
+
+    def batches(self, read: ReadByAll) -> "_LoadedBatches":
+        config = self.config
+        size = config.train.batch_size
+        shard, num_shards = self._program.scenes_of_process(size)
+        open_loader = functools.partial(
+            make_loader, config.data, config.train.seed, size // num_shards,
+            shard_index=shard, shard_count=num_shards,
+        )  # fmt: skip
+        loader = read("scenes", open_loader)
+        held_out = functools.partial(evaluation_loader, config.data, config.train.eval_scenes)
+        self._held_out = read("held-out scenes", lambda: list(held_out()))
+        check_supervision(batch_from_arrays(self._held_out[0]), config)
+        return _LoadedBatches(loader, config)
+
+    def write_records(self, directory: Path) -> None:
+        record_shards(directory, self.config.data)
+        record_network(directory, self._network)
+
+    def step(
+        self, state: TrainState, arrays: Arrays, step: int
+    ) -> tuple[TrainState, dict[str, Any]]:
+        settings, num_views = self.config.train, arrays["input_image"].shape[1]
+        chunk_views = chunk_views_at(settings, num_views, step)
+        program = self._by_views.get(num_views, self._program)
+        batch = program.batch(arrays, settings.batch_size, chunk_views)
+        return program.step(state, batch, self._vgg19, chunk_views)
+
+    def evaluate(self, params: Any) -> tuple[dict[str, float], Pictures]:
+        scores: dict[str, list[np.ndarray]] = {}
+        lost: dict[str, int] = {}
+        pictures = []
+        for arrays in self._held_out:
+            rgb, metrics, left_out = self._program.evaluate(params, arrays)
+            for name, values in metrics.items():
+                scores.setdefault(name, []).append(values)
+            lost = {name: lost.get(name, 0) + count for name, count in left_out.items()}
+            pictures.append((arrays["input_image"], arrays["target_image"], rgb))
+        means = {name: float(np.mean(np.concatenate(parts))) for name, parts in scores.items()}
+        return means | lost, Pictures(*map(np.concatenate, zip(*pictures, strict=True)))
+
+    @staticmethod
+    def described(config: RunConfig) -> str:
+        """A run in a line: size, views, length, batch and learning rate."""
+        height, width = config.data.image_size
+        views = config.train.view_counts or (config.data.num_input_views,)
+        shown = f"{min(views)}-{max(views)}" if len(set(views)) > 1 else str(min(views))
+        return (
+            f"{height}x{width}, {shown} input views, plan {config.train.plan}, "
+            f"{config.train.num_steps} steps of {config.train.batch_size} scenes, "
+            f"lr {config.optimizer.peak_lr:g}"
+        )
+
+    @staticmethod
+    def check_mesh(config: RunConfig) -> None:
+        mesh = make_mesh(config.mesh)
+        for count in (config.data.num_input_views, *config.train.view_counts):
+            check_batches(config.with_input_views(count), mesh)
+
+    @staticmethod
+    def check_data(config: RunConfig) -> None:
+        if config.data.source != "synthetic":
+            arrays = next(evaluation_loader(config.data, 1))
+            check_supervision(batch_from_arrays(arrays), config)
+
+    @staticmethod
+    def harmless_changes(config: RunConfig, directory: Path, changed: set[str]) -> set[str]:
+        """The place of the same shards, and of the same file of the perceptual network.
+
+        Raises ConfigError where other shards lie at the place that is named.
+        """
+        harmless, place = set(), "data.shard_directory"
+        looked_at = place in changed or Path(config.data.shard_directory).exists()
+        if config.data.source == "shards" and looked_at:
+            harmless |= {place} if are_the_same_shards(directory, config.data) else set()
+        if "loss.vgg19_weights" in changed and is_same_network(directory, config.loss):
+            harmless.add("loss.vgg19_weights")
+        return harmless
+
+
+class _LoadedBatches:
+    """What the loader gives, with fewer input views in some steps."""
+
+    def __init__(self, loader: Any, config: RunConfig):
+        self._loader, self._config = loader, config
+
+    def take(self, step: int) -> Arrays:
+        num_views = view_count_at(self._config, step)
+        return with_fewer_inputs(next(self._loader), num_views, self._config, step)
+
+    def get_state(self) -> dict[str, Any]:
+        return self._loader.get_state()
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self._loader.set_state(state)
+
+
+def fresh_state(config: RunConfig, *, resumes: bool) -> tuple[StaticParts, TrainState]:
+    """The model's structure and the state before the first step.
+
+    What the run starts from is read unless it `resumes`: its own checkpoint then follows.
+    """
+    if config.model.kind == "lvsm":
+        check_view_synthesis(config)
+    graph, params = split_model(build_model(config.model, config.train.seed))
+    source = None if resumes else config.train.init_from
+    if source is not None:
+        params = initial_parameters(source, params)
+    state = init_train_state(params, config)
+    if source is not None and config.train.init_moments:
+        state = with_moments_of(source, state)
+    return StaticParts(graph, config), state
