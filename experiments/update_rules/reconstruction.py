@@ -22,7 +22,8 @@ from tttlrm_jax.metrics.images import psnr
 from tttlrm_jax.models import abstract_model, build_model, split_model
 from tttlrm_jax.models.streaming import init_stream, scan_stream, split_into_chunks
 from tttlrm_jax.training.initial import with_gates
-from tttlrm_jax.training.objectives.gaussians import Batch, batch_from_arrays, render_scenes
+from tttlrm_jax.training.objectives.batches import Batch, batch_from_arrays
+from tttlrm_jax.training.objectives.gaussians import render_scenes
 from tttlrm_jax.ttt.rules import RULES, build_rule, override_rule
 
 
