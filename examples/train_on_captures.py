@@ -10,7 +10,7 @@ import argparse
 
 import tttlrm_jax as tj
 from tttlrm_jax import config
-from tttlrm_jax.training.loop import train
+from tttlrm_jax.training.trainer import train
 
 parser = argparse.ArgumentParser()
 parser.add_argument("captures", nargs="+")
