@@ -71,6 +71,7 @@ SCENES = {
 }
 
 
+@functools.cache
 def value_and_gradients(scene: Scene, backend: str, dtype):
     """(rendering, gradients of a random projection of it, by argument)."""
     splats, cameras, background = scene.build(dtype)
@@ -207,12 +208,12 @@ def test_non_finite_gaussians_are_absent(backend):
     )
 
     @jax.jit
-    def loss(splats, pose, intrinsics):
+    @functools.partial(jax.value_and_grad, argnums=(0, 1, 2), has_aux=True)
+    def differentiate(splats, pose, intrinsics):
         one = Cameras(pose, intrinsics, scene.height, scene.width)
         image = render(splats, one, background=background, config=scene.config, capacity=SMALL)
         return jnp.sum(image.rgb**2) + jnp.sum(image.depth), image.num_invalid
 
-    differentiate = jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True)
     pose, intrinsics = cameras.world_from_camera, cameras.intrinsics
     (value, invalid), grads = differentiate(broken, pose, intrinsics)
     present = jax.tree.map(lambda x: x[5:], splats)
@@ -235,6 +236,7 @@ def test_no_gaussians_are_background(backend):
     background = jnp.asarray([0.1, 0.2, 0.3])
     config = RasterConfig(backend=backend)
 
+    @jax.jit
     @functools.partial(jax.grad, argnums=(0, 1), has_aux=True)
     def gradients(splats, background):
         image = render(splats, cameras, background=background, config=config)

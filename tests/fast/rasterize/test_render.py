@@ -23,6 +23,9 @@ from tttlrm_jax.rasterize import (
 )
 
 
+draw = jax.jit(render, static_argnames="capacity")
+
+
 def one_gaussian(features) -> Splats:
     return Splats(
         mean=jnp.asarray([[0.0, 0.0, 2.0]]),
@@ -40,7 +43,7 @@ def camera(height=11, width=20) -> Cameras:
 
 def test_one_gaussian():
     """Deviation 20 * 0.2 / 2 = 2 px; alpha = 0.8 exp(-d^2 / 2 / 4.3), cut at 1/255."""
-    image = render(one_gaussian([[1.0, -3.0]]), camera(), background=jnp.asarray([0.5, 0.25]))
+    image = draw(one_gaussian([[1.0, -3.0]]), camera(), background=jnp.asarray([0.5, 0.25]))
     y, x = np.mgrid[:11, :20] + 0.5
     alpha = 0.8 * np.exp(-((x - 10) ** 2 + (y - 5.5) ** 2) / (2 * 4.3))
     alpha[alpha < 1 / 255] = 0
@@ -53,7 +56,7 @@ def test_one_gaussian():
 
 
 def test_harmonics_are_offset_and_clamped():
-    image = render(one_gaussian([[[1.0, 0.0, -9.0]]]), camera())
+    image = draw(one_gaussian([[[1.0, 0.0, -9.0]]]), camera())
     colour = np.asarray([0.28209479 + 0.5, 0.5, 0.0])
     np.testing.assert_allclose(image.rgb[5, 9], colour * image.alpha[5, 9], rtol=1e-5)
 
@@ -65,7 +68,7 @@ def test_harmonics_look_from_the_camera():
     turned = turned.__class__(
         jnp.diag(jnp.asarray([-1.0, 1.0, -1.0, 1.0])).at[2, 3].set(4.0), turned.intrinsics, 11, 20
     )
-    front, back = render(splats, camera()), render(splats, turned)
+    front, back = draw(splats, camera()), draw(splats, turned)
     np.testing.assert_allclose(front.alpha, back.alpha, atol=1e-6)
     shift = 0.5 * np.sqrt(3 / (4 * np.pi))
     alpha = front.alpha[5, 9]
@@ -92,7 +95,7 @@ def test_views_equal_single_renderings():
     views = Cameras(jnp.asarray(poses), jnp.tile(one.intrinsics, (3, 1)), 13, 18)
     white = jnp.ones(3)
     together = jax.jit(lambda s, c: render_views(s, c, background=white))(cloud(30), views)
-    single = jax.jit(functools.partial(render, background=white))
+    single = functools.partial(draw, background=white)
     assert together.rgb.shape == (3, 13, 18, 3)
     for i in range(3):
         alone = single(cloud(30), views[i])
@@ -106,7 +109,7 @@ def test_eager_rendering_outgrows_the_default():
     """Gaussians that cover a large image need more slots than the default has."""
     splats = cloud(300).replace(scale=jnp.full((300, 3), 3.0), opacity=jnp.full(300, 0.05))
     wide = camera(96, 80)
-    short = render(splats, wide)
+    short = draw(splats, wide)
     assert short.num_dropped > 0
     complete = Renderer()(splats, wide)
     assert complete.num_dropped == 0
@@ -138,7 +141,7 @@ def test_parts_of_a_cloud_are_projected_apart():
 
 
 def test_no_channels_leave_depth_and_alpha():
-    image = jax.jit(render)(one_gaussian([[]]), camera(1, 4))
+    image = draw(one_gaussian([[]]), camera(1, 4))
     alpha = 0.8 * np.exp(-(np.array([1.5, 0.5, 0.5, 1.5]) ** 2) / (2 * 4.3))
     assert image.rgb.shape == (1, 4, 0)
     np.testing.assert_allclose(image.alpha[0], alpha, rtol=1e-5)
