@@ -22,7 +22,6 @@ from tttlrm_jax.rasterize import (
     warn_if_incomplete,
 )
 
-
 draw = jax.jit(render, static_argnames="capacity")
 
 
