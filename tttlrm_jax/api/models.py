@@ -6,6 +6,7 @@ to the pure functions behind (`tttlrm_jax.models`), for `jit`, `vmap` and `grad`
 """
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -183,7 +184,8 @@ class SceneModel(PosedImageModel):
     ) -> Reconstruction:
         """The record of Gaussians [gaussian] in the model's frame that came from `scene`."""
         return Reconstruction(
-            scene=scene, predicted=gaussians, renderer=self.renderer(background),
+            scene=scene, predicted=gaussians,
+            renderer_for=functools.partial(self.renderer, background),
             raster=self.run.raster, background=background, seconds=seconds,
             compile_seconds=compile_seconds,
         )  # fmt: skip

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -29,11 +30,16 @@ class Reconstruction:
 
     scene: PosedScene  # input and held-out views, in the model's frame
     predicted: Gaussians  # in the model's frame, pruned
-    renderer: Renderer  # in the model's frame
+    renderer_for: Callable[[RasterConfig], Renderer]  # in the model's frame; programs are kept
     raster: RasterConfig
     background: tuple[float, float, float]  # RGB in [0, 1]
     seconds: float  # to reconstruct, compiling excluded
     compile_seconds: float
+
+    @property
+    def renderer(self) -> Renderer:
+        """Renders `predicted` at the size of the views, with cameras in the model's frame."""
+        return self.renderer_for(self.raster)
 
     @functools.cached_property
     def gaussians(self) -> Gaussians:
@@ -68,10 +74,7 @@ class Reconstruction:
             cameras = cameras.cameras(resolution=size)
         posed = posed_cameras(cameras, self.scene.similarity)
         grown = enlarged_blur(self.raster, size, (posed.height, posed.width))
-        renderer = self.renderer
-        if grown != self.raster:
-            renderer = Renderer(background=self.background, config=grown)
-        return self._in_capture(renderer(self.predicted, posed))
+        return self._in_capture(self.renderer_for(grown)(self.predicted, posed))
 
     def target_pictures(self) -> np.ndarray:
         """Pictures float32 [target, height, width, 3] of the held-out views."""

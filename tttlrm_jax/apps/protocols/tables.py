@@ -73,6 +73,8 @@ class SequenceProtocol:
 def read_protocol(name: str) -> SequenceProtocol:
     """The PROTOCOL of a configuration file. Raises ConfigError where it builds none."""
     remedy = "give one such as configs/ttt3r/*.py"
+    if Path(name).suffix != ".py" or not Path(name).is_file():
+        raise ConfigError(f"protocol={name} is no Python file; {remedy}")
     module = run_user_file(name, "protocol", "building PROTOCOL", remedy)
     protocol = getattr(module, "PROTOCOL", None)
     if not isinstance(protocol, SequenceProtocol):
