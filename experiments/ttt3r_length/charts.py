@@ -11,8 +11,7 @@ import numpy as np
 
 from experiments.ttt3r_length.recurrence import STILL, is_reset
 from experiments.ttt3r_length.scores import METRICS
-from tttlrm_jax.reports.figures import COLOURS
-from tttlrm_jax.reports.line_chart import MAX_SERIES, Panel, Series, line_charts
+from tttlrm_jax.reports.line_chart import COLOURS, Panel, Series, line_charts
 
 TITLES = {
     "ate": "ATE after Sim(3)", "rotation": "Rotation against the first camera",
@@ -84,7 +83,7 @@ class _Style:
 
     def __init__(self, result: dict[str, Any]):
         names = list(result["rows"])
-        self._colours = dict(zip(names, COLOURS[:MAX_SERIES], strict=False))
+        self._colours = dict(zip(names, COLOURS, strict=False))
         variants = [name for name in names if name != STILL]
         self._compared = variants[:COMPARED]
         self._order = [name for name in names if name not in self._compared] + self._compared

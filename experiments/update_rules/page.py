@@ -4,8 +4,7 @@ import html
 import math
 from typing import Any
 
-from experiments.update_rules.charts import Axis, Line, chart
-from tttlrm_jax.reports.figures import COLOURS
+from experiments.update_rules.charts import COLOURS, Axis, Line, chart
 
 STYLE = """
 :root { color-scheme: light; }
@@ -18,7 +17,8 @@ p { margin: 4px 0 12px; max-width: 90ch; } .faint { color: #6b6c74; }
 figure { margin: 0; background: #fff; border: 1px solid #e6e4dd; border-radius: 8px;
   padding: 12px; }
 figcaption { font-weight: 600; margin-bottom: 4px; }
-svg { width: 100%; height: auto; } 
+svg { width: 100%; height: auto; } svg text { font: 11.5px system-ui, sans-serif; fill: #6b6c74; }
+svg .axis { font-size: 12.5px; fill: #1b1c20; } svg .grid { stroke: #e6e4dd; }
 .legend { position: sticky; top: 0; background: #f7f6f2; padding: 8px 0; display: flex;
   flex-wrap: wrap; gap: 4px 16px; z-index: 1; border-bottom: 1px solid #e6e4dd; }
 .legend span { white-space: nowrap; }

@@ -1,19 +1,14 @@
 """Where the cameras stood, as SVG: from above and from the side, with the scene as faint dots."""
 
 import dataclasses
+import html
 from typing import Literal
 
 import numpy as np
 
-from tttlrm_jax.reports import figures
-from tttlrm_jax.reports.figures import FAINT
-
-SIZE = 420  # units of each panel's longer side
-LEFT, RIGHT, HEAD, FOOT = 44, 12, 30, 52
+SIZE = 420  # pixels of each panel's longer side
+PAD = 26
 Role = Literal["input", "target", "other"]
-LOOKS = {  # fill and edge; the page's classes follow its light or dark colours
-    "input": ("#0f766e8c", "#0f766e"), "target": ("none", "#c2410c"), "other": ("#8a8880", "none"),
-}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,108 +41,63 @@ def camera_plot(cameras: list[NamedCamera], points: np.ndarray) -> str:
     """An SVG element with two panels of one scale. `points` [point, 3] are drawn as dots.
 
     Input cameras are filled, targets outlined, all others small dots. Points far outside the
-    cameras' box are left out. Names show when the pointer rests on a camera.
+    cameras' box are left out.
     """
-    panels = _panels(cameras)
-    scale = SIZE / max(float((panel.high - panel.low).max()) for panel in panels)
-    heights = [float(panel.high[1] - panel.low[1]) * scale for panel in panels]
-    width = max(float(panel.high[0] - panel.low[0]) * scale for panel in panels)
-    total = sum(heights) + (HEAD + FOOT) * len(panels)
-    figure = figures.new_figure(LEFT + width + RIGHT, total, paper="none")
-    marks, top = {"points": ("splat", "important Gaussians")}, 0.0
-    for number, (panel, height) in enumerate(zip(panels, heights, strict=True)):
-        figures.add_text(figure, (LEFT, top + 0.5 * HEAD), panel.title, size=15, colour=FAINT)
-        right = LEFT + float(panel.high[0] - panel.low[0]) * scale
-        box = (LEFT, top + HEAD, right, top + HEAD + height)
-        axes = figures.add_axes(figure, box, card="none")
-        marks |= _draw_panel(axes, panel, cameras, points, f"panel-{number}")
-        top += HEAD + height + FOOT
-    label = f"{len(cameras)} cameras, seen from above and from the side"
-    return figures.svg(figure, label, marks)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Panel:
-    """A view of the scene: two unit vectors, right and up on the paper, and what it shows."""
-
-    title: str
-    axes: np.ndarray  # [2, 3]
-    low: np.ndarray  # [2]
-    high: np.ndarray  # [2]
-    wedge: float  # length of the drawn viewing pyramids
-
-
-def _panels(cameras: list[NamedCamera]) -> list[_Panel]:
-    """From above and from the side, each around all that is drawn of the cameras."""
     up = up_direction(cameras)
     across = _main_horizontal(cameras, up)
+    deep = np.cross(up, across)
     centres = np.stack([camera.world_from_camera[:3, 3] for camera in cameras])
     reach, length = _reach(centres), wedge_length(cameras, centres)
     tips = np.concatenate(
         [centres, *(_wedge(camera, length)[1:] for camera in cameras if camera.role != "other")]
     )
-    panels = []
-    for title, upward in (("from above", -np.cross(up, across)), ("from the side", up)):
-        axes = np.stack([across, upward])
+    panels = [("from above", across, -deep), ("from the side", across, up)]
+    drawings = []
+    for title, right, upward in panels:
+        axes = np.stack([right, -upward])
         flat = tips @ axes.T
         low, high = flat.min(0) - 0.06 * reach, flat.max(0) + 0.06 * reach
-        panels.append(_Panel(title=title, axes=axes, low=low, high=high, wedge=length))
-    return panels
+        drawings.append((title, axes, low, high))
+    scale = (SIZE - 2 * PAD) / max(float((high - low).max()) for _, _, low, high in drawings)
+    parts, offset, width = [], 0.0, 0.0
+    for title, axes, low, high in drawings:
+        panel_width, panel_height = (high - low) * scale
+        parts.append(_panel(title, cameras, points, axes, low, high, scale, offset, length))
+        offset += panel_height + 2 * PAD
+        width = max(width, panel_width)
+    label = f"{len(cameras)} cameras, seen from above and from the side"
+    return (
+        f'<svg viewBox="0 0 {width + 2 * PAD:.0f} {offset:.0f}" role="img" '
+        f'aria-label="{label}">{"".join(parts)}</svg>'
+    )
 
 
-def _draw_panel(
-    axes, panel: _Panel, cameras: list[NamedCamera], points: np.ndarray, name: str
-) -> dict[str, tuple[str, str]]:
-    """Draws the dots and the cameras; returns class and name of each camera's element by gid."""
-    from matplotlib.ticker import MaxNLocator
+def _panel(title, cameras, points, axes, low, high, scale, offset, length) -> str:
+    def place(point):
+        x, y = (axes @ point - low) * scale
+        return x + PAD, y + PAD + offset
 
-    axes.set_xlim(panel.low[0], panel.high[0])
-    axes.set_ylim(panel.low[1], panel.high[1])
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-    axes.tick_params(labelsize=12 * figures.POINT)
-    axes.grid(color=figures.GRID, alpha=0.4)
-    figures.name_axis(axes, "x", "units of the capture", FAINT)
-    dot = float(panel.high[0] - panel.low[0]) / 420
-    flat = points @ panel.axes.T
-    inside = np.all((flat > panel.low) & (flat < panel.high), axis=-1)
-    _add_shapes(axes, [_dot(place, dot) for place in flat[inside]], "other", "points")
-    marks = {}
+    def coordinates(corners):
+        return " ".join(f"{x:.1f},{y:.1f}" for x, y in map(place, corners))
+
+    flat = points @ axes.T
+    inside = np.all((flat > low) & (flat < high), axis=-1)
+    parts = [f'<text x="{PAD}" y="{offset + 16:.1f}">{title}</text>']
+    parts += [
+        f'<circle class="splat" r="1.1" cx="{x:.1f}" cy="{y:.1f}"/>'
+        for x, y in map(place, points[inside])
+    ]
     for role in ("other", "target", "input"):  # inputs on top
-        for number, camera in enumerate(cameras):
-            if camera.role == role:
-                gid = f"{name}-camera-{number}"
-                _add_shapes(axes, [_outline(camera, panel, 1.8 * dot)], role, gid)
-                marks[gid] = (role, f"{camera.name} ({role})")
-    return marks
-
-
-def _outline(camera: NamedCamera, panel: _Panel, radius: float) -> np.ndarray:
-    """Corners [corner, 2] of a camera: its viewing pyramid, or a dot where it was not used."""
-    if camera.role == "other":
-        return _dot(panel.axes @ camera.world_from_camera[:3, 3], radius)
-    return _silhouette(_wedge(camera, panel.wedge), panel.axes) @ panel.axes.T
-
-
-def _dot(centre: np.ndarray, radius: float) -> np.ndarray:
-    angle = np.arange(6) * (np.pi / 3)
-    return centre + radius * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
-
-
-def _add_shapes(axes, shapes: list[np.ndarray], role: Role, gid: str) -> None:
-    """Closed outlines as one element."""
-    from matplotlib.patches import PathPatch
-    from matplotlib.path import Path
-
-    if shapes:
-        paths = [Path(np.concatenate([each, each[:1]]), closed=True) for each in shapes]
-        fill, edge = LOOKS[role]
-        axes.add_patch(
-            PathPatch(
-                Path.make_compound_path(*paths), facecolor=fill, edgecolor=edge, linewidth=1,
-                gid=gid,
-            )
-        )  # fmt: skip
+        for camera in (camera for camera in cameras if camera.role == role):
+            title = f"<title>{html.escape(camera.name)} ({role})</title>"
+            if role == "other":
+                x, y = place(camera.world_from_camera[:3, 3])
+                parts.append(f'<circle class="other" r="1.8" cx="{x:.1f}" cy="{y:.1f}">')
+                parts.append(f"{title}</circle>")
+            else:
+                corners = coordinates(_silhouette(_wedge(camera, length), axes))
+                parts.append(f'<polygon class="{role}" points="{corners}">{title}</polygon>')
+    return "".join(parts)
 
 
 def _main_horizontal(cameras: list[NamedCamera], up: np.ndarray) -> np.ndarray:

@@ -1,9 +1,8 @@
-"""Trajectories from above, one scale for both axes."""
+"""Trajectories from above, drawn with Pillow."""
 
 import numpy as np
 
-from tttlrm_jax.reports import figures
-from tttlrm_jax.reports.figures import FAINT, POINT
+from tttlrm_jax.reports.line_chart import FAINT, GRID, INK, Canvas, label, nice_ticks
 
 WIDTH, HEIGHT = 760, 640
 LEFT, TOP, RIGHT, BOTTOM = 86, 84, 30, 60
@@ -39,44 +38,56 @@ def trajectory_plot(
     `predicted` is drawn over `true`, which it is aligned with and as long as; thin lines join the
     two at some frames. Both axes have one scale.
     """
-    from matplotlib.collections import LineCollection
+    axes = top_view_axes(predicted if true is None else true)
+    lines = [each[:, :3, 3] @ axes.T for each in (true, predicted) if each is not None]
+    everything = np.concatenate(lines)
+    middle = 0.5 * (everything.min(axis=0) + everything.max(axis=0))
+    room = np.array([WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM])
+    extent = np.maximum(np.ptp(everything, axis=0), 1e-6)
+    scale = float(np.min(room / (1.12 * extent)))
+    centre = np.array([LEFT, TOP]) + 0.5 * room
 
-    level = top_view_axes(predicted if true is None else true)
-    lines = [each[:, :3, 3] @ level.T for each in (true, predicted) if each is not None]
-    figure = figures.new_figure(WIDTH, HEIGHT)
-    figures.add_text(figure, (LEFT, 32), title, size=22)
-    axes = figures.add_axes(figure, (LEFT, TOP, WIDTH - RIGHT, HEIGHT - BOTTOM))
-    _frame(axes, np.concatenate(lines), unit)
+    def place(point) -> tuple[float, float]:
+        x, y = (np.asarray(point) - middle) * scale
+        return float(centre[0] + x), float(centre[1] - y)
+
+    canvas = Canvas(WIDTH, HEIGHT)
+    canvas.text((LEFT, 22), title, INK, 22)
+    canvas.card(LEFT, TOP, WIDTH - RIGHT, HEIGHT - BOTTOM)
+    _draw_grid(canvas, middle, room / scale, place, unit)
     if true is not None:
         step = max(1, -(-len(true) // MAX_ERROR_LINES))
-        pairs = np.stack([each[::step] for each in lines], axis=1)
-        axes.add_collection(LineCollection(pairs, colors=ERROR, linewidths=POINT, label="error"))
-    drawn = zip(lines[::-1], ("predicted", "true"), (PREDICTED, TRUE), strict=False)
-    for number, (points, name, colour) in enumerate(drawn):
-        axes.plot(*points.T, color=colour, linewidth=2.2 * POINT, label=name, zorder=4 - number)
-        axes.plot(*points[0], "o", color=colour, markersize=10 * POINT, zorder=4 - number)
-    axes.legend(
-        loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3, frameon=False, labelcolor=FAINT,
-        prop={"family": figures.FONT, "size": 13 * POINT}, borderaxespad=0.3,
-    )  # fmt: skip
-    figures.add_text(
-        figure, (WIDTH - RIGHT, TOP - 16), "dot: first frame", size=13, colour=FAINT, align="right"
+        for a, b in zip(lines[0][::step], lines[1][::step], strict=True):
+            canvas.line([place(a), place(b)], ERROR, 0.8)
+    for points, colour in zip(lines[::-1], (PREDICTED, TRUE), strict=False):
+        places = [place(point) for point in points]
+        if len(places) > 1:
+            canvas.line(places, colour, 2.2)
+        canvas.dot(places[0], 5, colour)
+    names = [("predicted", PREDICTED)] + (
+        [("true", TRUE), ("error", ERROR)] if true is not None else []
     )
-    return figures.pixels(figure)
+    left = LEFT + 6
+    for name, colour in names:
+        canvas.dot((left, TOP - 16), 4.5, colour)
+        canvas.text((left + 11, TOP - 16), name, FAINT, 13, "lm")
+        left += canvas.text_width(name, 13) + 40
+    canvas.text((WIDTH - RIGHT, TOP - 16), "dot: first frame", FAINT, 13, "rm")
+    return canvas.picture()
 
 
-def _frame(axes, points: np.ndarray, unit: str) -> None:
-    """Limits around the points [point, 2] with one scale for both axes, and their labels."""
-    from matplotlib.ticker import MaxNLocator, ScalarFormatter
-
-    middle = 0.5 * (points.min(axis=0) + points.max(axis=0))
-    room = np.array([WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM])
-    extent = np.maximum(np.ptp(points, axis=0), 1e-6)
-    half = 0.5 * room / np.min(room / (1.12 * extent))
-    axes.set_xlim(middle[0] - half[0], middle[0] + half[0])
-    axes.set_ylim(middle[1] - half[1], middle[1] + half[1])
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
-        axis.set_major_formatter(ScalarFormatter(useOffset=False, useMathText=False))
-    figures.name_axis(axes, "x", f"across, {unit} (seen from above)")
-    figures.name_axis(axes, "y", f"along, {unit}")
+def _draw_grid(canvas: Canvas, middle, span, place, unit: str) -> None:
+    for axis in (0, 1):
+        low, high = middle[axis] - 0.5 * span[axis], middle[axis] + 0.5 * span[axis]
+        ticks = nice_ticks(float(low), float(high), 6)
+        for tick in (tick for tick in ticks if low <= tick <= high):
+            text = label(tick, ticks[1] - ticks[0])
+            if axis == 0:
+                x = place((tick, middle[1]))[0]
+                canvas.line([(x, TOP), (x, HEIGHT - BOTTOM)], GRID, 1)
+                canvas.text((x, HEIGHT - BOTTOM + 8), text, FAINT, 13, "ma")
+            else:
+                y = place((middle[0], tick))[1]
+                canvas.line([(LEFT, y), (WIDTH - RIGHT, y)], GRID, 1)
+                canvas.text((LEFT - 10, y), text, FAINT, 13, "rm")
+    canvas.text((0.5 * (LEFT + WIDTH - RIGHT), HEIGHT - 26), f"from above, {unit}", INK, 14, "ma")

