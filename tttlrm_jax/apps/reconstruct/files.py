@@ -22,8 +22,8 @@ from tttlrm_jax.apps.reconstruct.job import Evaluated, Job
 from tttlrm_jax.apps.reconstruct.stream_files import (
     STREAM_FILES,
     stream_metrics,
+    stream_plot,
     write_growth,
-    write_stream_plot,
 )
 from tttlrm_jax.checkpoints.provenance import provenance
 from tttlrm_jax.config import RasterConfig, RuleConfig
@@ -32,7 +32,7 @@ from tttlrm_jax.core.types import Cameras, Gaussians
 from tttlrm_jax.export.video import write_video
 from tttlrm_jax.export.writable import ExportCount
 from tttlrm_jax.rasterize import Renderer
-from tttlrm_jax.reports.camera_plot import NamedCamera
+from tttlrm_jax.reports.camera_plots import NamedCamera
 from tttlrm_jax.reports.comparison import ComparedView, write_comparison
 from tttlrm_jax.reports.reconstruction import Report, StreamExhibit, write_report
 from tttlrm_jax.ttt.rules import RULES
@@ -96,17 +96,18 @@ def write_stream_files(directory: Path, job: Job, evaluated: Evaluated) -> Strea
     history = evaluated.stream
     if history is None:
         return None
-    plot, film = (directory / name for name in STREAM_FILES)
+    picture, film = (directory / name for name in STREAM_FILES)
     with announced("drawing stream.png and growth.mp4"):
         views, chunk = history.scene.num_views, job.request.chunk_views
         text = (
             f"{views} views in chunks of {chunk}; {SHOWN_TEXT[job.request.accumulate]}; "
             f"{job.run.name}, {jax.devices()[0].device_kind}"
         )
-        write_stream_plot(plot, history, f"{job.scene.name}, streamed", text)
+        plot = stream_plot(history, f"{job.scene.name}, streamed", text)
+        picture.write_bytes(plot.png())
         title = f"{job.scene.name}: plan causal, {chunk} views per chunk"
         write_growth(film, history, job.scene, title, GROWTH_FPS)
-    return StreamExhibit(plot=plot.read_bytes(), film=film.read_bytes())
+    return StreamExhibit(plot=plot, film=film.read_bytes())
 
 
 def collect_metrics(job: Job, evaluated: Evaluated, count: ExportCount) -> dict[str, Any]:

@@ -8,10 +8,9 @@ import numpy as np
 
 from tttlrm_jax.api.scenes import PosedScene
 from tttlrm_jax.apps.reconstruct.job import ChunkRecord, StreamHistory
-from tttlrm_jax.core.pictures import png_bytes
 from tttlrm_jax.export.video import write_video
 from tttlrm_jax.reports.growth import GrowthFilm, GrowthMoment, growth_still, with_orbit
-from tttlrm_jax.reports.line_chart import Panel, Series, line_charts
+from tttlrm_jax.reports.plots import Panel, Plot, Series, line_charts
 
 STREAM_FILES = ("stream.png", "growth.mp4")
 MEBIBYTE = 2**20
@@ -39,7 +38,7 @@ def stream_metrics(history: StreamHistory, names: list[str]) -> list[dict[str, A
     return entries
 
 
-def write_stream_plot(path: Path, history: StreamHistory, title: str, subtitle: str) -> None:
+def stream_plot(history: StreamHistory, title: str, subtitle: str) -> Plot:
     """PSNR, time per chunk and memory against views seen."""
     records = history.records
     seen = [record.views_seen for record in records]
@@ -48,8 +47,7 @@ def write_stream_plot(path: Path, history: StreamHistory, title: str, subtitle: 
         _time_panel(records),
         _memory_panel(history),
     ]
-    picture = line_charts(title, subtitle, seen, "views seen", panels)
-    path.write_bytes(png_bytes(picture))
+    return line_charts(title, subtitle, seen, "views seen", panels)
 
 
 def _quality_panel(records: list[ChunkRecord]) -> Panel:

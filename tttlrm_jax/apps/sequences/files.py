@@ -22,17 +22,16 @@ from tttlrm_jax.config.sequences import SequenceEvalConfig
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.pointmaps import weiszfeld_focal
 from tttlrm_jax.core.output_directory import check_replaceable
-from tttlrm_jax.core.pictures import png_bytes
 from tttlrm_jax.export.point_stream import PointStream
 from tttlrm_jax.export.trajectories import TrajectoryFile
-from tttlrm_jax.reports.line_chart import Panel, Series, line_charts
+from tttlrm_jax.reports.camera_plots import trajectory_plot
+from tttlrm_jax.reports.plots import Panel, Plot, Series, line_charts
 from tttlrm_jax.reports.sequence import (
     MAX_VIEWER_POINTS,
     SequenceReport,
     Stills,
     write_sequence_report,
 )
-from tttlrm_jax.reports.trajectory_plot import trajectory_plot
 from tttlrm_jax.sequences.frame_images import Fit
 from tttlrm_jax.sequences.sequence import Sequence
 
@@ -140,11 +139,11 @@ class SequenceFiles:
         if note is not None:
             notes.append(note)
         metrics, shown = self._scored(notes)
-        plot, charts = png_bytes(self._plot(shown, metrics)), None
-        (self._directory / "trajectory.png").write_bytes(plot)
-        if self.num_frames > 2:
-            charts = png_bytes(self._charts())
-            (self._directory / "frames.png").write_bytes(charts)
+        plot = self._plot(shown, metrics)
+        (self._directory / "trajectory.png").write_bytes(plot.png())
+        charts = self._charts() if self.num_frames > 2 else None
+        if charts is not None:
+            (self._directory / "frames.png").write_bytes(charts.png())
         self._check_finite(notes)
         text = json.dumps(_plain(metrics), indent=1)
         (self._directory / "metrics.json").write_text(text + "\n", encoding="utf-8")
@@ -196,7 +195,7 @@ class SequenceFiles:
             "notes": notes,
         }, found  # fmt: skip
 
-    def _plot(self, found: Any, metrics: dict[str, Any]) -> np.ndarray:
+    def _plot(self, found: Any, metrics: dict[str, Any]) -> Plot:
         title = f"{metrics['scene']}: {metrics['frames']} frames, rule {metrics['rule']}"
         if found is None:
             poses = np.stack(self._scores.predicted)
@@ -206,7 +205,7 @@ class SequenceFiles:
         errors, true = found
         return trajectory_plot(errors.aligned, true, f"{title}, ATE {errors.ate:.3g} m")
 
-    def _charts(self) -> np.ndarray:
+    def _charts(self) -> Plot:
         """Values per frame, means over neighbours where there are many frames."""
         block = -(-self.num_frames // MAX_CHART_POINTS)
         starts = np.arange(0, self.num_frames, block)
@@ -220,15 +219,15 @@ class SequenceFiles:
         panels = [
             Panel(title="Time per frame", unit="ms",
                   series=[Series(name="time", values=milliseconds)]),
-            Panel(title="Mean rate of state tokens", unit="of 1",
+            Panel(title="Mean rate of state tokens", unit="rate, 0 to 1",
                   series=[Series(name="rate", values=thinned("gate"))]),
-            Panel(title="Median confidence", unit="from 1", from_zero=False,
+            Panel(title="Median confidence", unit="confidence, from 1", from_zero=False,
                   series=[Series(name="confidence", values=thinned("confidence"))]),
             Panel(title="Focal length", unit="pixels", from_zero=False,
                   series=[Series(name="focal", values=thinned("focal"))]),
         ]  # fmt: skip
         subtitle = "as the sequence went on" + (f"; means of {block} frames" if block > 1 else "")
-        return line_charts("Frame by frame", subtitle, starts.tolist(), "frame", panels)
+        return line_charts(self._job.sequence.name, subtitle, starts.tolist(), "frame", panels)
 
     def _check_finite(self, notes: list[str]) -> None:
         wild = sum(not np.isfinite(pose).all() for pose in self._scores.predicted)
