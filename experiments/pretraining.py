@@ -15,10 +15,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from tttlrm_jax.core.errors import InputError
-from tttlrm_jax.reports.line_chart import Panel, Series, line_charts
+from tttlrm_jax.reports.plots import Panel, Plot, Series, line_charts
 from tttlrm_jax.training.logs import METRICS_FILE
 
 Curve = dict[int, float]  # PSNR in dB by step
@@ -71,8 +70,8 @@ def measure(directory: Path, margin: float) -> dict:
     return result
 
 
-def picture(result: dict) -> np.ndarray:
-    """The curves, uint8 [height, width, 3]."""
+def picture(result: dict) -> Plot:
+    """The curves."""
     pairs = [("steps of the Gaussian model", "pretrained", "control")]
     if result["equal_steps_in_all"]:
         pairs.append(("all steps, pre-training included", "shifted", "long_control"))
@@ -107,7 +106,7 @@ def main(arguments: list[str] | None = None) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    Image.fromarray(picture(result)).save(options.plot)
+    options.plot.write_bytes(picture(result).png())
     if options.json:
         print(json.dumps(result, indent=2))
         return 0

@@ -23,7 +23,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from PIL import Image
 
 from experiments.statistics import standard_error
 from experiments.ttt3r_length.charts import TITLES, draw_frames, draw_lengths
@@ -213,8 +212,8 @@ def main(arguments: list[str] | None = None) -> int:
     directory = Path(options.output)
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "results.json").write_text(json.dumps(result, indent=2))
-    Image.fromarray(draw_lengths(result, subtitle)).save(directory / "length.png")
-    Image.fromarray(draw_frames(result, subtitle)).save(directory / "frames.png")
+    for name, draw in (("length.png", draw_lengths), ("frames.png", draw_frames)):
+        (directory / name).write_bytes(draw(result, subtitle).png())
     text = f"{subtitle}\n\n{tables(result)}\n\n{frame_table(result)}"
     print(json.dumps(result, indent=2) if options.json else text)
     print(f"\n{directory / 'length.png'}", file=sys.stderr)

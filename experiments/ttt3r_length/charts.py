@@ -7,11 +7,9 @@ last: the first as a line, the second dashed above it, so that both are seen whe
 import math
 from typing import Any
 
-import numpy as np
-
 from experiments.ttt3r_length.recurrence import STILL, is_reset
 from experiments.ttt3r_length.scores import METRICS
-from tttlrm_jax.reports.line_chart import COLOURS, Panel, Series, line_charts
+from tttlrm_jax.reports.plots import COLOURS, Panel, Plot, Series, line_charts
 
 TITLES = {
     "ate": "ATE after Sim(3)", "rotation": "Rotation against the first camera",
@@ -23,15 +21,15 @@ SHORT = {"ate": "ATE", "rotation": "Rotation", "abs_rel": "Abs Rel", "points": "
 UNITS = METRICS | {"position": "m", "change": "of its norm", "gate": "0 to 1", "memory": "value"}
 FRAME_PANELS = ("rotation", "position", "abs_rel", "change", "memory")
 COMPARED = 2  # variants that are drawn last
-APART = 7.0  # units of the picture from one bar to its neighbour
-PLOT_HEIGHT = 130
+APART = 5.0  # points from one bar to its neighbour
+PLOT_HEIGHT = 1.3  # inches
 
 
-def draw_lengths(result: dict[str, Any], subtitle: str) -> np.ndarray:
+def draw_lengths(result: dict[str, Any], subtitle: str) -> Plot:
     """Errors against length, and below each its paired differences to the first variant.
 
     Bars are standard errors. Rules and resets have charts of their own, for their differences are
-    of other sizes. uint8 [height, width, 3].
+    of other sizes.
     """
     style = _Style(result)
     panels = []
@@ -57,8 +55,8 @@ def draw_lengths(result: dict[str, Any], subtitle: str) -> np.ndarray:
     )  # fmt: skip
 
 
-def draw_frames(result: dict[str, Any], subtitle: str) -> np.ndarray:
-    """Errors and state against the number of the frame, uint8 [height, width, 3].
+def draw_frames(result: dict[str, Any], subtitle: str) -> Plot:
+    """Errors and state against the number of the frame.
 
     The change of the state is drawn from the third frame on and without resets: a first frame
     overwrites, the second still moves ten times as far as later ones.

@@ -68,7 +68,7 @@ class Plot:
         for name, tooltip in self.tooltips.items():
             group = f'<g id="{name}">'
             body = body.replace(group, f"{group}<title>{escape(tooltip)}</title>")
-        body = re.sub(r'<g id="[^"]*">', "<g>", body)  # several plots share a page
+        body = re.sub(r'<g id="[^"]*"(/?)>', r"<g\1>", body)  # several plots share a page
         colours = re.compile("|".join(THEME))
         return Markup(head + colours.sub(lambda found: f"var({THEME[found[0]]})", body))
 

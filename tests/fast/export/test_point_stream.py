@@ -7,7 +7,6 @@ from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.export.ply import _read_table
 from tttlrm_jax.export.point_stream import PointStream, read_points
 from tttlrm_jax.export.trajectories import TrajectoryFile, tum_line
-from tttlrm_jax.reports.trajectory_plot import trajectory_plot
 
 
 def frame(number, count=100):
@@ -66,15 +65,3 @@ def test_trajectory_lines_are_on_disk_at_once(tmp_path):
     assert (tmp_path / "trajectory.txt").read_text().splitlines()[1] == "0.500000 1 2 3 0 0 0 1"
     file.close()
     assert "nan" in tum_line(1.0, np.full((4, 4), np.nan))
-
-
-def test_the_plot_shows_both_paths():
-    poses = np.tile(np.eye(4), (20, 1, 1))
-    poses[:, 0, 3] = np.linspace(0, 2, 20)
-    poses[:, 2, 3] = np.sin(np.linspace(0, 3, 20))
-    with_truth = trajectory_plot(poses, poses + 0.01, "title")
-    alone = trajectory_plot(poses, None, "title")
-    assert with_truth.shape == alone.shape
-    assert not np.array_equal(with_truth, alone)
-    standing = trajectory_plot(np.tile(np.eye(4), (3, 1, 1)), None, "title")
-    assert standing.shape == alone.shape

@@ -1,4 +1,4 @@
-"""The report page, the comparison sheet and the camera plot, read back."""
+"""The report pages and the comparison sheet, read back."""
 
 import base64
 import dataclasses
@@ -13,14 +13,16 @@ from PIL import Image
 
 from tttlrm_jax.core.geometry.poses import look_at
 from tttlrm_jax.core.types import Gaussians
-from tttlrm_jax.reports import camera_plot
+from tttlrm_jax.export.point_stream import VERTEX
 from tttlrm_jax.reports import reconstruction as report_module
-from tttlrm_jax.reports.camera_plot import NamedCamera
+from tttlrm_jax.reports.camera_plots import NamedCamera, trajectory_plot
 from tttlrm_jax.reports.comparison import ComparedView, comparison_sheet, representative
 from tttlrm_jax.reports.heatmap import absolute_error, error_scale, heat
-from tttlrm_jax.reports.reconstruction import Report, report_html
+from tttlrm_jax.reports.plots import Panel, Series, line_charts
+from tttlrm_jax.reports.reconstruction import Report, StreamExhibit, report_html
+from tttlrm_jax.reports.sequence import SequenceReport, Stills, sequence_report_html
 
-VOID = {"meta", "img", "br", "link", "input", "circle", "polygon", "path"}
+VOID = {"meta", "img", "br", "link", "input"}
 
 
 class Page(HTMLParser):
@@ -34,11 +36,8 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attributes):
         self.elements.append((tag, dict(attributes)))
-        if tag not in VOID or (tag in ("circle", "polygon") and not self.closed_in_tag()):
+        if tag not in VOID:
             self.open.append(tag)
-
-    def closed_in_tag(self):
-        return (self.get_starttag_text() or "").endswith("/>")
 
     def handle_startendtag(self, tag, attributes):
         self.elements.append((tag, dict(attributes)))
@@ -102,10 +101,12 @@ def report():
 def test_page_is_whole_and_asks_for_nothing(report):
     text = report_html(report)
     page = Page(text)
-    sources = [v for _, a in page.elements for k, v in a.items() if k in ("src", "href", "poster")]
+    sources = [v for _, a in page.elements for k, v in a.items() if k in ("src", "poster")]
     assert len(sources) == 2 + 2 * 4 + 1  # inputs, four pictures per view, the film
     assert all(source.startswith("data:") for source in sources)
-    assert not re.search(r"@import|url\(|https?:|fetch\(|XMLHttpRequest", text)
+    links = [a["href"] for _, a in page.elements if "href" in a]  # within the plot of cameras
+    assert all(link.startswith(("data:", "#")) for link in links)
+    assert not re.search(r"@import|url\((?!#)|https?:|fetch\(|XMLHttpRequest", text)
     assert base64.b64decode(page.find("video")[0]["src"].split(",")[1]) == b"film"
     assert "<b>&" not in text.replace("desk &lt;b&gt;&amp;", "")
 
@@ -140,6 +141,67 @@ def test_viewer_gets_the_scene(report, monkeypatch):
     text = report_html(report)
     assert len(base64.b64decode(Page(text).texts["splats"])) == 25 * 32
     assert "Shows the 25 most important of 40 Gaussians" in text
+
+
+def test_a_page_says_what_the_weights_have_seen(report):
+    assert "What the weights have seen" not in report_html(report)
+    told = dataclasses.replace(report, provenance="Trained on <sofas>.")
+    assert "<p>Trained on &lt;sofas&gt;.</p>" in report_html(told)
+
+
+def small_plot():
+    series = [Series(name="<mean>", values=[1.0, 2.0])]
+    return line_charts("t", "s", [1, 2], "x", [Panel(title="<t>", unit="dB", series=series)])
+
+
+def test_a_page_of_a_stream_shows_plot_and_film(report):
+    chunks = [{"views_seen": 1, "psnr": 17.125}, {"views_seen": 2, "psnr": 20.25}]
+    text = report_html(dataclasses.replace(
+        report, metrics=report.metrics | {"stream": chunks},
+        stream=StreamExhibit(plot=small_plot(), film=b"growth"),
+    ))  # fmt: skip
+    page = Page(text)
+    films = [base64.b64decode(film["src"].split(",")[1]) for film in page.find("video")]
+    assert films == [b"growth", b"film"]
+    assert len(page.find("svg")) == 2
+    assert "2 input views came in 2 chunks and became" in " ".join(text.split())
+    assert "17.12 dB, after 2 with" in " ".join(text.split())
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_page_of_a_sequence(known):
+    rng = np.random.default_rng(0)
+    poses = np.tile(np.eye(4), (4, 1, 1))
+    poses[:, 0, 3] = np.arange(4)
+    poses[2, 0, 3] = np.nan
+    errors = {"abs_rel": 0.25, "rmse": 1.5, "log_rmse": 0.125, "delta": [0, 0.5, 0.75],
+              "valid_pixels": 1234}  # fmt: skip
+    trajectory = {"ate": 0.5, "frames": 4, "rpe_translation": 0.1, "rpe_rotation": 2.0}
+    metrics = {
+        "scene": "room <b>", "frames": 4, "resolution": [6, 8], "num_points": 12345,
+        "trajectory": trajectory if known else None, "notes": ["mind <this>"],
+        "depth": {"metric": errors, "scale_shift": errors} if known else None,
+        "seconds": {"per_frame": 0.5}, "peak_memory_mib": 99.6,
+    }  # fmt: skip
+    stills = Stills()
+    stills.offer("frame <0>", np.zeros((6, 8, 3), np.uint8), *rng.uniform(1, 2, (2, 6, 8)))
+    points = np.zeros(10, VERTEX)
+    text = sequence_report_html(SequenceReport(
+        metrics=metrics, trajectory=trajectory_plot(poses[:2], None, "<title>"),
+        charts=small_plot() if known else None, stills=stills.chosen, points=points, poses=poses,
+        focal=8.0, settings={"rule": "<rule>"},
+    ))  # fmt: skip
+    page = Page(text)
+    assert len(page.find("img")) == 3
+    assert len(page.find("svg")) == 1 + known
+    assert len(base64.b64decode(page.texts["splats"])) == 10 * 32
+    scene = json.loads(page.texts["scene"])
+    assert [camera["pose"][0][3] for camera in scene["cameras"]] == [0, 1, 3]
+    for words in ("room &lt;b&gt;", "frame &lt;0&gt;", "&lt;rule&gt;", "mind &lt;this&gt;"):
+        assert words in text
+    for words in ("0.5 m</b>", "as predicted", "scale and shift", "0.1250"):
+        assert (words in text) == known
+    assert ("There is no true trajectory" in text) != known
 
 
 def test_page_without_any_valid_gaussian(report):
@@ -196,21 +258,3 @@ def test_errors_and_their_colours():
     ramp = heat(np.linspace(0, 2, 21), 1.0).astype(int)
     assert (np.diff(ramp.sum(axis=-1))[:10] > 0).all()
     np.testing.assert_array_equal(ramp[10:], ramp[[10]].repeat(11, axis=0))
-
-
-POSITIONS = [(3, 0, 1), (0, 3, 2), (-3, 0.5, 1)]
-
-
-@pytest.mark.parametrize("positions", [POSITIONS, POSITIONS[:1], [(3, 0, 1)] * 3])
-def test_cameras_stand_inside_the_plot(positions):
-    roles = ["input", "target", "other"]
-    cameras = [camera(f"<{k}>", roles[k], where) for k, where in enumerate(positions)]
-    svg = camera_plot(cameras, np.random.default_rng(0).normal(size=(50, 3)))
-    page = Page(svg)
-    width, height = map(float, page.find("svg")[0]["viewbox"].split()[2:])
-    corners = " ".join(polygon["points"] for polygon in page.find("polygon"))
-    points = [tuple(map(float, pair.split(","))) for pair in corners.split()]
-    points += [(float(c["cx"]), float(c["cy"])) for c in page.find("circle")]
-    assert len(page.find("polygon")) == 2 * sum(c.role != "other" for c in cameras)
-    assert all(0 <= x <= width and 0 <= y <= height for x, y in points)
-    assert "<0>" not in svg

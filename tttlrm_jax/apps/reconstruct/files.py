@@ -83,6 +83,7 @@ def write_files(directory: Path, job: Job, evaluated: Evaluated) -> dict[str, An
             eps2d=job.run.raster.eps2d,
             settings=settings_table(job, metrics),
             caveats=caveats(job, evaluated, metrics),
+            provenance=f"The weights were trained on {provenance(job.run)}.",
             stream=stream,
         )
         write_report(directory / "report.html", report)
@@ -254,8 +255,6 @@ def caveats(job: Job, evaluated: Evaluated, metrics: dict[str, Any]) -> list[str
             f"On this capture the model is worse than showing the nearest input view, by "
             f"{nearest - metrics['psnr']:.1f} dB. Take the reconstruction for what it is."
         )
-    if job.config.capture is not None:
-        texts.append(f"The weights were trained on {provenance(job.run)}.")
     mask = job.scene.target_mask
     if mask is not None and metrics["psnr_foreground"] is not None:
         texts.append(
