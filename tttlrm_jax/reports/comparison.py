@@ -1,22 +1,16 @@
-"""One picture that shows a reconstruction: input views, then target, ours, error, baseline.
-
-Renderings are shown at whole multiples of their size, so that single pixels stay visible; only
-pictures wider than a cell are reduced (Lanczos).
-"""
+"""One picture that shows a reconstruction: input views, then target, ours, error, baseline."""
 
 import dataclasses
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from tttlrm_jax.core.pictures import enlarge, enlargement, to_uint8
 from tttlrm_jax.reports.heatmap import absolute_error, error_scale, heat
+from tttlrm_jax.reports.sheet import FAINT, INK, PAPER, cell_size, fitted, font, paste, shortened
 
 CELL = 300  # pixels a picture's longer side shall at least have
-MAX_CELL = 420
 MARGIN, GAP, CAPTION = 28, 12, 24
-PAPER, INK, FAINT, EDGE = (247, 246, 242), (28, 28, 32), (112, 112, 120), (214, 212, 206)
 COLUMNS = ("target", "ours", "error", "nearest input view")
 
 
@@ -57,7 +51,7 @@ def comparison_sheet(
     """
     shown = [views[index] for index in representative([v.psnr for v in views], max_views)]
     scale = error_scale([absolute_error(view.rendered, view.target) for view in views])
-    cell_width, cell_height = _cell_size(*views[0].target.shape[:2])
+    cell_height, cell_width = cell_size(*views[0].target.shape[:2], CELL)
     width = 2 * MARGIN + len(COLUMNS) * cell_width + (len(COLUMNS) - 1) * GAP
     strip = _input_strip(inputs, max_inputs, width - 2 * MARGIN)
     head = MARGIN + 84
@@ -65,48 +59,26 @@ def comparison_sheet(
     height = grid_top + len(shown) * (cell_height + CAPTION + GAP) + MARGIN + CAPTION
     sheet = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(sheet)
-    draw.text((MARGIN, MARGIN - 4), title, INK, _font(26))
-    draw.text((MARGIN, MARGIN + 32), subtitle, FAINT, _font(15))
-    draw.text((MARGIN, head - 22), _inputs_caption(len(inputs), max_inputs), INK, _font(15))
+    draw.text((MARGIN, MARGIN - 4), title, INK, font(26))
+    draw.text((MARGIN, MARGIN + 32), subtitle, FAINT, font(15))
+    draw.text((MARGIN, head - 22), _inputs_caption(len(inputs), max_inputs), INK, font(15))
     sheet.paste(strip, (MARGIN, head))
     columns = [MARGIN + column * (cell_width + GAP) for column in range(len(COLUMNS))]
     for left, name in zip(columns, COLUMNS, strict=True):
-        draw.text((left, grid_top - 24), name, INK, _font(15))
+        draw.text((left, grid_top - 24), name, INK, font(15))
     for row, view in enumerate(shown):
         top = grid_top + row * (cell_height + CAPTION + GAP)
-        _draw_view(sheet, draw, view, columns, top, (cell_width, cell_height), scale)
+        _draw_view(sheet, draw, view, columns, top, (cell_height, cell_width), scale)
     _draw_colour_bar(sheet, draw, columns[2], height - MARGIN - CAPTION, cell_width, scale)
     if len(shown) < len(views):
         note = f"{len(shown)} of {len(views)} target views, from best to worst PSNR"
-        draw.text((MARGIN, height - MARGIN - CAPTION), note, FAINT, _font(14))
+        draw.text((MARGIN, height - MARGIN - CAPTION), note, FAINT, font(14))
     return np.asarray(sheet)
 
 
 def write_comparison(path: Path | str, *arguments, **options) -> None:
     """Writes `comparison_sheet(...)` as PNG."""
     Image.fromarray(comparison_sheet(*arguments, **options)).save(path, "PNG", optimize=True)
-
-
-def _font(size: int):
-    return ImageFont.load_default(size)
-
-
-def _fitted(image: np.ndarray, size: tuple[int, int]) -> Image.Image:
-    """A picture of (width, height): enlarged by pixel repetition or reduced."""
-    if image.dtype != np.uint8:
-        image = to_uint8(image)
-    factor = size[0] // image.shape[1]
-    if factor >= 1 and (image.shape[1] * factor, image.shape[0] * factor) == size:
-        return Image.fromarray(enlarge(image, factor))
-    return Image.fromarray(image).resize(size, Image.Resampling.LANCZOS)
-
-
-def _cell_size(height: int, width: int) -> tuple[int, int]:
-    factor = enlargement(height, width, CELL)
-    if max(height, width) > MAX_CELL:
-        ratio = MAX_CELL / max(height, width)
-        return max(1, round(width * ratio)), max(1, round(height * ratio))
-    return width * factor, height * factor
 
 
 def _inputs_caption(count: int, limit: int) -> str:
@@ -128,16 +100,9 @@ def _input_strip(inputs: np.ndarray, limit: int, width: int) -> Image.Image:
     strip = Image.new("RGB", (width, rows * (cell_height + GAP) - GAP), PAPER)
     for index, image in enumerate(inputs):
         row, column = divmod(index, per_row)
-        corner = (column * (cell + GAP), row * (cell_height + GAP))
-        strip.paste(_framed(_fitted(image, (cell, cell_height))), corner)
+        picture = fitted(image, (cell_height, cell))
+        paste(strip, picture, column * (cell + GAP), row * (cell_height + GAP))
     return strip
-
-
-def _framed(picture: Image.Image) -> Image.Image:
-    """A hairline around the picture: white backgrounds would melt into the paper."""
-    right, bottom = picture.width - 1, picture.height - 1
-    ImageDraw.Draw(picture).rectangle((0, 0, right, bottom), outline=EDGE)
-    return picture
 
 
 def _draw_view(sheet, draw, view: ComparedView, columns, top, size, scale) -> None:
@@ -150,23 +115,14 @@ def _draw_view(sheet, draw, view: ComparedView, columns, top, size, scale) -> No
         f"{view.baseline_psnr:.2f} dB",
     )
     for left, picture, caption in zip(columns, pictures, captions, strict=True):
-        sheet.paste(_framed(_fitted(picture, size)), (left, top))
-        draw.text((left, top + size[1] + 4), _shortened(caption, size[0]), FAINT, _font(14))
-
-
-def _shortened(text: str, width: int) -> str:
-    """Keeps the end of a caption that is too long: file names differ there."""
-    if _font(14).getlength(text) <= width:
-        return text
-    while text and _font(14).getlength("..." + text) > width:
-        text = text[1:]
-    return "..." + text
+        paste(sheet, fitted(picture, size), left, top)
+        draw.text((left, top + size[0] + 4), shortened(caption, size[1]), FAINT, font(14))
 
 
 def _draw_colour_bar(sheet, draw, left: int, top: int, width: int, scale: float) -> None:
     ramp = np.linspace(0, scale, width)[None].repeat(12, axis=0)
     sheet.paste(Image.fromarray(heat(ramp, scale)), (left, top))
-    draw.text((left, top + 15), "0", FAINT, _font(13))
+    draw.text((left, top + 15), "0", FAINT, font(13))
     middle = f"mean |error| of R, G, B: {scale / 2:g}"
-    draw.text((left + width / 2, top + 15), middle, FAINT, _font(13), anchor="ma")
-    draw.text((left + width, top + 15), f"{scale:g}", FAINT, _font(13), anchor="ra")
+    draw.text((left + width / 2, top + 15), middle, FAINT, font(13), anchor="ma")
+    draw.text((left + width, top + 15), f"{scale:g}", FAINT, font(13), anchor="ra")

@@ -21,6 +21,7 @@ from tttlrm_jax.core.errors import InputError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 PAPER, CARD, INK, FAINT, GRID = "#f7f6f2", "#ffffff", "#1b1c20", "#6b6c74", "#e6e4dd"
 COLOURS = (
@@ -167,17 +168,18 @@ def line_charts(
         if title:
             write(figure, MARGIN, 0.2, title, TITLE, INK)
             write(figure, MARGIN, 0.5, subtitle, SUBTITLE, FAINT)
-        top = head
-        for panel, above in zip(panels, heads, strict=True):
+        top, tooltips = head, {}
+        for number, (panel, above) in enumerate(zip(panels, heads, strict=True)):
             box = (LEFT, top + above, width - LEFT - RIGHT, plot_height - 0.14)
             axes = new_axes(figure, box)
-            _draw_panel(axes, panel, x, log_x)
+            _draw_panel(axes, panel, x, log_x, f"series-{number}")
+            tooltips |= {f"series-{number}-{k}": s.name for k, s in enumerate(panel.series)}
             top += above + plot_height
             if panel is not panels[-1]:
                 axes.set_xticklabels([])
         axes.set_xlabel(x_label, size=SUBTITLE, color=INK, labelpad=6)
     names = ", ".join(panel.title or panel.unit for panel in panels)
-    return Plot(figure, f"{names} against {x_label}")
+    return Plot(figure, f"{names} against {x_label}", tooltips)
 
 
 def nice_ticks(low: float, high: float, wanted: int = TICKS) -> np.ndarray:
@@ -238,8 +240,8 @@ def _panel_head(panel: Panel, width: float) -> float:
     return (PANEL_HEAD if panel.title else 0.14) + rows * LEGEND_ROW
 
 
-def _draw_panel(axes: "Axes", panel: Panel, x: Sequence[float], log_x: bool) -> None:
-    """Grid and numbers, title and legend, then the lines."""
+def _draw_panel(axes: "Axes", panel: Panel, x: Sequence[float], log_x: bool, name: str) -> None:
+    """Grid and numbers, the lines, each with an id that begins with `name`, title and legend."""
     width = axes.figure.get_size_inches()[0]
     _set_horizontal(axes, x, log_x, max(2, int(LABELS * (width - LEFT - RIGHT))))
     ticks = _vertical_ticks(panel)
@@ -249,8 +251,10 @@ def _draw_panel(axes: "Axes", panel: Panel, x: Sequence[float], log_x: bool) -> 
     axes.set_ylabel(panel.unit, size=TEXT, color=FAINT, labelpad=6)
     if panel.zero_line:
         axes.axhline(0.0, color=FAINT, linewidth=1.2)
-    for series, colour in _coloured(panel):
-        _draw_series(axes, series, colour, x, panel)
+    for place, series in enumerate(panel.series):
+        colour = series.colour or COLOURS[place % len(COLOURS)]
+        line = _draw_series(axes, series, colour, x, panel)
+        line.set_gid(f"{name}-{place}")
     _set_heading(axes, panel, _legend_columns(panel, width))
 
 
@@ -298,8 +302,8 @@ def _vertical_ticks(panel: Panel) -> np.ndarray:
 
 def _draw_series(
     axes: "Axes", series: Series, colour: str, x: Sequence[float], panel: Panel
-) -> None:
-    """A line with a dot and perhaps a bar per value, or a band around it."""
+) -> "Line2D":
+    """A line with a dot and perhaps a bar per value, or a band around it; returns the line."""
     from matplotlib.transforms import ScaledTranslation
 
     shift = ScaledTranslation(series.offset / 72, 0, axes.figure.dpi_scale_trans)
@@ -314,17 +318,11 @@ def _draw_series(
     dots = {} if panel.bands else {"marker": "o", "markersize": 3.7 if series.dashed else 5.2}
     if dots and len(x) > MAX_DOTS:
         dots["markevery"] = finite[-1:].tolist()
-    axes.plot(
+    (line,) = axes.plot(
         x, values, color=colour, linewidth=1.6, linestyle="--" if series.dashed else "-",
         label=series.name, markeredgewidth=0, **dots, **place,
     )  # fmt: skip
-
-
-def _coloured(panel: Panel) -> list[tuple[Series, str]]:
-    return [
-        (series, series.colour or COLOURS[place % len(COLOURS)])
-        for place, series in enumerate(panel.series)
-    ]
+    return line
 
 
 def _ends(series: Series) -> np.ndarray:

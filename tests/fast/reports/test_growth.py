@@ -2,15 +2,13 @@ import numpy as np
 import pytest
 
 from tttlrm_jax.reports.growth import (
-    MAX_CELL,
     GrowthFilm,
     GrowthMoment,
-    cell_size,
     growth_still,
-    large_picture,
     reduced,
     with_orbit,
 )
+from tttlrm_jax.reports.sheet import MAX_CELL, fitted
 
 
 def film(count=6, size=(16, 24), already_seen=0):
@@ -35,7 +33,7 @@ def test_frames_have_one_size_whatever_was_seen(size):
     assert len({frame.shape for frame in frames}) == 1
     assert all(frame.dtype == np.uint8 for frame in frames)
     assert np.abs(frames[0].astype(int) - frames[1]).max() > 50
-    assert max(cell_size(*size)) <= max(MAX_CELL, 2 * max(size))
+    assert max(shown.cell) <= max(MAX_CELL, 2 * max(size))
 
 
 def test_bar_and_thumbnails_show_how_far_the_stream_is():
@@ -61,8 +59,8 @@ def test_few_and_many_views(count):
 def test_pictures_are_enlarged_by_pixels_or_reduced():
     shown = film()
     pixels = (shown.target * 255).round().astype(np.uint8)
-    height, width = cell_size(16, 24)
-    large = large_picture(pixels, shown)
+    height, width = shown.cell
+    large = fitted(pixels, shown.cell)
     assert large.shape == (height, width, 3)
     np.testing.assert_array_equal(large[:: height // 16, :: width // 24], pixels)
     assert reduced(pixels) is pixels

@@ -50,7 +50,7 @@ def test_quick_run_writes_page_and_numbers(tmp_path, documented_rule):
     assert len(charts) == 8
     for chart in charts:
         ElementTree.fromstring("<svg" + chart.split("</svg>")[0] + "</svg>")
-        assert chart.count("<polyline") == 3
+        assert chart.count("<title>") == 3
 
 
 def test_unknown_rules_are_an_error(tmp_path, capsys):
@@ -157,10 +157,10 @@ def test_reconstruction_with_a_gated_rule(tmp_path, tiny_checkpoint):
     assert "initial" in rules["gated"]["gates"]
     assert rules["sgd"]["psnr_by_scene"] != rules["muon"]["psnr_by_scene"]
     page = (tmp_path / "out" / "update_rules.html").read_text()
-    assert "gated (the rule's initial values)" in page
+    assert "gated (the rule&#39;s initial values)" in page
     section = page.split("Reconstruction, training-free")[1]
     for chart in section.split("<svg")[1:]:
-        assert chart.count("<polyline") == chart.count("<polygon") == 3  # lines and error bands
+        assert chart.count("<title>") == chart.count("opacity: 0.15") == 3  # lines and error bands
     assert section.count("<svg") == 2
 
 
