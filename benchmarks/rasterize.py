@@ -30,6 +30,7 @@ from tttlrm_jax.core.geometry.poses import rigid_inverse
 from tttlrm_jax.core.types import Cameras, Splats
 from tttlrm_jax.rasterize import BACKENDS, fit_capacity, project, render_views
 from tttlrm_jax.rasterize.backends import balanced, tiled
+from tttlrm_jax.rasterize.backends.tables import Static, composite_lists
 from tttlrm_jax.rasterize.platform import AUTO, chosen_backend
 from tttlrm_jax.rasterize.render import project_and_colour
 from tttlrm_jax.rasterize.tile_lists import (
@@ -49,7 +50,7 @@ PRESETS = {  # options that they stand in for
         "backend": ("balanced", "pallas", "tiled"),
     },
 }  # fmt: skip
-WITH_STAGES = {"tiled": tiled.composite_lists, "balanced": balanced.composite_lists}
+WITH_STAGES = {"tiled": tiled.draw, "balanced": balanced.draw}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -194,8 +195,9 @@ def intersections(splats: Splats, camera: Cameras, config: RasterConfig, capacit
 
 def stages(splats: Splats, camera: Cameras, config: RasterConfig, capacity: int, repeats: int):
     """Median seconds of each stage of one view."""
-    composite_lists = WITH_STAGES[chosen_backend(config.backend)]
+    draw = WITH_STAGES[chosen_backend(config.backend)]
     height, width = camera.height, camera.width
+    static = Static(height, width, capacity, config)
     matrix = rigid_inverse(camera.world_from_camera)
     seconds = {}
 
@@ -212,7 +214,7 @@ def stages(splats: Splats, camera: Cameras, config: RasterConfig, capacity: int,
 
     def composited(parts, screen, lists):
         screen = screen.replace(**parts)
-        result = composite_lists(screen, lists, height, width, config, capacity)
+        result = composite_lists(draw, static, screen, lists)
         return result.feature, result.transmittance
 
     screen = run("project and colour", projection, splats)

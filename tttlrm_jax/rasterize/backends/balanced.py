@@ -27,9 +27,9 @@ from tttlrm_jax.rasterize.backends.tables import (
     NUM_GEOMETRY,
     Static,
     Table,
+    composite_lists,
     corners,
     image_from_tiles,
-    parameter_table,
     read_rows,
     tiles_from_image,
 )
@@ -64,21 +64,7 @@ def composite(
 ) -> Composite:
     """Front-to-back compositing with at most `capacity` candidate Gaussian-tile intersections."""
     lists = build_tile_lists(lax.stop_gradient(splats), height, width, config, capacity)
-    return composite_lists(splats, lists, height, width, config, capacity)
-
-
-def composite_lists(
-    splats: ScreenSplats,
-    lists: TileLists,
-    height: int,
-    width: int,
-    config: RasterConfig,
-    capacity: int,
-) -> Composite:
-    """`composite` with the lists that `build_tile_lists` made for the same arguments."""
-    static = Static(height, width, capacity, config)
-    feature, transmittance = _composite_table(static, parameter_table(splats), lists)
-    return Composite(feature, transmittance, lists.num_dropped)
+    return composite_lists(draw, Static(height, width, capacity, config), splats, lists)
 
 
 def _over_scenes(function: Callable) -> Callable:
@@ -271,4 +257,4 @@ def _backward_rule(static: Static, saved: _Saved, cotangents):
     return _over_scenes(_backward)(static, saved, *cotangents)
 
 
-_composite_table = both_modes(_over_scenes(_forward), _tangent_rule, _backward_rule)
+draw = both_modes(_over_scenes(_forward), _tangent_rule, _backward_rule)

@@ -6,13 +6,12 @@ slowly: it is there for tests. Forward mode walks the same lists with the balanc
 passes; first derivatives only. Under `vmap` scenes are mapped one after another.
 """
 
-import functools
 import importlib
 import logging
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-from jax import custom_batching, lax
+from jax import lax
 
 from tttlrm_jax.config import RasterConfig
 from tttlrm_jax.core.devices import target_device
@@ -20,13 +19,15 @@ from tttlrm_jax.rasterize.backends import balanced
 from tttlrm_jax.rasterize.backends.tables import (
     Static,
     Table,
+    composite_lists,
     image_from_tiles,
-    parameter_table,
+    lists_one_by_one,
+    one_by_one,
     tiles_from_image,
 )
 from tttlrm_jax.rasterize.compositing import Composite, ScreenSplats
 from tttlrm_jax.rasterize.forward_mode import both_modes
-from tttlrm_jax.rasterize.tile_lists import TileLists, build_tile_lists
+from tttlrm_jax.rasterize.tile_lists import TileLists
 
 INTERPRETERS = (  # where versions of JAX keep the parameters of their interpreter
     "jax.experimental.pallas.mosaic_gpu",
@@ -89,17 +90,9 @@ def composite_by_kernel(
     interpret: bool,
 ) -> Composite:
     """`composite`, wherever it is going to run."""
-    tile = _kernel().TILE
-    build: Any = custom_batching.sequential_vmap(
-        functools.partial(
-            build_tile_lists, height=height, width=width, config=config, capacity=capacity,
-            tile=tile,
-        )
-    )  # fmt: skip
-    lists = build(lax.stop_gradient(splats))
-    static = _Static(Static(height, width, capacity, config, tile), interpret)
-    feature, transmittance = _composite_table(static, parameter_table(splats), lists)
-    return Composite(feature, transmittance, lists.num_dropped)
+    shape = Static(height, width, capacity, config, _kernel().TILE)
+    lists = lists_one_by_one(shape, splats)
+    return composite_lists(draw, _Static(shape, interpret), splats, lists)
 
 
 def why_not(splats: ScreenSplats) -> str | None:
@@ -210,17 +203,12 @@ def _walked(lists: TileLists, rounds):
     return number < lists.first_chunk[tile] + rounds[tile]
 
 
-def _forward_rule(static: _Static, table: Table, lists: TileLists):
-    return custom_batching.sequential_vmap(functools.partial(_forward, static))(table, lists)
-
-
 def _tangent_rule(static: _Static, saved: _Saved, table_dot):
     return balanced.tangent_of_lists(static.shape, saved.table, saved.lists, table_dot)
 
 
 def _backward_rule(static: _Static, saved: _Saved, cotangents):
-    backward = custom_batching.sequential_vmap(functools.partial(_backward, static))
-    return backward(saved, *cotangents)
+    return one_by_one(_backward)(static, saved, *cotangents)
 
 
-_composite_table = both_modes(_forward_rule, _tangent_rule, _backward_rule)
+draw = both_modes(one_by_one(_forward), _tangent_rule, _backward_rule)

@@ -1,16 +1,24 @@
 """What every backend with tile lists shares: parameters as columns, tiles from and to images."""
 
-from typing import NamedTuple
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-from jax import lax
+from jax import custom_batching, lax
 from jaxtyping import Array, Float, Int
 
 from tttlrm_jax.config import RasterConfig
 from tttlrm_jax.rasterize.backends.chunks import ChunkParams
 from tttlrm_jax.rasterize.columns import split_columns
-from tttlrm_jax.rasterize.compositing import ScreenSplats
-from tttlrm_jax.rasterize.tile_lists import TILE, num_list_chunks, tile_grid
+from tttlrm_jax.rasterize.compositing import Composite, ScreenSplats
+from tttlrm_jax.rasterize.tile_lists import (
+    TILE,
+    TileLists,
+    build_tile_lists,
+    num_list_chunks,
+    tile_grid,
+)
 
 NUM_GEOMETRY = 6  # columns before the features
 
@@ -41,6 +49,36 @@ class Static(NamedTuple):
     def empty_chunk(self) -> int:
         """Number of the last chunk of the lists, which is empty."""
         return num_list_chunks(self.height, self.width, self.capacity, self.tile) - 1
+
+
+def one_by_one(function: Callable) -> Callable:
+    """`function(static, *arrays)`, whose mapped scenes are taken one after another."""
+
+    def mapped(static: Any, *arrays):
+        run: Any = custom_batching.sequential_vmap(functools.partial(function, static))
+        return run(*arrays)
+
+    return mapped
+
+
+@one_by_one
+def _lists(static: Static, splats: ScreenSplats) -> TileLists:
+    return build_tile_lists(
+        splats, static.height, static.width, static.config, static.capacity, static.tile
+    )
+
+
+def lists_one_by_one(static: Static, splats: ScreenSplats) -> TileLists:
+    """`build_tile_lists` without derivative, for mapped scenes one after another."""
+    return _lists(static, lax.stop_gradient(splats))
+
+
+def composite_lists(
+    draw: Callable, static: Any, splats: ScreenSplats, lists: TileLists
+) -> Composite:
+    """What a backend's `draw(static, table, lists)` makes of splats and their lists."""
+    feature, transmittance = draw(static, parameter_table(splats), lists)
+    return Composite(feature, transmittance, lists.num_dropped)
 
 
 def parameter_table(splats: ScreenSplats) -> Table:

@@ -11,12 +11,11 @@ too. Not differentiable twice; the order, skipping and stopping are constants. U
 are mapped one after another.
 """
 
-import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import custom_batching, lax
+from jax import lax
 from jaxtyping import Array, Float, Int
 
 from tttlrm_jax.config import RasterConfig
@@ -32,16 +31,18 @@ from tttlrm_jax.rasterize.backends.tables import (
     NUM_GEOMETRY,
     Static,
     Table,
+    composite_lists,
     corners,
     image_from_tiles,
-    parameter_table,
+    lists_one_by_one,
+    one_by_one,
     read_rows,
     tiles_from_image,
 )
 from tttlrm_jax.rasterize.compositing import Composite, ScreenSplats, thresholds
 from tttlrm_jax.rasterize.forward_mode import both_modes
 from tttlrm_jax.rasterize.manual_axes import full_after, varying_as
-from tttlrm_jax.rasterize.tile_lists import TILE, TileLists, build_tile_lists
+from tttlrm_jax.rasterize.tile_lists import TILE, TileLists
 
 GROUP = 16  # tiles walked together: their arrays fit the second-level cache of a CPU
 PIXELS = TILE * TILE
@@ -70,45 +71,16 @@ def composite(
     splats: ScreenSplats, height: int, width: int, config: RasterConfig, capacity: int
 ) -> Composite:
     """Front-to-back compositing with at most `capacity` candidate Gaussian-tile intersections."""
-    build: Any = custom_batching.sequential_vmap(
-        functools.partial(
-            build_tile_lists, height=height, width=width, config=config, capacity=capacity
-        )
-    )
-    lists = build(lax.stop_gradient(splats))
-    return composite_lists(splats, lists, height, width, config, capacity)
-
-
-def composite_lists(
-    splats: ScreenSplats,
-    lists: TileLists,
-    height: int,
-    width: int,
-    config: RasterConfig,
-    capacity: int,
-) -> Composite:
-    """`composite` with the lists that `build_tile_lists` made for the same arguments."""
     static = Static(height, width, capacity, config)
-    image: Any = _composite_table(static, parameter_table(splats), lists)
-    feature, transmittance = image
-    return Composite(feature, transmittance, lists.num_dropped)
-
-
-def _forward_rule(static: Static, table: Table, lists: TileLists):
-    return custom_batching.sequential_vmap(functools.partial(_forward, static))(table, lists)
+    return composite_lists(draw, static, splats, lists_one_by_one(static, splats))
 
 
 def _tangent_rule(static: Static, saved: _Saved, table_dot):
-    tangent = custom_batching.sequential_vmap(functools.partial(_tangent, static))
-    return tangent(saved.table, saved.lists, table_dot)
+    return one_by_one(_tangent)(static, saved.table, saved.lists, table_dot)
 
 
 def _backward_rule(static: Static, saved: _Saved, cotangents):
-    backward = custom_batching.sequential_vmap(functools.partial(_backward, static))
-    return backward(saved, *cotangents)
-
-
-_composite_table = both_modes(_forward_rule, _tangent_rule, _backward_rule)
+    return one_by_one(_backward)(static, saved, *cotangents)
 
 
 # ---- walking the lists ------------------------------------------------------------------------
@@ -232,3 +204,6 @@ def _tiles_from_image(static: Static, schedule: _Schedule, image):
     """[height, width, channel] to [group, tile, channel, pixel], zero outside of the image."""
     tiles = tiles_from_image(static, image)
     return tiles.at[schedule.tile].get(mode="fill", fill_value=0)
+
+
+draw = both_modes(one_by_one(_forward), _tangent_rule, _backward_rule)
