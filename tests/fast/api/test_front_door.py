@@ -54,6 +54,15 @@ def test_five_lines_reconstruct_the_sample(tmp_path):
             ("grain", "orbax", "optax", "PIL", "tttlrm_jax.captures", "tttlrm_jax.datasets"),
         ),
         (
+            "from tttlrm_jax.captures import capture", "tttlrm_jax.captures",
+            ("grain", "orbax", "optax", "tttlrm_jax.models", "tttlrm_jax.training"),
+        ),
+        (
+            "from tttlrm_jax.metrics import depth, images, lpips, point_clouds, trajectory",
+            "tttlrm_jax.metrics",
+            ("grain", "orbax", "tttlrm_jax.models", "tttlrm_jax.training", "tttlrm_jax.apps"),
+        ),
+        (
             "import tttlrm_jax as tj; tj.load(); tj.open_capture()", "tttlrm_jax.models",
             ("grain", "tensorflow_datasets", "array_record", "tensorboardX", "matplotlib", "jinja2",
              "tttlrm_jax.training", "tttlrm_jax.datasets", "tttlrm_jax.procedural",
