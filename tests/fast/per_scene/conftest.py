@@ -1,5 +1,8 @@
 """A tiny scene: a few Gaussians photographed by cameras around them."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -37,7 +40,6 @@ def views(truth) -> Photographs:
         jnp.asarray(poses, jnp.float32),
         jnp.tile(jnp.asarray([[16.0, 16.0, WIDTH / 2, HEIGHT / 2]]), (5, 1)), HEIGHT, WIDTH,
     )  # fmt: skip
-    image = render_views(
-        truth.activate(), cameras, background=jnp.asarray(BACKGROUND), config=RASTER
-    ).rgb
+    draw = jax.jit(functools.partial(render_views, config=RASTER))
+    image = draw(truth.activate(), cameras, background=jnp.asarray(BACKGROUND)).rgb
     return Photographs(image, cameras.world_from_camera, cameras.intrinsics)

@@ -24,9 +24,12 @@ def cloud(mean, scale=0.1, opacity=1.0):
     )
 
 
+projected = jax.jit(project, static_argnums=(3, 4, 5))
+
+
 def run(splats, config=RasterConfig(), matrix=None):  # noqa: B008
     matrix = jnp.eye(4) if matrix is None else matrix
-    return project(splats, matrix, INTRINSICS, HEIGHT, WIDTH, config)
+    return projected(splats, matrix, INTRINSICS, HEIGHT, WIDTH, config)
 
 
 def test_ball_on_the_axis():
@@ -95,7 +98,7 @@ def test_culled_and_broken_have_zero_finite_gradients():
         p = project(splats, matrix, intrinsics, HEIGHT, WIDTH, RasterConfig())
         return sum(jnp.sum(x) for x in (p.mean, p.depth, p.conic, p.compensation))
 
-    grads = jax.grad(loss, argnums=(0, 1, 2))(splats, jnp.eye(4), INTRINSICS)
+    grads = jax.jit(jax.grad(loss, argnums=(0, 1, 2)))(splats, jnp.eye(4), INTRINSICS)
     for leaf in jax.tree.leaves(grads):
         assert np.all(np.isfinite(leaf))
     assert all(np.all(leaf[:4] == 0) for leaf in jax.tree.leaves(grads[0]))
