@@ -82,8 +82,9 @@ def tapped_features(
     for (kernel, bias), layer in zip(convolutions, layers, strict=False):
         if layer.pool is not None:
             x = layer.pool(x)
+        around = (layer.padding, layer.padding)
         x = jax.lax.conv_general_dilated(
-            x, kernel.astype(x.dtype), (layer.stride,) * 2, [(layer.padding,) * 2] * 2,
+            x, kernel.astype(x.dtype), (layer.stride, layer.stride), [around, around],
             dimension_numbers=("NHWC", "HWIO", "NHWC"), precision=jax.lax.Precision.HIGHEST,
         )  # fmt: skip
         x = jax.nn.relu(x + bias.astype(x.dtype)[None, None, None])

@@ -6,7 +6,7 @@ that was applied, so that whatever is predicted in the normalised frame can be t
 """
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -54,7 +54,7 @@ class PoseNormalisation:
         )
 
 
-def rigid_inverse(pose):
+def rigid_inverse(pose: Any) -> Any:
     """Inverts rigid transforms [..., 4, 4] by transposing the rotation: `[R^T, -R^T t]`.
 
     JAX arrays keep their dtype and are differentiated; anything else is inverted in float64 NumPy.
