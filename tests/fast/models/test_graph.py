@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import pytest
+from flax import nnx
 
 from tttlrm_jax.config import ModelConfig
 from tttlrm_jax.core.errors import InputError
@@ -43,6 +44,19 @@ def test_traced_parameters_merge(parts):
 def test_parameters_of_another_order_go_by_name(parts):
     graph, params = parts
     merge_model(graph, dict(reversed(params.items())))
+
+
+def test_layers_numbered_in_text_keep_their_order():
+    """A file says "10", which sorts before "2"."""
+
+    class Stack(nnx.Module):
+        def __init__(self):
+            self.layers = nnx.List([nnx.Param(jnp.full(1, float(i))) for i in range(11)])
+
+    graph, params = split_model(Stack())
+    in_text = {"layers": {str(number): value for number, value in params["layers"].items()}}
+    merged = merge_model(graph, in_text)
+    assert [float(layer[...][0]) for layer in merged.layers] == list(range(11))
 
 
 @pytest.mark.parametrize("traced", [False, True])
