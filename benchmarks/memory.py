@@ -4,9 +4,9 @@
         [--remat block linear dots none]
     python -m benchmarks.memory --curriculum configs/NAME.py [--stages 3 5] [--devices 64]
 
-Compiles the training step (loss, gradients, AdamW) of `config_pods.scene_run` from abstract arrays
-for simulated CPU devices; of a curriculum, that of its stages as they stand, with the perceptual
-term if they have it, for the largest number of input views. Per device, in bytes:
+Compiles the training step (loss, gradients, AdamW) of `configs/presets/scene_960x536.py` from
+abstract arrays for simulated CPU devices; of a curriculum, that of its stages as they stand, with
+the perceptual term if they have it, for the largest number of input views. Per device, in bytes:
 
 - `state`: parameters and both moments, which the step replaces in place
 - `batch`: this device's images and cameras
@@ -14,8 +14,8 @@ term if they have it, for the largest number of input views. Per device, in byte
   gradients
 - `peak`: their sum
 
-Exact for XLA's CPU backend, whose program differs from an accelerator's: it multiplies bfloat16
-operands as float32 copies (more memory), sorts tile lists in another way, and neither reserves
+Exact for XLA's CPU backend, whose program differs from an accelerator's: it holds float32
+copies of bfloat16 operands (more memory), sorts tile lists in another way, and neither reserves
 workspaces of libraries nor loses memory to fragmentation (less). The rasterizer is `balanced`,
 which accelerators use.
 """
@@ -41,11 +41,11 @@ import jax  # isort: skip
 from tttlrm_jax.apps.train import load_config_file
 from tttlrm_jax.config import Remat, RunConfig
 from tttlrm_jax.config.curriculum import CurriculumConfig
-from tttlrm_jax.config.pods import HEIGHT, WIDTH, scene_run
 from tttlrm_jax.core.errors import ConfigError
 from tttlrm_jax.parallel.mesh import mesh_sizes
 
 CAPACITY = 80  # GB of a device
+PRESET = Path(__file__).parents[1] / "configs" / "presets" / "scene_960x536.py"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,8 +55,8 @@ class Options:
     views: tuple[int, ...] = (16, 32, 64)
     devices: tuple[int, ...] = (8, 16, 64)
     remat: tuple[Remat, ...] = ("block", "linear", "dots", "none")
-    height: int = HEIGHT
-    width: int = WIDTH
+    height: int = 536
+    width: int = 960
     num_layers: int | None = None  # None: the published number
     curriculum: str | None = None  # file whose stages are compiled; devices alone counts then
     stages: tuple[int, ...] = ()  # of the curriculum, from 1; none: all
@@ -65,7 +65,8 @@ class Options:
 
 def run_config(options: Options, views: int, devices: int, remat: Remat) -> RunConfig:
     """The run that is compiled: a preset, with the rasterizer of accelerators."""
-    config = scene_run(views, devices, remat=remat, height=options.height, width=options.width)
+    size = f"height={options.height},width={options.width}"
+    config = load_config_file(f"{PRESET}:views={views},devices={devices},remat={remat},{size}")
     return _on_accelerators(config, options)
 
 

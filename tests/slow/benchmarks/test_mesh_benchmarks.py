@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from tttlrm_jax.config.pods import scene_run
+from tttlrm_jax.apps.train import load_config_file
 from tttlrm_jax.models import abstract_model, split_model
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -45,7 +45,9 @@ def test_memory_benchmark_counts_what_a_step_holds():
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     block, none = json.loads(done.stdout)["records"]
-    model = dataclasses.replace(scene_run(2, 2).model, num_layers=1)
+    model = dataclasses.replace(
+        load_config_file(ROOT / "configs/presets/scene_960x536.py").model, num_layers=1
+    )
     params = jax.tree.leaves(split_model(abstract_model(model))[1])
     held = 3 * 4 * sum(leaf.size for leaf in params)
     assert held <= block["state"] <= held + 64  # counters

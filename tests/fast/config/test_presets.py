@@ -1,4 +1,4 @@
-"""Presets for whole scenes: they parse, are named after what they are, and fit on their mesh."""
+"""Presets with arguments: they parse, are named after what they are, and fit on their mesh."""
 
 import math
 from pathlib import Path
@@ -7,9 +7,8 @@ import jax
 import pytest
 from jax.sharding import AbstractMesh
 
-from tttlrm_jax.apps.train import parse
+from tttlrm_jax.apps.train import load_config_file, parse
 from tttlrm_jax.config import published_ratios
-from tttlrm_jax.config.pods import scene_mesh, scene_run
 from tttlrm_jax.core.errors import ConfigError
 from tttlrm_jax.models import abstract_model, split_model
 from tttlrm_jax.parallel.mesh import AXES, Layout
@@ -38,10 +37,12 @@ def test_preset_is_what_its_arguments_say(views, devices):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ("veiws=16", "has no argument veiws=16; give some of views, devices as .*:views=VALUE"),
+        ("veiws=16", "has no argument veiws=16; give some of views, devices, .* as .*:views=VALUE"),
         ("16", "has no argument 16"),
         ("views=many", "views=many is not a whole number; give one"),
-        ("devices=0", "num_devices=0 is below 1; use 1 or more"),
+        ("devices=0", "devices=0 is below 1; use 1 or more"),
+        ("views=0", "views=0 is below 1; use 1 or more"),
+        ("remat=all", "remat=all is unknown; use one of .*block"),
     ],
 )
 def test_arguments_that_the_preset_cannot_take(arguments, words):
@@ -55,7 +56,7 @@ def test_other_configurations_take_no_arguments():
 
 
 def test_preset_is_the_published_model():
-    _, params = split_model(abstract_model(scene_run(16, 8).model))
+    _, params = split_model(abstract_model(load_config_file(PRESET).model))
     blocks = sum(leaf.size for leaf in jax.tree.leaves(params["blocks"]))
     assert blocks == pytest.approx(396e6, rel=0.01)
 
@@ -64,11 +65,6 @@ def test_preset_is_the_published_model():
     ("views", "devices", "sizes"), [(16, 64, (16, 4)), (64, 16, (16, 1)), (24, 16, (8, 2))]
 )
 def test_devices_beyond_the_views_take_scenes(views, devices, sizes):
-    mesh = scene_mesh(views, devices)
-    assert (mesh.seq, mesh.fsdp) == sizes
-    assert scene_run(views, devices).train.batch_size == sizes[1]
-
-
-def test_no_views_are_refused():
-    with pytest.raises(ConfigError, match="num_views=0 is below 1; use 1 or more"):
-        scene_mesh(0, 8)
+    run = load_config_file(f"{PRESET}:views={views},devices={devices}")
+    assert (run.mesh.seq, run.mesh.fsdp) == sizes
+    assert run.train.batch_size == sizes[1]
