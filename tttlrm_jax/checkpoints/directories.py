@@ -10,7 +10,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tttlrm_jax.checkpoints.provenance import without_host_choices
 from tttlrm_jax.config import RunConfig, config_from_dict, config_to_dict
 from tttlrm_jax.config.ttt3r import is_ttt3r
 from tttlrm_jax.core.errors import InputError
@@ -19,6 +18,13 @@ CONFIG_FILE = "config.json"
 CHECKPOINTS = "checkpoints"
 PARAMS = "params"
 EMA = "ema"
+# How a run is computed on its machine: of no concern to those who use its weights.
+HOST_CHOICES: dict[str, tuple[str, ...] | None] = {
+    "raster": ("backend",),
+    "data": ("cache_directory", "render_workers", "num_threads", "prefetch"),
+    "train": ("directory", "init_from", "init_moments"),
+    "mesh": None,  # all of it
+}
 
 
 def write_config(directory: Path, config: Any) -> None:
@@ -68,6 +74,37 @@ def read_config_values(directory: Path) -> dict[str, Any]:
             "checkpoint", directory, f"has a {path.name} that is no JSON object", "restore the file"
         )
     return values
+
+
+def without_host_choices(values: dict[str, Any]) -> dict[str, Any]:
+    """The values of a `config.json` without those that a machine chooses: readers take defaults."""
+    values = dict(values)
+    for part, fields in HOST_CHOICES.items():
+        if fields is None:
+            values.pop(part, None)
+        elif isinstance(values.get(part), dict):
+            values[part] = {name: v for name, v in values[part].items() if name not in fields}
+    return values
+
+
+def without_places(values: dict[str, Any]) -> dict[str, Any]:
+    """The values of a `config.json` with data sets by name in place of where they lay, and without
+    the file of the perceptual network."""
+    values = dict(values)
+    for part, change in (("data", _named), ("loss", _without_file)):
+        if isinstance(values.get(part), dict):
+            values[part] = {name: change(name, value) for name, value in values[part].items()}
+    return values
+
+
+def _named(field: str, value: Any) -> Any:
+    if field == "shard_directory":
+        return Path(value).name
+    return [Path(each).name for each in value] if field == "capture_directories" else value
+
+
+def _without_file(field: str, value: Any) -> Any:
+    return "auto" if field == "vgg19_weights" and value is not None else value
 
 
 def has_checkpoint(directory: Path) -> bool:

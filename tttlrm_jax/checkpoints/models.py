@@ -21,9 +21,11 @@ from tttlrm_jax.checkpoints.directories import (
     params_path,
     read_config,
     read_config_values,
+    without_host_choices,
+    without_places,
     write_values,
 )
-from tttlrm_jax.checkpoints.provenance import provenance, without_host_choices
+from tttlrm_jax.checkpoints.provenance import provenance
 from tttlrm_jax.config import ModelConfig, RunConfig, config_from_dict, config_to_dict
 from tttlrm_jax.config.ttt3r import TTT3RConfig, is_ttt3r
 from tttlrm_jax.core.errors import InputError
@@ -167,7 +169,7 @@ def _write_model(
         narrow = jax.tree.map(lambda p: jnp.asarray(np.asarray(p)).astype(dtype), params)
         checkpointer.save(draft / PARAMS, narrow)
     (draft / PARAMS / "commit_success.txt").unlink(missing_ok=True)  # names this machine's path
-    write_values(draft, without_host_choices(values))
+    write_values(draft, without_places(without_host_choices(values)))
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(directory)
     draft.rename(directory)
