@@ -19,7 +19,6 @@ difference. All rows come from one run on the same images.
 import argparse
 import functools
 import json
-import math
 import sys
 import tempfile
 
@@ -29,7 +28,7 @@ import numpy as np
 
 from benchmarks.arguments import positive
 from experiments.quality.scenes import on_procedural_objects
-from experiments.statistics import standard_error
+from experiments.statistics import mean_and_error, with_error
 from tttlrm_jax.checkpoints.models import load_model, load_parameters
 from tttlrm_jax.config import Plan
 from tttlrm_jax.config.command_line import EXIT_BAD_INPUT
@@ -91,10 +90,8 @@ def by_prefix(
 
 def row(values: np.ndarray) -> dict:
     """Mean and standard error over scenes of [chunk, scene]."""
-    return {
-        "psnr": [float(chunk.mean()) for chunk in values],
-        "standard_error": [standard_error(chunk) for chunk in values],
-    }
+    found = mean_and_error(values.T)
+    return {"psnr": found["mean"], "standard_error": found["standard_error"]}
 
 
 def measure(
@@ -148,17 +145,13 @@ def table(result: dict) -> str:
 
     def cells(entry: dict) -> str:
         pairs = zip(entry["psnr"], entry["standard_error"], strict=True)
-        return " | ".join(f"{mean:.2f}{_spread(error)}" for mean, error in pairs)
+        return " | ".join(with_error(mean, error) for mean, error in pairs)
 
     heads = " | ".join(f"{views} views" for views in result["views"])
     lines = [f"| weights, plan | {heads} |", "|---" * (len(result["views"]) + 1) + "|"]
     lines += [f"| {name} | {cells(entry)} |" for name, entry in result["rows"].items()]
     lines += [f"| gain {name} | {cells(entry)} |" for name, entry in result["gain"].items()]
     return "\n".join(lines)
-
-
-def _spread(error: float | None) -> str:
-    return "" if error is None or math.isnan(error) else f" +- {error:.2f}"
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tttlrm_jax.config.command_line import EXIT_BAD_INPUT
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.reports.plots import Panel, Plot, Series, line_charts
 from tttlrm_jax.training.logs import METRICS_FILE
@@ -105,7 +106,7 @@ def main(arguments: list[str] | None = None) -> int:
         result = measure(options.runs, options.margin)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return EXIT_BAD_INPUT
     options.plot.write_bytes(picture(result).png())
     if options.json:
         print(json.dumps(result, indent=2))

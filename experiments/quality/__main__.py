@@ -45,6 +45,7 @@ from experiments.statistics import standard_error
 from tttlrm_jax.api.scenes import score
 from tttlrm_jax.checkpoints.directories import newest_step, read_config
 from tttlrm_jax.config import RunConfig, config_to_dict
+from tttlrm_jax.config.command_line import EXIT_BAD_INPUT
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.packaged_files import packaged
 from tttlrm_jax.metrics.lpips import LPIPS, MIN_SIDE, load_lpips
@@ -279,7 +280,7 @@ def main(arguments: list[str] | None = None) -> int:
                 _replace(Path(options.output), text + "\n")
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return EXIT_BAD_INPUT
     finally:
         if result:  # what was measured, also before an error or Ctrl-C
             print(text if options.json else table(result))

@@ -12,7 +12,7 @@ from experiments.quality.methods import (
     NEAREST,
     NOTHING,
 )
-from experiments.statistics import standard_error
+from experiments.statistics import standard_error, with_error
 
 WITHIN = 0.2  # dB that quality "kept" may lose
 CLEARLY = 4.0  # dB that a model worth its training is ahead of copying a view
@@ -122,7 +122,7 @@ def table(result: dict) -> str:
         lines.append(_line(row))
     lines += ["", "claims at this scale (gain in dB, paired by scene)"]
     for claim in result["claims"]:
-        gain = _with_error(claim["gain"], claim["standard_error"])
+        gain = with_error(claim["gain"], claim["standard_error"])
         lines.append(
             f"  {claim['answer']:<5}{gain:>16}{claim['scenes']:>5} scenes  {claim['claim']}"
         )
@@ -130,13 +130,9 @@ def table(result: dict) -> str:
 
 
 def _line(row: dict) -> str:
-    psnr = _with_error(row["psnr"], row["psnr_standard_error"])
+    psnr = with_error(row["psnr"], row["psnr_standard_error"])
     lpips = "absent" if row["lpips"] is None else f"{row['lpips']:.3f}"
     seconds = "" if row["seconds"] is None else f"{row['seconds']:.2f}"
     return (
         f"{row['method']:<34}{psnr:>16}{row['ssim']:>8.3f}{lpips:>8}{seconds:>9}{row['scenes']:>8}"
     )
-
-
-def _with_error(mean: float, error: float | None) -> str:
-    return f"{mean:.2f}" + ("" if error is None else f" +- {error:.2f}")

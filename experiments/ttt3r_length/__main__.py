@@ -24,7 +24,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.statistics import standard_error
+from experiments.statistics import mean_and_error, with_error
 from experiments.ttt3r_length.charts import TITLES, draw_frames, draw_lengths
 from experiments.ttt3r_length.recurrence import STILL, Traces, Variant, run_walks, still_traces
 from experiments.ttt3r_length.scores import METRICS, frame_scores, prefix_scores
@@ -89,11 +89,7 @@ def measure(
 
 def row(values: np.ndarray) -> dict[str, Any]:
     """Mean and standard error over scenes of [length, scene], and the values."""
-    return {
-        "mean": values.mean(axis=1).tolist(),
-        "standard_error": [standard_error(each) for each in values],
-        "values": values.tolist(),
-    }
+    return {**mean_and_error(values.T), "values": values.tolist()}
 
 
 def tables(result: dict[str, Any]) -> str:
@@ -114,10 +110,7 @@ def tables(result: dict[str, Any]) -> str:
 
 def _cells(entry: dict[str, Any], sign: str = "") -> str:
     pairs = zip(entry["mean"], entry["standard_error"], strict=True)
-    return " | ".join(
-        f"{mean:{sign}.3f}" if error is None else f"{mean:{sign}.3f} +- {error:.3f}"
-        for mean, error in pairs
-    )
+    return " | ".join(with_error(mean, error, 3, sign) for mean, error in pairs)
 
 
 def frame_table(result: dict[str, Any]) -> str:

@@ -2,13 +2,13 @@
 
 import contextlib
 import json
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from experiments.update_rules.page import write_page
 from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.json_values import finite
 
 NUMBERS, PAGE = "update_rules.json", "update_rules.html"
 
@@ -43,15 +43,6 @@ def write_results(directory: Path, results: dict[str, Any]) -> None:
             draft = directory / f"{name}.tmp"
             draft.write_text(text)
             draft.replace(directory / name)
-
-
-def finite(value: Any) -> Any:
-    """The same tree with None for numbers that are not finite."""
-    if isinstance(value, dict):
-        return {key: finite(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.statistics import mean_and_error
 from experiments.update_rules.rules import build_with_rate, has_rate
 from tttlrm_jax.config import RuleConfig
 from tttlrm_jax.ttt import FastWeights, TokenRates, apply_fast_mlp, initial_state, update_state
@@ -136,14 +137,6 @@ def measure_recall(rule: RuleConfig, rate: float | None, memory: Memory) -> dict
         "error_by_distance": mean_and_error(by_distance),
         "retrieved": mean_and_error(out["retrieved"]),
     }
-
-
-def mean_and_error(samples: np.ndarray) -> dict[str, Any]:
-    """Over the leading seed axis."""
-    spread = (
-        samples.std(0, ddof=1) / math.sqrt(len(samples)) if len(samples) > 1 else 0 * samples[0]
-    )
-    return {"mean": samples.mean(0).tolist(), "standard_error": np.asarray(spread).tolist()}
 
 
 # ---- drift --------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.update_rules.recall import mean_and_error
+from experiments.statistics import mean_and_error
 from tttlrm_jax.checkpoints.models import load_model
 from tttlrm_jax.config import RuleConfig, RunConfig
 from tttlrm_jax.core.errors import InputError

@@ -69,7 +69,7 @@ def read_ply(path: Path | str, *, published_degree: int | None = None) -> Gaussi
     The degree follows from the number of `f_rest` columns. Files in the published layout do not
     say theirs: give it as `published_degree`. Raises InputError if the file is not such a PLY.
     """
-    table = _read_table(Path(path))
+    table = read_vertices(Path(path))
     names = table.dtype.names or ()
 
     def group(*columns: str) -> np.ndarray:
@@ -112,8 +112,11 @@ def _header(columns: list[tuple[str, str]], num_vertices: int) -> bytes:
     ).encode("ascii")
 
 
-def _read_table(path: Path) -> np.ndarray:
-    """The vertex element as a structured array."""
+def read_vertices(path: Path) -> np.ndarray:
+    """The vertices of a binary PLY file, of splats or of points, as a structured array.
+
+    Raises InputError for a file that is no such PLY, and for one that is cut short.
+    """
     head, mark, body = path.read_bytes().partition(b"end_header\n")
     lines = [line.split() for line in head.decode("ascii", "replace").splitlines()]
     if not mark or not lines or lines[0] != ["ply"]:

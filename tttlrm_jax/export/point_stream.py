@@ -12,8 +12,6 @@ from pathlib import Path
 
 import numpy as np
 
-from tttlrm_jax.core.errors import InputError
-
 VERTEX = np.dtype([("xyz", "<f4", 3), ("rgb", "u1", 3)])
 COUNT_DIGITS = 12
 BLOCK = 1 << 16  # vertices at a time while thinning
@@ -80,19 +78,6 @@ class PointStream:
         draft.replace(self._path)
         self._file = self._path.open("r+b")
         self.num_points, self._every = kept, 2 * self._every
-
-
-def read_points(path: Path) -> np.ndarray:
-    """Vertices of a file that `PointStream` wrote. Raises InputError for another one."""
-    content = path.read_bytes()
-    head, mark, body = content.partition(b"end_header\n")
-    words = head.split()
-    if not mark or b"vertex" not in words:
-        raise InputError.of("points", path, "is no point file of this program", "write it again")
-    count = int(words[words.index(b"vertex") + 1])
-    if _header(count) != head + mark or len(body) < count * VERTEX.itemsize:
-        raise InputError.of("points", path, "is no point file of this program", "write it again")
-    return np.frombuffer(body, VERTEX, count)
 
 
 def _header(count: int) -> bytes:

@@ -25,7 +25,7 @@ from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.alignment import transform_points
 from tttlrm_jax.core.geometry.pointmaps import unproject
 from tttlrm_jax.core.geometry.pose_encoding import encoding_from_matrix
-from tttlrm_jax.export.point_stream import read_points
+from tttlrm_jax.export.ply import read_vertices
 from tttlrm_jax.export.video import write_video
 from tttlrm_jax.procedural.walk_files import write_seven_scenes
 from tttlrm_jax.procedural.walks import render_walk
@@ -122,7 +122,7 @@ def test_what_is_written(finished):
     expected = (first @ ROOM.world_from_camera)[:, :3, 3] * SCALE
     np.testing.assert_allclose(poses[:, :3, 3], expected, atol=1e-5)
     assert times.tolist() == list(range(COUNT))
-    points = read_points(output / "points.ply")
+    points = read_vertices(output / "points.ply")
     assert len(points) == metrics["num_points"] == COUNT * 48 * 32  # the confident half
     depth = np.asarray(Image.open(output / "depth/000003.png"))
     np.testing.assert_allclose(depth, 1000 * SCALE * ROOM.depth[3], atol=0.51)
@@ -135,7 +135,8 @@ def test_what_is_written(finished):
 
 
 def test_points_lie_where_the_walls_are(finished):
-    points = read_points(finished[0] / "points.ply")["xyz"].astype(float)
+    points = read_vertices(finished[0] / "points.ply")
+    points = np.stack([points[axis].astype(float) for axis in "xyz"], axis=1)
     first = ROOM.world_from_camera[0]
     true = transform_points(ROOM.world_from_camera, unproject(ROOM.depth, ROOM.intrinsics))
     low, high = true.reshape(-1, 3).min(0), true.reshape(-1, 3).max(0)
@@ -170,7 +171,7 @@ def test_an_interrupted_run_leaves_what_it_had(room, tmp_path):
     with pytest.raises(KeyboardInterrupt, match=r"5 frames are in [^,]*$"):
         run(room, output, Oracle(stop_at=4))
     assert len(read_tum_trajectory(output / "trajectory.txt")[0]) == 5
-    assert len(read_points(output / "points.ply")) == 5 * 48 * 32
+    assert len(read_vertices(output / "points.ply")) == 5 * 48 * 32
     assert len(list((output / "depth").iterdir())) == 5
     metrics = json.loads((output / "metrics.json").read_text())
     assert metrics["frames"] == 5
@@ -230,7 +231,7 @@ def test_a_signal_while_points_are_thinned_waits_for_the_frame(room, tmp_path, m
     with pytest.raises(KeyboardInterrupt, match="1 frames are in"):
         run(room, tmp_path / "out", max_points=1000)
     metrics = json.loads((tmp_path / "out/metrics.json").read_text())
-    assert len(read_points(tmp_path / "out/points.ply")) == metrics["num_points"] <= 1000
+    assert len(read_vertices(tmp_path / "out/points.ply")) == metrics["num_points"] <= 1000
 
 
 def test_a_second_signal_ends_it_at_once(room, tmp_path):
@@ -284,7 +285,7 @@ def test_files_are_readable_while_the_program_runs(room, tmp_path):
             if len(oracle.shown) == 4:
                 seen.append((
                     len(read_tum_trajectory(output / "trajectory.txt")[0]),
-                    len(read_points(output / "points.ply")),
+                    len(read_vertices(output / "points.ply")),
                 ))  # fmt: skip
             return oracle(image, **options)
 

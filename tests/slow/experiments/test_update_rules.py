@@ -8,10 +8,11 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 
+from experiments.statistics import mean_and_error
 from experiments.update_rules import __main__ as update_rules
 from experiments.update_rules.__main__ import main
 from experiments.update_rules.cost import Layer, measure_cost
-from experiments.update_rules.recall import error_by_distance, error_by_pairs, mean_and_error
+from experiments.update_rules.recall import error_by_distance, error_by_pairs
 from experiments.update_rules.reconstruction import Reconstructions, Streams
 from tttlrm_jax.checkpoints.models import export_model
 from tttlrm_jax.config import RuleConfig

@@ -21,6 +21,7 @@ from tttlrm_jax.captures.depth_files import write_png_depth
 from tttlrm_jax.config.sequences import SequenceEvalConfig
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.pointmaps import weiszfeld_focal
+from tttlrm_jax.core.json_values import finite
 from tttlrm_jax.core.output_directory import check_replaceable
 from tttlrm_jax.export.point_stream import PointStream
 from tttlrm_jax.export.trajectories import TrajectoryFile
@@ -121,7 +122,7 @@ class SequenceFiles:
         for name, value in numbers.items():
             self._per_frame[name].append(value)
         line = {"frame": self.num_frames, "name": frame.name, "time": frame.time, **numbers}
-        self._lines.write(json.dumps(_plain(line)) + "\n")
+        self._lines.write(json.dumps(finite(line)) + "\n")
         self._lines.flush()
         self.num_frames += 1
 
@@ -145,7 +146,7 @@ class SequenceFiles:
         if charts is not None:
             (self._directory / "frames.png").write_bytes(charts.png())
         self._check_finite(notes)
-        text = json.dumps(_plain(metrics), indent=1)
+        text = json.dumps(finite(metrics), indent=1)
         (self._directory / "metrics.json").write_text(text + "\n", encoding="utf-8")
         report = SequenceReport(
             metrics=metrics, trajectory=plot, charts=charts, stills=self._stills.chosen,
@@ -253,14 +254,3 @@ def _tried(what: str, score, notes: list[str]):
     except InputError as error:
         notes.append(f"{what} is not scored: {error}")
         return None
-
-
-def _plain(value: Any) -> Any:
-    """JSON knows neither NaN nor infinity."""
-    if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value
