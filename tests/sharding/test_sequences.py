@@ -3,6 +3,8 @@
 import dataclasses
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 
 from tests.sharding.scene import assert_close
@@ -19,20 +21,24 @@ RUNS = Path(__file__).resolve().parents[1] / "runs"
 def configured(**mesh: int) -> SequenceRunConfig:
     config = load_config_file(RUNS / "tiny_sequence_run.py")
     assert isinstance(config, SequenceRunConfig)
-    wide = dataclasses.replace(config.model, param_dtype="float64", compute_dtype="float64")
+    model = dataclasses.replace(config.model, param_dtype="float64", compute_dtype="float64")
     settings = dataclasses.replace(config.train, ema_decay=0.5, eval_scenes=2)
     rates = dataclasses.replace(config.optimizer, warmup_steps=0)
     return dataclasses.replace(
-        config, model=wide, train=settings, optimizer=rates, mesh=MeshConfig(**mesh)
+        config, model=model, train=settings, optimizer=rates, mesh=MeshConfig(**mesh)
     )
+
+
+def wide(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {k: x.astype(np.float64) if x.dtype == np.float32 else x for k, x in arrays.items()}
 
 
 def after_one_step(directory, **mesh: int):
     """(state, metrics, scores of held-out rooms, pictures) of a run's first step."""
     task = SequenceTask(configured(**mesh), directory)
     state = task.init()
-    batches = task.batches(lambda name, read: read())
-    state, metrics = task.step(state, batches.take(0), 0)
+    batches = task.batches(lambda name, read: wide(read()))
+    state, metrics = task.step(state, wide(batches.take(0)), 0)
     return state, metrics, *task.evaluate(state.evaluated)
 
 
@@ -47,8 +53,9 @@ def test_a_step_and_its_evaluation_equal_one_devices(tmp_path, one_device, axis)
     state, metrics, scores, pictures = one_device
     assert_close(ours[1], metrics, ROUND_OFF, "metrics")
     assert_close(ours[0].opt_state[0].mu, state.opt_state[0].mu, ROUND_OFF, "gradient ")
-    assert_close(ours[0].params, state.params, ROUND_OFF, "parameters ")
-    assert_close(ours[0].ema, state.ema, ROUND_OFF, "average ")
+    moved = configured().optimizer.peak_lr  # by a step of Adam; biases of keys begin at 0 and stay
+    for a, b in zip(*map(jax.tree.leaves, (ours[0], state)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=ROUND_OFF, atol=ROUND_OFF * moved)
     assert_close(ours[2], scores, ROUND_OFF, "scores")
     assert_close(ours[3], pictures, ROUND_OFF, "pictures")
     kernel = ours[0].params["head"]["pose"]["fc1"]["kernel"]
