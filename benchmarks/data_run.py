@@ -54,15 +54,17 @@ def chosen_run(file: str, overrides: list[str], stage: int | None) -> tuple[str,
                 "--stage", number, f"is no stage of {config.name}", f"use 1..{len(config.stages)}"
             )
         run = config.stages[number - 1]
-        return f"{config.name}, stage {number} ({run.name})", run
-    if not isinstance(config, RunConfig):
+        name = f"{config.name}, stage {number} ({run.name})"
+    elif stage is not None:
+        raise InputError.of("--stage", stage, f"is given and {file} has no stages", "leave it out")
+    else:
+        name, run = config.name, config
+    if not isinstance(run, RunConfig):
         raise InputError.of(
             "--config", file, "is a run of TTT3R, which renders its rooms as it goes",
             "name a run that reads scenes",
         )  # fmt: skip
-    if stage is not None:
-        raise InputError.of("--stage", stage, f"is given and {file} has no stages", "leave it out")
-    return config.name, config
+    return name, run
 
 
 def measure_run(name: str, run: RunConfig, repeats: int) -> list[dict]:

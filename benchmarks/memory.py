@@ -67,6 +67,7 @@ def run_config(options: Options, views: int, devices: int, remat: Remat) -> RunC
     """The run that is compiled: a preset, with the rasterizer of accelerators."""
     size = f"height={options.height},width={options.width}"
     config = load_config_file(f"{PRESET}:views={views},devices={devices},remat={remat},{size}")
+    assert isinstance(config, RunConfig)
     return _on_accelerators(config, options)
 
 
@@ -108,7 +109,10 @@ def _runs(options: Options) -> Iterator[tuple[RunConfig, int]]:
         raise ConfigError(f"--curriculum {options.curriculum} has no stages; name a curriculum")
     for number in options.stages or range(1, len(config.stages) + 1):
         for devices in options.devices:
-            yield _on_accelerators(config.stages[number - 1], options), devices
+            stage = config.stages[number - 1]
+            if not isinstance(stage, RunConfig):
+                raise ConfigError(f"stage {stage.name} is a run of TTT3R; name other --stages")
+            yield _on_accelerators(stage, options), devices
 
 
 def main() -> None:

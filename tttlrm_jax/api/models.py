@@ -323,7 +323,7 @@ def load_sequence_model(directory: Path) -> SequenceModel:
     return SequenceModel(config=config, graph=graph, params=params, path=directory)
 
 
-def load_state(directory: str | Path, model: SceneModel | str | Path | None = None) -> SceneStream:
+def load_state(directory: str | Path, model: Model | str | Path | None = None) -> SceneStream:
     """A stream as `stream.save` (or `eval.py --save-state`) left it; the files are not changed.
 
     `model` is the model that made it, or what `load` takes; None: the shipped weights. Raises
@@ -333,12 +333,12 @@ def load_state(directory: str | Path, model: SceneModel | str | Path | None = No
         stream.step(model.views(capture, [5, 7]))
     """
     directory = Path(directory)
-    if isinstance(model, str | Path | None):
+    if model is None or isinstance(model, str | Path):
         record, checkpoint = read_record(directory), checkpoint_directory(model)
         model = load_run(checkpoint, with_rule(read_config(checkpoint), None, record))
-    model = as_scene_model(model)
-    saved = read_stream(directory, model.run.model, model.params, model.graph)
-    return SceneStream.resumed(model, saved)
+    maker = as_scene_model(model)
+    saved = read_stream(directory, maker.run.model, maker.params, maker.graph)
+    return SceneStream.resumed(maker, saved)
 
 
 def as_scene_model(model: Model) -> SceneModel:

@@ -107,7 +107,7 @@ class Reconstruction:
 def posed_cameras(cameras: Cameras, similarity: PoseNormalisation) -> Cameras:
     """Cameras of a capture's frame in the frame that `similarity` leads to, float32."""
     return Cameras(
-        jnp.asarray(similarity.apply_poses(cameras.world_from_camera), jnp.float32),
+        jnp.asarray(similarity.apply_poses(np.asarray(cameras.world_from_camera)), jnp.float32),
         jnp.asarray(cameras.intrinsics, jnp.float32),
         cameras.height,
         cameras.width,

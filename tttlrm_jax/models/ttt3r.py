@@ -122,16 +122,17 @@ def step(
     sequence has a ray map (None: whether this one has). Raises InputError for sizes that do not
     fit each other, the patch or the model.
     """
-    model, rule = merge_model(graph, params), rule or build_state_rule("ttt3r")
+    model = merge_model(graph, params)
+    chosen: StateRule = rule or build_state_rule("ttt3r")
     masks = frame_masks(frame, model.config)
-    initial = _initial(model, frame.image.shape[0], rule)
+    initial = _initial(model, frame.image.shape[0], chosen)
     check_state(state, initial)
     read = read_frame(model, state, frame, masks, behaviour, rays_in_sequence)
     decoded = read.decoded
     memory = model.memory.write(state.memory, read.summary, decoded.pose_token)
     proposal = Proposal(candidate=decoded.candidate, alignment=decoded.alignment)
     moved, gate = advance(
-        state, initial, proposal, memory, masks.image & masks.update, masks.reset, rule, behaviour
+        state, initial, proposal, memory, masks.image & masks.update, masks.reset, chosen, behaviour
     )
     return moved, FrameOutput(**model.predict(decoded, *model.grid(frame.image)), gate=gate)
 

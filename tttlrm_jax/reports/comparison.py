@@ -51,7 +51,7 @@ def comparison_sheet(
     """
     shown = [views[index] for index in representative([v.psnr for v in views], max_views)]
     scale = error_scale([absolute_error(view.rendered, view.target) for view in views])
-    cell_height, cell_width = cell_size(*views[0].target.shape[:2], CELL)
+    cell_height, cell_width = cell_size(views[0].target.shape, CELL)
     width = 2 * MARGIN + len(COLUMNS) * cell_width + (len(COLUMNS) - 1) * GAP
     strip = _input_strip(inputs, max_inputs, width - 2 * MARGIN)
     head = MARGIN + 84

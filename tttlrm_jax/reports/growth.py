@@ -55,7 +55,7 @@ class GrowthFilm:
     @property
     def cell(self) -> tuple[int, int]:
         """Height and width of a large picture."""
-        return cell_size(*self.target.shape[:2], CELL)
+        return cell_size(self.target.shape, CELL)
 
 
 def growth_still(film: GrowthFilm, moment: GrowthMoment) -> np.ndarray:
@@ -90,7 +90,7 @@ def reduced(picture: np.ndarray) -> np.ndarray:
     """A picture uint8, no larger than `cell_size` lets it be shown: to be kept until then."""
     if max(picture.shape[:2]) <= MAX_CELL:
         return picture
-    return fitted(picture, cell_size(*picture.shape[:2], CELL))
+    return fitted(picture, cell_size(picture.shape, CELL))
 
 
 def with_orbit(still: np.ndarray, picture: np.ndarray, film: GrowthFilm) -> np.ndarray:

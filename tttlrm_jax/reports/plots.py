@@ -11,7 +11,7 @@ import io
 import math
 import re
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from markupsafe import Markup, escape
@@ -111,7 +111,8 @@ def style() -> Iterator[None]:
     """matplotlib's settings while a figure is made or saved."""
     import matplotlib
 
-    with matplotlib.rc_context(STYLE):
+    settings: Any = STYLE
+    with matplotlib.rc_context(settings):
         yield
 
 
@@ -188,7 +189,8 @@ def nice_ticks(low: float, high: float, wanted: int = TICKS) -> np.ndarray:
 
     if high <= low:
         high = low + max(abs(low), 1.0)
-    return MaxNLocator(wanted, steps=[1, 2, 5, 10], min_n_ticks=2).tick_values(low, high)
+    ticks = MaxNLocator(wanted, steps=[1, 2, 5, 10], min_n_ticks=2).tick_values(low, high)
+    return np.asarray(ticks)
 
 
 def tick_label(value: float, step: float) -> str:

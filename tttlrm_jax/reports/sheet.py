@@ -5,6 +5,7 @@ larger ones are reduced (Lanczos).
 """
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -21,9 +22,10 @@ def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
 
 
-def cell_size(height: int, width: int, least: int) -> tuple[int, int]:
-    """Height and width in which a picture is shown: a whole factor that brings its longer side to
-    `least` pixels, or reduced to `MAX_CELL`."""
+def cell_size(shape: Sequence[int], least: int) -> tuple[int, int]:
+    """Height and width in which a picture of this shape is shown: a whole factor that brings its
+    longer side to `least` pixels, or reduced to `MAX_CELL`."""
+    height, width = shape[:2]
     longer = max(height, width)
     if longer > MAX_CELL:
         ratio = MAX_CELL / longer

@@ -11,6 +11,7 @@ import itertools
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -82,10 +83,9 @@ def _write_views(folder: Path, stream: SceneStream, frames, names, sizes) -> flo
     order = sorted(range(len(frames)), key=lambda index: sizes[index])
     for size, group in itertools.groupby(order, key=lambda index: sizes[index]):
         members = list(group)
-        cameras = Cameras(
-            np.stack([frames[index].world_from_camera for index in members]),
-            np.stack([frames[index].intrinsics for index in members]), *size,
-        )  # fmt: skip
+        poses: Any = np.stack([frames[index].world_from_camera for index in members])
+        lenses: Any = np.stack([frames[index].intrinsics for index in members])
+        cameras = Cameras(poses, lenses, *size)
         pictures = stream.frames(cameras, min(AT_A_TIME, len(members)))
         for index, picture in zip(members, pictures, strict=True):
             Image.fromarray(to_uint8(picture)).save(folder / names[index], "PNG")

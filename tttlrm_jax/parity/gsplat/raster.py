@@ -126,11 +126,11 @@ class _Screens:
         return [self._program(self.splats, *camera, bar)[2] for camera, bar in pairs]
 
 
-def _project(splats, viewmat, intrinsics, bars, *, shape, config):
+def _project(splats, viewmat, intrinsics, bars, *, shape: tuple[int, int], config):
     """(screen splats, projection, gradients of the arguments) of one camera."""
 
-    def drawn(*arguments):
-        screen = project_and_colour(*arguments, *shape, config)
+    def drawn(splats, viewmat, intrinsics):
+        screen = project_and_colour(splats, viewmat, intrinsics, *shape, config)
         return [screen.mean, screen.conic, screen.opacity, screen.feature], screen
 
     _, pullback, screen = jax.vjp(drawn, splats, viewmat, intrinsics, has_aux=True)

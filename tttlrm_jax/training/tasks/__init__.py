@@ -1,17 +1,19 @@
 """The kinds of training run, each with the same parts for the trainer (`tasks.task`)."""
 
+from typing import Any
+
 from tttlrm_jax.config import RunConfig
 from tttlrm_jax.config.curriculum import AnyRun
 from tttlrm_jax.config.sequence_training import SequenceRunConfig
 from tttlrm_jax.training.tasks.reconstruction import ReconstructionTask
 from tttlrm_jax.training.tasks.sequences import SequenceTask
 
-TASKS: dict[type, type[ReconstructionTask] | type[SequenceTask]] = {
+TASKS: dict[type, Any] = {  # a task takes the configurations of its kind only
     RunConfig: ReconstructionTask,
     SequenceRunConfig: SequenceTask,
 }
 
 
-def task_of(config: AnyRun) -> type[ReconstructionTask] | type[SequenceTask]:
+def task_of(config: AnyRun) -> Any:
     """The entry of `TASKS` for a run."""
     return TASKS[type(config)]

@@ -66,7 +66,7 @@ def room_batch(room: WalkConfig, seeds: list[int], num_frames: int, strides: lis
         for name in scenes[0]
     }
     images = np.stack([walk.images for walk in walks], axis=1).astype(np.float32) / 255
-    valid = np.isfinite(arrays["points_self"]).all(axis=-1)
+    valid = np.asarray(np.isfinite(arrays["points_self"]).all(axis=-1))
     return {"images": images, **arrays, "valid": valid}
 
 
