@@ -10,25 +10,35 @@ def require(condition: bool, field: str, value, limit: str, remedy: str) -> None
         raise ConfigError(f"{field}={value} {limit}; {remedy}")
 
 
-def check_fields(prefix: str, config: Any) -> None:
-    """Holds each field to its annotation: choices, whole numbers, numbers, switches, texts."""
-    for name, hint in get_type_hints(type(config)).items():
-        value, field = getattr(config, name), f"{prefix}.{name}" if prefix else name
-        if get_origin(hint) is Literal:
-            choices = get_args(hint)
-            require(value in choices, field, value, "is unknown", f"use one of {choices}")
-        elif hint in _PLAIN_TYPES:
-            kind, accepted = _PLAIN_TYPES[hint]
-            fits = isinstance(value, accepted) and (hint is bool or not isinstance(value, bool))
-            require(fits, field, repr(value), f"is not {kind}", f"give {kind}")
-
-
-_PLAIN_TYPES: dict[Any, tuple[str, tuple[type, ...]]] = {
+PLAIN_TYPES: dict[Any, tuple[str, tuple[type, ...]]] = {
     int: ("a whole number", (int,)),
     float: ("a number", (int, float)),
     bool: ("True or False", (bool,)),
     str: ("a text", (str,)),
 }
+
+
+def is_checked(hint: Any) -> bool:
+    """Whether `check_value` knows the annotation."""
+    return hint in PLAIN_TYPES or get_origin(hint) is Literal
+
+
+def check_fields(prefix: str, config: Any) -> None:
+    """Holds each field to its annotation: choices, whole numbers, numbers, switches, texts."""
+    for name, hint in get_type_hints(type(config)).items():
+        if is_checked(hint):
+            check_value(f"{prefix}.{name}" if prefix else name, getattr(config, name), hint)
+
+
+def check_value(field: str, value: Any, hint: Any) -> None:
+    """Holds a value to a plain type or a Literal; ConfigError otherwise."""
+    if get_origin(hint) is Literal:
+        choices = get_args(hint)
+        require(value in choices, field, value, "is unknown", f"use one of {choices}")
+        return
+    kind, accepted = PLAIN_TYPES[hint]
+    fits = isinstance(value, accepted) and (hint is bool or not isinstance(value, bool))
+    require(fits, field, repr(value), f"is not {kind}", f"give {kind}")
 
 
 def require_positive(prefix: str, config, *fields: str) -> None:

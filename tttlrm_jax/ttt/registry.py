@@ -14,9 +14,8 @@ from collections.abc import Callable
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from tttlrm_jax.config.model import RuleConfig
+from tttlrm_jax.config.validation import check_value, is_checked
 from tttlrm_jax.core.errors import ConfigError
-
-PLAIN = {int: "a whole number", float: "a number", bool: "True or False", str: "a text"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +86,7 @@ class Registry(dict[str, RegisteredRule]):
             raise ConfigError(
                 f"option {parameter.name} of {self.kind} {rule} has no default; give one"
             )
-        if kind not in PLAIN and get_origin(kind) is not Literal:
+        if not is_checked(kind):
             possible = "int, float, bool, str, Literal"
             possible += f" or {self.wrapped.__name__}" if self.wrapped else ""
             raise ConfigError(
@@ -193,14 +192,7 @@ def as_rule(field: str, value: Any) -> RuleConfig:
 
 def checked_option(field: str, value: Any, kind: Any) -> Any:
     """`value` if it is of that kind, numbers finite; ConfigError otherwise."""
-    if get_origin(kind) is Literal:
-        fits, wanted = value in get_args(kind), f"one of {get_args(kind)}"
-    else:
-        accepted = (int, float) if kind is float else (kind,)
-        fits = isinstance(value, accepted) and (kind is bool or not isinstance(value, bool))
-        wanted = PLAIN[kind]
-    if not fits:
-        raise ConfigError(f"{field}={value!r} is not {wanted}; give {wanted}")
+    check_value(field, value, kind)
     if kind is float and not math.isfinite(value):
         raise ConfigError(f"{field}={value} is not finite; give a finite number")
     return value
