@@ -71,53 +71,83 @@ def level_axes(world_from_camera: np.ndarray) -> tuple[np.ndarray, np.ndarray, n
     return right, np.cross(up, right), up
 
 
+@dataclasses.dataclass(frozen=True)
+class _View:
+    """A direction from which the cameras are drawn, and what is drawn in it."""
+
+    title: str
+    upwards: str  # name of the vertical direction
+    axes: np.ndarray  # [2, 3] right and upwards on the paper
+    low: np.ndarray  # [2] units of the capture
+    high: np.ndarray
+
+    @property
+    def extent(self) -> np.ndarray:
+        return self.high - self.low
+
+
 def camera_plot(cameras: list[NamedCamera], points: np.ndarray) -> Plot:
     """Two panels of one scale. `points` [point, 3] are drawn as faint dots.
 
     Input cameras are filled, targets outlined, all others small dots. Points far outside the
     cameras' box are left out.
     """
-    poses = np.stack([camera.world_from_camera for camera in cameras])
-    right, away, up = level_axes(poses)
-    reach, length = _reach(poses[:, :3, 3]), wedge_length(cameras)
-    shapes = [_wedge(camera, length) for camera in cameras]
-    drawn_parts = [s if c.role != "other" else s[:1] for c, s in zip(cameras, shapes, strict=True)]
-    corners = np.concatenate(drawn_parts)
-    panels = []
-    for title, label, axes in (
-        ("from above", "away", np.stack([right, away])),
-        ("from the side", "up", np.stack([right, up])),
-    ):
-        flat = corners @ axes.T
-        panels.append((title, label, axes, flat.min(0) - 0.06 * reach, flat.max(0) + 0.06 * reach))
-    extents = np.stack([high - low for *_, low, high in panels])
+    shapes = _shapes(cameras)
+    views = _views(cameras, np.concatenate(shapes))
+    extents = np.stack([view.extent for view in views])
     scale = min(_ROOM / extents[0, 0], MAX_CAMERA_HEIGHT / extents[:, 1].max())  # inches per unit
-    height = float(scale * extents[:, 1].sum()) + 2 * _ABOVE + _BELOW
+    height = float(scale * extents[:, 1].sum()) + len(views) * _ABOVE + _BELOW
+    tooltips = {}
     with style():
-        figure, top, tooltips = new_figure(CAMERA_WIDTH, height), 0.0, {}
-        for place, (title, label, axes, low, high) in enumerate(panels):
-            across, down = scale * (high - low)
+        figure, top = new_figure(CAMERA_WIDTH, height), 0.0
+        for place, view in enumerate(views):
+            across, down = scale * view.extent
             box = (_LEFT + 0.5 * (_ROOM - across), top + _ABOVE, across, down)
-            drawn = new_axes(figure, box)
-            drawn.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
-            drawn.tick_params(labelbottom=False)  # both panels share their right
-            drawn.set_title(title, loc="left", size=HEADING, color=INK, pad=6)
-            drawn.set_ylabel(f"{label}, units of the capture", size=TEXT, color=FAINT)
-            _grid(drawn, wanted=6)
-            _draw_points(drawn, points @ axes.T, low, high)
+            axes = new_axes(figure, box)
+            _prepare(axes, view, last=place == len(views) - 1)
+            _draw_points(axes, points @ view.axes.T, view)
             for number, (camera, shape) in enumerate(zip(cameras, shapes, strict=True)):
                 name = f"camera-{place}-{number}"
                 tooltips[name] = f"{camera.name} ({camera.role})"
-                _draw_camera(drawn, camera.role, shape @ axes.T, name)
+                _draw_camera(axes, camera.role, shape @ view.axes.T, name)
             top += _ABOVE + down
-        drawn.tick_params(labelbottom=True)
-        drawn.set_xlabel("right, units of the capture", size=TEXT, color=FAINT)
     label = f"{len(cameras)} cameras, seen from above and from the side"
     return Plot(figure, label, tooltips)
 
 
 _LEFT, _ABOVE, _BELOW = 0.72, 0.4, 0.55  # inches beside, above and below a panel
 _ROOM = CAMERA_WIDTH - _LEFT - 0.1
+
+
+def _shapes(cameras: list[NamedCamera]) -> list[np.ndarray]:
+    """Viewing pyramids [5, 3] of cameras that were used, centres [1, 3] of the others."""
+    length = wedge_length(cameras)
+    return [_wedge(camera, length)[: 1 if camera.role == "other" else None] for camera in cameras]
+
+
+def _views(cameras: list[NamedCamera], corners: np.ndarray) -> list[_View]:
+    """From above and from the side, around all corners [corner, 3]."""
+    poses = np.stack([camera.world_from_camera for camera in cameras])
+    right, away, up = level_axes(poses)
+    room = 0.06 * _reach(poses[:, :3, 3])
+    views = []
+    for title, name, upwards in (("from above", "away", away), ("from the side", "up", up)):
+        axes = np.stack([right, upwards])
+        flat = corners @ axes.T
+        views.append(_View(title, name, axes, flat.min(axis=0) - room, flat.max(axis=0) + room))
+    return views
+
+
+def _prepare(axes: "Axes", view: _View, last: bool) -> None:
+    """Limits, title and grid; numbers to the right stand below the last panel, for all."""
+    axes.set_xlim(view.low[0], view.high[0])
+    axes.set_ylim(view.low[1], view.high[1])
+    axes.tick_params(labelbottom=last)
+    axes.set_title(view.title, loc="left", size=HEADING, color=INK, pad=6)
+    axes.set_ylabel(f"{view.upwards}, units of the capture", size=TEXT, color=FAINT)
+    if last:
+        axes.set_xlabel("right, units of the capture", size=TEXT, color=FAINT)
+    _grid(axes, wanted=6)
 
 
 def wedge_length(cameras: list[NamedCamera]) -> float:
@@ -195,9 +225,9 @@ def _draw_errors(axes: "Axes", predicted: np.ndarray, true: np.ndarray) -> None:
     )
 
 
-def _draw_points(axes: "Axes", flat: np.ndarray, low: np.ndarray, high: np.ndarray) -> None:
+def _draw_points(axes: "Axes", flat: np.ndarray, view: _View) -> None:
     """Faint dots, as a picture within the drawing: there are hundreds."""
-    inside = flat[np.all((flat > low) & (flat < high), axis=-1)]
+    inside = flat[np.all((flat > view.low) & (flat < view.high), axis=-1)]
     if len(inside):
         axes.scatter(*inside.T, s=3, color=FAINT, alpha=0.35, linewidths=0, rasterized=True)
 
