@@ -3,7 +3,7 @@
 Each DIR holds a camera file and pictures, as `eval.py --capture` takes them. The run goes to
 runs/mine/ and resumes from there; `python eval.py --checkpoint runs/mine` reconstructs with it.
 As a command: `python train.py configs/quickstart.py --data.source captures
---data.capture-directories DIR DIR --loss.depth 0`.
+--data.capture-directories DIR DIR --loss.depth 0 --loss.mask 0`.
 """
 
 import argparse
