@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from tttlrm_jax.checkpoints.directories import newest_step, read_config_values
+from tttlrm_jax.checkpoints.directories import read_config_values
 from tttlrm_jax.checkpoints.models import (
     export_model,
     export_ttt3r,
@@ -17,7 +17,7 @@ from tttlrm_jax.checkpoints.models import (
     load_ttt3r,
     trained_size,
 )
-from tttlrm_jax.checkpoints.provenance import provenance
+from tttlrm_jax.checkpoints.provenance import provenance_of
 from tttlrm_jax.config.command_line import run_command
 from tttlrm_jax.config.ttt3r import is_ttt3r
 from tttlrm_jax.models import split_model
@@ -42,12 +42,12 @@ def export_run(options: ExportConfig) -> Path:
 
     Raises InputError as reading the run and writing the directory do.
     """
+    seen = provenance_of(options.run)
     if is_ttt3r(read_config_values(Path(options.run))):
         config, network = load_ttt3r(options.run)
         params, size = split_model(network)[1], trained_size(options.run)
-        return report_size(export_ttt3r(config, params, options.dest, options.dtype, size))
+        return report_size(export_ttt3r(config, params, options.dest, options.dtype, size, seen))
     config, model = load_model(options.run)
-    seen = provenance(config, newest_step(Path(options.run)))
     config = dataclasses.replace(config, provenance=seen)
     return report_size(export_model(config, split_model(model)[1], options.dest, options.dtype))
 

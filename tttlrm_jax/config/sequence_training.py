@@ -55,6 +55,7 @@ class SequenceRunConfig:
     optimizer: OptimizerConfig = OptimizerConfig()
     train: SequenceTrainConfig = SequenceTrainConfig()
     mesh: MeshConfig = MeshConfig()
+    provenance: str = ""  # as in RunConfig
 
     def __post_init__(self):
         check_fields("", self)

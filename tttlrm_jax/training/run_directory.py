@@ -23,7 +23,7 @@ RESUMABLE = {
     "train.num_steps", "train.log_every", "train.eval_every", "train.eval_scenes",
     "train.checkpoint_every", "train.keep_checkpoints", "train.directory",
     "data.cache_directory", "data.render_workers", "data.num_threads", "data.prefetch",
-    "train.max_nonfinite",
+    "train.max_nonfinite", "provenance",
     *(f"mesh.{field.name}" for field in dataclasses.fields(MeshConfig)),
 }  # fmt: skip
 

@@ -113,6 +113,7 @@ def test_pictures_film_and_report(result):
     page = (result / "report.html").read_text(encoding="utf-8")
     metrics = json.loads((result / "metrics.json").read_text())
     assert f"{metrics['psnr']:.2f} <small>dB" in page
+    assert re.search(r"The weights were trained on [^<]*\(run tiny\)\.", page)
     assert not re.search(r"""(src|href)=["'](?!data:|#)""", page)
     assert "http" not in page.replace("http-equiv", "")
 

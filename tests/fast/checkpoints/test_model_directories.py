@@ -8,7 +8,7 @@ import pytest
 from tttlrm_jax.apps.export_model import main as export_main
 from tttlrm_jax.checkpoints.directories import HOST_CHOICES, read_config, write_config
 from tttlrm_jax.checkpoints.models import export_model, load_model
-from tttlrm_jax.checkpoints.provenance import provenance
+from tttlrm_jax.checkpoints.provenance import provenance, provenance_of
 from tttlrm_jax.config import LossConfig, MeshConfig, RasterConfig, RunConfig
 from tttlrm_jax.core.packaged_files import packaged
 from tttlrm_jax.models import build_model, split_model
@@ -120,6 +120,9 @@ def test_what_earlier_weights_have_seen_is_said_too(tmp_path, tiny_run):
     assert ", 5 steps of" in parts[2]
     write_config(tmp_path / "second", with_changes(second, "second", "two sofas"))
     assert provenance(third).startswith("two sofas; then ")
+    assert provenance_of(tmp_path / "first") == parts[0]
+    (tmp_path / "first" / "checkpoints" / "6" / "params").mkdir(parents=True)  # stopped there
+    assert ", 6 steps of" in provenance_of(tmp_path / "first")
     gone = with_changes(tiny_run, "third", init_from=str(tmp_path / "gone"))
     assert provenance(gone).startswith("what gone had seen; then ")
 

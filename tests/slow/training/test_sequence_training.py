@@ -11,6 +11,7 @@ import pytest
 from tttlrm_jax.apps.export_model import main as export_main
 from tttlrm_jax.apps.train import main, parse
 from tttlrm_jax.checkpoints.models import load_model, load_ttt3r, trained_size
+from tttlrm_jax.checkpoints.provenance import provenance_of
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.models import split_model
 from tttlrm_jax.training.tasks.rooms import RoomBatches
@@ -36,6 +37,8 @@ def test_loss_falls_and_a_resumed_run_is_the_same(tmp_path, capsys):
     whole = ["--run", str(tmp_path / "runs" / "whole"), "--dest", str(dest), "--dtype", "bfloat16"]
     assert export_main(whole) == 0
     assert trained_size(dest) == trained_size(tmp_path / "runs" / "whole") is not None
+    seen = "procedural box rooms at 24x16 pixels with 2 frames, 30 steps of 2 sequences (run whole)"
+    assert provenance_of(dest) == provenance_of(tmp_path / "runs" / "whole") == seen
     exported = jax.tree.leaves(split_model(load_ttt3r(dest)[1])[1])
     for one, two in zip(leaves[0], exported, strict=True):
         np.testing.assert_allclose(one, two, rtol=2**-8)

@@ -25,7 +25,7 @@ from tttlrm_jax.apps.reconstruct.stream_files import (
     stream_plot,
     write_growth,
 )
-from tttlrm_jax.checkpoints.provenance import provenance
+from tttlrm_jax.checkpoints.provenance import provenance_of
 from tttlrm_jax.config import RasterConfig, RuleConfig
 from tttlrm_jax.core.geometry.paths import orbit_path
 from tttlrm_jax.core.types import Cameras, Gaussians
@@ -69,7 +69,7 @@ def write_files(directory: Path, job: Job, evaluated: Evaluated) -> dict[str, An
     with announced("drawing comparison.png and report.html"):
         views = compared_views(job.scene, evaluated)
         inputs = np.asarray(job.scene.inputs.image[0])
-        subtitle = _subtitle(metrics)
+        subtitle, seen = _subtitle(metrics), provenance_of(job.checkpoint)
         write_comparison(directory / "comparison.png", job.scene.name, subtitle, inputs, views)
         report = Report(
             metrics=metrics,
@@ -83,7 +83,7 @@ def write_files(directory: Path, job: Job, evaluated: Evaluated) -> dict[str, An
             eps2d=job.run.raster.eps2d,
             settings=settings_table(job, metrics),
             caveats=caveats(job, evaluated, metrics),
-            provenance=f"The weights were trained on {provenance(job.run)}.",
+            provenance=f"The weights were trained on {seen}." if seen else "",
             stream=stream,
         )
         write_report(directory / "report.html", report)

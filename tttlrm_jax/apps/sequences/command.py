@@ -19,8 +19,8 @@ from tttlrm_jax.apps.protocols.command import TABLE_FILE, evaluate_protocol, tab
 from tttlrm_jax.apps.protocols.tables import apply_protocol
 from tttlrm_jax.apps.rule_arguments import parse_apart, read_rule
 from tttlrm_jax.apps.sequences.files import SequenceFiles, SequenceJob, prepare_directory
-from tttlrm_jax.checkpoints.directories import read_config_values
 from tttlrm_jax.checkpoints.models import trained_size
+from tttlrm_jax.checkpoints.provenance import provenance_of
 from tttlrm_jax.config import RuleConfig
 from tttlrm_jax.config.command_line import EXIT_BAD_INPUT, EXIT_INTERRUPTED
 from tttlrm_jax.config.sequences import PUBLISHED_SIZE, SequenceEvalConfig
@@ -109,7 +109,7 @@ def picture_size(config: SequenceEvalConfig) -> tuple[int, list[str]]:
 
 def _provenance_notes(config: SequenceEvalConfig) -> list[str]:
     """What the weights have seen, where their directory says it."""
-    seen = read_config_values(_checkpoint_path(config)).get("provenance")
+    seen = provenance_of(_checkpoint_path(config))
     if not seen:
         return []
     remedy = "" if config.checkpoint else "; others are converted and given with --checkpoint"
