@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from benchmarks import rasterize, streaming, ttt3r_stream, ttt_layer
+from benchmarks import products, rasterize, streaming, ttt3r_stream, ttt_layer
 from benchmarks.cost.measure import unrolled_flops
 from tttlrm_jax.config import ModelConfig, RuleConfig
 from tttlrm_jax.models import abstract_model, split_model
@@ -60,6 +60,16 @@ def test_streaming_runs(capsys):
     result = json.loads(capsys.readouterr().out)
     assert [row["chunks"] for row in result["rows"]] == [1, 3, 1, 3]
     assert result["growth"]["live bytes alive"] == pytest.approx(1, abs=0.1)
+
+
+def test_products_run(capsys):
+    products.main(["--shapes", "2x5x4x3", "--repeats", "1", "--json"])
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert [(row["pass"], row["way"]) for row in rows] == [
+        (kind, way) for kind in ("forward", "backward") for way in ("widened", "native", "einsum")
+    ]
+    # products of bfloat16 are exact in float32; the order of four summands is left
+    assert all(row["off"] <= 1e-6 for row in rows if row["way"] == "native")
 
 
 def test_rasterize_runs(capsys):
