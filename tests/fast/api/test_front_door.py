@@ -77,16 +77,6 @@ def test_nothing_is_imported_that_is_not_used(tmp_path, script, loaded, absent):
 
 
 @pytest.fixture(scope="module")
-def model(tiny_checkpoint):
-    return tj.load(tiny_checkpoint)
-
-
-@pytest.fixture(scope="module")
-def capture(tiny_capture_source):
-    return tj.open_capture(tiny_capture_source)
-
-
-@pytest.fixture(scope="module")
 def scene(model, capture):
     return model.reconstruct(capture, views=3, resolution=(16, 24))
 

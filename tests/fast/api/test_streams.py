@@ -19,16 +19,6 @@ SIZE = (16, 24)
 
 
 @pytest.fixture(scope="module")
-def model(tiny_checkpoint):
-    return tj.load(tiny_checkpoint)
-
-
-@pytest.fixture(scope="module")
-def capture(tiny_capture_source):
-    return tj.open_capture(tiny_capture_source)
-
-
-@pytest.fixture(scope="module")
 def read(model, capture):
     """Views of the capture with these numbers."""
     return lambda *frames: model.views(capture, frames, resolution=SIZE)
