@@ -186,7 +186,7 @@ def check_trained_alike(attention: Path, control: Path) -> None:
     """Raises InputError unless two runs differ in nothing but their names and what works across
     views, and have come to their end."""
     ours, theirs = (dict(_leaves(config_to_dict(read_config(run)))) for run in (control, attention))
-    free = {"name", "model.across_views"}
+    free = {"name", "provenance", "model.across_views"}  # the provenance names the run
     for field in sorted((ours.keys() | theirs.keys()) - free):
         if ours.get(field) != theirs.get(field):
             raise InputError.of(
