@@ -14,7 +14,7 @@ import jax
 from benchmarks.timing import median_seconds
 from tttlrm_jax.apps.train import parse
 from tttlrm_jax.config import DataConfig, MeshConfig, RunConfig
-from tttlrm_jax.config.curriculum import CurriculumConfig
+from tttlrm_jax.config.run import CurriculumConfig
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.datasets.pipeline import make_loader
 from tttlrm_jax.datasets.shards.builder import write_shards

@@ -40,7 +40,7 @@ import jax  # isort: skip
 
 from tttlrm_jax.apps.train import load_config_file
 from tttlrm_jax.config import Remat, RunConfig
-from tttlrm_jax.config.curriculum import CurriculumConfig
+from tttlrm_jax.config.run import CurriculumConfig
 from tttlrm_jax.core.errors import ConfigError
 from tttlrm_jax.parallel.mesh import mesh_sizes
 

@@ -24,7 +24,7 @@ from tttlrm_jax.api.sequences import LiveModel, Prediction
 from tttlrm_jax.apps.sequences.command import evaluate_sequence
 from tttlrm_jax.apps.sequences.files import peak_memory_mib
 from tttlrm_jax.config import RuleConfig
-from tttlrm_jax.config.sequences import SequenceEvalConfig
+from tttlrm_jax.config.evaluation import SequenceEvalConfig
 from tttlrm_jax.config.ttt3r import TTT3RConfig
 from tttlrm_jax.models import build_model, split_model
 from tttlrm_jax.procedural.walk_files import write_seven_scenes

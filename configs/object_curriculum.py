@@ -33,7 +33,7 @@ from tttlrm_jax.config import (
     SyntheticConfig,
     TrainConfig,
 )
-from tttlrm_jax.config.curriculum import CurriculumConfig
+from tttlrm_jax.config.run import CurriculumConfig
 
 CACHED_PIXELS = 2e10  # of a stage
 

@@ -32,7 +32,7 @@ from tttlrm_jax.config import (
     RunConfig,
     TrainConfig,
 )
-from tttlrm_jax.config.curriculum import CurriculumConfig
+from tttlrm_jax.config.run import CurriculumConfig
 
 SCENES = Path(os.environ.get("TTTLRM_SCENES", "datasets/scenes"))
 CAPTURES = tuple(sorted(str(path) for path in SCENES.glob("*") if path.is_dir()))

@@ -19,9 +19,10 @@ Result    20 held-out rooms: depth points off by 8.8 % of the scene's scale, rot
 """
 
 from tttlrm_jax.config import OptimizerConfig
-from tttlrm_jax.config.sequence_training import SequenceRunConfig, SequenceTrainConfig
+from tttlrm_jax.config.data import WalkConfig
+from tttlrm_jax.config.run import SequenceRunConfig
+from tttlrm_jax.config.training import SequenceTrainConfig
 from tttlrm_jax.config.ttt3r import TTT3RConfig
-from tttlrm_jax.config.walks import WalkConfig
 
 CONFIG = SequenceRunConfig(
     name="ttt3r_small",

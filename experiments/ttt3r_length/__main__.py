@@ -32,7 +32,7 @@ from experiments.ttt3r_length.walks import Walks, capture_walks, room_walks
 from tttlrm_jax.apps.train import load_config_file
 from tttlrm_jax.checkpoints.models import load_ttt3r
 from tttlrm_jax.config.command_line import EXIT_BAD_INPUT
-from tttlrm_jax.config.sequence_training import SequenceRunConfig
+from tttlrm_jax.config.run import SequenceRunConfig
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.packaged_files import TTT3R_SMALL, packaged
 from tttlrm_jax.models import split_model

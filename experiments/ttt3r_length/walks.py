@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from tttlrm_jax.config.walks import WalkConfig
+from tttlrm_jax.config.data import WalkConfig
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.alignment import transform_points
 from tttlrm_jax.core.geometry.pointmaps import unproject

@@ -4,7 +4,7 @@ import dataclasses
 import importlib.util
 from pathlib import Path
 
-from tttlrm_jax.config.curriculum import CurriculumConfig
+from tttlrm_jax.config.run import CurriculumConfig
 
 _path = Path(__file__).with_name("tiny_run.py")
 _spec = importlib.util.spec_from_file_location("tiny_run", _path)

@@ -1,8 +1,9 @@
 """The smallest run of the recurrent network there is."""
 
 from tttlrm_jax.config import OptimizerConfig
-from tttlrm_jax.config.walks import WalkConfig
-from tttlrm_jax.config.sequence_training import SequenceRunConfig, SequenceTrainConfig
+from tttlrm_jax.config.data import WalkConfig
+from tttlrm_jax.config.run import SequenceRunConfig
+from tttlrm_jax.config.training import SequenceTrainConfig
 from tttlrm_jax.config.ttt3r import TTT3RConfig
 
 CONFIG = SequenceRunConfig(

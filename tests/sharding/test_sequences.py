@@ -10,7 +10,7 @@ import pytest
 from tests.sharding.scene import assert_close
 from tttlrm_jax.apps.train import load_config_file
 from tttlrm_jax.config import MeshConfig
-from tttlrm_jax.config.sequence_training import SequenceRunConfig
+from tttlrm_jax.config.run import SequenceRunConfig
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.training.tasks.sequences import SequenceTask
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from tttlrm_jax.checkpoints.models import trained_size
 from tttlrm_jax.config import RuleConfig
-from tttlrm_jax.config.sequences import PUBLISHED_SIZE
+from tttlrm_jax.config.evaluation import PUBLISHED_SIZE
 from tttlrm_jax.config.ttt3r import Behaviour, TTT3RConfig
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.pose_encoding import matrix_from_encoding

@@ -22,8 +22,7 @@ from tttlrm_jax.config.command_line import (
     read_value,
     unfinished_exit,
 )
-from tttlrm_jax.config.curriculum import AnyRun, CurriculumConfig
-from tttlrm_jax.config.sequence_training import SequenceRunConfig
+from tttlrm_jax.config.run import AnyRun, CurriculumConfig, SequenceRunConfig
 from tttlrm_jax.config.user_file import run_user_file
 from tttlrm_jax.core.errors import ConfigError, InputError
 from tttlrm_jax.parallel.mesh import init_distributed

@@ -4,8 +4,7 @@ from pathlib import Path
 
 from tttlrm_jax.checkpoints.directories import newest_step, read_config_values
 from tttlrm_jax.config import DataConfig, RunConfig, config_from_dict
-from tttlrm_jax.config.curriculum import AnyRun
-from tttlrm_jax.config.sequence_training import SequenceRunConfig
+from tttlrm_jax.config.run import AnyRun, SequenceRunConfig
 from tttlrm_jax.config.ttt3r import is_ttt3r
 from tttlrm_jax.core.errors import InputError, listed
 

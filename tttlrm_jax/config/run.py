@@ -1,22 +1,21 @@
-"""Everything that a training run reads."""
+"""Everything that a training run reads, and runs of several stages."""
 
 import dataclasses
+from typing import Literal
 
-from tttlrm_jax.config.data import DataConfig
+from tttlrm_jax.config.data import DataConfig, WalkConfig
 from tttlrm_jax.config.model import ModelConfig
 from tttlrm_jax.config.raster import RasterConfig
 from tttlrm_jax.config.training import (
     LossConfig,
     MeshConfig,
     OptimizerConfig,
+    SequenceTrainConfig,
     TrainConfig,
     published_ratios,
 )
-from tttlrm_jax.config.validation import (
-    check_fields,
-    require,
-    require_directory_name,
-)
+from tttlrm_jax.config.ttt3r import TTT3RConfig
+from tttlrm_jax.config.validation import check_fields, require, require_directory_name
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,4 +107,63 @@ class RunConfig:
                 count in possible, "train.chunk_counts", count,
                 f"is no number of equal chunks (but the last) of data.num_input_views={views}",
                 f"use some of {possible}",
+            )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SequenceRunConfig:
+    """Everything a training run of the recurrent network reads."""
+
+    name: str
+    model: TTT3RConfig = TTT3RConfig()
+    room: WalkConfig = WalkConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    train: SequenceTrainConfig = SequenceTrainConfig()
+    mesh: MeshConfig = MeshConfig()
+    provenance: str = ""  # as in RunConfig
+
+    def __post_init__(self):
+        check_fields("", self)
+        require_directory_name("name", self.name)
+        require(
+            self.mesh.seq == 1, "mesh.seq", self.mesh.seq,
+            "parts views, which a recurrent network reads one after another",
+            "use mesh.data and mesh.fsdp",
+        )  # fmt: skip
+        for side in ("height", "width"):
+            value = getattr(self.room, side)
+            require(
+                value % self.model.patch_size == 0, f"room.{side}", value,
+                f"is not a multiple of model.patch_size={self.model.patch_size}", "change one",
+            )  # fmt: skip
+
+
+AnyRun = RunConfig | SequenceRunConfig
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CurriculumConfig:
+    """Stages in order; names of stages become those of their run directories."""
+
+    name: str
+    stages: tuple[AnyRun, ...]  # of one kind
+    optimizer_state: Literal["reset", "moments"] = "reset"  # what a stage does with Adam's moments
+
+    def __post_init__(self):
+        check_fields("curriculum", self)
+        require_directory_name("name", self.name)
+        require(len(self.stages) > 0, "stages", self.stages, "are none", "give at least one")
+        kinds = {type(stage).__name__ for stage in self.stages}
+        require(len(kinds) == 1, "stages", sorted(kinds), "are of several kinds", "use one")
+        for stage in self.stages[1:]:
+            require(
+                stage.train.init_from is None, f"stages.{stage.name}.train.init_from",
+                stage.train.init_from, "is set in a stage that follows another",
+                "leave it out: stages start from the one before them",
+            )  # fmt: skip
+            require(
+                stage.train.directory == self.stages[0].train.directory,
+                f"stages.{stage.name}.train.directory", stage.train.directory,
+                f"is not that of the first stage, {self.stages[0].train.directory}",
+                "give one directory",
             )  # fmt: skip

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from tttlrm_jax.config.sequences import DepthAlignment
+from tttlrm_jax.config.evaluation import DepthAlignment
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.alignment import lower_median
 

@@ -15,7 +15,7 @@ import dataclasses
 
 import numpy as np
 
-from tttlrm_jax.config.walks import WalkConfig
+from tttlrm_jax.config.data import WalkConfig
 from tttlrm_jax.procedural.appearance.textures import Texture, evaluate, hsv_to_rgb, random_texture
 
 WALK_VERSION = 1  # raise it when the same seed gives other pixels

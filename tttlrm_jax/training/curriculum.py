@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tttlrm_jax.checkpoints.checks import check_same_shapes
 from tttlrm_jax.checkpoints.directories import newest_step
-from tttlrm_jax.config.curriculum import AnyRun, CurriculumConfig
+from tttlrm_jax.config.run import AnyRun, CurriculumConfig
 from tttlrm_jax.core.errors import ConfigError, InputError
 from tttlrm_jax.models import abstract_model, split_model
 from tttlrm_jax.parallel.processes import is_first_process, meet

@@ -14,7 +14,7 @@ from tttlrm_jax.checkpoints.directories import (
     write_config,
 )
 from tttlrm_jax.config import MeshConfig, config_from_dict, config_to_dict
-from tttlrm_jax.config.curriculum import AnyRun
+from tttlrm_jax.config.run import AnyRun
 from tttlrm_jax.core.errors import ConfigError, InputError
 from tttlrm_jax.training.tasks import task_of
 

@@ -16,7 +16,7 @@ import numpy as np
 from tttlrm_jax.checkpoints.directories import newest_step
 from tttlrm_jax.checkpoints.runs import RunCheckpoints
 from tttlrm_jax.checkpoints.train_state import TrainState
-from tttlrm_jax.config.curriculum import AnyRun
+from tttlrm_jax.config.run import AnyRun
 from tttlrm_jax.parallel.processes import is_first_process, meet
 from tttlrm_jax.training.logs import RunLog
 from tttlrm_jax.training.nonfinite import NonfiniteWatch

@@ -9,7 +9,7 @@ import optax
 from jaxtyping import Array
 
 from tttlrm_jax.checkpoints.train_state import TrainState
-from tttlrm_jax.config.curriculum import AnyRun
+from tttlrm_jax.config.run import AnyRun
 from tttlrm_jax.training.accumulation import accumulated
 from tttlrm_jax.training.averaging import initial_average, moved_average
 from tttlrm_jax.training.objectives import batch_loss

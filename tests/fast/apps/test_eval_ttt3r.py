@@ -7,8 +7,8 @@ import pytest
 
 from tttlrm_jax.apps.reconstruct.command import main
 from tttlrm_jax.checkpoints.models import export_ttt3r
+from tttlrm_jax.config.data import WalkConfig
 from tttlrm_jax.config.ttt3r import TTT3RConfig
-from tttlrm_jax.config.walks import WalkConfig
 from tttlrm_jax.models import build_model, split_model
 from tttlrm_jax.procedural.walk_files import write_seven_scenes
 from tttlrm_jax.procedural.walks import render_walk, strided

@@ -19,8 +19,8 @@ from tttlrm_jax.apps.sequences import command as evaluate_ttt3r
 from tttlrm_jax.apps.sequences.command import evaluate_sequence, parse, picture_size
 from tttlrm_jax.apps.sequences.scores import SequenceScores
 from tttlrm_jax.config import RuleConfig
-from tttlrm_jax.config.sequences import SequenceEvalConfig
-from tttlrm_jax.config.walks import WalkConfig
+from tttlrm_jax.config.data import WalkConfig
+from tttlrm_jax.config.evaluation import SequenceEvalConfig
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.alignment import transform_points
 from tttlrm_jax.core.geometry.pointmaps import unproject

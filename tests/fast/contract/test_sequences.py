@@ -12,8 +12,8 @@ from tttlrm_jax.apps.protocols.command import evaluate_protocol
 from tttlrm_jax.apps.protocols.tables import apply_protocol
 from tttlrm_jax.apps.sequences.command import evaluate_sequence
 from tttlrm_jax.config import RuleConfig
-from tttlrm_jax.config.sequences import SequenceEvalConfig
-from tttlrm_jax.config.walks import WalkConfig
+from tttlrm_jax.config.data import WalkConfig
+from tttlrm_jax.config.evaluation import SequenceEvalConfig
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.pointmaps import unproject
 from tttlrm_jax.core.geometry.rotations import quaternion_from_rotation

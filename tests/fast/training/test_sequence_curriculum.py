@@ -13,8 +13,7 @@ from tttlrm_jax.apps.train import load_config_file
 from tttlrm_jax.checkpoints.directories import CHECKPOINTS, CONFIG_FILE, PARAMS, read_config_values
 from tttlrm_jax.checkpoints.models import load_ttt3r
 from tttlrm_jax.checkpoints.runs import RunCheckpoints
-from tttlrm_jax.config.curriculum import CurriculumConfig
-from tttlrm_jax.config.sequence_training import SequenceRunConfig
+from tttlrm_jax.config.run import CurriculumConfig, SequenceRunConfig
 from tttlrm_jax.core.errors import ConfigError
 from tttlrm_jax.models import split_model
 from tttlrm_jax.training.averaging import moved_average

@@ -10,8 +10,8 @@ from experiments.ttt3r_length.recurrence import Traces, Variant, still_traces
 from experiments.ttt3r_length.scores import frame_scores, prefix_scores
 from experiments.ttt3r_length.walks import capture_walks, room_walks
 from tttlrm_jax.checkpoints.models import export_ttt3r
+from tttlrm_jax.config.data import WalkConfig
 from tttlrm_jax.config.ttt3r import TTT3RConfig
-from tttlrm_jax.config.walks import WalkConfig
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.pointmaps import unproject
 from tttlrm_jax.models import build_model, split_model

@@ -16,7 +16,7 @@ from tttlrm_jax.checkpoints.directories import write_config
 from tttlrm_jax.checkpoints.models import load_model
 from tttlrm_jax.checkpoints.runs import RunCheckpoints
 from tttlrm_jax.config import RunConfig
-from tttlrm_jax.config.curriculum import CurriculumConfig
+from tttlrm_jax.config.run import CurriculumConfig
 from tttlrm_jax.core.errors import ConfigError, InputError
 from tttlrm_jax.models import build_model, split_model
 from tttlrm_jax.parallel.mesh import AXES, mesh_sizes

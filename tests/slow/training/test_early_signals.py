@@ -11,7 +11,7 @@ from tttlrm_jax.apps.train import load_config_file
 from tttlrm_jax.checkpoints.directories import newest_step
 from tttlrm_jax.checkpoints.runs import RunCheckpoints
 from tttlrm_jax.config import RunConfig
-from tttlrm_jax.config.curriculum import CurriculumConfig
+from tttlrm_jax.config.run import CurriculumConfig
 from tttlrm_jax.datasets import synthetic_cache
 from tttlrm_jax.training import trainer
 from tttlrm_jax.training.curriculum import placed_stages, train_curriculum

@@ -17,7 +17,7 @@ from tttlrm_jax.apps.protocols.tables import (
     table_row,
 )
 from tttlrm_jax.config import RuleConfig
-from tttlrm_jax.config.sequences import SequenceEvalConfig
+from tttlrm_jax.config.evaluation import SequenceEvalConfig
 from tttlrm_jax.core.errors import ConfigError, InputError
 
 TABLE_FILE = "table.json"

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tttlrm_jax.config.sequences import DepthAlignment, SequenceEvalConfig
+from tttlrm_jax.config.evaluation import DepthAlignment, SequenceEvalConfig
 from tttlrm_jax.config.user_file import run_user_file
 from tttlrm_jax.core.errors import ConfigError, InputError
 

@@ -23,7 +23,7 @@ from tttlrm_jax.checkpoints.models import trained_size
 from tttlrm_jax.checkpoints.provenance import provenance_of
 from tttlrm_jax.config import RuleConfig
 from tttlrm_jax.config.command_line import EXIT_BAD_INPUT, EXIT_INTERRUPTED
-from tttlrm_jax.config.sequences import PUBLISHED_SIZE, SequenceEvalConfig
+from tttlrm_jax.config.evaluation import PUBLISHED_SIZE, SequenceEvalConfig
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.output_directory import disk_errors
 from tttlrm_jax.core.packaged_files import TTT3R_SMALL, packaged

@@ -18,7 +18,7 @@ import numpy as np
 from tttlrm_jax.api.sequences import FrameResult
 from tttlrm_jax.apps.sequences.scores import SequenceScores
 from tttlrm_jax.captures.depth_files import write_png_depth
-from tttlrm_jax.config.sequences import SequenceEvalConfig
+from tttlrm_jax.config.evaluation import SequenceEvalConfig
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.pointmaps import weiszfeld_focal
 from tttlrm_jax.core.json_values import finite

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tttlrm_jax.api.sequences import FrameResult
-from tttlrm_jax.config.sequences import DepthAlignment
+from tttlrm_jax.config.evaluation import DepthAlignment
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.alignment import median_frame, transform_points
 from tttlrm_jax.core.geometry.pointmaps import unproject

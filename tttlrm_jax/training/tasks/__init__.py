@@ -3,8 +3,7 @@
 from typing import Any
 
 from tttlrm_jax.config import RunConfig
-from tttlrm_jax.config.curriculum import AnyRun
-from tttlrm_jax.config.sequence_training import SequenceRunConfig
+from tttlrm_jax.config.run import AnyRun, SequenceRunConfig
 from tttlrm_jax.training.tasks.reconstruction import ReconstructionTask
 from tttlrm_jax.training.tasks.sequences import SequenceTask
 

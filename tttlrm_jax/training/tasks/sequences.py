@@ -18,7 +18,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tttlrm_jax.checkpoints.directories import has_checkpoint
 from tttlrm_jax.checkpoints.models import load_parameters
 from tttlrm_jax.checkpoints.train_state import TrainState
-from tttlrm_jax.config.sequence_training import SequenceRunConfig
+from tttlrm_jax.config.run import SequenceRunConfig
 from tttlrm_jax.models import build_model, split_model
 from tttlrm_jax.models.nn.layers import LINEAR_INIT_STD
 from tttlrm_jax.models.nn.point_heads import POINT_CHANNELS
