@@ -12,7 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from tttlrm_jax.export.ply import ply_header
+
 VERTEX = np.dtype([("xyz", "<f4", 3), ("rgb", "u1", 3)])
+COLOURS = ("red", "green", "blue")
 COUNT_DIGITS = 12
 BLOCK = 1 << 16  # vertices at a time while thinning
 
@@ -25,8 +28,7 @@ class PointStream:
         self._every, self._offered, self.num_points = 1, 0, 0
         self._frames = 0
         self._file = path.open("w+b")
-        self._file.write(_header(0))
-        self._file.flush()
+        self._append(np.empty(0, VERTEX))
 
     def add(self, points: np.ndarray, colours: np.ndarray) -> None:
         """Adds points float [point, 3] with colours uint8 [point, 3]; those not finite are left."""
@@ -82,10 +84,5 @@ class PointStream:
 
 def _header(count: int) -> bytes:
     """Of one length whatever the count: blanks fill up."""
-    number = str(count).ljust(COUNT_DIGITS)
-    colours = "".join(f"property uchar {name}\n" for name in ("red", "green", "blue"))
-    places = "".join(f"property float {name}\n" for name in "xyz")
-    return (
-        f"ply\nformat binary_little_endian 1.0\nelement vertex {number}\n"
-        f"{places}{colours}end_header\n"
-    ).encode("ascii")
+    columns = [*((name, "float") for name in "xyz"), *((name, "uchar") for name in COLOURS)]
+    return ply_header(columns, str(count).ljust(COUNT_DIGITS))

@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import imageio_ffmpeg
 import numpy as np
@@ -28,15 +27,16 @@ def write_video(
     try:
         for frame in frames:
             pixels = to_uint8(frame)
+            shown = _enlarged_to_even(pixels, min_side)
             if writer is None:
                 first_shape = pixels.shape
-                writer = _open(path, _even(_enlarged(pixels, min_side)), frames_per_second)
+                writer = _open(path, shown.shape, frames_per_second)
             if pixels.shape != first_shape:
                 raise InputError.of(
                     f"frames[{count}].shape", pixels.shape, f"differs from {first_shape}",
                     "give frames of one size",
                 )  # fmt: skip
-            writer.send(np.ascontiguousarray(_even(_enlarged(pixels, min_side))))
+            writer.send(np.ascontiguousarray(shown))
             count += 1
     finally:
         if writer is not None:
@@ -46,18 +46,14 @@ def write_video(
     return count
 
 
-def _open(path, frame: np.ndarray, frames_per_second: float):
-    options: dict[str, Any] = {
-        "fps": frames_per_second,
-        "codec": "libx264",
-        "pix_fmt_out": "yuv420p",
-        "macro_block_size": 1,  # sizes are made even here
-        "quality": None,  # the rate factor below decides
-        "ffmpeg_log_level": "error",
-        "output_params": ["-crf", str(RATE_FACTOR), "-movflags", "+faststart"],
-    }
-    size = (frame.shape[1], frame.shape[0])
-    writer = imageio_ffmpeg.write_frames(str(path), size, **options)
+def _open(path, shape: tuple[int, ...], frames_per_second: float):
+    writer = imageio_ffmpeg.write_frames(
+        str(path), (shape[1], shape[0]), fps=frames_per_second, codec="libx264",
+        pix_fmt_out="yuv420p", ffmpeg_log_level="error",
+        macro_block_size=1,  # sizes are even already
+        quality=None,  # the rate factor decides
+        output_params=["-crf", str(RATE_FACTOR), "-movflags", "+faststart"],
+    )  # fmt: skip
     with warnings.catch_warnings():
         # JAX warns of every fork; this one only starts ffmpeg.
         warnings.filterwarnings("ignore", message="os.fork", category=RuntimeWarning)
@@ -65,11 +61,7 @@ def _open(path, frame: np.ndarray, frames_per_second: float):
     return writer
 
 
-def _enlarged(pixels: np.ndarray, min_side: int) -> np.ndarray:
-    height, width = pixels.shape[:2]
-    return enlarge(pixels, enlargement(height, width, min_side))
-
-
-def _even(pixels: np.ndarray) -> np.ndarray:
-    height, width = pixels.shape[:2]
-    return np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+def _enlarged_to_even(pixels: np.ndarray, min_side: int) -> np.ndarray:
+    enlarged = enlarge(pixels, enlargement(pixels.shape[0], pixels.shape[1], min_side))
+    height, width = enlarged.shape[:2]
+    return np.pad(enlarged, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")

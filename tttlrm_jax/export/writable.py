@@ -8,23 +8,13 @@ included, is written as that limit. Nothing else is changed.
 
 import dataclasses
 
+import jax
 import numpy as np
 
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.types import Gaussians
 
 MAX_OPACITY_LOGIT = 30.0
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class HostGaussians:
-    """`Gaussians` of one scene as float32 NumPy arrays."""
-
-    mean: np.ndarray  # [gaussian, 3]
-    sh: np.ndarray  # [gaussian, coefficient, 3]
-    log_scale: np.ndarray  # [gaussian, 3]
-    quaternion: np.ndarray  # [gaussian, 4]
-    opacity_logit: np.ndarray  # [gaussian]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,8 +26,8 @@ class ExportCount:
     num_transparent: int  # dropped: opacity not above the wanted threshold
 
 
-def writable(gaussians: Gaussians, min_opacity: float = 0.0) -> tuple[HostGaussians, ExportCount]:
-    """The Gaussians of one scene that a file may hold, in their order.
+def writable(gaussians: Gaussians, min_opacity: float = 0.0) -> tuple[Gaussians, ExportCount]:
+    """The Gaussians of one scene that a file may hold, in their order, as float32 NumPy arrays.
 
     `min_opacity` in [0, 1): Gaussians whose opacity does not exceed it are dropped. Raises
     InputError for a batch of scenes and for a threshold out of range.
@@ -49,26 +39,24 @@ def writable(gaussians: Gaussians, min_opacity: float = 0.0) -> tuple[HostGaussi
         )  # fmt: skip
     if not 0.0 <= min_opacity < 1.0:
         raise InputError.of("min_opacity", min_opacity, "is outside [0, 1)", "use e.g. 0.01")
-    arrays = {
-        field.name: np.asarray(getattr(gaussians, field.name), np.float32)
-        for field in dataclasses.fields(HostGaussians)
-    }
-    arrays["opacity_logit"] = np.minimum(arrays["opacity_logit"], np.float32(MAX_OPACITY_LOGIT))
-    valid = np.any(arrays["quaternion"] != 0, axis=-1)
-    for value in arrays.values():
+    host = jax.tree.map(lambda x: np.asarray(x, np.float32), gaussians)
+    logit = np.minimum(host.opacity_logit, np.float32(MAX_OPACITY_LOGIT))
+    host = host.replace(opacity_logit=logit)
+    valid = np.any(host.quaternion != 0, axis=-1)
+    for value in jax.tree.leaves(host):
         valid &= np.isfinite(value).reshape(len(value), -1).all(axis=-1)
-    visible = opacity(arrays["opacity_logit"]) > min_opacity
+    visible = opacity(logit) > min_opacity
     keep = valid & visible
     count = ExportCount(int(keep.sum()), int((~valid).sum()), int((valid & ~visible).sum()))
-    return HostGaussians(**{name: value[keep] for name, value in arrays.items()}), count
+    return jax.tree.map(lambda x: x[keep], host), count
 
 
-def opacity(opacity_logit: np.ndarray) -> np.ndarray:
+def opacity(opacity_logit) -> np.ndarray:
     """The logistic function, without overflow."""
     return np.exp(-np.logaddexp(0.0, -opacity_logit.astype(np.float64)))
 
 
-def importance_order(gaussians: HostGaussians) -> np.ndarray:
+def importance_order(gaussians: Gaussians) -> np.ndarray:
     """Indices by descending opacity times volume: what a viewer should load first."""
     log_volume = gaussians.log_scale.astype(np.float64).sum(axis=-1)
     return np.argsort(-np.exp(log_volume) * opacity(gaussians.opacity_logit), kind="stable")
