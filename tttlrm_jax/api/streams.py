@@ -15,11 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tttlrm_jax.api.reconstruction import (
-    MIN_OPACITY,
-    enlarged_blur,
-    posed_cameras,
-)
+from tttlrm_jax.api.reconstruction import MIN_OPACITY, enlarged_blur, posed_cameras
 from tttlrm_jax.api.request import Request
 from tttlrm_jax.checkpoints.streams import (
     STATE_FILES,
@@ -45,6 +41,8 @@ from tttlrm_jax.models.live_stream import (
     filled_up,
 )
 from tttlrm_jax.rasterize import Renderer, Rendering
+
+NOTHING_WRITTEN = "stream: nothing was written yet, so there is nothing to read; call step first"
 
 
 class PosedStream:
@@ -86,9 +84,7 @@ class PosedStream:
 
     def _frame(self) -> PoseNormalisation:
         if self.similarity is None:
-            raise InputError(
-                "stream: nothing was written yet, so there is nothing to read; call step first"
-            )
+            raise InputError(NOTHING_WRITTEN)
         return self.similarity
 
 
@@ -111,13 +107,12 @@ class SceneStream(PosedStream):
         seed: int = 0,
     ):  # fmt: skip
         super().__init__(model, first_distance)
-        self.background = background
-        self.scene: StreamScene | None = None  # after the last chunk, in the model's frame
-        self._options = {
+        self.background, self._seed = background, seed
+        self._options: dict[str, Any] = {
             "chunk_views": chunk_views, "accumulate": accumulate, "keep_ratio": keep_ratio,
-            "random_ratio": random_ratio, "seed": seed,
+            "random_ratio": random_ratio,
         }  # fmt: skip
-        self._live: LiveStream | None = None
+        self._scene: StreamScene | None = None
         self._frames: tuple[tuple[str, str], ...] = ()
         self._num_chunks = 0
 
@@ -125,30 +120,28 @@ class SceneStream(PosedStream):
     def of(cls, model: Any, request: Request, saved: SavedStream | None = None) -> "SceneStream":
         """The stream that `request` describes, which goes on from `saved` where it is given."""
         assert request.similarity is not None
-        stream = cls(
-            model, chunk_views=request.chunk_views, accumulate=request.accumulate,
-            keep_ratio=request.keep_ratio, random_ratio=request.random_ratio,
-            background=request.background, seed=request.seed,
-        )  # fmt: skip
+        stream = cls(model, seed=request.seed, **_options(request))
         stream.fix_frame(request.similarity, request.has_scale)
         return stream if saved is None else stream._after(saved)
 
     @classmethod
     def resumed(cls, model: Any, saved: SavedStream) -> "SceneStream":
         """The stream that was saved, as it was read."""
-        record = saved.record
-        stream = cls(
-            model, chunk_views=record.chunk_views, accumulate=record.accumulate,
-            keep_ratio=record.keep_ratio, random_ratio=record.random_ratio,
-            background=record.background,
-        )  # fmt: skip
-        return stream._after(saved)
+        return cls(model, **_options(saved.record))._after(saved)
 
     def _after(self, saved: SavedStream) -> "SceneStream":
         record = saved.record
         self.fix_frame(record.similarity, record.has_scale)
-        self.scene, self._frames, self._num_chunks = saved.scene, record.frames, record.num_chunks
+        self._scene, self._frames, self._num_chunks = saved.scene, record.frames, record.num_chunks
         return self
+
+    @property
+    def scene(self) -> StreamScene:
+        """What the last chunk left, in the model's frame. Raises InputError before the first."""
+        self._frame()
+        if self._scene is None:
+            raise InputError(NOTHING_WRITTEN)
+        return self._scene
 
     @property
     def views_seen(self) -> int:
@@ -158,7 +151,8 @@ class SceneStream(PosedStream):
     @property
     def gaussians(self) -> Gaussians:
         """What the scene shows after the last chunk [gaussian], in the captures' frame."""
-        return transform_gaussians(self._gaussians(), self._frame().inverse())
+        gaussians = jax.tree.map(jnp.asarray, self.scene.gaussians)
+        return transform_gaussians(gaussians, self._frame().inverse())
 
     def step(self, views: Views, names: Sequence[tuple[str, str]] | None = None) -> Gaussians:
         """Writes a chunk of views and reads it; returns `gaussians` as they are then.
@@ -180,19 +174,23 @@ class SceneStream(PosedStream):
     def advance(self, views: Views, names: Sequence[tuple[str, str]] | None = None) -> ChunkCost:
         """`step` on views in the model's own frame; returns the seconds it took."""
         live = self.live(views.image.shape[2], views.image.shape[3])
-        scene = live.start(self.model.params) if self.scene is None else self.scene
+        scene = self.begun(live)
         count, seen = views.image.shape[1], scene.num_views
-        self.scene, cost = live.advance(self.model.params, scene, views)
+        self._scene, cost = live.advance(self.model.params, scene, views)
         given = [("", f"view {seen + n}") for n in range(count)] if names is None else names
         self._frames += tuple(given)
         self._num_chunks += 1
         return cost
 
+    def begun(self, live: LiveStream) -> StreamScene:
+        """`scene`, which is empty before the first chunk."""
+        return live.start(self.model.params) if self._scene is None else self._scene
+
     def live(self, height: int, width: int) -> LiveStream:
         """The compiled programs for images of this size. Raises InputError for another size."""
-        settings = StreamSettings(height=height, width=width, **self._options)
-        if self.scene is not None:
-            size = self.scene.cameras.height, self.scene.cameras.width
+        settings = StreamSettings(height=height, width=width, seed=self._seed, **self._options)
+        if self._scene is not None:
+            size = self._scene.cameras.height, self._scene.cameras.width
             if size != (height, width):
                 raise InputError.of(
                     "views", f"{height}x{width} pixels", f"are not {size[0]}x{size[1]}, the size "
@@ -209,7 +207,7 @@ class SceneStream(PosedStream):
         cameras alone count as images without content, on which tttLRM was not trained.
         """
         queries = self._posed_queries(views)
-        state = self._scene().state
+        state = self.scene.state
         read = live_query(self.model.params, state, queries, graph=self.model.graph)
         return transform_gaussians(jax.tree.map(lambda x: x[0], read), self._frame().inverse())
 
@@ -226,14 +224,14 @@ class SceneStream(PosedStream):
 
     def _renderer(self, posed: Cameras) -> Renderer:
         """For pictures of this size; those larger than the views are as soft, in more pixels."""
-        seen = self._scene().cameras
+        seen = self.scene.cameras
         size = (posed.height, posed.width)
         raster = enlarged_blur(self.model.run.raster, (seen.height, seen.width), size)
         return self.model.renderer(self.background, raster)
 
     def _padded(self) -> Gaussians:
         """The scene filled up to a power of two: one program for many lengths."""
-        gaussians = self._scene().gaussians
+        gaussians = self.scene.gaussians
         return filled_up(gaussians, 1 << (len(gaussians.mean) - 1).bit_length())
 
     def save(self, directory: str | Path, *, overwrite: bool = False) -> None:
@@ -242,7 +240,6 @@ class SceneStream(PosedStream):
         Raises InputError where `directory` exists (unless `overwrite`, and then only for a state)
         or cannot be written.
         """
-        self._scene()
         directory = Path(directory)
         check_state_target(directory, overwrite)
         with atomic_directory(directory, STATE_FILES, "save_state") as draft:
@@ -254,7 +251,7 @@ class SceneStream(PosedStream):
 
     def write(self, directory: Path) -> None:
         """Writes the state into an empty directory."""
-        scene, options = self._scene(), self._options
+        scene = self.scene
         record = StreamRecord(
             model=self.model.run.model,
             parameters_sha256=fingerprint(self.model.params),
@@ -262,22 +259,11 @@ class SceneStream(PosedStream):
             has_scale=self.has_scale,
             resolution=(scene.cameras.height, scene.cameras.width),
             background=self.background,
-            chunk_views=options["chunk_views"],
             num_chunks=self._num_chunks,
-            accumulate=options["accumulate"],
-            keep_ratio=options["keep_ratio"],
-            random_ratio=options["random_ratio"],
             frames=self._frames,
+            **self._options,
         )
         write_stream(directory, SavedStream(record=record, scene=scene))
-
-    def _scene(self) -> StreamScene:
-        self._frame()
-        assert self.scene is not None
-        return self.scene
-
-    def _gaussians(self) -> Gaussians:
-        return jax.tree.map(jnp.asarray, self._scene().gaussians)
 
 
 class ViewStream(PosedStream):
@@ -311,6 +297,12 @@ class ViewStream(PosedStream):
     def save(self, directory: str | Path, *, overwrite: bool = False) -> None:
         """Not there: states on disk hold Gaussians, which this model has none of."""
         raise NotImplementedError("states of LVSM streams are not written; keep the stream itself")
+
+
+def _options(source: Request | StreamRecord) -> dict[str, Any]:
+    """Options of a `SceneStream` that a request and a saved stream have alike."""
+    names = ("chunk_views", "accumulate", "keep_ratio", "random_ratio", "background")
+    return {name: getattr(source, name) for name in names}
 
 
 def check_state_target(target: Path, overwrite: bool) -> None:

@@ -69,7 +69,8 @@ def read_camera_file(path: Path) -> CameraFile:
             raise InputError(f"{path}: frame {number} has no file_path; name its image there")
         if not entry["file_path"].strip():
             raise InputError(f"{path}: frame {number} has an empty file_path; name its image there")
-    frames = READERS[path.name](path, document)
+    read, shared = READERS[path.name], {k: v for k, v in document.items() if k != "frames"}
+    frames = [read(path, number, entry, shared) for number, entry in enumerate(document["frames"])]
     name = document.get("scene_name") or path.resolve().parent.name
     return CameraFile(str(name), tuple(frames), _read_folds(path, document, len(frames)))
 
@@ -87,11 +88,7 @@ def _read_json(path: Path) -> Any:
         raise InputError(f"{path} cannot be read ({error.strerror}); check the path") from None
 
 
-def _read_opencv(path: Path, document: dict) -> list[Frame]:
-    return [_opencv_frame(path, n, entry) for n, entry in enumerate(document["frames"])]
-
-
-def _opencv_frame(path: Path, number: int, entry: dict) -> Frame:
+def _opencv_frame(path: Path, number: int, entry: dict, _shared: dict) -> Frame:
     where = f"{path}: frame {number} ({entry['file_path']})"
     camera_from_world = _pose(where, entry, "w2c")
     return Frame(
@@ -105,15 +102,8 @@ def _opencv_frame(path: Path, number: int, entry: dict) -> Frame:
     )
 
 
-def _read_transforms(path: Path, document: dict) -> list[Frame]:
-    shared = {key: value for key, value in document.items() if key != "frames"}
-    return [
-        _transforms_frame(path, number, shared | entry)
-        for number, entry in enumerate(document["frames"])
-    ]
-
-
-def _transforms_frame(path: Path, number: int, entry: dict) -> Frame:
+def _transforms_frame(path: Path, number: int, entry: dict, shared: dict) -> Frame:
+    entry = shared | entry
     where = f"{path}: frame {number} ({entry['file_path']})"
     _check_model(where, entry)
     world_from_opengl = _pose(where, entry, "transform_matrix")
@@ -276,4 +266,4 @@ def write_opencv_capture(
     (directory / "opencv_cameras.json").write_text(json.dumps(document, indent=1) + "\n")
 
 
-READERS = {"opencv_cameras.json": _read_opencv, "transforms.json": _read_transforms}
+READERS = {"opencv_cameras.json": _opencv_frame, "transforms.json": _transforms_frame}

@@ -159,31 +159,9 @@ def load_views(
     belong to the resized images.
     """
     indices = _checked(capture, frame_indices)
-    views = load_scene_views(capture, indices, (height, width), resize_mode, background)
+    views = CaptureScene(capture, (height, width), resize_mode, background).read(indices)
     poses = capture.world_from_camera[indices]
     return views.image, Cameras(poses, views.intrinsics, height, width)  # type: ignore[arg-type]
-
-
-def load_scene_views(
-    capture: Capture,
-    frame_indices: np.ndarray,
-    size: tuple[int, int],
-    resize_mode: ResizeMode,
-    background: tuple[float, float, float],
-) -> SceneViews:
-    """Decodes, undistorts, composites and resizes the frames.
-
-    There is a mask where all these frames have transparency; there never is depth.
-    """
-    loaded = [
-        _load_frame(capture.frames[index], size, resize_mode, background) for index in frame_indices
-    ]
-    images, masks, intrinsics = zip(*loaded, strict=True)
-    return SceneViews(
-        image=np.stack(images),
-        intrinsics=np.stack(intrinsics),
-        mask=None if any(mask is None for mask in masks) else np.stack(masks),
-    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,17 +194,23 @@ class CaptureScene:
         return self.capture.frame_numbers % self.holdout_every == 0
 
     def read(self, view_indices: np.ndarray) -> SceneViews:
-        views = load_scene_views(
-            self.capture, view_indices, self.size, self.resize_mode, self.background
+        """Decodes, undistorts, composites and resizes; masks where all frames are transparent."""
+        frames = [self.capture.frames[index] for index in view_indices]
+        loaded = [
+            _load_frame(each, self.size, self.resize_mode, self.background) for each in frames
+        ]
+        images, masks, intrinsics = zip(*loaded, strict=True)
+        masked = self.use_mask and not any(mask is None for mask in masks)
+        return SceneViews(
+            image=np.stack(images),
+            intrinsics=np.stack(intrinsics),
+            mask=np.stack(masks) if masked else None,
+            depth=np.stack([self._depth(each) for each in frames]) if self.use_disparity else None,
         )
-        if self.use_disparity:
-            views = dataclasses.replace(views, depth=self._depth(view_indices))
-        return views if self.use_mask else dataclasses.replace(views, mask=None)
 
-    def _depth(self, view_indices: np.ndarray) -> np.ndarray:
-        capture, frames = self.capture, [self.capture.frames[index] for index in view_indices]
-        maps = [read_disparity(disparity_path(capture.directory, frame.name)) for frame in frames]
-        return np.stack([resize_map(depth, self.size, self.resize_mode) for depth in maps])
+    def _depth(self, frame: Frame) -> np.ndarray:
+        depth = read_disparity(disparity_path(self.capture.directory, frame.name))
+        return resize_map(depth, self.size, self.resize_mode)
 
 
 def _load_frame(frame: Frame, size, resize_mode, background):
@@ -265,13 +249,18 @@ def find_camera_file(path: Path, field: str = "capture") -> Path:
     known = " or ".join((*READERS, "COLMAP model (cameras.bin or cameras.txt)"))
     if not path.is_dir():
         raise InputError(f"{field}={path} is not a directory; name the one that holds {known}")
-    found = [path / name for name in READERS if (path / name).is_file()]
-    model = find_model(path)
-    if not found and model is not None:
-        return model
-    if not found:
-        raise InputError(f"{field}={path} holds no {known}; export the cameras to one of them")
-    return found[0]
+    found = _camera_file(path)
+    if found is None:
+        remedy = "export the cameras to one of them"
+        if any(_camera_file(each) for each in path.iterdir() if each.is_dir()):
+            remedy = f"it is a folder of captures: name one, or {path}/* where many can be given"
+        raise InputError(f"{field}={path} holds no {known}; {remedy}")
+    return found
+
+
+def _camera_file(directory: Path) -> Path | None:
+    found = (directory / name for name in READERS if (directory / name).is_file())
+    return next(found, None) or find_model(directory)
 
 
 def _checked(capture: Capture, frame_indices) -> np.ndarray:

@@ -8,6 +8,7 @@ clip's name beside it or under `frames/`, each called after its time stamp.
 
 import dataclasses
 import functools
+import itertools
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -52,7 +53,7 @@ def open_collection(config: CollectionConfig) -> Iterator[Capture]:
             "directory", root, f"holds no capture of layout {config.layout}",
             "name its folder or another layout",
         )  # fmt: skip
-    return _chained(first, captures)
+    return itertools.chain([first], captures)
 
 
 def _read(readers: Iterator[Callable[[], Capture]], skip_broken: bool) -> Iterator[Capture]:
@@ -65,11 +66,6 @@ def _read(readers: Iterator[Callable[[], Capture]], skip_broken: bool) -> Iterat
             print(f"left out: {error}", file=sys.stderr)
             continue
         yield capture
-
-
-def _chained(first: Capture, others: Iterator[Capture]) -> Iterator[Capture]:
-    yield first
-    yield from others
 
 
 def _plain(config: CollectionConfig, root: Path) -> Iterator[Callable[[], Capture]]:

@@ -9,7 +9,7 @@ import dataclasses
 import io
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -59,8 +59,7 @@ class Photograph:
 
     name: str
     camera: int
-    quaternion: tuple[float, ...]
-    translation: tuple[float, ...]
+    pose: Sequence[float]  # quaternion, then translation
 
 
 def find_model(directory: Path) -> Path | None:
@@ -99,7 +98,7 @@ def _frame(path: Path, number: int, image: Photograph, lenses: dict[int, Lens], 
     where = f"{path}: image {image.name}"
     if image.camera not in lenses:
         raise InputError(f"{where} has camera {image.camera}, which cameras lacks; export again")
-    values = np.array([*image.quaternion, *image.translation])
+    values = np.array(image.pose)
     length = np.linalg.norm(values[:4])
     if not np.isfinite(values).all() or length < 1e-9:
         raise InputError(f"{where} has the pose {values.tolist()}, which is none; drop the image")
@@ -180,7 +179,7 @@ def _text_images(path: Path) -> Iterator[Photograph]:
             pose, camera, name = list(map(float, fields[1:8])), int(fields[8]), fields[9]
         except (ValueError, IndexError) as error:
             _broken(path, line, error)
-        yield Photograph(name, camera, tuple(pose[:4]), tuple(pose[4:]))
+        yield Photograph(name, camera, pose)
 
 
 def _broken(path: Path, line: str, error: Exception) -> NoReturn:
@@ -240,7 +239,7 @@ def _binary_images(path: Path) -> Iterator[Photograph]:
         _, *pose, camera = reader.values("I7dI")
         name = reader.name()
         reader.skip(24 * reader.values("Q")[0])  # x, y and the number of the point
-        yield Photograph(name, camera, tuple(pose[:4]), tuple(pose[4:]))
+        yield Photograph(name, camera, pose)
 
 
 def _unreadable(path: Path, error: Exception) -> NoReturn:

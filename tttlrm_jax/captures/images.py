@@ -105,7 +105,8 @@ def resize(
     """
     height, width = size
     high, wide, top, left = _enlarged(image.shape[:2], size, mode)
-    cropped = _lanczos(image, high, wide)[top : top + height, left : left + width]
+    resized = np.asarray(Image.fromarray(image).resize((wide, high), Image.Resampling.LANCZOS))
+    cropped = resized[top : top + height, left : left + width]
     return cropped, resize_intrinsics(intrinsics, image.shape[:2], size, mode)
 
 
@@ -174,11 +175,6 @@ def round_to_patch(height: float, width: float, patch_size: int) -> tuple[int, i
         max(1, int(height / patch_size + 0.5)) * patch_size,
         max(1, int(width / patch_size + 0.5)) * patch_size,
     )
-
-
-def _lanczos(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    resized = Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS)
-    return np.asarray(resized)
 
 
 def to_8_bit(image: Image.Image) -> Image.Image:

@@ -1,6 +1,7 @@
 """A directory that appears complete or not at all."""
 
 import contextlib
+import datetime
 import errno
 import os
 import shutil
@@ -10,6 +11,12 @@ from pathlib import Path
 from tttlrm_jax.core.errors import InputError
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def default_output(name: str, otherwise: str = "") -> Path:
+    """`outputs/NAME-DATE-TIME`, its characters fit for files; `otherwise` where none is left."""
+    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in name).strip(".")
+    return Path("outputs") / f"{safe or otherwise}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
 
 
 @contextlib.contextmanager

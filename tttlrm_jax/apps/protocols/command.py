@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import datetime
 import json
 import sys
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from tttlrm_jax.apps.protocols.tables import (
 from tttlrm_jax.config import RuleConfig
 from tttlrm_jax.config.evaluation import SequenceEvalConfig
 from tttlrm_jax.core.errors import ConfigError, InputError
+from tttlrm_jax.core.output_directory import default_output
 
 TABLE_FILE = "table.json"
 
@@ -38,8 +38,7 @@ def evaluate_protocol(
     protocol = read_protocol(config.protocol)
     root = Path(config.capture)
     paths = protocol.find(root)
-    name = f"{Path(config.protocol).stem}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
-    output = Path(config.output) if config.output else Path("outputs") / name
+    output = Path(config.output or default_output(Path(config.protocol).stem))
     _check_new(output)
     model: list[FrameModel] = []
 

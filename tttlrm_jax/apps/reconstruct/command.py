@@ -1,7 +1,6 @@
 """`eval.py`: a capture and a checkpoint in; Gaussians, film, comparison, report, numbers out."""
 
 import contextlib
-import datetime
 import signal
 import sys
 import threading
@@ -26,12 +25,11 @@ from tttlrm_jax.checkpoints.streams import read_record, read_stream
 from tttlrm_jax.config import EvalConfig, RunConfig
 from tttlrm_jax.config.command_line import EXIT_BAD_INPUT, EXIT_INTERRUPTED
 from tttlrm_jax.core.errors import InputError
-from tttlrm_jax.core.output_directory import atomic_directory, disk_errors
+from tttlrm_jax.core.output_directory import atomic_directory, default_output, disk_errors
 from tttlrm_jax.core.packaged_files import QUICKSTART, packaged
 from tttlrm_jax.metrics.lpips import LPIPS, MIN_SIDE, load_lpips
 
 PROG = "eval.py"
-MODELS = ("tttlrm", "ttt3r")  # --model; the second has options of its own
 ROWS = {
     "nearest_input": "nearest input view",
     "mean_colour": "mean colour of the inputs",
@@ -43,24 +41,28 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns its exit code (0 done, 2 bad input, 130 interrupted)."""
     try:
         model, arguments = take_model(sys.argv[1:] if arguments is None else arguments)
-        if model == "ttt3r":
-            with _interruptible():
-                return evaluate_ttt3r.main(arguments)
-        config = parse_with_rule(EvalConfig, arguments, PROG)
         with _interruptible():
-            if config.query is not None:
-                print(query_state(config, _checkpoint(config)))
-                return 0
-            directory, metrics = evaluate(config)
+            print(MODELS[model](arguments))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
-    except KeyboardInterrupt:
-        print("interrupted; nothing was written", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"interrupted; {str(stop) or 'nothing was written'}", file=sys.stderr)
         return EXIT_INTERRUPTED
-    print(summary(metrics))
-    print(f"\n{directory / 'report.html'}")
     return 0
+
+
+def run(arguments: list[str]) -> str:
+    """Evaluates tttLRM, or queries a saved state; returns what to tell the user."""
+    config = parse_with_rule(EvalConfig, arguments, PROG)
+    if config.query is not None:
+        return query_state(config, _checkpoint(config))
+    directory, metrics = evaluate(config)
+    return f"{summary(metrics)}\n\n{directory / 'report.html'}"
+
+
+# by --model, the default first; each has options of its own
+MODELS = {"tttlrm": run, "ttt3r": evaluate_ttt3r.run}
 
 
 def take_model(arguments: list[str]) -> tuple[str, list[str]]:
@@ -68,7 +70,7 @@ def take_model(arguments: list[str]) -> tuple[str, list[str]]:
 
     Raises InputError for a model that is not known.
     """
-    name, others, rest = MODELS[0], [], iter(arguments)
+    name, others, rest = next(iter(MODELS)), [], iter(arguments)
     for argument in rest:
         key, equals, value = argument.partition("=")
         if key == "--model":
@@ -91,7 +93,7 @@ def evaluate(config: EvalConfig) -> tuple[Path, dict[str, Any]]:
     path = packaged("sample_capture") if config.capture is None else config.capture
     capture = read_capture(path, skip_missing=config.skip_missing)
     request = resolve(config, run, capture, record)
-    output = _output(config, capture)
+    output = Path(config.output or default_output(capture.name, "scene"))
     with (
         atomic_directory(output, (*ALL_FILES, SPLAT_FILE)) as directory,
         state_directory(config, output) as state,
@@ -177,13 +179,6 @@ def summary(metrics: dict[str, Any]) -> str:
 
 def _row(name: str, psnr: float, ssim: float, lpips: float | None) -> str:
     return f"{name:<28}{psnr:>9.2f}{ssim:>8.3f}" + ("" if lpips is None else f"{lpips:>8.3f}")
-
-
-def _output(config: EvalConfig, capture: Capture) -> Path:
-    if config.output is not None:
-        return Path(config.output)
-    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in capture.name).strip(".")
-    return Path("outputs") / f"{safe or 'scene'}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
 
 
 def _lpips(size: tuple[int, int]) -> tuple[LPIPS | None, str]:

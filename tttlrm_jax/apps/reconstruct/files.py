@@ -16,15 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from tttlrm_jax.api.reconstruction import enlarged_blur
-from tttlrm_jax.api.scenes import PosedScene, Scores, mean_of
+from tttlrm_jax.api.scenes import PosedScene, Scores
 from tttlrm_jax.apps.progress import announced
 from tttlrm_jax.apps.reconstruct.job import Evaluated, Job
-from tttlrm_jax.apps.reconstruct.stream_files import (
-    STREAM_FILES,
-    stream_metrics,
-    stream_plot,
-    write_growth,
-)
+from tttlrm_jax.apps.reconstruct.stream_files import STREAM_FILES, growth_frames, stream_plot
 from tttlrm_jax.checkpoints.provenance import provenance_of
 from tttlrm_jax.config import RasterConfig, RuleConfig
 from tttlrm_jax.core.geometry.paths import orbit_path
@@ -48,6 +43,7 @@ SHOWN_TEXT = {
     "all": "Gaussians of all views so far, read again after every chunk",
 }
 ORBIT_CHUNK = 12  # frames rendered at a time
+MEANS = ("psnr", "ssim", "lpips")
 
 
 def write_files(directory: Path, job: Job, evaluated: Evaluated) -> dict[str, Any]:
@@ -99,15 +95,15 @@ def write_stream_files(directory: Path, job: Job, evaluated: Evaluated) -> Strea
         return None
     picture, film = (directory / name for name in STREAM_FILES)
     with announced("drawing stream.png and growth.mp4"):
-        views, chunk = history.scene.num_views, job.request.chunk_views
+        chunk, num_targets = job.request.chunk_views, len(job.scene.target_names)
         text = (
-            f"{views} views in chunks of {chunk}; {SHOWN_TEXT[job.request.accumulate]}; "
-            f"{job.run.name}, {jax.devices()[0].device_kind}"
+            f"{history.stream.views_seen} views in chunks of {chunk}; "
+            f"{SHOWN_TEXT[job.request.accumulate]}; {job.run.name}, {jax.devices()[0].device_kind}"
         )
-        plot = stream_plot(history, f"{job.scene.name}, streamed", text)
+        plot = stream_plot(history, num_targets, f"{job.scene.name}, streamed", text)
         picture.write_bytes(plot.png())
         title = f"{job.scene.name}: plan causal, {chunk} views per chunk"
-        write_growth(film, history, job.scene, title, GROWTH_FPS)
+        write_video(film, growth_frames(history, job, title), frames_per_second=GROWTH_FPS)
     return StreamExhibit(plot=plot, film=film.read_bytes())
 
 
@@ -121,19 +117,17 @@ def collect_metrics(job: Job, evaluated: Evaluated, count: ExportCount) -> dict[
         "resolution": list(job.scene.targets.image.shape[2:4]),
         "plan": job.request.plan,
         "rule": RULES.complete(job.run.model.rule).to_dict(),
-        "psnr": mean_of(scores.psnr),
-        "ssim": mean_of(scores.ssim),
-        "lpips": mean_of(scores.lpips),
-        "psnr_foreground": mean_of(scores.psnr_foreground),
+        **{name: scores.mean(name) for name in (*MEANS, "psnr_foreground")},
         "num_gaussians": count.num_written,
         "num_gaussians_predicted": int(evaluated.reconstruction.predicted.mean.shape[0]),
         "num_gaussians_invalid": count.num_invalid,
         "seconds": evaluated.seconds,
         "device": jax.devices()[0].device_kind,
         "checkpoint": str(job.checkpoint),
-        "baselines": {k: mean_of(v.scores.psnr) for k, v in evaluated.baselines.items()},
-        "baselines_ssim": {k: mean_of(v.scores.ssim) for k, v in evaluated.baselines.items()},
-        "baselines_lpips": {k: mean_of(v.scores.lpips) for k, v in evaluated.baselines.items()},
+        **{
+            "baselines" + suffix: {k: v.scores.mean(name) for k, v in evaluated.baselines.items()}
+            for name, suffix in zip(MEANS, ("", "_ssim", "_lpips"), strict=True)
+        },
         "inputs": job.scene.input_names,
         **_stream_part(job, evaluated),
         **_refined_part(evaluated),
@@ -352,26 +346,18 @@ def _stream_part(job: Job, evaluated: Evaluated) -> dict[str, Any]:
     return {
         "chunk_views": job.request.chunk_views,
         "accumulate": job.request.accumulate,
-        "views_seen": history.scene.num_views,
-        "stream": stream_metrics(history, job.scene.input_names),
+        "views_seen": history.stream.views_seen,
+        "stream": history.chunks,
     }
 
 
 def _refined_part(evaluated: Evaluated) -> dict[str, Any]:
     """What refinement on the inputs adds to metrics.json, whose scores are those after it."""
-    refinement = evaluated.refinement
-    if refinement is None:
+    if evaluated.unrefined is None or evaluated.losses is None:
         return {}
-    before = refinement.before.scores
-    return {
-        "post_optimize": {
-            "steps": len(refinement.losses),
-            "psnr_before": mean_of(before.psnr),
-            "ssim_before": mean_of(before.ssim),
-            "lpips_before": mean_of(before.lpips),
-            "loss": [float(loss) for loss in refinement.losses],
-        }
-    }
+    before = {f"{name}_before": evaluated.unrefined.scores.mean(name) for name in MEANS}
+    steps, losses = len(evaluated.losses), evaluated.losses.tolist()
+    return {"post_optimize": {"steps": steps, **before, "loss": losses}}
 
 
 def _subtitle(metrics: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -9,14 +10,22 @@ import numpy as np
 from tttlrm_jax.api.models import SceneModel
 from tttlrm_jax.api.reconstruction import Reconstruction
 from tttlrm_jax.api.request import Request
-from tttlrm_jax.api.scenes import PosedScene, Scores
+from tttlrm_jax.api.scenes import PosedScene, Scores, score
 from tttlrm_jax.api.streams import SceneStream
 from tttlrm_jax.captures.capture import Capture
 from tttlrm_jax.checkpoints.streams import SavedStream
 from tttlrm_jax.config import EvalConfig, RunConfig
 from tttlrm_jax.core.types import Cameras
 from tttlrm_jax.metrics.lpips import LPIPS
-from tttlrm_jax.models.live_stream import ChunkCost, StreamScene
+from tttlrm_jax.reports.growth import GrowthMoment
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Answer:
+    """Pictures [target, height, width, 3] and what they score."""
+
+    pictures: np.ndarray
+    scores: Scores
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,42 +59,22 @@ class Job:
         earlier = self.saved.scene.cameras
         return jax.tree.map(lambda a, b: np.concatenate([a, b]), earlier, new)
 
+    @property
+    def film_target(self) -> int:
+        """Number of the target view that the film of a stream shows."""
+        return len(self.scene.target_names) // 2
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Answer:
-    """Pictures [target, height, width, 3] and what they score."""
+    def render_seconds(self) -> dict[str, float]:
+        """Of the last rendering of the targets, per view, and of compiling."""
+        renderer = self.model.renderer(self.request.background)
+        return {
+            "render_per_view": renderer.seconds / len(self.scene.target_names),
+            "render_compile": renderer.compile_seconds,
+        }
 
-    pictures: np.ndarray
-    scores: Scores
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Refinement:
-    """What refining the Gaussians on the input views started from."""
-
-    before: Answer
-    losses: np.ndarray  # before each step
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ChunkRecord:
-    """What was measured after a chunk."""
-
-    views: int  # in the chunk
-    views_seen: int  # by the stream, this chunk included
-    cost: ChunkCost
-    psnr: np.ndarray  # [target] dB
-    ssim: np.ndarray  # [target]
-    num_gaussians: int
-    sizes: dict[str, int]  # bytes of state, Gaussians, kept views
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Growth:
-    """Pictures of the time after one chunk, uint8."""
-
-    rendered: np.ndarray  # [height, width, 3], always the same target view
-    orbit: np.ndarray  # [frame, height, width, 3] from a path around the scene
+    def answer(self, pictures: np.ndarray) -> Answer:
+        """Pictures of the targets with their scores."""
+        return Answer(pictures=pictures, scores=score(pictures, self.scene, self.lpips))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -93,11 +82,8 @@ class StreamHistory:
     """A stream from its first chunk to its last."""
 
     stream: SceneStream  # after the last chunk
-    scene: StreamScene  # of it
-    records: list[ChunkRecord]
-    growth: list[Growth]
-    shown_target: int  # number of the target view in `growth`
-    step_bytes: int | None  # memory of the compiled step, parameters included
+    chunks: list[dict[str, Any]]  # of each, as in metrics.json; memory in bytes
+    growth: list[tuple[GrowthMoment, np.ndarray]]  # after each, and its frames of the orbit
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -109,4 +95,5 @@ class Evaluated:
     baselines: dict[str, Answer]
     seconds: dict[str, float]
     stream: StreamHistory | None = None  # of the causal plan
-    refinement: Refinement | None = None  # where the Gaussians were refined on the inputs
+    unrefined: Answer | None = None  # where the Gaussians were refined on the inputs
+    losses: np.ndarray | None = None  # before each step of that

@@ -2,10 +2,9 @@
 
 import dataclasses
 
-from tttlrm_jax.api.reconstruction import Reconstruction
-from tttlrm_jax.api.scenes import baseline_pictures, score
+from tttlrm_jax.api.scenes import baseline_pictures
 from tttlrm_jax.apps.progress import announced
-from tttlrm_jax.apps.reconstruct.job import Answer, Evaluated, Job, Refinement
+from tttlrm_jax.apps.reconstruct.job import Answer, Evaluated, Job
 from tttlrm_jax.apps.reconstruct.stream import measure_stream
 
 
@@ -22,32 +21,19 @@ def measure_at_once(job: Job) -> Evaluated:
         job.model.program(job.scene.inputs, job.request)
     with announced("reconstructing and rendering the targets"):
         made = job.model.reconstruct_scene(job.scene, job.request)
-        ours = answer(made, job)
-    seconds = {
-        "reconstruct": made.seconds,
-        "reconstruct_compile": made.compile_seconds,
-        "render_per_view": made.renderer.seconds / len(job.scene.target_names),
-        "render_compile": made.renderer.compile_seconds,
-    }
+        ours = job.answer(made.target_pictures())
+    seconds = {"reconstruct": made.seconds, "reconstruct_compile": made.compile_seconds}
+    seconds |= job.render_seconds()
     with announced("baselines"):
         untrained = job.model.untrained(job.request.seed)
-        other = answer(untrained.reconstruct_scene(job.scene, job.request), job)
-        baselines = plain_baselines(job) | {"untrained": other}
+        other = untrained.reconstruct_scene(job.scene, job.request).target_pictures()
+        baselines = plain_baselines(job) | {"untrained": job.answer(other)}
     return Evaluated(reconstruction=made, ours=ours, baselines=baselines, seconds=seconds)
-
-
-def answer(reconstruction: Reconstruction, job: Job) -> Answer:
-    """The held-out views as the reconstruction shows them."""
-    pictures = reconstruction.target_pictures()
-    return Answer(pictures=pictures, scores=score(pictures, job.scene, job.lpips))
 
 
 def plain_baselines(job: Job) -> dict[str, Answer]:
     """Those that need no model."""
-    return {
-        name: Answer(pictures=pictures, scores=score(pictures, job.scene, job.lpips))
-        for name, pictures in baseline_pictures(job.scene).items()
-    }
+    return {name: job.answer(made) for name, made in baseline_pictures(job.scene).items()}
 
 
 def post_optimize(evaluated: Evaluated, job: Job) -> Evaluated:
@@ -60,9 +46,9 @@ def post_optimize(evaluated: Evaluated, job: Job) -> Evaluated:
         return evaluated
     with announced(f"refining on {job.scene.inputs.image.shape[1]} input views, {steps} steps"):
         refined, losses = evaluated.reconstruction.refine(steps)
-        ours = answer(refined, job)
+        ours = job.answer(refined.target_pictures())
     more = {"post_optimize": refined.seconds, "post_optimize_compile": refined.compile_seconds}
     return dataclasses.replace(
         evaluated, reconstruction=refined, ours=ours, seconds=evaluated.seconds | more,
-        refinement=Refinement(before=evaluated.ours, losses=losses),
+        unrefined=evaluated.ours, losses=losses,
     )  # fmt: skip

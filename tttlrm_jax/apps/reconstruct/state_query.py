@@ -6,7 +6,6 @@ that nothing is asked of the model: a query of the fast weights themselves needs
 tttLRM (its queries are posed images), and is there for Python programs (`models.streaming`).
 """
 
-import datetime
 import itertools
 import json
 import time
@@ -26,7 +25,7 @@ from tttlrm_jax.checkpoints.directories import read_config
 from tttlrm_jax.checkpoints.streams import read_record
 from tttlrm_jax.config import EvalConfig
 from tttlrm_jax.core.errors import InputError
-from tttlrm_jax.core.output_directory import atomic_directory
+from tttlrm_jax.core.output_directory import atomic_directory, default_output
 from tttlrm_jax.core.pictures import to_uint8
 from tttlrm_jax.core.types import Cameras
 
@@ -46,7 +45,7 @@ def query_state(config: EvalConfig, checkpoint: Path) -> str:
     frames = read_cameras(config.query)
     names = _file_names(frames)
     sizes = [_size(frame) for frame in frames]
-    output = Path(config.output or f"outputs/query-{datetime.datetime.now():%Y%m%d-%H%M%S}")
+    output = Path(config.output or default_output("query"))
     with atomic_directory(output, QUERY_FILES) as draft:
         with announced(f"loading {directory}"):
             stream = load_state(directory, load_run(checkpoint, run))

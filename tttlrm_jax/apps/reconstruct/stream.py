@@ -12,23 +12,16 @@ from tttlrm_jax.api.scenes import score
 from tttlrm_jax.api.streams import SceneStream, check_state_target
 from tttlrm_jax.apps.progress import announced
 from tttlrm_jax.apps.reconstruct.files import orbit_cameras
-from tttlrm_jax.apps.reconstruct.job import (
-    Answer,
-    ChunkRecord,
-    Evaluated,
-    Growth,
-    Job,
-    StreamHistory,
-)
+from tttlrm_jax.apps.reconstruct.job import Answer, Evaluated, Job, StreamHistory
 from tttlrm_jax.checkpoints.streams import STATE_FILES
 from tttlrm_jax.config import EvalConfig
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.output_directory import atomic_directory
 from tttlrm_jax.core.pictures import to_uint8
 from tttlrm_jax.core.types import Cameras, Views
-from tttlrm_jax.models.live_stream import StreamScene, filled_up
+from tttlrm_jax.models.live_stream import LiveStream, StreamScene, filled_up
 from tttlrm_jax.rasterize import Renderer
-from tttlrm_jax.reports.growth import reduced
+from tttlrm_jax.reports.growth import GrowthMoment, reduced
 
 MIN_FRAMES, MAX_FRAMES = 4, 12  # of growth.mp4 per chunk
 LAST_CHUNK = 3  # times as long as the others
@@ -39,21 +32,19 @@ def measure_stream(job: Job, baselines: dict[str, Answer]) -> Evaluated:
     stream = SceneStream.of(job.model, job.request, job.saved)
     with announced("compiling the stream"):
         live = stream.live(*job.request.resolution)
-    before = live.start(job.model.params) if stream.scene is None else stream.scene
-    rendering = _Rendering(job, live.most_gaussians(before, len(job.scene.input_names)))
-    history = _history(stream, job, rendering)
+    count = live.most_gaussians(stream.begun(live), len(job.scene.input_names))
+    history = _history(stream, live, job, count)
     with announced("scoring"):
-        ours = rendering.answer(history.scene)
-    seconds = rendering.seconds()
+        ours = job.answer(_pictures(job, stream.scene, count))
+    seconds = job.render_seconds()
     with announced("baselines"):
         untrained = SceneStream.of(job.model.untrained(job.request.seed), job.request)
         for _, views in _chunks(job.scene.inputs, job.request.chunk_views):
             untrained.advance(views)
-        assert untrained.scene is not None
-        baselines = baselines | {"untrained": rendering.answer(untrained.scene)}
-    taken = sum(record.cost.step + record.cost.reread for record in history.records)
+        baselines = baselines | {"untrained": job.answer(_pictures(job, untrained.scene, count))}
+    taken = sum(chunk["seconds"] for chunk in history.chunks)
     made = job.model.reconstruction_of(
-        job.scene, jax.tree.map(jnp.asarray, history.scene.gaussians), job.request.background,
+        job.scene, jax.tree.map(jnp.asarray, stream.scene.gaussians), job.request.background,
         seconds=taken, compile_seconds=live.compile_seconds,
     )  # fmt: skip
     return Evaluated(
@@ -65,38 +56,40 @@ def measure_stream(job: Job, baselines: dict[str, Answer]) -> Evaluated:
     )
 
 
-def _history(stream: SceneStream, job: Job, rendering: "_Rendering") -> StreamHistory:
+def _history(stream: SceneStream, live: LiveStream, job: Job, count: int) -> StreamHistory:
     """Chunk after chunk: what was measured, and pictures for the film."""
-    records, growth = [], []
+    history = StreamHistory(stream=stream, chunks=[], growth=[])
     chunks = list(_chunks(job.scene.inputs, job.request.chunk_views))
-    film = _Film(job, len(chunks), rendering.count)
-    shown = len(job.scene.target_names) // 2
-    names = [(job.capture.name, name) for name in job.scene.input_names]
+    film = _Film(job, len(chunks), count)
+    names = job.scene.input_names
     for index, views in chunks:
         with announced(f"chunk {index + 1} of {len(chunks)}"):
-            count = views.image.shape[1]
-            cost = stream.advance(views, names[:count])
-            names = names[count:]
+            newest, names = names[: views.image.shape[1]], names[views.image.shape[1] :]
+            cost = stream.advance(views, [(job.capture.name, name) for name in newest])
             scene = stream.scene
-            assert scene is not None
-            pictures = rendering(scene)
+            pictures, sizes = _pictures(job, scene, count), scene.sizes()
             scores = score(pictures, job.scene)
-            record = ChunkRecord(
-                views=count,
-                views_seen=scene.num_views,
-                cost=cost,
-                psnr=scores.psnr,
-                ssim=scores.ssim,
-                num_gaussians=len(scene.gaussians.mean),
-                sizes=scene.sizes(),
-            )
-            records.append(record)
-            growth.append(Growth(rendered=to_uint8(pictures[shown]), orbit=film(scene, index)))
-    assert stream.scene is not None
-    return StreamHistory(
-        stream=stream, scene=stream.scene, records=records, growth=growth, shown_target=shown,
-        step_bytes=stream.live(*job.request.resolution).step_bytes,
-    )  # fmt: skip
+            psnr = float(scores.psnr.mean())
+            history.chunks.append({
+                "views_seen": scene.num_views,
+                "views": newest,
+                "psnr": psnr,
+                "ssim": float(scores.ssim.mean()),
+                "seconds": cost.step + cost.reread,
+                "seconds_step": cost.step,
+                "seconds_reread": cost.reread,
+                "num_gaussians": len(scene.gaussians.mean),
+                "bytes_state": sizes["state"],
+                "bytes_step": live.step_bytes,
+                "bytes_gaussians": sizes["gaussians"],
+                "bytes_views": sizes["views"],
+            })  # fmt: skip
+            moment = GrowthMoment(
+                seen=scene.num_views, newest=len(newest), psnr=psnr,
+                rendered=to_uint8(pictures[job.film_target]),
+            )  # fmt: skip
+            history.growth.append((moment, film(scene, index)))
+    return history
 
 
 class _Film:
@@ -123,27 +116,10 @@ class _Film:
         return self._cameras[index * self._per_chunk : (index + 1) * self._per_chunk]
 
 
-class _Rendering:
-    """Target pictures of scenes of any size up to `count` Gaussians, by one program."""
-
-    def __init__(self, job: Job, count: int):
-        self._job, self.count = job, count
-        self._render = job.model.renderer(job.request.background)
-
-    def __call__(self, scene: StreamScene) -> np.ndarray:
-        gaussians = filled_up(scene.gaussians, self.count)
-        return np.asarray(self._render(gaussians, self._job.scene.target_cameras).rgb)
-
-    def answer(self, scene: StreamScene) -> Answer:
-        pictures = self(scene)
-        return Answer(pictures=pictures, scores=score(pictures, self._job.scene, self._job.lpips))
-
-    def seconds(self) -> dict[str, float]:
-        """Of the last rendering, per view, and of compiling."""
-        return {
-            "render_per_view": self._render.seconds / len(self._job.scene.target_names),
-            "render_compile": self._render.compile_seconds,
-        }
+def _pictures(job: Job, scene: StreamScene, count: int) -> np.ndarray:
+    """Of the targets, by one program for scenes of any size up to `count` Gaussians."""
+    render = job.model.renderer(job.request.background)
+    return np.asarray(render(filled_up(scene.gaussians, count), job.scene.target_cameras).rgb)
 
 
 def _chunks(views: Views, chunk_views: int) -> Iterator[tuple[int, Views]]:

@@ -4,7 +4,6 @@ Frames are decoded, shown to the model and written one after the other, so neith
 loss through an interruption grows with the length of the sequence.
 """
 
-import datetime
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,10 +21,9 @@ from tttlrm_jax.apps.sequences.files import SequenceFiles, SequenceJob, prepare_
 from tttlrm_jax.checkpoints.models import trained_size
 from tttlrm_jax.checkpoints.provenance import provenance_of
 from tttlrm_jax.config import RuleConfig
-from tttlrm_jax.config.command_line import EXIT_BAD_INPUT, EXIT_INTERRUPTED
 from tttlrm_jax.config.evaluation import PUBLISHED_SIZE, SequenceEvalConfig
 from tttlrm_jax.core.errors import InputError
-from tttlrm_jax.core.output_directory import disk_errors
+from tttlrm_jax.core.output_directory import default_output, disk_errors
 from tttlrm_jax.core.packaged_files import TTT3R_SMALL, packaged
 from tttlrm_jax.sequences.frame_images import check_patches, plan_fit
 from tttlrm_jax.sequences.readers import open_sequence
@@ -39,25 +37,14 @@ PROG = "eval.py --model ttt3r"
 OpenModel = Callable[[SequenceEvalConfig, RuleConfig], FrameModel]
 
 
-def main(arguments: list[str]) -> int:
-    """Runs the command; returns its exit code (0 done, 2 bad input, 130 interrupted)."""
-    try:
-        config, rule = parse(arguments)
-        if config.protocol is not None:
-            directory, row = evaluate_protocol(config, rule, evaluate_sequence, open_checkpoint)
-            print(table_summary(row))
-            print(f"\n{directory / TABLE_FILE}")
-            return 0
-        directory, metrics = evaluate_sequence(config, rule)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    except KeyboardInterrupt as stop:
-        print(f"interrupted; {str(stop) or 'nothing was written'}", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    print(summary(metrics))
-    print(f"\n{directory / 'report.html'}")
-    return 0
+def run(arguments: list[str]) -> str:
+    """Evaluates one sequence, or all of a protocol; returns what to tell the user."""
+    config, rule = parse(arguments)
+    if config.protocol is not None:
+        directory, row = evaluate_protocol(config, rule, evaluate_sequence, open_checkpoint)
+        return f"{table_summary(row)}\n\n{directory / TABLE_FILE}"
+    directory, metrics = evaluate_sequence(config, rule)
+    return f"{summary(metrics)}\n\n{directory / 'report.html'}"
 
 
 def parse(arguments: list[str]) -> tuple[SequenceEvalConfig, RuleConfig]:
@@ -144,7 +131,7 @@ def evaluate_sequence(
         config=config, sequence=sequence, fit=fit, rule=str(rule),
         checkpoint=config.checkpoint or TTT3R_SMALL, notes=tuple(notes),
     )  # fmt: skip
-    output = _output(config, sequence.name).absolute()
+    output = Path(config.output or default_output(sequence.name, "sequence")).absolute()
     directory = prepare_directory(output)
     with disk_errors(directory, output):
         return output, _stream(model, job, directory)
@@ -243,13 +230,6 @@ def summary(metrics: dict[str, Any]) -> str:
 
 def _checkpoint_path(config: SequenceEvalConfig) -> Path:
     return packaged(TTT3R_SMALL) if config.checkpoint is None else Path(config.checkpoint)
-
-
-def _output(config: SequenceEvalConfig, name: str) -> Path:
-    if config.output is not None:
-        return Path(config.output)
-    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in name).strip(".")
-    return Path("outputs") / f"{safe or 'sequence'}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
 
 
 def _remove_empty(directory: Path) -> None:
