@@ -1,10 +1,13 @@
 """Where cameras stood: those of a capture from above and from the side, and trajectories."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from markupsafe import Markup
 
+from tttlrm_jax.reports.page import script_json
 from tttlrm_jax.reports.plots import (
     CARD,
     COLOURS,
@@ -44,6 +47,26 @@ class NamedCamera:
     intrinsics: np.ndarray  # [4] pixels
     height: int
     width: int
+
+
+def viewer_scene(
+    cameras: list[NamedCamera], *, background: Sequence[float], dilation: float, up: np.ndarray,
+    centre: np.ndarray, radius: float, first: int = 0,
+) -> Markup:  # fmt: skip
+    """JSON for viewer.js: cameras, of which it shows the `first`, and what it turns around."""
+    return script_json({
+        "background": list(background), "dilation": dilation, "up": up.tolist(),
+        "centre": centre.tolist(), "radius": radius, "first": first,
+        "cameras": [
+            {
+                "name": camera.name, "role": camera.role, "height": camera.height,
+                "width": camera.width,
+                "pose": np.asarray(camera.world_from_camera, np.float64).tolist(),
+                "intrinsics": np.asarray(camera.intrinsics, np.float64).tolist(),
+            }
+            for camera in cameras
+        ],
+    })  # fmt: skip
 
 
 def up_direction(world_from_camera: np.ndarray) -> np.ndarray:
@@ -234,20 +257,15 @@ def _draw_points(axes: "Axes", flat: np.ndarray, view: _View) -> None:
 
 def _draw_camera(axes: "Axes", role: Role, shape: np.ndarray, name: str) -> None:
     """The outline of a viewing pyramid [5, 2], or a dot where the camera was not used."""
+    from matplotlib.colors import to_rgba
     from matplotlib.patches import Polygon
 
     if role == "other":
         axes.plot(*shape[:1].T, "o", color=OTHER, markersize=2.6, markeredgewidth=0, gid=name)
         return
-    look = {"input": {"facecolor": (*_rgb(INPUT), 0.55), "edgecolor": INPUT, "zorder": 4},
+    look = {"input": {"facecolor": to_rgba(INPUT, 0.55), "edgecolor": INPUT, "zorder": 4},
             "target": {"fill": False, "edgecolor": TARGET, "zorder": 3}}[role]  # fmt: skip
     axes.add_patch(Polygon(_outline(shape), linewidth=1.2, joinstyle="round", gid=name, **look))
-
-
-def _rgb(colour: str) -> tuple[float, float, float]:
-    from matplotlib.colors import to_rgb
-
-    return to_rgb(colour)
 
 
 def _reach(centres: np.ndarray) -> float:

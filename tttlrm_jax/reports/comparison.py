@@ -1,7 +1,6 @@
 """One picture that shows a reconstruction: input views, then target, ours, error, baseline."""
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -74,11 +73,6 @@ def comparison_sheet(
         note = f"{len(shown)} of {len(views)} target views, from best to worst PSNR"
         draw.text((MARGIN, height - MARGIN - CAPTION), note, FAINT, font(14))
     return np.asarray(sheet)
-
-
-def write_comparison(path: Path | str, *arguments, **options) -> None:
-    """Writes `comparison_sheet(...)` as PNG."""
-    Image.fromarray(comparison_sheet(*arguments, **options)).save(path, "PNG", optimize=True)
 
 
 def _inputs_caption(count: int, limit: int) -> str:

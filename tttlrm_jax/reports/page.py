@@ -9,7 +9,6 @@ import dataclasses
 import functools
 import io
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -90,8 +89,3 @@ def picture(image: np.ndarray, *, crisp_below: int = CRISP_BELOW) -> Picture:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=JPEG_QUALITY)
     return Picture(uri(buffer.getvalue(), "image/jpeg"), width, height, crisp=False)
-
-
-def write_page(path: Path | str, text: str) -> None:
-    """Writes a page, UTF-8."""
-    Path(path).write_text(text, encoding="utf-8")

@@ -5,18 +5,18 @@ Numbers come from the dictionary that also becomes metrics.json, so the two cann
 
 import base64
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from tttlrm_jax.core.types import Gaussians
 from tttlrm_jax.export.splat import encode_splat
 from tttlrm_jax.export.writable import importance_order, opacity, writable
-from tttlrm_jax.reports.camera_plots import NamedCamera, camera_plot, up_direction
+from tttlrm_jax.reports.camera_plots import NamedCamera, camera_plot, up_direction, viewer_scene
 from tttlrm_jax.reports.comparison import ComparedView, representative
 from tttlrm_jax.reports.heatmap import absolute_error, error_scale, heat
-from tttlrm_jax.reports.page import picture, render, script_json, uri, write_page
+from tttlrm_jax.reports.page import picture, render, uri
 from tttlrm_jax.reports.plots import Plot
 
 MAX_VIEWER_GAUSSIANS = 100_000
@@ -57,11 +57,6 @@ class Report:
     stream: StreamExhibit | None = None
 
 
-def write_report(path: Path | str, report: Report) -> None:
-    """Writes the page, UTF-8."""
-    write_page(path, report_html(report))
-
-
 def report_html(report: Report) -> str:
     """The whole page as text."""
     splats, count = encode_splat(report.gaussians, max_count=MAX_VIEWER_GAUSSIANS)
@@ -75,7 +70,8 @@ def report_html(report: Report) -> str:
         gain=metrics["psnr"] - metrics["baselines"]["nearest_input"],
         shown=count.num_written,
         bars=_bars(metrics),
-        stream=None if stream is None else _stream(stream),
+        stream=stream,
+        stream_film=uri(stream.film, "video/mp4") if stream else None,
         inputs=[(name, picture(image)) for name, image in names],
         views=report.views,
         best=max(1e-9, *(view.psnr for view in report.views)),
@@ -86,7 +82,7 @@ def report_html(report: Report) -> str:
         caveats=report.caveats,
         provenance=report.provenance,
         settings=report.settings,
-        scene=script_json(_viewer_scene(report)),
+        scene=_viewer_scene(report),
         splats=base64.b64encode(splats).decode("ascii"),
     )
 
@@ -101,10 +97,6 @@ def _bars(metrics: dict[str, Any]) -> list[dict[str, Any]]:
         {"name": name, "psnr": value, "percent": BAR_SHARE * max(value, 0) / top}
         for name, value in rows
     ]
-
-
-def _stream(exhibit: StreamExhibit) -> dict[str, Any]:
-    return {"plot": exhibit.plot.svg(), "film": uri(exhibit.film, "video/mp4")}
 
 
 def _compared(views: list[ComparedView]) -> dict[str, Any]:
@@ -127,33 +119,17 @@ def _compared(views: list[ComparedView]) -> dict[str, Any]:
     }
 
 
-def _viewer_scene(report: Report) -> dict[str, Any]:
-    """Cameras, pivot and constants for viewer.js."""
+def _viewer_scene(report: Report) -> Markup:
     centre, radius = _middle(report.gaussians, report.cameras)
     cameras = [camera for camera in report.cameras if camera.role != "other"]
     cameras.sort(key=lambda camera: camera.role, reverse=True)  # targets first
     best = max(report.views, key=lambda view: view.psnr).name
     names = [camera.name if camera.role == "target" else None for camera in cameras]
     poses = np.stack([camera.world_from_camera for camera in report.cameras])
-    return {
-        "background": list(report.background),
-        "dilation": report.eps2d,
-        "up": up_direction(poses).tolist(),
-        "centre": centre.tolist(),
-        "radius": radius,
-        "first": names.index(best) if best in names else 0,
-        "cameras": [
-            {
-                "name": camera.name,
-                "role": camera.role,
-                "pose": np.asarray(camera.world_from_camera, np.float64).tolist(),
-                "intrinsics": np.asarray(camera.intrinsics, np.float64).tolist(),
-                "height": camera.height,
-                "width": camera.width,
-            }
-            for camera in cameras
-        ],
-    }
+    return viewer_scene(
+        cameras, background=report.background, dilation=report.eps2d, up=up_direction(poses),
+        centre=centre, radius=radius, first=names.index(best) if best in names else 0,
+    )  # fmt: skip
 
 
 def _middle(gaussians: Gaussians, cameras: list[NamedCamera]) -> tuple[np.ndarray, float]:

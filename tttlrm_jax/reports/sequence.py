@@ -5,15 +5,15 @@ Numbers come from the dictionary that also becomes metrics.json, so the two cann
 
 import base64
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from tttlrm_jax.export.splat import RECORD
-from tttlrm_jax.reports.camera_plots import up_direction
+from tttlrm_jax.reports.camera_plots import NamedCamera, up_direction, viewer_scene
 from tttlrm_jax.reports.heatmap import heat
-from tttlrm_jax.reports.page import Picture, picture, render, script_json, write_page
+from tttlrm_jax.reports.page import Picture, picture, render
 from tttlrm_jax.reports.plots import Plot
 
 MAX_VIEWER_POINTS = 60_000
@@ -23,7 +23,7 @@ STILL_WIDTH = 200  # pixels
 CRISP_BELOW = 100  # pixels; smaller stills are shown with sharp pixels
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True)
 class Still:
     """Small pictures of one frame."""
 
@@ -43,15 +43,11 @@ class Stills:
     def offer(self, name: str, image: np.ndarray, depth: np.ndarray, confidence: np.ndarray):
         if self._seen % self._every == 0:
             step = max(1, image.shape[1] // STILL_WIDTH)
-            part = (slice(None, None, step), slice(None, None, step))
-            small = (np.array(each[part]) for each in (image, depth, confidence))
-            self.chosen.append(Still(name=name, **dict(zip(_PICTURES, small, strict=True))))
+            small = (np.array(each[::step, ::step]) for each in (image, depth, confidence))
+            self.chosen.append(Still(name, *small))
             if len(self.chosen) > MAX_STILLS:
                 self.chosen, self._every = self.chosen[::2], 2 * self._every
         self._seen += 1
-
-
-_PICTURES = ("image", "depth", "confidence")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,11 +62,6 @@ class SequenceReport:
     poses: np.ndarray  # [frame, 4, 4] predicted
     focal: float  # pixels
     settings: dict[str, str]
-
-
-def write_sequence_report(path: Path, report: SequenceReport) -> None:
-    """Writes the page, UTF-8."""
-    write_page(path, sequence_report_html(report))
 
 
 def sequence_report_html(report: SequenceReport) -> str:
@@ -88,7 +79,7 @@ def sequence_report_html(report: SequenceReport) -> str:
         charts=None if report.charts is None else report.charts.svg(),
         stills=_stills(report.stills),
         settings=report.settings,
-        scene=script_json(_viewer_scene(report)),
+        scene=_viewer_scene(report),
         splats=base64.b64encode(_splats(report.points)).decode("ascii"),
     )
 
@@ -111,8 +102,7 @@ def _stills(stills: list[Still]) -> list[tuple[Picture, str]]:
     return [(picture(image, crisp_below=CRISP_BELOW), caption) for image, caption in shown]
 
 
-def _viewer_scene(report: SequenceReport) -> dict[str, Any]:
-    """Cameras, pivot and constants for viewer.js."""
+def _viewer_scene(report: SequenceReport) -> Markup:
     height, width = report.metrics["resolution"]
     finite = np.isfinite(report.poses).reshape(len(report.poses), -1).all(axis=1)
     poses = report.poses[finite]
@@ -123,22 +113,18 @@ def _viewer_scene(report: SequenceReport) -> dict[str, Any]:
     reach = float(np.median(np.linalg.norm(poses[:, :3, 3] - centre, axis=-1)))
     sensible = 0.2 * width < report.focal < 10 * width  # not so of an untrained model
     focal = report.focal if sensible else float(width)
-    return {
-        "background": [0.07, 0.075, 0.09],
-        "dilation": 0.3,
-        "up": up_direction(poses).tolist(),
-        "centre": centre.tolist(),
-        "radius": max(reach, 1e-3),
-        "first": 0,
-        "cameras": [
-            {
-                "name": f"frame {index}", "role": "input", "pose": poses[index].tolist(),
-                "intrinsics": [focal, focal, width / 2, height / 2], "height": height,
-                "width": width,
-            }
-            for index in chosen.tolist()
-        ],
-    }  # fmt: skip
+    lens = np.array([focal, focal, width / 2, height / 2])
+    cameras = [
+        NamedCamera(
+            name=f"frame {index}", role="input", world_from_camera=poses[index], intrinsics=lens,
+            height=height, width=width,
+        )
+        for index in chosen
+    ]  # fmt: skip
+    return viewer_scene(
+        cameras, background=(0.07, 0.075, 0.09), dilation=0.3, up=up_direction(poses),
+        centre=centre, radius=max(reach, 1e-3),
+    )  # fmt: skip
 
 
 def _splats(points: np.ndarray) -> bytes:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tttlrm_jax.core.errors import InputError
-from tttlrm_jax.core.geometry.alignment import align_pointmaps, transform_points
+from tttlrm_jax.core.geometry.alignment import median_frame, placed_by_medians, transform_points
 from tttlrm_jax.metrics.point_clouds import (
     compare_clouds,
     estimate_normals,
@@ -79,12 +79,13 @@ def test_pointmaps_are_placed_by_medians():
     predicted[0, 0, 0] = 1e6  # not valid
     valid = np.ones((2, 6, 8), bool)
     valid[0, 0, 0] = False
-    placed = align_pointmaps(predicted, true, valid).predicted_in_true()
+    own, wanted = median_frame(predicted[valid]), median_frame(true[valid])
+    placed = placed_by_medians(predicted, own, wanted)
     shift = np.median(true[valid][:, 2])
     expected = true.copy()
     np.testing.assert_allclose(placed[valid], expected[valid], atol=0.05 * shift)
-    with pytest.raises(InputError, match="valid points=0"):
-        align_pointmaps(predicted, true, np.zeros_like(valid))
+    with pytest.raises(InputError, match="values=0 have no median"):
+        median_frame(predicted[:0].reshape(-1, 3))
 
 
 @pytest.mark.parametrize("bad", [np.zeros((0, 3)), np.full((4, 3), np.nan), np.zeros((4, 2))])

@@ -23,13 +23,14 @@ from tttlrm_jax.apps.reconstruct.stream_files import STREAM_FILES, growth_frames
 from tttlrm_jax.checkpoints.provenance import provenance_of
 from tttlrm_jax.config import RasterConfig, RuleConfig
 from tttlrm_jax.core.geometry.paths import orbit_path
+from tttlrm_jax.core.pictures import png_bytes
 from tttlrm_jax.core.types import Cameras, Gaussians
 from tttlrm_jax.export.video import write_video
 from tttlrm_jax.export.writable import ExportCount
 from tttlrm_jax.rasterize import Renderer
 from tttlrm_jax.reports.camera_plots import NamedCamera
-from tttlrm_jax.reports.comparison import ComparedView, write_comparison
-from tttlrm_jax.reports.reconstruction import Report, StreamExhibit, write_report
+from tttlrm_jax.reports.comparison import ComparedView, comparison_sheet
+from tttlrm_jax.reports.reconstruction import Report, StreamExhibit, report_html
 from tttlrm_jax.ttt.rules import RULES
 
 OUTPUT_FILES = ("scene.ply", "orbit.mp4", "comparison.png", "report.html", "metrics.json")
@@ -66,7 +67,8 @@ def write_files(directory: Path, job: Job, evaluated: Evaluated) -> dict[str, An
         views = compared_views(job.scene, evaluated)
         inputs = np.asarray(job.scene.inputs.image[0])
         subtitle, seen = _subtitle(metrics), provenance_of(job.checkpoint)
-        write_comparison(directory / "comparison.png", job.scene.name, subtitle, inputs, views)
+        sheet = comparison_sheet(job.scene.name, subtitle, inputs, views)
+        (directory / "comparison.png").write_bytes(png_bytes(sheet))
         report = Report(
             metrics=metrics,
             input_names=job.scene.input_names,
@@ -82,7 +84,7 @@ def write_files(directory: Path, job: Job, evaluated: Evaluated) -> dict[str, An
             provenance=f"The weights were trained on {seen}." if seen else "",
             stream=stream,
         )
-        write_report(directory / "report.html", report)
+        (directory / "report.html").write_text(report_html(report), encoding="utf-8")
     text = json.dumps(metrics, indent=2, allow_nan=False)
     (directory / "metrics.json").write_text(text + "\n", encoding="utf-8")
     return metrics

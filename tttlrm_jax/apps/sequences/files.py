@@ -31,7 +31,7 @@ from tttlrm_jax.reports.sequence import (
     MAX_VIEWER_POINTS,
     SequenceReport,
     Stills,
-    write_sequence_report,
+    sequence_report_html,
 )
 from tttlrm_jax.sequences.frame_images import Fit
 from tttlrm_jax.sequences.sequence import Sequence
@@ -153,7 +153,8 @@ class SequenceFiles:
             points=self._points.sample(MAX_VIEWER_POINTS), poses=np.stack(self._scores.predicted),
             focal=float(np.median(self._per_frame["focal"])), settings=self._settings(),
         )  # fmt: skip
-        write_sequence_report(self._directory / "report.html", report)
+        page = sequence_report_html(report)
+        (self._directory / "report.html").write_text(page, encoding="utf-8")
         return metrics
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from tttlrm_jax.api.sequences import FrameResult
 from tttlrm_jax.config.evaluation import DepthAlignment
 from tttlrm_jax.core.errors import InputError
-from tttlrm_jax.core.geometry.alignment import median_frame, transform_points
+from tttlrm_jax.core.geometry.alignment import median_frame, placed_by_medians, transform_points
 from tttlrm_jax.core.geometry.pointmaps import unproject
 from tttlrm_jax.core.geometry.poses import rigid_inverse
 from tttlrm_jax.metrics.depth import depth_errors, valid_pixels
@@ -120,15 +120,12 @@ class SequenceScores:
         inner = self._mapped("inner", bool)
         if not len(predicted):
             return None
-        (own_shift, own_scale), (shift, scale) = median_frame(predicted), median_frame(true)
-        if not own_scale > 0:
+        own = median_frame(predicted)
+        if not own[1] > 0:
             raise InputError.of(
                 "predicted points", "one point", "have no scale", "check the checkpoint"
             )
-        placed = predicted[inner].astype(np.float64)
-        placed[:, 2] -= own_shift
-        placed *= scale / own_scale
-        placed[:, 2] += shift
+        placed = placed_by_medians(predicted[inner], own, median_frame(true))
         errors = reconstruction_errors(
             transform_points(self._first, placed),
             transform_points(self._first, true[inner].astype(np.float64)),

@@ -4,8 +4,6 @@ float64 NumPy on the host. Rotations are always proper: where the best orthogona
 the direction of least variance is turned round (Umeyama 1991).
 """
 
-import dataclasses
-
 import numpy as np
 
 from tttlrm_jax.core.errors import InputError
@@ -69,54 +67,27 @@ def transform_points(transform: np.ndarray, points: np.ndarray) -> np.ndarray:
     return points @ np.swapaxes(rotation, -1, -2) + offset[..., None, :]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class PointmapAlignment:
-    """Predicted and true points in the first camera, made comparable by medians alone."""
-
-    predicted: np.ndarray  # as `predicted` given, less its shift
-    true: np.ndarray  # as `true` given, less its shift
-    predicted_shift: float  # median depth
-    true_shift: float
-    predicted_scale: float  # median distance from the centre
-    true_scale: float
-
-    def predicted_in_true(self) -> np.ndarray:
-        """Predicted points in the scale and place of the true ones."""
-        out = self.predicted * (self.true_scale / self.predicted_scale)
-        out[..., 2] += self.true_shift
-        return out
-
-
-def align_pointmaps(
-    predicted: np.ndarray, true: np.ndarray, valid: np.ndarray
-) -> PointmapAlignment:
-    """Shift along depth and scale from medians over all valid points of all frames.
-
-    `predicted` and `true` are [..., 3] in the first camera's frame, `valid` [...] bool. The shift
-    is the median z of each side, the scale the median distance from the per-axis median centre;
-    medians are the lower of the two middle values. Raises InputError where nothing is valid.
-    """
-    if not np.any(valid):
-        raise InputError.of("valid points", 0, "give no median", "give frames with valid depth")
-    sides = []
-    for points in (np.array(predicted, np.float64), np.array(true, np.float64)):
-        shift, scale = median_frame(points[valid])
-        points[..., 2] -= shift
-        sides.append((points, shift, scale))
-    (own, own_shift, own_scale), (other, other_shift, other_scale) = sides
-    return PointmapAlignment(
-        predicted=own, true=other, predicted_shift=own_shift, true_shift=other_shift,
-        predicted_scale=own_scale, true_scale=other_scale,
-    )  # fmt: skip
-
-
 def median_frame(points: np.ndarray) -> tuple[float, float]:
-    """Median z of points [point, 3], and median distance from their per-axis median."""
+    """Median z of points [point, 3], and median distance from their per-axis median.
+
+    Medians are the lower of the two middle values. Raises InputError where there are no points.
+    """
     centre = np.array([lower_median(points[:, axis]) for axis in range(3)], points.dtype)
     squared = np.zeros(len(points), points.dtype)
     for axis in range(3):
         squared += (points[:, axis] - centre[axis]) ** 2
     return float(centre[2]), lower_median(np.sqrt(squared))
+
+
+def placed_by_medians(
+    points: np.ndarray, own: tuple[float, float], wanted: tuple[float, float]
+) -> np.ndarray:
+    """Points [..., 3] whose `median_frame` is `own`, moved along z and scaled to have `wanted`."""
+    placed = np.array(points, np.float64)
+    placed[..., 2] -= own[0]
+    placed *= wanted[1] / own[1]
+    placed[..., 2] += wanted[0]
+    return placed
 
 
 def lower_median(values: np.ndarray) -> float:

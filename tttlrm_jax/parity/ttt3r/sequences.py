@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from tttlrm_jax.core.geometry.alignment import (
-    align_pointmaps,
+    median_frame,
+    placed_by_medians,
     transform_points,
     umeyama,
     weighted_rigid_fit,
@@ -196,16 +197,16 @@ def _check_voxels(recording: Recording, case: str) -> Row:
 def _check_pointmaps(recording: Recording, case: str) -> Iterator[Row]:
     first = recording[f"{case}/gt_c2w"][0].astype(np.float64)
     true = transform_points(np.linalg.inv(first), recording[f"{case}/gt_world"])
-    aligned = align_pointmaps(recording[f"{case}/pred"], true, recording[f"{case}/valid"])
-    scaled = aligned.predicted * (aligned.true_scale / aligned.predicted_scale)
+    predicted, valid = recording[f"{case}/pred"].astype(np.float64), recording[f"{case}/valid"]
+    own, wanted = median_frame(predicted[valid]), median_frame(true[valid])
     made = {
-        "gt_out": aligned.true,
-        "pred_out": scaled,
-        "gt_scale": aligned.true_scale,
-        "pred_scale": aligned.predicted_scale,
-        "gt_shift_z": aligned.true_shift,
-        "pred_shift_z": aligned.predicted_shift,
-        "pred_world_final": transform_points(first, aligned.predicted_in_true()),
+        "gt_out": placed_by_medians(true, wanted, (0.0, wanted[1])),
+        "pred_out": placed_by_medians(predicted, own, (0.0, wanted[1])),
+        "gt_scale": wanted[1],
+        "pred_scale": own[1],
+        "gt_shift_z": wanted[0],
+        "pred_shift_z": own[0],
+        "pred_world_final": transform_points(first, placed_by_medians(predicted, own, wanted)),
         "gt_world_final": recording[f"{case}/gt_world"],
     }
     yield from _recorded(recording, case, made, STORED32)
