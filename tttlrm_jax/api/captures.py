@@ -31,18 +31,13 @@ def open_capture(
     try:
         camera_file = find_camera_file(Path(path))
     except InputError as no_cameras:
-        return _open_pictures(Path(path), no_cameras)
+        if not Path(path).exists():
+            raise
+        try:
+            return open_sequence(path)
+        except InputError as no_sequence:
+            raise InputError(f"{no_cameras}; as pictures in order: {no_sequence}") from None
     return read_capture(camera_file, skip_missing=skip_missing)
-
-
-def _open_pictures(path: Path, no_cameras: InputError) -> Sequence:
-    """The sequence at a path that is no capture. Raises InputError where it is neither."""
-    if not path.exists():
-        raise no_cameras
-    try:
-        return open_sequence(path)
-    except InputError as no_sequence:
-        raise InputError(f"{no_cameras}; as pictures in order: {no_sequence}") from None
 
 
 def as_capture(capture: Capture | Sequence | str | Path) -> Capture:

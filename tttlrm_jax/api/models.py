@@ -52,14 +52,6 @@ from tttlrm_jax.ttt.rules import override_rule
 SHIPPED = (QUICKSTART, TTT3R_SMALL)  # weights in the package, by the names that `load` takes
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Program:
-    """A compiled function and the seconds that compiling took."""
-
-    run: Callable[..., Any]
-    compile_seconds: float
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class PosedImageModel:
     """What tttLRM and LVSM have in common: they read posed images into fast weights.
@@ -161,17 +153,17 @@ class SceneModel(PosedImageModel):
 
     def reconstruct_scene(self, scene: PosedScene, request: Request) -> Reconstruction:
         """`reconstruct` of a scene that is read and posed already."""
-        program = self.program(scene.inputs, request)
+        run, compile_seconds = self.program(scene.inputs, request)
         start = time.perf_counter()
         key = jax.random.key(request.seed)
-        gaussians = jax.block_until_ready(program.run(self.params, scene.inputs, key))
+        gaussians = jax.block_until_ready(run(self.params, scene.inputs, key))
         seconds = time.perf_counter() - start
         if not np.isfinite(gaussians.mean).all(axis=-1).any():
             raise InputError(
                 "the model's Gaussians are not finite; use another checkpoint or update rule"
             )
         return self.reconstruction_of(
-            scene, gaussians, request.background, seconds, program.compile_seconds
+            scene, gaussians, request.background, seconds, compile_seconds
         )
 
     def reconstruction_of(
@@ -190,28 +182,28 @@ class SceneModel(PosedImageModel):
             compile_seconds=compile_seconds,
         )  # fmt: skip
 
-    def program(self, inputs: Views, request: Request) -> Program:
-        """Parameters, inputs and a key to the pruned Gaussians of the only scene; compiled once."""
-        static = (request.plan, request.chunk_views, request.keep_ratio, request.random_ratio)
-        key = ("reconstruct", static, inputs.image.shape, str(inputs.image.dtype))
-        if key not in self.programs:
-            self.programs[key] = self._compile(inputs, request)
-        return self.programs[key]
+    def program(self, inputs: Views, request: Request) -> tuple[Callable[..., Gaussians], float]:
+        """Parameters, inputs and a key to the pruned Gaussians of the only scene.
 
-    def _compile(self, inputs: Views, request: Request) -> Program:
+        Compiled once; the second value says how many seconds that took.
+        """
+        static = (request.plan, request.chunk_views, request.keep_ratio, request.random_ratio)
+        name = ("reconstruct", static, inputs.image.shape, str(inputs.image.dtype))
+
         def run(params, inputs, key) -> Gaussians:
-            gaussians = reconstruct(
-                merge_model(self.graph, params), inputs, plan=request.plan,
-                chunk_views=request.chunk_views,
-            )  # fmt: skip
+            network = merge_model(self.graph, params)
+            views = request.chunk_views
+            gaussians = reconstruct(network, inputs, plan=request.plan, chunk_views=views)
             if request.keep_ratio < 1:
                 gaussians = prune(gaussians, request.keep_ratio, request.random_ratio, key)
             return jax.tree.map(lambda x: x[0], gaussians)
 
-        start = time.perf_counter()
-        key = jax.random.key(request.seed)
-        compiled = jax.jit(run).lower(self.params, inputs, key).compile()
-        return Program(run=compiled, compile_seconds=time.perf_counter() - start)
+        if name not in self.programs:
+            start = time.perf_counter()
+            key = jax.random.key(request.seed)
+            compiled = jax.jit(run).lower(self.params, inputs, key).compile()
+            self.programs[name] = compiled, time.perf_counter() - start
+        return self.programs[name]
 
     def renderer(
         self, background: tuple[float, ...], raster: RasterConfig | None = None

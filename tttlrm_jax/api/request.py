@@ -200,7 +200,6 @@ def _named_frames(
             raise InputError.of("frames", text, "is not a list of numbers", "write e.g. 1-7,9")
         first, last = int(match[1]), int(match[2] or match[1])
         numbers += range(first, last + 1) if first <= last else range(first, last - 1, -1)
-    targets = split_every(len(capture), frame_numbers=capture.frame_numbers)[1]
     seen = _seen_places(capture, saved)
     for wrong, limit, remedy in (
         ([n for n in numbers if n not in position], f"are not in {capture.name}", "correct them"),
@@ -216,19 +215,14 @@ def _named_frames(
     ):  # fmt: skip
         if wrong:
             raise InputError.of("frames", ",".join(map(str, wrong)), limit, remedy)
-    if not len(targets):
-        raise InputError(
-            f"capture {capture.name} has none of its frames 0, {TARGET_STRIDE}, ..., which are "
-            "the targets; restore their images"
-        )
-    return np.array([position[number] for number in numbers]), targets
+    return np.array([position[number] for number in numbers]), _candidates_and_targets(capture)[1]
 
 
 def _unseen_frames(
     capture: Capture, num_inputs: int, saved: StreamRecord
 ) -> tuple[np.ndarray, np.ndarray]:
     """Inputs by k-means among the frames that a stream has not seen; targets as ever."""
-    candidates, targets = split_every(len(capture), frame_numbers=capture.frame_numbers)
+    candidates, targets = _candidates_and_targets(capture)
     seen = _seen_places(capture, saved)
     new = [n for n in candidates if n not in seen]
     if num_inputs > len(new):
@@ -236,12 +230,18 @@ def _unseen_frames(
             "views", num_inputs, f"exceeds the {len(new)} frames of {capture.name} that the state "
             "has not seen and that are no targets", "use fewer views or another capture",
         )  # fmt: skip
+    return np.array(new)[select_kmeans(capture.world_from_camera[new], num_inputs)], targets
+
+
+def _candidates_and_targets(capture: Capture) -> tuple[np.ndarray, np.ndarray]:
+    """Frames that may be inputs, and the targets. Raises InputError where there is no target."""
+    candidates, targets = split_every(len(capture), frame_numbers=capture.frame_numbers)
     if not len(targets):
         raise InputError(
             f"capture {capture.name} has none of its frames 0, {TARGET_STRIDE}, ..., which are "
             "the targets; restore their images"
         )
-    return np.array(new)[select_kmeans(capture.world_from_camera[new], num_inputs)], targets
+    return candidates, targets
 
 
 def _seen_places(capture: Capture, saved: StreamRecord | None) -> set[int]:

@@ -55,20 +55,14 @@ class Scores:
 
     def mean(self, name: str) -> float | None:
         """Mean over the views that have a number; None if none has."""
-        return mean_of(getattr(self, name))
+        values = getattr(self, name)
+        return None if values is None or np.isnan(values).all() else float(np.nanmean(values))
 
     def __str__(self) -> str:
         text = f"PSNR {self.mean('psnr'):.2f} dB, SSIM {self.mean('ssim'):.3f}"
         if self.lpips is not None:
             text += f", LPIPS {self.mean('lpips'):.3f}"
         return f"{text} (means over {len(self.psnr)} held-out views)"
-
-
-def mean_of(values: np.ndarray | None) -> float | None:
-    """Mean of the numbers there are; None if there are none."""
-    if values is None or np.isnan(values).all():
-        return None
-    return float(np.nanmean(values))
 
 
 def pose_scene(capture: Capture, request: Request, data: DataConfig) -> PosedScene:

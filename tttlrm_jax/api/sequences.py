@@ -145,9 +145,10 @@ class FrameStream:
             pose = self._chain.advance(matrix_from_encoding(prediction.camera_pose), visit.reset)
             if visit.keep:
                 break
+        turned = prediction.points_self @ pose[:3, :3].T.astype(np.float32)
         return FrameResult(
             frame=frame, image=image, prediction=prediction, world_from_camera=pose,
-            points_world=_placed(pose, prediction.points_self),
+            points_world=turned + pose[:3, 3].astype(np.float32),
             seconds=time.perf_counter() - started,
         )  # fmt: skip
 
@@ -213,16 +214,8 @@ class SequenceModel:
         """
         live = self.live(STATE_RULES.complete(rule), behaviour)
         longest = self.picture_size() if size is None else size
-
-        def plan(height: int, width: int) -> Fit:
-            return plan_fit(height, width, longest, fit)
-
-        return FrameStream(live, plan, reset_every)
+        return FrameStream(live, lambda high, wide: plan_fit(high, wide, longest, fit), reset_every)
 
     def live(self, rule: RuleConfig, behaviour: Behaviour = "streaming") -> LiveModel:
         """The compiled step with a state of its own."""
         return LiveModel(self.graph, self.params, build_state_rule(rule), behaviour)
-
-
-def _placed(pose: np.ndarray, points: np.ndarray) -> np.ndarray:
-    return points @ pose[:3, :3].T.astype(np.float32) + pose[:3, 3].astype(np.float32)

@@ -4,6 +4,7 @@ A program that is stopped leaves what it has written readable: the trajectory an
 with the last frame, points.ply says how many points it holds, depth maps are whole files.
 """
 
+import collections
 import dataclasses
 import json
 import resource
@@ -42,7 +43,6 @@ OWN_FILES = (
     "trajectory.png", "frames.png", "report.html", "metrics.json", SCRATCH,
 )  # fmt: skip
 RECORD = "frames.jsonl"  # begun with every run
-PER_FRAME = ("seconds", "gate", "confidence", "focal")
 MAX_CHART_POINTS = 512
 
 
@@ -98,7 +98,7 @@ class SequenceFiles:
             max_depth=config.max_depth, reconstruction=config.reconstruction,
         )  # fmt: skip
         self._stills = Stills()
-        self._per_frame: dict[str, list[float]] = {name: [] for name in PER_FRAME}
+        self._per_frame = collections.defaultdict[str, list[float]](list)
         self.num_frames = 0
 
     def add(self, result: FrameResult) -> None:
@@ -135,17 +135,17 @@ class SequenceFiles:
 
     def finish(self, stopped: str | None = None) -> dict[str, Any]:
         """Scores, draws and writes the summary; `stopped` says why it ended early."""
-        notes = list(self._job.notes)
         note = self._job.sequence.shortfall(self.num_frames) if stopped is None else stopped
-        if note is not None:
-            notes.append(note)
+        notes = [*self._job.notes, *([] if note is None else [note])]
         metrics, shown = self._scored(notes)
         plot = self._plot(shown, metrics)
         (self._directory / "trajectory.png").write_bytes(plot.png())
         charts = self._charts() if self.num_frames > 2 else None
         if charts is not None:
             (self._directory / "frames.png").write_bytes(charts.png())
-        self._check_finite(notes)
+        wild = sum(not np.isfinite(pose).all() for pose in self._scores.predicted)
+        if wild:
+            notes.append(f"{wild} of {self.num_frames} predicted poses are not finite")
         text = json.dumps(finite(metrics), indent=1)
         (self._directory / "metrics.json").write_text(text + "\n", encoding="utf-8")
         report = SequenceReport(
@@ -181,7 +181,7 @@ class SequenceFiles:
         points = None
         if config.reconstruction:
             points = _tried("reconstruction", self._scores.reconstruction, notes)
-        steady = self._per_frame["seconds"][1:] or self._per_frame["seconds"]
+        seconds = self._per_frame["seconds"]
         return {
             "scene": sequence.name, "kind": sequence.kind, "model": "ttt3r",
             "frames": self.num_frames, "resolution": list(self._job.fit.output),
@@ -190,8 +190,8 @@ class SequenceFiles:
             "num_points": self._points.num_points, "trajectory": trajectory, "depth": depth,
             "reconstruction": points,
             "seconds": {
-                "per_frame": float(np.median(steady)), "first_frame": self._per_frame["seconds"][0],
-                "total": float(np.sum(self._per_frame["seconds"])),
+                "per_frame": float(np.median(seconds[1:] or seconds)), "first_frame": seconds[0],
+                "total": float(np.sum(seconds)),
             },
             "peak_memory_mib": peak_memory_mib(), "device": jax.devices()[0].device_kind,
             "notes": notes,
@@ -230,11 +230,6 @@ class SequenceFiles:
         ]  # fmt: skip
         subtitle = "as the sequence went on" + (f"; means of {block} frames" if block > 1 else "")
         return line_charts(self._job.sequence.name, subtitle, starts.tolist(), "frame", panels)
-
-    def _check_finite(self, notes: list[str]) -> None:
-        wild = sum(not np.isfinite(pose).all() for pose in self._scores.predicted)
-        if wild:
-            notes.append(f"{wild} of {self.num_frames} predicted poses are not finite")
 
     def _settings(self) -> dict[str, str]:
         fields = dataclasses.asdict(self._job.config)
