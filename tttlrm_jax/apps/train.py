@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any, get_type_hints
 
 import jax
 
@@ -22,7 +22,7 @@ from tttlrm_jax.config.command_line import (
     read_value,
     unfinished_exit,
 )
-from tttlrm_jax.config.run import AnyRun, CurriculumConfig, SequenceRunConfig
+from tttlrm_jax.config.run import AnyRun, CurriculumConfig
 from tttlrm_jax.config.user_file import run_user_file
 from tttlrm_jax.core.errors import ConfigError, InputError
 from tttlrm_jax.parallel.mesh import init_distributed
@@ -80,7 +80,9 @@ def _trained(arguments: list[str], noted: Sequence[int], stop: StopRequest) -> R
         init_distributed(
             mesh.coordinator, mesh.num_processes, mesh.process_id, timeout=mesh.timeout
         )
-    return COMMANDS[type(config)].train(config, stop=stop)
+    if isinstance(config, CurriculumConfig):
+        return train_curriculum(config, stop=stop)
+    return train(config, stop=stop)
 
 
 def _lost_process(error: Exception) -> str:
@@ -114,15 +116,14 @@ def parse(arguments: list[str]) -> AnyConfig:
     if not arguments or arguments[0].startswith("-"):
         raise ConfigError(f"no configuration file is given; {USAGE}")
     config = load_config_file(arguments[0])
-    return COMMANDS[type(config)].parse(config, arguments[1:], f"train.py {arguments[0]}")
+    return _with_overrides(config, arguments[1:], f"train.py {arguments[0]}")
 
 
-def _run(config: RunConfig, arguments: list[str], prog: str) -> RunConfig:
-    return parse_with_rule(RunConfig, arguments, prog, config)
-
-
-def _sequence_run(config: SequenceRunConfig, arguments: list[str], prog: str) -> SequenceRunConfig:
-    return parse_arguments(SequenceRunConfig, arguments, prog, config)
+def _with_overrides(config: AnyConfig, arguments: list[str], prog: str) -> Any:
+    if isinstance(config, CurriculumConfig):
+        return _curriculum(config, arguments, prog)
+    read = parse_with_rule if isinstance(config, RunConfig) else parse_arguments
+    return read(type(config), arguments, prog, config)
 
 
 def _curriculum(config: CurriculumConfig, arguments: list[str], prog: str) -> CurriculumConfig:
@@ -149,27 +150,10 @@ def _curriculum(config: CurriculumConfig, arguments: list[str], prog: str) -> Cu
         name = shared[place + 1]
         del shared[place : place + 2]
     stages = tuple(
-        COMMANDS[type(stage)].parse(stage, shared + own.get(number, []), prog)
+        _with_overrides(stage, shared + own.get(number, []), prog)
         for number, stage in enumerate(config.stages, start=1)
     )
     return dataclasses.replace(config, name=name, stages=stages)
-
-
-class Command(NamedTuple):
-    """What `train.py` does with one kind of configuration."""
-
-    parse: Callable[..., Any]  # (configuration of the file, overrides, prog) -> configuration
-    train: Callable[..., RunResult]
-
-
-# by the type of `CONFIG`; functions are looked up when they are called
-COMMANDS: dict[type, Command] = {
-    RunConfig: Command(_run, lambda config, stop: train(config, stop=stop)),
-    SequenceRunConfig: Command(_sequence_run, lambda config, stop: train(config, stop=stop)),
-    CurriculumConfig: Command(
-        _curriculum, lambda config, stop: train_curriculum(config, stop=stop)
-    ),
-}
 
 
 def _name_apart(arguments: list[str]) -> list[str]:

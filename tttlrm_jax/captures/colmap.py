@@ -18,8 +18,8 @@ import numpy as np
 from tttlrm_jax.captures.camera_files import CameraFile, Frame
 from tttlrm_jax.captures.distortion import Distortion
 from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.geometry.pose_encoding import matrix_from_encoding
 from tttlrm_jax.core.geometry.poses import rigid_inverse
-from tttlrm_jax.core.geometry.rotations import rotation_from_unit_quaternion
 
 MODEL_FOLDERS = ("", "sparse/0", "sparse", "colmap/sparse/0", "colmap/sparse")
 COLMAP_FILES = ("cameras.bin", "cameras.txt")
@@ -98,13 +98,11 @@ def _frame(path: Path, number: int, image: Photograph, lenses: dict[int, Lens], 
     where = f"{path}: image {image.name}"
     if image.camera not in lenses:
         raise InputError(f"{where} has camera {image.camera}, which cameras lacks; export again")
-    values = np.array(image.pose)
+    values = np.array(image.pose, np.float64)
     length = np.linalg.norm(values[:4])
     if not np.isfinite(values).all() or length < 1e-9:
         raise InputError(f"{where} has the pose {values.tolist()}, which is none; drop the image")
-    camera_from_world = np.eye(4)
-    camera_from_world[:3, :3] = rotation_from_unit_quaternion(values[:4] / length)
-    camera_from_world[:3, 3] = values[4:]
+    camera_from_world = matrix_from_encoding(np.array([*values[4:], *values[:4] / length]))
     lens = lenses[image.camera]
     return Frame(
         number=number,

@@ -1,14 +1,14 @@
 """The forms in which sequences lie on disk; one function each, listed in `READERS`."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from tttlrm_jax.captures.depth_files import png_depth, read_sintel_depth, read_tagged
 from tttlrm_jax.core.errors import InputError
-from tttlrm_jax.core.geometry.rotations import rotation_from_unit_quaternion
+from tttlrm_jax.core.geometry.pose_encoding import matrix_from_encoding
 from tttlrm_jax.sequences.frame_images import upright_size
 from tttlrm_jax.sequences.sequence import FrameFiles, FrameSelection, Sequence, folder_sequence
 from tttlrm_jax.sequences.time_stamps import nearest_stamps
@@ -61,13 +61,9 @@ def _open_seven_scenes(path: Path, selection: FrameSelection, skip: bool) -> Seq
         return None
     files = []
     for image in images:
-        stem = image.name.split(".")[0]
-        pose = path / f"{stem}.pose.txt"
-        files.append(FrameFiles(
-            name=stem, time=float(_numbers(stem)[-1]), image=image,
-            depth=_existing(path / f"{stem}.depth.png"),
-            world_from_camera=_read_matrix(pose, (4, 4)) if pose.exists() else None,
-        ))  # fmt: skip
+        stem = path / image.name.split(".")[0]
+        depth, pose = stem.with_suffix(".depth.png"), stem.with_suffix(".pose.txt")
+        files.append(_frame(image, stem.name, _numbers(stem.name)[-1], depth, pose))
     lens = path / "camera-intrinsics.txt"
     if lens.exists():
         intrinsics = _lens(_read_matrix(lens, (3, 3)))
@@ -111,14 +107,11 @@ def _open_scannet(path: Path, selection: FrameSelection, skip: bool) -> Sequence
     """color/N.jpg with depth/N.png (mm), pose/N.txt and intrinsic/intrinsic_color.txt."""
     if not ((path / "color").is_dir() and ((path / "pose").is_dir() or (path / "depth").is_dir())):
         return None
-    files = []
-    for image in _images(path / "color"):
-        pose = path / "pose" / f"{image.stem}.txt"
-        files.append(FrameFiles(
-            name=image.stem, time=float(len(files)), image=image,
-            depth=_existing(path / "depth" / f"{image.stem}.png"),
-            world_from_camera=_read_matrix(pose, (4, 4)) if pose.exists() else None,
-        ))  # fmt: skip
+    depth, pose = path / "depth", path / "pose"
+    files = [
+        _frame(image, name, number, depth / f"{name}.png", pose / f"{name}.txt")
+        for number, name, image in _numbered(path / "color")
+    ]
     lens = path / "intrinsic" / "intrinsic_color.txt"
     return folder_sequence(
         _name(path), "scannet", files, selection, read_depth=png_depth(MILLIMETRES),
@@ -133,14 +126,10 @@ def _open_sintel(path: Path, selection: FrameSelection, skip: bool) -> Sequence 
     depth, cameras = root / "depth" / path.name, root / "camdata_left" / path.name
     if not path.is_dir() or not (depth.is_dir() or cameras.is_dir()):
         return None
-    files = []
-    for image in _images(path):
-        camera = cameras / f"{image.stem}.cam"
-        files.append(FrameFiles(
-            name=image.stem, time=float(len(files)), image=image,
-            depth=_existing(depth / f"{image.stem}.dpt"),
-            world_from_camera=_read_sintel_camera(camera) if camera.exists() else None,
-        ))  # fmt: skip
+    files = [
+        _frame(image, name, number, depth / f"{name}.dpt", cameras / f"{name}.cam")
+        for number, name, image in _numbered(path)
+    ]
     return folder_sequence(
         _name(path), "sintel", files, selection, read_depth=read_sintel_depth, skip_bad_poses=skip
     )
@@ -155,13 +144,10 @@ def _open_kitti(path: Path, selection: FrameSelection, skip: bool) -> Sequence |
     if not (images.is_dir() and depth.is_dir()):
         return None
     files = [
-        FrameFiles(
-            name=image.stem, time=float(_numbers(image.stem)[-1]), image=image,
-            depth=depth / f"{image.stem}.png",
-        )
-        for image in _images(images)
-        if (depth / f"{image.stem}.png").exists()
-    ]  # fmt: skip
+        FrameFiles(name=name, time=float(_numbers(name)[-1]), image=image, depth=known)
+        for _, name, image in _numbered(images)
+        if (known := depth / f"{name}.png").exists()
+    ]
     return folder_sequence(
         _name(path), "kitti", files, selection, read_depth=png_depth(KITTI_UNITS),
         skip_bad_poses=skip,
@@ -216,13 +202,10 @@ def read_tum_trajectory(path: Path) -> tuple[np.ndarray, np.ndarray]:
             "trajectory", path, "has lines that are not eight numbers",
             "write time tx ty tz qx qy qz qw",
         ) from None  # fmt: skip
-    poses = np.tile(np.eye(4), (len(table), 1, 1))
-    quaternion = table[:, [7, 4, 5, 6]]
+    encoding = table[:, [1, 2, 3, 7, 4, 5, 6]]
     with np.errstate(divide="ignore", invalid="ignore"):
-        quaternion = quaternion / np.linalg.norm(quaternion, axis=1, keepdims=True)
-    poses[:, :3, :3] = rotation_from_unit_quaternion(quaternion)
-    poses[:, :3, 3] = table[:, 1:4]
-    return table[:, 0], poses
+        encoding[:, 3:] /= np.linalg.norm(encoding[:, 3:], axis=1, keepdims=True)
+    return table[:, 0], matrix_from_encoding(encoding)
 
 
 def _read_list(path: Path) -> tuple[np.ndarray, list[str]]:
@@ -245,7 +228,7 @@ def _data_lines(path: Path) -> list[list[str]]:
     return [each for each in words if each and not each[0].startswith("#")]
 
 
-def _read_matrix(path: Path, shape: tuple[int, int]) -> np.ndarray:
+def _read_matrix(path: Path, shape: tuple[int, int] = (4, 4)) -> np.ndarray:
     lines = _data_lines(path)
     try:
         return np.array([[float(word) for word in line] for line in lines]).reshape(shape)
@@ -289,8 +272,18 @@ def _numbers(text: str) -> list[int]:
     return [int(part) for part in re.findall(r"\d+", text)] or [0]
 
 
-def _existing(path: Path) -> Path | None:
-    return path if path.exists() else None
+def _numbered(folder: Path) -> Iterator[tuple[int, str, Path]]:
+    """Pictures of a folder with their numbers and names."""
+    return ((number, image.stem, image) for number, image in enumerate(_images(folder)))
+
+
+def _frame(image: Path, name: str, time: float, depth: Path, pose: Path) -> FrameFiles:
+    """Depth and pose are known where their files exist."""
+    read = _read_sintel_camera if pose.suffix == ".cam" else _read_matrix
+    return FrameFiles(
+        name=name, time=float(time), image=image, depth=depth if depth.exists() else None,
+        world_from_camera=read(pose) if pose.exists() else None,
+    )  # fmt: skip
 
 
 def _name(path: Path) -> str:

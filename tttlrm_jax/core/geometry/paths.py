@@ -3,12 +3,9 @@
 import numpy as np
 
 from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.geometry.pose_encoding import matrix_from_encoding
 from tttlrm_jax.core.geometry.poses import focus_point, look_at
-from tttlrm_jax.core.geometry.rotations import (
-    quaternion_from_rotation,
-    rotation_from_unit_quaternion,
-    slerp,
-)
+from tttlrm_jax.core.geometry.rotations import quaternion_from_rotation, slerp
 
 LOOP_STEPS = 8  # poses per segment of a closed video path
 FULL_CIRCLE_COVERAGE = np.radians(200.0)  # cameras spread wider than this are orbited fully
@@ -23,23 +20,20 @@ def interpolate_poses(world_from_camera: np.ndarray, steps: int) -> np.ndarray:
     twice: [(n - 1) * steps, 4, 4].
     """
     poses = np.asarray(world_from_camera, np.float64)
-    _require_segments(poses, steps)
+    if len(poses) < 2:
+        raise InputError.of("poses", len(poses), "are too few for a path", "give two or more")
+    if steps < 1:
+        raise InputError.of("steps", steps, "is below 1", "use 1 or more")
     fraction = np.linspace(0.0, 1.0, steps)
     quaternion = quaternion_from_rotation(poses[:, :3, :3])
-    turned = slerp(quaternion[:-1, None], quaternion[1:, None], fraction[None])
-    out = np.zeros((len(turned) * steps, 4, 4))
-    out[:, :3, :3] = rotation_from_unit_quaternion(turned).reshape(-1, 3, 3)
-    out[:, :3, 3] = interpolate_linear(poses[:, :3, 3], steps)
-    out[:, 3, 3] = 1.0
-    return out
+    turned = slerp(quaternion[:-1, None], quaternion[1:, None], fraction[None]).reshape(-1, 4)
+    centres = interpolate_linear(poses[:, :3, 3], steps)
+    return matrix_from_encoding(np.concatenate([centres, turned], axis=-1))
 
 
 def interpolate_linear(values: np.ndarray, steps: int) -> np.ndarray:
     """Values [n, ...] (intrinsics, centres) at the parameters of `interpolate_poses`."""
-    values = np.asarray(values, np.float64)
-    fraction = np.linspace(0.0, 1.0, steps).reshape((1, steps) + (1,) * (values.ndim - 1))
-    between = values[:-1, None] * (1 - fraction) + values[1:, None] * fraction
-    return between.reshape(-1, *values.shape[1:])
+    return _between(np.asarray(values, np.float64), np.linspace(0.0, 1.0, steps))
 
 
 def greedy_order(world_from_camera: np.ndarray) -> np.ndarray:
@@ -72,9 +66,14 @@ def entrywise_path(values: np.ndarray, num_between: int) -> np.ndarray:
     values = np.asarray(values)
     steps = num_between + 1
     fraction = np.arange(steps, dtype=values.dtype) / values.dtype.type(steps)
-    fraction = fraction.reshape((1, steps) + (1,) * (values.ndim - 1))
-    between = values[:-1, None] * (1 - fraction) + values[1:, None] * fraction
-    return np.concatenate([between.reshape(-1, *values.shape[1:]), values[-1:]])
+    return np.concatenate([_between(values, fraction), values[-1:]])
+
+
+def _between(values: np.ndarray, fraction: np.ndarray) -> np.ndarray:
+    """Linear between neighbours of [n, ...] at fractions [step]: [(n - 1) * step, ...]."""
+    weight = fraction.reshape((1, -1) + (1,) * (values.ndim - 1))
+    between = values[:-1, None] * (1 - weight) + values[1:, None] * weight
+    return between.reshape(-1, *values.shape[1:])
 
 
 def turntable(
@@ -165,10 +164,3 @@ def _horizontal_axes(up: np.ndarray, hint: np.ndarray) -> tuple[np.ndarray, np.n
         first = substitute - (substitute @ up) * up
     first = first / np.linalg.norm(first)
     return first, np.cross(up, first)
-
-
-def _require_segments(poses: np.ndarray, steps: int) -> None:
-    if len(poses) < 2:
-        raise InputError.of("poses", len(poses), "are too few for a path", "give two or more")
-    if steps < 1:
-        raise InputError.of("steps", steps, "is below 1", "use 1 or more")
