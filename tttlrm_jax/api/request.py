@@ -17,7 +17,7 @@ from tttlrm_jax.captures.view_selection import TARGET_STRIDE, select_kmeans, spl
 from tttlrm_jax.checkpoints.streams import StreamRecord
 from tttlrm_jax.config import Accumulate, EvalConfig, Plan, RunConfig
 from tttlrm_jax.core.errors import InputError
-from tttlrm_jax.core.geometry.poses import PoseNormalisation, first_chunk_normalisation, has_extent
+from tttlrm_jax.core.geometry.poses import PoseNormalisation, first_chunk_normalisation
 
 PART = re.compile(r"(\d+)(?:-(\d+))?")
 # Within 0.4 dB of reading all views again, either way, on three captures; its cost stays flat.
@@ -134,8 +134,7 @@ def stream_frame(
         return None, True
     poses = capture.world_from_camera[first_chunk]
     distance = 1.0 if wishes.first_distance is None else wishes.first_distance
-    similarity = first_chunk_normalisation(poses, run.data.pose_normalisation, distance)
-    return similarity, has_extent(poses)
+    return first_chunk_normalisation(poses, run.data.pose_normalisation, distance)
 
 
 def choose_frames(

@@ -26,7 +26,7 @@ from tttlrm_jax.checkpoints.streams import (
 )
 from tttlrm_jax.config import Accumulate
 from tttlrm_jax.core.errors import InputError
-from tttlrm_jax.core.geometry.poses import PoseNormalisation, first_chunk_normalisation, has_extent
+from tttlrm_jax.core.geometry.poses import PoseNormalisation, first_chunk_normalisation
 from tttlrm_jax.core.geometry.similarity import transform_gaussians
 from tttlrm_jax.core.output_directory import atomic_directory
 from tttlrm_jax.core.types import Cameras, Chunk, Gaussians, Views
@@ -65,8 +65,7 @@ class PosedStream:
         if self.similarity is None:
             poses = np.asarray(views.cameras.world_from_camera[0], np.float64)
             method = self.model.run.data.pose_normalisation
-            similarity = first_chunk_normalisation(poses, method, self._first_distance)
-            self.fix_frame(similarity, has_extent(poses))
+            self.fix_frame(*first_chunk_normalisation(poses, method, self._first_distance))
         image = jnp.asarray(views.image, jnp.float32)
         return Views(image, posed_cameras(views.cameras, self._frame()))
 

@@ -180,9 +180,7 @@ def wedge_length(cameras: list[NamedCamera]) -> float:
     return 0.1 * _reach(centres) * min(1.0, (16 / max(drawn, 1)) ** 0.5)
 
 
-def trajectory_plot(
-    predicted: np.ndarray, true: np.ndarray | None, title: str, unit: str = "m"
-) -> Plot:
+def trajectory_plot(predicted: np.ndarray, true: np.ndarray | None, title: str) -> Plot:
     """Positions of poses [frame, 4, 4] from above.
 
     `predicted` is drawn over `true`, which it is aligned with and as long as; thin lines join the
@@ -198,8 +196,8 @@ def trajectory_plot(
         axes = new_axes(figure, (0.86, 0.92, width - 1.16, height - 1.56))
         _set_square(axes, np.concatenate(lines), (width - 1.16) / (height - 1.56))
         _grid(axes, wanted=7)
-        axes.set_xlabel(f"right, {unit} (seen from above)", size=TEXT, color=INK, labelpad=6)
-        axes.set_ylabel(f"away, {unit}", size=TEXT, color=INK, labelpad=6)
+        axes.set_xlabel("right, m (seen from above)", size=TEXT, color=INK, labelpad=6)
+        axes.set_ylabel("away, m", size=TEXT, color=INK, labelpad=6)
         if true is not None:
             _draw_errors(axes, *lines)
             _draw_path(axes, lines[1], TRUE, "true")

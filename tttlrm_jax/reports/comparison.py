@@ -6,10 +6,12 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from tttlrm_jax.reports.heatmap import absolute_error, error_scale, heat
+from tttlrm_jax.reports.page import count
 from tttlrm_jax.reports.sheet import FAINT, INK, PAPER, cell_size, fitted, font, paste, shortened
 
 CELL = 300  # pixels a picture's longer side shall at least have
 MARGIN, GAP, CAPTION = 28, 12, 24
+MAX_INPUTS, MAX_VIEWS = 16, 6
 COLUMNS = ("target", "ours", "error", "nearest input view")
 
 
@@ -35,24 +37,18 @@ def representative(scores, count: int) -> list[int]:
 
 
 def comparison_sheet(
-    title: str,
-    subtitle: str,
-    inputs: np.ndarray,
-    views: list[ComparedView],
-    *,
-    max_inputs: int = 16,
-    max_views: int = 6,
+    title: str, subtitle: str, inputs: np.ndarray, views: list[ComparedView]
 ) -> np.ndarray:
     """The sheet as uint8 [height, width, 3].
 
     `inputs` are [view, height, width, 3] in [0, 1]. More inputs or views than the maxima are
     thinned out: inputs evenly, views evenly from best to worst; captions say so.
     """
-    shown = [views[index] for index in representative([v.psnr for v in views], max_views)]
+    shown = [views[index] for index in representative([v.psnr for v in views], MAX_VIEWS)]
     scale = error_scale([absolute_error(view.rendered, view.target) for view in views])
     cell_height, cell_width = cell_size(views[0].target.shape, CELL)
     width = 2 * MARGIN + len(COLUMNS) * cell_width + (len(COLUMNS) - 1) * GAP
-    strip = _input_strip(inputs, max_inputs, width - 2 * MARGIN)
+    strip = _input_strip(inputs, width - 2 * MARGIN)
     head = MARGIN + 84
     grid_top = head + strip.height + CAPTION + 24
     height = grid_top + len(shown) * (cell_height + CAPTION + GAP) + MARGIN + CAPTION
@@ -60,7 +56,7 @@ def comparison_sheet(
     draw = ImageDraw.Draw(sheet)
     draw.text((MARGIN, MARGIN - 4), title, INK, font(26))
     draw.text((MARGIN, MARGIN + 32), subtitle, FAINT, font(15))
-    draw.text((MARGIN, head - 22), _inputs_caption(len(inputs), max_inputs), INK, font(15))
+    draw.text((MARGIN, head - 22), _inputs_caption(len(inputs)), INK, font(15))
     sheet.paste(strip, (MARGIN, head))
     columns = [MARGIN + column * (cell_width + GAP) for column in range(len(COLUMNS))]
     for left, name in zip(columns, COLUMNS, strict=True):
@@ -75,15 +71,15 @@ def comparison_sheet(
     return np.asarray(sheet)
 
 
-def _inputs_caption(count: int, limit: int) -> str:
-    views = "1 input view" if count == 1 else f"{count} input views"
-    return views if count <= limit else f"{views} ({limit} shown)"
+def _inputs_caption(number: int) -> str:
+    views = count(number, "input view")
+    return views if number <= MAX_INPUTS else f"{views} ({MAX_INPUTS} shown)"
 
 
-def _input_strip(inputs: np.ndarray, limit: int, width: int) -> Image.Image:
+def _input_strip(inputs: np.ndarray, width: int) -> Image.Image:
     """Input views side by side, wrapped after eight."""
-    if len(inputs) > limit:
-        inputs = inputs[np.linspace(0, len(inputs) - 1, limit).round().astype(int)]
+    if len(inputs) > MAX_INPUTS:
+        inputs = inputs[np.linspace(0, len(inputs) - 1, MAX_INPUTS).round().astype(int)]
     per_row = min(len(inputs), 8) if len(inputs) > 4 else 6
     cell = (width - (per_row - 1) * GAP) // per_row
     height, image_width = inputs.shape[1:3]

@@ -63,11 +63,11 @@ def frame(
     ImageDraw.Draw(sheet).rectangle(box, outline=colour, width=width)
 
 
-def shortened(text: str, width: int, size: int = 14) -> str:
-    """The text, its middle cut out where it is wider than so many pixels."""
-    if font(size).getlength(text) <= width:
+def shortened(text: str, width: int) -> str:
+    """The text, its middle cut out where it is wider than so many pixels at size 14."""
+    if font(14).getlength(text) <= width:
         return text
     head, tail = text[: len(text) // 2], text[len(text) // 2 :]
-    while len(head) > 1 and font(size).getlength(head + "..." + tail) > width:
+    while len(head) > 1 and font(14).getlength(head + "..." + tail) > width:
         head, tail = (head[:-1], tail) if len(head) >= len(tail) else (head, tail[1:])
     return head + "..." + tail

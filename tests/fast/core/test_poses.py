@@ -192,7 +192,8 @@ def test_focus_of_one_camera_is_finite():
 @pytest.mark.parametrize("method", ["mean_cam", "first_cam", "focus"])
 def test_a_stream_keeps_the_frame_of_its_first_chunk(method):
     raw = cameras()
-    similarity = first_chunk_normalisation(raw[:3], method, distance=7.0)
+    similarity, has_scale = first_chunk_normalisation(raw[:3], method, distance=7.0)
+    assert has_scale
     expected = normalise_poses(raw[:3], method)[1]
     np.testing.assert_allclose(similarity.apply_poses(raw), expected.apply_poses(raw), atol=EXACT)
 
@@ -204,7 +205,8 @@ def test_one_view_takes_its_scale_from_the_distance(method):
     for unit in (1.0, 1000.0):
         scaled = raw.copy()
         scaled[:, :3, 3] *= unit
-        similarity = first_chunk_normalisation(scaled, method, distance=2.5 * unit)
+        similarity, has_scale = first_chunk_normalisation(scaled, method, distance=2.5 * unit)
+        assert not has_scale
         assert similarity.scale == pytest.approx(1 / (2.5 * unit))
         ahead = scaled[0, :3, 3] + 2.5 * unit * scaled[0, :3, 2]
         centre, point = similarity.apply_points(np.stack([scaled[0, :3, 3], ahead]))

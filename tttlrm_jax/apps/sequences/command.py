@@ -4,6 +4,7 @@ Frames are decoded, shown to the model and written one after the other, so neith
 loss through an interruption grows with the length of the sequence.
 """
 
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -157,7 +158,7 @@ def _stream(model: FrameModel, job: SequenceJob, directory: Path) -> dict[str, A
     if ended is None:
         return metrics
     if not files.num_frames:
-        _remove_empty(directory)
+        shutil.rmtree(directory)
         raise ended
     lacking = "" if metrics else ", without scores and report"
     written = f"{files.num_frames} frames are in {directory}{lacking}"
@@ -230,13 +231,3 @@ def summary(metrics: dict[str, Any]) -> str:
 
 def _checkpoint_path(config: SequenceEvalConfig) -> Path:
     return packaged(TTT3R_SMALL) if config.checkpoint is None else Path(config.checkpoint)
-
-
-def _remove_empty(directory: Path) -> None:
-    """Takes back the files of a run that has shown nothing."""
-    for path in sorted(directory.rglob("*"), reverse=True):
-        if path.is_dir():
-            path.rmdir()
-        else:
-            path.unlink()
-    directory.rmdir()

@@ -18,7 +18,7 @@ from tttlrm_jax.core.geometry.alignment import median_frame, placed_by_medians, 
 from tttlrm_jax.core.geometry.pointmaps import unproject
 from tttlrm_jax.core.geometry.poses import rigid_inverse
 from tttlrm_jax.metrics.depth import depth_errors, valid_pixels
-from tttlrm_jax.metrics.point_clouds import ICP_THRESHOLD, reconstruction_errors
+from tttlrm_jax.metrics.point_clouds import reconstruction_errors
 from tttlrm_jax.metrics.resample import resize_cubic
 from tttlrm_jax.metrics.trajectory import TrajectoryErrors, trajectory_errors
 from tttlrm_jax.sequences.frame_images import Fit
@@ -105,7 +105,7 @@ class SequenceScores:
         true = np.stack([np.asarray(self.true[index]) for index in known])
         return trajectory_errors(np.stack([self.predicted[index] for index in known]), true), true
 
-    def reconstruction(self, threshold: float = ICP_THRESHOLD) -> dict[str, float] | None:
+    def reconstruction(self) -> dict[str, float] | None:
         """Accuracy, completion, chamfer and normal consistency of the inner points."""
         if not self._wants_points:
             return None
@@ -129,7 +129,6 @@ class SequenceScores:
         errors = reconstruction_errors(
             transform_points(self._first, placed),
             transform_points(self._first, true[inner].astype(np.float64)),
-            threshold,
         )
         return {
             "accuracy": errors.accuracy.mean,

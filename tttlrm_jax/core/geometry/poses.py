@@ -174,56 +174,46 @@ def normalise_poses(
     if not len(reference):
         raise InputError("poses=0 cameras have no frame; give at least one")
     if method == "focus":
-        return _focus_on(reference, poses)
-    if method == "mean_cam":
-        anchor = mean_pose(reference)
-    elif method == "first_cam":
-        anchor = reference[0]
+        rotation, origin, scale = _focus_frame(reference, poses)
+    elif method in ("mean_cam", "first_cam"):
+        anchor = mean_pose(reference) if method == "mean_cam" else reference[0]
+        rotation, origin = anchor[:3, :3].T, anchor[:3, 3]
+        measured = (poses if _coincide(reference, poses) else reference)[:, :3, 3]
+        extent = float(np.abs((measured - origin) @ rotation.T).max())
+        scale = 1.0 / extent if extent > ROUNDING * np.abs(measured).max() else 1.0
     else:
         raise InputError.of("method", method, "is unknown", "use mean_cam, first_cam or focus")
-    rotation = anchor[:3, :3].T
-    measured = (poses if _coincide(reference, poses) else reference)[:, :3, 3]
-    extent = float(np.abs((measured - anchor[:3, 3]) @ rotation.T).max())
-    scale = 1.0 / extent if extent > ROUNDING * np.abs(measured).max() else 1.0
     similarity = PoseNormalisation(
-        rotation=rotation, translation=-scale * rotation @ anchor[:3, 3], scale=scale
+        rotation=rotation, translation=-scale * rotation @ origin, scale=scale
     )
     return similarity.apply_poses(poses), similarity
 
 
 def first_chunk_normalisation(
     world_from_camera: np.ndarray, method: PoseMethod = "mean_cam", distance: float = 1.0
-) -> PoseNormalisation:
-    """The similarity that a stream keeps, from the poses [view, 4, 4] of its first chunk alone.
+) -> tuple[PoseNormalisation, bool]:
+    """The similarity that a stream keeps, from the poses [view, 4, 4] of its first chunk alone, and
+    whether these have a scale.
 
     It is that of `normalise_poses`. Where the centres coincide (one view, a camera that only
     turns) there is no scale to read: then `distance`, in input units, becomes 1.
     """
     poses = np.array(world_from_camera, np.float64)
-    if len(poses) and not has_extent(poses):
-        poses[:, :3, 3] /= distance
-        similarity = normalise_poses(poses, method)[1]
-        return dataclasses.replace(similarity, scale=similarity.scale / distance)
-    return normalise_poses(poses, method)[1]
+    if not len(poses) or _spread(poses, poses) > 0:
+        return normalise_poses(poses, method)[1], True
+    poses[:, :3, 3] /= distance
+    similarity = normalise_poses(poses, method)[1]
+    return dataclasses.replace(similarity, scale=similarity.scale / distance), False
 
 
-def has_extent(world_from_camera: np.ndarray) -> bool:
-    """Whether the centres of poses [view, 4, 4] are more than one point: there is a scale."""
-    return _spread(world_from_camera, world_from_camera) > 0
-
-
-def _focus_on(reference: np.ndarray, poses: np.ndarray) -> tuple[np.ndarray, PoseNormalisation]:
+def _focus_frame(reference: np.ndarray, poses: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """Rotation, origin and scale of the method `focus`."""
     if _coincide(reference, poses):
         focus = _ahead(reference, _spread(poses, reference) or 1.0)
     else:
         focus = focus_point(reference)
-    rotation = mean_pose(reference)[:3, :3].T
-    distance = np.linalg.norm(reference[:, :3, 3] - focus, axis=1).mean()
-    scale = 1.0 / float(distance) if distance > 0 else 1.0
-    similarity = PoseNormalisation(
-        rotation=rotation, translation=-scale * rotation @ focus, scale=scale
-    )
-    return similarity.apply_poses(poses), similarity
+    distance = float(np.linalg.norm(reference[:, :3, 3] - focus, axis=1).mean())
+    return mean_pose(reference)[:3, :3].T, focus, 1.0 / distance if distance > 0 else 1.0
 
 
 def _coincide(reference: np.ndarray, poses: np.ndarray) -> bool:
