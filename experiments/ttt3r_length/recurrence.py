@@ -10,7 +10,7 @@ import numpy as np
 from experiments.ttt3r_length.walks import Walks
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.pointmaps import unproject
-from tttlrm_jax.core.geometry.pose_encoding import matrix_from_encoding
+from tttlrm_jax.core.geometry.poses import matrix_from_encoding
 from tttlrm_jax.models.ttt3r import Frame, RecurrentState, init_state, step
 from tttlrm_jax.models.ttt3r_schedule import PoseChain, schedule
 from tttlrm_jax.ttt.state_rules import build_state_rule

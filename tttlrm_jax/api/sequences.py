@@ -20,7 +20,7 @@ from tttlrm_jax.config import RuleConfig
 from tttlrm_jax.config.evaluation import PUBLISHED_SIZE
 from tttlrm_jax.config.ttt3r import Behaviour, TTT3RConfig
 from tttlrm_jax.core.errors import InputError
-from tttlrm_jax.core.geometry.pose_encoding import matrix_from_encoding
+from tttlrm_jax.core.geometry.poses import matrix_from_encoding
 from tttlrm_jax.models import merge_model
 from tttlrm_jax.models.ttt3r import Frame, init_state, step
 from tttlrm_jax.models.ttt3r_schedule import PoseChain, schedule

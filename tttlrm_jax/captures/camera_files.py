@@ -109,6 +109,7 @@ def _transforms_frame(path: Path, number: int, entry: dict, shared: dict) -> Fra
     world_from_opengl = _pose(where, entry, "transform_matrix")
     image_path = _with_suffix(path.parent, entry["file_path"])
     size = _stated_size(where, entry)
+    terms = [entry.get(field.name, 0.0) for field in dataclasses.fields(Distortion)]
     return Frame(
         number=number,
         name=entry["file_path"],
@@ -116,7 +117,7 @@ def _transforms_frame(path: Path, number: int, entry: dict, shared: dict) -> Fra
         intrinsics=_transforms_intrinsics(where, entry, image_path, size),
         world_from_camera=world_from_opengl @ OPENCV_FROM_OPENGL,
         size=size,
-        distortion=_distortion(where, entry),
+        distortion=Distortion(*_numbers(where, "distortion", terms)),
     )
 
 
@@ -164,11 +165,6 @@ def _focal(pixels: int, angle: Any) -> float | None:
     if not isinstance(angle, int | float) or isinstance(angle, bool) or not 0 < angle < np.pi:
         return None
     return 0.5 * pixels / math.tan(0.5 * angle)
-
-
-def _distortion(where: str, entry: dict) -> Distortion:
-    fields = [field.name for field in dataclasses.fields(Distortion)]
-    return Distortion(*_numbers(where, "distortion", [entry.get(name, 0.0) for name in fields]))
 
 
 def _with_suffix(directory: Path, name: str) -> Path:

@@ -22,8 +22,9 @@ from tttlrm_jax.captures.images import (
     ResizeMode,
     exif_orientation,
     flattened_to_size,
-    has_alpha,
     image_size,
+    is_transparent,
+    open_image,
     read_image,
     resize_intrinsics,
     resize_map,
@@ -62,7 +63,7 @@ class Capture:
 
     def has_alpha(self) -> bool:
         """Whether every image has transparency, hence a mask; reads headers only."""
-        return all(has_alpha(frame.image_path) for frame in self.frames)
+        return all(open_image(frame.image_path, is_transparent) for frame in self.frames)
 
     def has_disparity(self) -> bool:
         """Whether disparity lies beside the capture for every frame (`datasets.prepare_depth`)."""
@@ -228,13 +229,12 @@ def _load_frame(frame: Frame, size, resize_mode, background):
 
 
 def _size_remedy(frame: Frame, actual: tuple[int, int]) -> str:
-    if frame.size == actual[::-1]:
-        orientation = exif_orientation(frame.image_path)
-        if orientation != 1:
-            return (
-                f"its EXIF orientation={orientation} is not applied: save the image turned and "
-                "without it, or give the camera of the stored pixels"
-            )
+    orientation = exif_orientation(frame.image_path) if frame.size == actual[::-1] else 1
+    if orientation != 1:
+        return (
+            f"its EXIF orientation={orientation} is not applied: save the image turned and "
+            "without it, or give the camera of the stored pixels"
+        )
     return "resize the image or correct w, h and intrinsics"
 
 

@@ -18,8 +18,7 @@ import numpy as np
 from tttlrm_jax.captures.camera_files import CameraFile, Frame
 from tttlrm_jax.captures.distortion import Distortion
 from tttlrm_jax.core.errors import InputError
-from tttlrm_jax.core.geometry.pose_encoding import matrix_from_encoding
-from tttlrm_jax.core.geometry.poses import rigid_inverse
+from tttlrm_jax.core.geometry.poses import matrix_from_encoding, rigid_inverse
 
 MODEL_FOLDERS = ("", "sparse/0", "sparse", "colmap/sparse/0", "colmap/sparse")
 COLMAP_FILES = ("cameras.bin", "cameras.txt")

@@ -4,7 +4,6 @@ Beside a capture lie disparity maps, free of shift and scale, as 16-bit PNG (0 u
 `disparity/NAME.png` for the frame that the camera file calls `NAME`.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,23 +17,20 @@ DISPARITY_FOLDER, DISPARITY_LEVELS = "disparity", 65534
 INVALID_16_BIT = 65535  # some writers mark unknown depth so, others by 0
 
 
-def png_depth(units_per_metre: float) -> Callable[[Path], np.ndarray]:
-    """A reader of 16-bit grey PNG whose values are metres times `units_per_metre`."""
+def read_png_depth(path: Path, units_per_metre: float) -> np.ndarray:
+    """16-bit grey PNG whose values are metres times `units_per_metre`."""
 
-    def read(path: Path) -> np.ndarray:
-        def decode(image: Image.Image) -> np.ndarray:
-            if not image.mode.startswith("I"):
-                raise InputError.of(
-                    f"depth {path}", f"mode {image.mode}", "is not 16-bit grey",
-                    "give depth as PNG of 16 bits",
-                )  # fmt: skip
-            return np.asarray(image).astype(np.int64)
+    def decode(image: Image.Image) -> np.ndarray:
+        if not image.mode.startswith("I"):
+            raise InputError.of(
+                f"depth {path}", f"mode {image.mode}", "is not 16-bit grey",
+                "give depth as PNG of 16 bits",
+            )  # fmt: skip
+        return np.asarray(image).astype(np.int64)
 
-        values = open_image(path, decode)
-        known = (values > 0) & (values < INVALID_16_BIT)
-        return np.where(known, values / units_per_metre, 0.0).astype(np.float32)
-
-    return read
+    values = open_image(path, decode)
+    known = (values > 0) & (values < INVALID_16_BIT)
+    return np.where(known, values / units_per_metre, 0.0).astype(np.float32)
 
 
 def read_sintel_depth(path: Path) -> np.ndarray:
@@ -92,7 +88,7 @@ def write_disparity(path: Path, disparity: np.ndarray) -> None:
 
 def read_disparity(path: Path) -> np.ndarray:
     """Depth float32 [height, width] from a file of disparity; see `depth_of_disparity`."""
-    return depth_of_disparity(png_depth(1.0)(path))
+    return depth_of_disparity(read_png_depth(path, 1.0))
 
 
 def depth_of_disparity(levels: np.ndarray) -> np.ndarray:

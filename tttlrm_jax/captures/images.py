@@ -52,11 +52,6 @@ def exif_orientation(path: str | Path) -> int:
     return open_image(path, lambda image: image.getexif().get(EXIF_ORIENTATION, 1))
 
 
-def has_alpha(path: str | Path) -> bool:
-    """Whether `read_image` gives four channels, from a file's header."""
-    return open_image(path, is_transparent)
-
-
 def is_transparent(image: Image.Image) -> bool:
     """Whether an image has an alpha channel or a transparent colour."""
     return image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info

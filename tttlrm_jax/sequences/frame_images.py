@@ -42,9 +42,9 @@ class Fit:
         """Fits uint8 [height, width, 3] of the source's size."""
         shrinks = max(self.source) > max(self.resized)
         method = Image.Resampling.LANCZOS if shrinks else Image.Resampling.BICUBIC
-        resized = Image.fromarray(picture).resize(_width_first(self.resized), method)
+        resized = Image.fromarray(picture).resize(self.resized[::-1], method)
         if self.mode == "resize":
-            return np.asarray(resized.resize(_width_first(self.output), Image.Resampling.LANCZOS))
+            return np.asarray(resized.resize(self.output[::-1], Image.Resampling.LANCZOS))
         top, left = self.corner
         height, width = self.output
         return np.asarray(resized.crop((left, top, left + width, top + height)))
@@ -137,7 +137,3 @@ def upright_size(path: str | Path) -> tuple[int, int]:
         return (image.width, image.height) if sideways else (image.height, image.width)
 
     return open_image(path, measure)
-
-
-def _width_first(size: tuple[int, int]) -> tuple[int, int]:
-    return size[1], size[0]

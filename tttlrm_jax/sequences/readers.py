@@ -1,16 +1,23 @@
 """The forms in which sequences lie on disk; one function each, listed in `READERS`."""
 
+import functools
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-from tttlrm_jax.captures.depth_files import png_depth, read_sintel_depth, read_tagged
+from tttlrm_jax.captures.depth_files import read_png_depth, read_sintel_depth, read_tagged
 from tttlrm_jax.core.errors import InputError
-from tttlrm_jax.core.geometry.pose_encoding import matrix_from_encoding
+from tttlrm_jax.core.geometry.poses import matrix_from_encoding
 from tttlrm_jax.sequences.frame_images import upright_size
-from tttlrm_jax.sequences.sequence import FrameFiles, FrameSelection, Sequence, folder_sequence
+from tttlrm_jax.sequences.sequence import (
+    FrameFiles,
+    FrameFolder,
+    FrameSelection,
+    Sequence,
+    folder_sequence,
+)
 from tttlrm_jax.sequences.time_stamps import nearest_stamps
 from tttlrm_jax.sequences.videos import open_video
 
@@ -18,10 +25,12 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 IMAGE_FOLDERS = ("images", "rgb", "color")  # looked into where a folder has no pictures itself
 ASSOCIATION = 0.02  # seconds between a picture and its depth or pose (TUM's own tools)
 SEVEN_SCENES_FOCAL = 585.0  # pixels at 640 x 480, as the data set states
-MILLIMETRES, TUM_UNITS, KITTI_UNITS = 1000.0, 5000.0, 256.0
+READ_MILLIMETRES, READ_TUM_DEPTH, READ_KITTI_DEPTH = (
+    functools.partial(read_png_depth, units_per_metre=units) for units in (1000.0, 5000.0, 256.0)
+)
 
-# Opens a path of its form; None where the path has another form.
-Reader = Callable[[Path, FrameSelection, bool], Sequence | None]
+# What a folder of its form holds, or the path of a video; None for what has another form.
+Reader = Callable[[Path], FrameFolder | Path | None]
 
 
 def open_sequence(
@@ -40,11 +49,13 @@ def open_sequence(
         raise InputError.of("capture", path, "does not exist", "give a folder or a video file")
     if kind is not None and kind not in READERS:
         raise InputError.of("kind", kind, "is unknown", f"use one of {list(READERS)}")
-    for name, reader in READERS.items():
-        if kind in (None, name):
-            found = reader(path, selection, skip_bad_poses)
-            if found is not None:
-                return found
+    for form in READERS if kind is None else [kind]:
+        found = READERS[form](path)
+        if isinstance(found, Path):
+            return open_video(found, selection)
+        if found is not None:
+            name = path.resolve().name or "sequence"
+            return folder_sequence(name, form, found, selection, skip_bad_poses)
     raise InputError.of(
         "capture", path, f"holds no sequence of the form{'s' if kind is None else ''} "
         f"{', '.join(READERS) if kind is None else kind}",
@@ -52,7 +63,7 @@ def open_sequence(
     )  # fmt: skip
 
 
-def _open_seven_scenes(path: Path, selection: FrameSelection, skip: bool) -> Sequence | None:
+def _seven_scenes(path: Path) -> FrameFolder | None:
     """frame-000000.color.png|jpg, .depth.png (mm), .pose.txt; camera-intrinsics.txt if present."""
     if not path.is_dir():
         return None
@@ -66,18 +77,13 @@ def _open_seven_scenes(path: Path, selection: FrameSelection, skip: bool) -> Seq
         files.append(_frame(image, stem.name, _numbers(stem.name)[-1], depth, pose))
     lens = path / "camera-intrinsics.txt"
     if lens.exists():
-        intrinsics = _lens(_read_matrix(lens, (3, 3)))
-    else:
-        height, width = upright_size(images[0])
-        focal = SEVEN_SCENES_FOCAL * width / 640
-        intrinsics = np.array([focal, focal, width / 2, height / 2])
-    return folder_sequence(
-        _name(path), "seven_scenes", files, selection, read_depth=png_depth(MILLIMETRES),
-        intrinsics=intrinsics, skip_bad_poses=skip,
-    )  # fmt: skip
+        return FrameFolder(files, READ_MILLIMETRES, _lens(_read_matrix(lens, (3, 3))))
+    height, width = upright_size(images[0])
+    focal = SEVEN_SCENES_FOCAL * width / 640
+    return FrameFolder(files, READ_MILLIMETRES, np.array([focal, focal, width / 2, height / 2]))
 
 
-def _open_tum(path: Path, selection: FrameSelection, skip: bool) -> Sequence | None:
+def _tum(path: Path) -> FrameFolder | None:
     """rgb.txt, and where present depth.txt (PNG / 5000) and groundtruth.txt, matched in time."""
     if not (path / "rgb.txt").is_file():
         return None
@@ -98,29 +104,24 @@ def _open_tum(path: Path, selection: FrameSelection, skip: bool) -> Sequence | N
         )
         for stamp, image, known, pose in zip(stamps, images, depth, poses, strict=True)
     ]  # fmt: skip
-    return folder_sequence(
-        _name(path), "tum", files, selection, read_depth=png_depth(TUM_UNITS), skip_bad_poses=skip
-    )
+    return FrameFolder(files, READ_TUM_DEPTH)
 
 
-def _open_scannet(path: Path, selection: FrameSelection, skip: bool) -> Sequence | None:
+def _scannet(path: Path) -> FrameFolder | None:
     """color/N.jpg with depth/N.png (mm), pose/N.txt and intrinsic/intrinsic_color.txt."""
-    if not ((path / "color").is_dir() and ((path / "pose").is_dir() or (path / "depth").is_dir())):
-        return None
     depth, pose = path / "depth", path / "pose"
+    if not ((path / "color").is_dir() and (pose.is_dir() or depth.is_dir())):
+        return None
     files = [
         _frame(image, name, number, depth / f"{name}.png", pose / f"{name}.txt")
         for number, name, image in _numbered(path / "color")
     ]
     lens = path / "intrinsic" / "intrinsic_color.txt"
-    return folder_sequence(
-        _name(path), "scannet", files, selection, read_depth=png_depth(MILLIMETRES),
-        intrinsics=_lens(_read_matrix(lens, (4, 4))) if lens.exists() else None,
-        skip_bad_poses=skip,
-    )  # fmt: skip
+    intrinsics = _lens(_read_matrix(lens)) if lens.exists() else None
+    return FrameFolder(files, READ_MILLIMETRES, intrinsics)
 
 
-def _open_sintel(path: Path, selection: FrameSelection, skip: bool) -> Sequence | None:
+def _sintel(path: Path) -> FrameFolder | None:
     """training/final|clean/SCENE with training/depth/SCENE and training/camdata_left/SCENE."""
     root = path.resolve().parent.parent
     depth, cameras = root / "depth" / path.name, root / "camdata_left" / path.name
@@ -130,12 +131,10 @@ def _open_sintel(path: Path, selection: FrameSelection, skip: bool) -> Sequence 
         _frame(image, name, number, depth / f"{name}.dpt", cameras / f"{name}.cam")
         for number, name, image in _numbered(path)
     ]
-    return folder_sequence(
-        _name(path), "sintel", files, selection, read_depth=read_sintel_depth, skip_bad_poses=skip
-    )
+    return FrameFolder(files, read_sintel_depth)
 
 
-def _open_kitti(path: Path, selection: FrameSelection, skip: bool) -> Sequence | None:
+def _kitti(path: Path) -> FrameFolder | None:
     """image_02/data/*.png with proj_depth/groundtruth/image_02/*.png (PNG / 256) in one drive.
 
     Only pictures that have depth are taken: the first and last five of a drive have none.
@@ -148,43 +147,36 @@ def _open_kitti(path: Path, selection: FrameSelection, skip: bool) -> Sequence |
         for _, name, image in _numbered(images)
         if (known := depth / f"{name}.png").exists()
     ]
-    return folder_sequence(
-        _name(path), "kitti", files, selection, read_depth=png_depth(KITTI_UNITS),
-        skip_bad_poses=skip,
-    )  # fmt: skip
+    return FrameFolder(files, READ_KITTI_DEPTH)
 
 
-def _open_images(path: Path, selection: FrameSelection, skip: bool) -> Sequence | None:
+def _images_alone(path: Path) -> FrameFolder | None:
     """A folder of pictures, or one that has them in images/, rgb/ or color/; numbers count."""
     if not path.is_dir():
         return None
     folders = [path, *(path / name for name in IMAGE_FOLDERS if (path / name).is_dir())]
-    images = next((found for found in map(_images, folders) if found), [])
-    files = [
-        FrameFiles(name=image.stem, time=float(number), image=image)
-        for number, image in enumerate(images)
-    ]
-    return folder_sequence(_name(path), "images", files, selection, skip_bad_poses=skip)
+    found = next((folder for folder in folders if _images(folder)), path)
+    return FrameFolder([
+        FrameFiles(name=name, time=float(number), image=image)
+        for number, name, image in _numbered(found)
+    ])  # fmt: skip
 
 
-def _open_video(path: Path, selection: FrameSelection, skip: bool) -> Sequence | None:
+def _video(path: Path) -> Path | None:
     """A video file; every picture is decoded, the chosen ones are used."""
-    del skip
-    if not path.is_file():
-        return None
-    if path.suffix.lower() in IMAGE_SUFFIXES:
+    if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
         raise InputError.of("capture", path, "is one picture", "give a folder of them or a video")
-    return open_video(path, selection)
+    return path if path.is_file() else None
 
 
 READERS: dict[str, Reader] = {
-    "seven_scenes": _open_seven_scenes,
-    "tum": _open_tum,
-    "scannet": _open_scannet,
-    "sintel": _open_sintel,
-    "kitti": _open_kitti,
-    "images": _open_images,
-    "video": _open_video,
+    "seven_scenes": _seven_scenes,
+    "tum": _tum,
+    "scannet": _scannet,
+    "sintel": _sintel,
+    "kitti": _kitti,
+    "images": _images_alone,
+    "video": _video,
 }
 
 
@@ -284,7 +276,3 @@ def _frame(image: Path, name: str, time: float, depth: Path, pose: Path) -> Fram
         name=name, time=float(time), image=image, depth=depth if depth.exists() else None,
         world_from_camera=read(pose) if pose.exists() else None,
     )  # fmt: skip
-
-
-def _name(path: Path) -> str:
-    return path.resolve().name or "sequence"

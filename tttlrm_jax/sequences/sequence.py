@@ -47,6 +47,15 @@ class FrameFiles:
     world_from_camera: np.ndarray | None = None
 
 
+@dataclasses.dataclass(frozen=True)
+class FrameFolder:
+    """What a folder holds."""
+
+    files: list[FrameFiles]
+    read_depth: Callable[[Path], np.ndarray] | None = None
+    intrinsics: np.ndarray | None = None  # [4] of the stored pictures
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FrameSelection:
     """Which frames of a sequence are used: numbers counted from 0, in order.
@@ -143,21 +152,15 @@ class Sequence:
 
 
 def folder_sequence(
-    name: str,
-    kind: str,
-    files: list[FrameFiles],
-    selection: FrameSelection,
-    *,
-    read_depth: Callable[[Path], np.ndarray] | None = None,
-    intrinsics: np.ndarray | None = None,
-    skip_bad_poses: bool = False,
+    name: str, kind: str, folder: FrameFolder, selection: FrameSelection, skip_bad_poses: bool
 ) -> Sequence:
-    """The sequence of the chosen `files`, whose headers and poses are checked here.
+    """The sequence of the chosen files, whose headers and poses are checked here.
 
     Raises InputError where a chosen number does not exist, fewer than two frames are left,
     pictures have different sizes or a pose is not a rigid transform; with `skip_bad_poses` frames
     of such poses are left out.
     """
+    files, read_depth = folder.files, folder.read_depth
     check_length(len(files), name)
     chosen = [files[number] for number in selection.numbers(len(files))]
     named = selection.named()
@@ -183,7 +186,7 @@ def folder_sequence(
 
     return Sequence(
         name=name, kind=kind, image_size=size, num_frames=len(chosen),
-        expected_frames=len(chosen), decode=decode, intrinsics=intrinsics,
+        expected_frames=len(chosen), decode=decode, intrinsics=folder.intrinsics,
         has_depth=read_depth is not None and any(each.depth is not None for each in chosen),
         has_poses=any(each.world_from_camera is not None for each in chosen),
     )  # fmt: skip

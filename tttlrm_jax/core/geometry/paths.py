@@ -3,8 +3,7 @@
 import numpy as np
 
 from tttlrm_jax.core.errors import InputError
-from tttlrm_jax.core.geometry.pose_encoding import matrix_from_encoding
-from tttlrm_jax.core.geometry.poses import focus_point, look_at
+from tttlrm_jax.core.geometry.poses import focus_point, look_at, matrix_from_encoding
 from tttlrm_jax.core.geometry.rotations import quaternion_from_rotation, slerp
 
 LOOP_STEPS = 8  # poses per segment of a closed video path

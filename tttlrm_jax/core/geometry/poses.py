@@ -13,6 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.geometry.rotations import (
+    quaternion_from_rotation,
+    rotation_from_unit_quaternion,
+)
 
 PoseMethod = Literal["mean_cam", "first_cam", "focus"]
 
@@ -69,6 +73,22 @@ def rigid_inverse(pose: Any) -> Any:
     top = xp.concatenate([rotation, -offset], axis=-1)
     bottom = xp.asarray([0, 0, 0, 1], pose.dtype).reshape((1,) * (pose.ndim - 1) + (4,))
     return xp.concatenate([top, xp.broadcast_to(bottom, top[..., :1, :].shape)], axis=-2)
+
+
+def matrix_from_encoding(encoding: np.ndarray) -> np.ndarray:
+    """Poses [..., 4, 4] of translations and unit quaternions wxyz [..., 7]."""
+    encoding = np.asarray(encoding, np.float64)
+    matrix = np.broadcast_to(np.eye(4), (*encoding.shape[:-1], 4, 4)).copy()
+    matrix[..., :3, :3] = rotation_from_unit_quaternion(encoding[..., 3:])
+    matrix[..., :3, 3] = encoding[..., :3]
+    return matrix
+
+
+def encoding_from_matrix(matrix: np.ndarray) -> np.ndarray:
+    """Translations and quaternions wxyz [..., 7] with w >= 0 of poses [..., 4, 4]."""
+    matrix = np.asarray(matrix, np.float64)
+    quaternion = quaternion_from_rotation(matrix[..., :3, :3])
+    return np.concatenate([matrix[..., :3, 3], quaternion], axis=-1)
 
 
 def pose_problem(pose: np.ndarray) -> str | None:

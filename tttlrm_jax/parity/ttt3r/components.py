@@ -15,7 +15,7 @@ from tttlrm_jax.config import Dtype
 from tttlrm_jax.config.ttt3r import TTT3RConfig
 from tttlrm_jax.convert import params_from_published
 from tttlrm_jax.convert.layouts import patches as patch_layout
-from tttlrm_jax.core.geometry.pose_encoding import encoding_from_matrix, matrix_from_encoding
+from tttlrm_jax.core.geometry.poses import encoding_from_matrix, matrix_from_encoding
 from tttlrm_jax.core.precision import matmul_precision
 from tttlrm_jax.models.nn.point_heads import POSE_CHANNELS, decode_points, decode_pose, decode_rgb
 from tttlrm_jax.models.nn.pose_memory import PoseMemory

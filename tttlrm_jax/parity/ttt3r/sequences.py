@@ -18,7 +18,7 @@ from tttlrm_jax.core.geometry.alignment import (
     weighted_rigid_fit,
 )
 from tttlrm_jax.core.geometry.pointmaps import median_focal, ray_map, weiszfeld_focal
-from tttlrm_jax.core.geometry.pose_encoding import matrix_from_encoding
+from tttlrm_jax.core.geometry.poses import matrix_from_encoding
 from tttlrm_jax.metrics.depth import (
     align_depth,
     depth_errors,

@@ -7,7 +7,7 @@ import numpy as np
 from tttlrm_jax.config.data import WalkConfig
 from tttlrm_jax.config.training import SequenceTrainConfig
 from tttlrm_jax.core.geometry.pointmaps import unproject
-from tttlrm_jax.core.geometry.pose_encoding import encoding_from_matrix
+from tttlrm_jax.core.geometry.poses import encoding_from_matrix
 from tttlrm_jax.procedural.walks import RenderedWalk, render_walk, strided
 from tttlrm_jax.training.tasks.task import Arrays
 
