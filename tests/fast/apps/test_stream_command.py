@@ -2,7 +2,7 @@
 
 import pytest
 
-from tttlrm_jax.apps.reconstruct.stream import state_directory
+from tttlrm_jax.apps.reconstruct.command import state_directory
 from tttlrm_jax.config import EvalConfig
 from tttlrm_jax.core.errors import InputError
 

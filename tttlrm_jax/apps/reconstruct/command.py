@@ -11,17 +11,17 @@ from typing import Any
 from tttlrm_jax.api.models import as_scene_model, load_run, with_rule
 from tttlrm_jax.api.request import Request, resolve
 from tttlrm_jax.api.scenes import pose_scene
+from tttlrm_jax.api.streams import check_state_target
 from tttlrm_jax.apps.progress import announced
 from tttlrm_jax.apps.reconstruct.files import ALL_FILES, SPLAT_FILE, write_files
 from tttlrm_jax.apps.reconstruct.job import Job
 from tttlrm_jax.apps.reconstruct.measure import measure
 from tttlrm_jax.apps.reconstruct.state_query import query_state
-from tttlrm_jax.apps.reconstruct.stream import state_directory
 from tttlrm_jax.apps.rule_arguments import parse_with_rule
 from tttlrm_jax.apps.sequences import command as evaluate_ttt3r
 from tttlrm_jax.captures.capture import Capture, read_capture
 from tttlrm_jax.checkpoints.directories import read_config
-from tttlrm_jax.checkpoints.streams import read_record, read_stream
+from tttlrm_jax.checkpoints.streams import STATE_FILES, read_record, read_stream
 from tttlrm_jax.config import EvalConfig, RunConfig
 from tttlrm_jax.config.command_line import EXIT_BAD_INPUT, EXIT_INTERRUPTED
 from tttlrm_jax.core.errors import InputError
@@ -126,6 +126,28 @@ def _read(
         config=config, model=model, request=request, capture=capture, scene=scene, lpips=lpips,
         lpips_note=note, saved=saved,
     )  # fmt: skip
+
+
+@contextlib.contextmanager
+def state_directory(config: EvalConfig, output: Path) -> Iterator[Path | None]:
+    """A directory for the new state that appears at the end, complete; None if none is wanted.
+
+    Raises InputError before anything is written where a state is there already and may not be
+    replaced, or where it would lie in the output directory or the other way round.
+    """
+    if config.save_state is None:
+        yield None
+        return
+    target = Path(config.save_state)
+    first, second = (path.absolute().resolve() for path in (target, output))
+    if first.is_relative_to(second) or second.is_relative_to(first):
+        raise InputError.of(
+            "save_state", target, f"and the output directory {output} lie within each other",
+            "choose another directory",
+        )  # fmt: skip
+    check_state_target(target, config.overwrite_state)
+    with atomic_directory(target, STATE_FILES, "save_state") as directory:
+        yield directory
 
 
 def _checkpoint(config: EvalConfig) -> Path:

@@ -1,11 +1,28 @@
-"""The numbers of an evaluation: ours and the baselines' on the held-out views."""
+"""The numbers of an evaluation: ours and the baselines' on the held-out views.
+
+With the causal plan a capture is streamed chunk by chunk, or a saved stream continued.
+"""
 
 import dataclasses
+from collections.abc import Iterator
 
-from tttlrm_jax.api.scenes import baseline_pictures
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tttlrm_jax.api.scenes import baseline_pictures, score
+from tttlrm_jax.api.streams import SceneStream
 from tttlrm_jax.apps.progress import announced
-from tttlrm_jax.apps.reconstruct.job import Answer, Evaluated, Job
-from tttlrm_jax.apps.reconstruct.stream import measure_stream
+from tttlrm_jax.apps.reconstruct.files import orbit_cameras
+from tttlrm_jax.apps.reconstruct.job import Answer, Evaluated, Job, StreamHistory
+from tttlrm_jax.core.pictures import to_uint8
+from tttlrm_jax.core.types import Cameras, Views
+from tttlrm_jax.models.live_stream import LiveStream, StreamScene, filled_up
+from tttlrm_jax.rasterize import Renderer
+from tttlrm_jax.reports.growth import GrowthMoment, reduced
+
+MIN_FRAMES, MAX_FRAMES = 4, 12  # of growth.mp4 per chunk
+LAST_CHUNK = 3  # times as long as the others
 
 
 def measure(job: Job) -> Evaluated:
@@ -52,3 +69,111 @@ def post_optimize(evaluated: Evaluated, job: Job) -> Evaluated:
         evaluated, reconstruction=refined, ours=ours, seconds=evaluated.seconds | more,
         unrefined=evaluated.ours, losses=losses,
     )  # fmt: skip
+
+
+def measure_stream(job: Job, baselines: dict[str, Answer]) -> Evaluated:
+    """Streams the inputs; renders and scores the same targets after every chunk."""
+    stream = SceneStream.of(job.model, job.request, job.saved)
+    with announced("compiling the stream"):
+        live = stream.live(*job.request.resolution)
+    count = live.most_gaussians(stream.begun(live), len(job.scene.input_names))
+    history = _history(stream, live, job, count)
+    with announced("scoring"):
+        ours = job.answer(_pictures(job, stream.scene, count))
+    seconds = job.render_seconds()
+    with announced("baselines"):
+        untrained = SceneStream.of(job.model.untrained(job.request.seed), job.request)
+        for _, views in _chunks(job.scene.inputs, job.request.chunk_views):
+            untrained.advance(views)
+        baselines = baselines | {"untrained": job.answer(_pictures(job, untrained.scene, count))}
+    taken = sum(chunk["seconds"] for chunk in history.chunks)
+    made = job.model.reconstruction_of(
+        job.scene, jax.tree.map(jnp.asarray, stream.scene.gaussians), job.request.background,
+        seconds=taken, compile_seconds=live.compile_seconds,
+    )  # fmt: skip
+    return Evaluated(
+        reconstruction=made,
+        ours=ours,
+        baselines=baselines,
+        seconds={"reconstruct": taken, "reconstruct_compile": live.compile_seconds, **seconds},
+        stream=history,
+    )
+
+
+def _history(stream: SceneStream, live: LiveStream, job: Job, count: int) -> StreamHistory:
+    """Chunk after chunk: what was measured, and pictures for the film."""
+    history = StreamHistory(stream=stream, chunks=[], growth=[])
+    chunks = list(_chunks(job.scene.inputs, job.request.chunk_views))
+    film = _Film(job, len(chunks), count)
+    names = job.scene.input_names
+    for index, views in chunks:
+        with announced(f"chunk {index + 1} of {len(chunks)}"):
+            newest, names = names[: views.image.shape[1]], names[views.image.shape[1] :]
+            cost = stream.advance(views, [(job.capture.name, name) for name in newest])
+            scene = stream.scene
+            pictures, sizes = _pictures(job, scene, count), scene.sizes()
+            scores = score(pictures, job.scene)
+            psnr = float(scores.psnr.mean())
+            history.chunks.append({
+                "views_seen": scene.num_views,
+                "views": newest,
+                "psnr": psnr,
+                "ssim": float(scores.ssim.mean()),
+                "seconds": cost.step + cost.reread,
+                "seconds_step": cost.step,
+                "seconds_reread": cost.reread,
+                "num_gaussians": len(scene.gaussians.mean),
+                "bytes_state": sizes["state"],
+                "bytes_step": live.step_bytes,
+                "bytes_gaussians": sizes["gaussians"],
+                "bytes_views": sizes["views"],
+            })  # fmt: skip
+            moment = GrowthMoment(
+                seen=scene.num_views, newest=len(newest), psnr=psnr,
+                rendered=to_uint8(pictures[job.film_target]),
+            )  # fmt: skip
+            history.growth.append((moment, film(scene, index)))
+    return history
+
+
+class _Film:
+    """Pictures of an orbit that goes on from chunk to chunk."""
+
+    def __init__(self, job: Job, num_chunks: int, count: int):
+        self._per_chunk = _frames_per_chunk(job.config.orbit_frames, num_chunks)
+        frames = self._per_chunk * (num_chunks + LAST_CHUNK - 1)
+        self._cameras, raster = orbit_cameras(job, frames)
+        self._render = Renderer(background=job.request.background, config=raster)
+        self._num_chunks, self._count = num_chunks, count
+
+    def __call__(self, scene: StreamScene, index: int) -> np.ndarray:
+        """Frames uint8 [frame, height, width, 3] after this chunk."""
+        gaussians = filled_up(scene.gaussians, self._count)
+        portions = LAST_CHUNK if index == self._num_chunks - 1 else 1
+        pictures = [
+            np.asarray(self._render(gaussians, self._portion(portion)).rgb)
+            for portion in range(index, index + portions)
+        ]
+        return np.stack([reduced(to_uint8(picture)) for part in pictures for picture in part])
+
+    def _portion(self, index: int) -> Cameras:
+        return self._cameras[index * self._per_chunk : (index + 1) * self._per_chunk]
+
+
+def _pictures(job: Job, scene: StreamScene, count: int) -> np.ndarray:
+    """Of the targets, by one program for scenes of any size up to `count` Gaussians."""
+    render = job.model.renderer(job.request.background)
+    return np.asarray(render(filled_up(scene.gaussians, count), job.scene.target_cameras).rgb)
+
+
+def _chunks(views: Views, chunk_views: int) -> Iterator[tuple[int, Views]]:
+    """Numbered chunks `[1, view, ...]` in order; the last may be smaller."""
+    for index, first in enumerate(range(0, views.image.shape[1], chunk_views)):
+        where = slice(first, first + chunk_views)
+        yield index, jax.tree.map(lambda x, w=where: x[:, w], views)
+
+
+def _frames_per_chunk(orbit_frames: int, num_chunks: int) -> int:
+    """Of the growing film, which has about as many frames as the orbit and half its speed."""
+    wanted = -(-orbit_frames // num_chunks)
+    return min(max(wanted, min(MIN_FRAMES, orbit_frames)), MAX_FRAMES)
