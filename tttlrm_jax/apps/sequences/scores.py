@@ -45,8 +45,6 @@ class SequenceScores:
         self._lens = None if intrinsics is None else fit.intrinsics(intrinsics)
         self._wants_points = reconstruction and self._lens is not None
         self._first_name = ""
-        self._first: np.ndarray | None = None  # its true pose: predicted points are in its camera
-        self.times: list[float] = []
         self.predicted: list[np.ndarray] = []
         self.true: list[np.ndarray | None] = []
         scratch.mkdir(parents=True)
@@ -56,9 +54,7 @@ class SequenceScores:
     def add(self, result: FrameResult) -> None:
         """Notes poses and, where true depth is known, its pixels."""
         frame = result.frame
-        if not self.times:
-            self._first_name, self._first = frame.name, _double(frame.world_from_camera)
-        self.times.append(frame.time)
+        self._first_name = self._first_name or frame.name
         self.predicted.append(result.world_from_camera)
         self.true.append(frame.world_from_camera)
         if frame.depth is None:
@@ -68,9 +64,9 @@ class SequenceScores:
         pixels = valid_pixels(predicted, known, self._max_depth)
         for name, values in zip(("depth", "true_depth"), pixels, strict=True):
             self._files[name].write(values.astype(np.float32).tobytes())
-        pose = frame.world_from_camera
-        if self._wants_points and self._first is not None and pose is not None:
-            self._add_points(result, frame.depth, rigid_inverse(self._first) @ pose)
+        first, pose = self.true[0], frame.world_from_camera  # predicted points are in that camera
+        if self._wants_points and first is not None and pose is not None:
+            self._add_points(result, frame.depth, rigid_inverse(first) @ pose)
 
     def _add_points(self, result: FrameResult, depth: np.ndarray, relative: np.ndarray) -> None:
         """Points of pixels with true depth, both in the first camera, and which are inner ones."""
@@ -109,7 +105,8 @@ class SequenceScores:
         """Accuracy, completion, chamfer and normal consistency of the inner points."""
         if not self._wants_points:
             return None
-        if self._first is None:
+        first = self.true[0] if self.true else None
+        if first is None:
             raise InputError.of(
                 "first frame", self._first_name,
                 "has no true pose, and predicted points are in its camera",
@@ -127,8 +124,8 @@ class SequenceScores:
             )
         placed = placed_by_medians(predicted[inner], own, median_frame(true))
         errors = reconstruction_errors(
-            transform_points(self._first, placed),
-            transform_points(self._first, true[inner].astype(np.float64)),
+            transform_points(first, placed),
+            transform_points(first, true[inner].astype(np.float64)),
         )
         return {
             "accuracy": errors.accuracy.mean,
@@ -151,10 +148,6 @@ class SequenceScores:
         if path.stat().st_size == 0:
             return np.empty(0, dtype)
         return np.memmap(path, dtype, "r")
-
-
-def _double(pose: np.ndarray | None) -> np.ndarray | None:
-    return None if pose is None else np.asarray(pose, np.float64)
 
 
 def _middle(side: int) -> slice:

@@ -24,7 +24,8 @@ def transform_gaussians(gaussians: Gaussians, similarity: PoseNormalisation) -> 
     dtype = jnp.asarray(gaussians.mean).dtype
     rotation = jnp.asarray(similarity.rotation, dtype)
     turn = jnp.asarray(quaternion_from_rotation(similarity.rotation), dtype)
-    offset = _last_axis(similarity.translation, gaussians.mean)
+    leading = (1,) * (np.ndim(gaussians.mean) - 1)  # no implicit promotion of ranks
+    offset = jnp.asarray(similarity.translation, dtype).reshape(*leading, 3)
     mixing = sh_rotation(rotation, sh_degree(gaussians.sh.shape[-2]))
     rotated = jnp.einsum("ij,...j->...i", rotation, gaussians.mean, precision="highest")
     return Gaussians(
@@ -73,11 +74,6 @@ def quaternion_product(
         jnp.stack([z, -y, x, w]),
     ])  # fmt: skip
     return jnp.einsum("ij,...j->...i", left, second, precision="highest")
-
-
-def _last_axis(vector: np.ndarray, like):
-    like = jnp.asarray(like)
-    return jnp.asarray(vector, like.dtype).reshape((1,) * (like.ndim - 1) + (-1,))
 
 
 def _spread_directions(count: int) -> np.ndarray:
