@@ -37,7 +37,7 @@ def write_ply(
             "sh coefficients", kept.sh.shape[-2], "does not fit the 45 columns "
             "of the published layout", "write the standard layout",
         )  # fmt: skip
-    rest = np.moveaxis(kept.sh[:, 1:], -1, -2).reshape(count.num_written, num_rest)
+    rest = np.moveaxis(np.asarray(kept.sh)[:, 1:], -1, -2).reshape(count.num_written, num_rest)
     if published_layout:
         rest = np.pad(rest, ((0, 0), (0, PUBLISHED_REST - num_rest)))
     groups = [

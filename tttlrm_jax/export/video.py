@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import imageio_ffmpeg
 import numpy as np
@@ -47,7 +48,8 @@ def write_video(
 
 
 def _open(path, shape: tuple[int, ...], frames_per_second: float):
-    writer = imageio_ffmpeg.write_frames(
+    write_frames: Any = imageio_ffmpeg.write_frames
+    writer = write_frames(
         str(path), (shape[1], shape[0]), fps=frames_per_second, codec="libx264",
         pix_fmt_out="yuv420p", ffmpeg_log_level="error",
         macro_block_size=1,  # sizes are even already

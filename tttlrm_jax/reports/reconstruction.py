@@ -147,4 +147,4 @@ def _sample_points(gaussians: Gaussians, count: int = 700) -> np.ndarray:
     kept, _ = writable(gaussians, min_opacity=0.1)
     order = importance_order(kept)
     half = order[: max(1, len(order) // 2)]
-    return kept.mean.astype(np.float64)[half[:: max(1, len(half) // count)]]
+    return np.asarray(kept.mean, np.float64)[half[:: max(1, len(half) // count)]]

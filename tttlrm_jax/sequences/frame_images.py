@@ -42,11 +42,10 @@ class Fit:
         """Fits uint8 [height, width, 3] of the source's size."""
         shrinks = max(self.source) > max(self.resized)
         method = Image.Resampling.LANCZOS if shrinks else Image.Resampling.BICUBIC
-        resized = Image.fromarray(picture).resize(self.resized[::-1], method)
+        (high, wide), (height, width), (top, left) = self.resized, self.output, self.corner
+        resized = Image.fromarray(picture).resize((wide, high), method)
         if self.mode == "resize":
-            return np.asarray(resized.resize(self.output[::-1], Image.Resampling.LANCZOS))
-        top, left = self.corner
-        height, width = self.output
+            return np.asarray(resized.resize((width, height), Image.Resampling.LANCZOS))
         return np.asarray(resized.crop((left, top, left + width, top + height)))
 
     def window(self, height: int, width: int) -> tuple[slice, slice]:

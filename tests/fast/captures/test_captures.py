@@ -92,6 +92,16 @@ def test_unknown_layouts_say_what_is_known(tmp_path):
         read_capture(tmp_path / "nowhere")
 
 
+def test_a_folder_of_captures_is_told_from_a_capture(capture_directory):
+    with pytest.raises(
+        InputError, match=r"holds no opencv_.*is a folder of captures: name one, or"
+    ):
+        read_capture(capture_directory.parent)
+    (capture_directory.parent / "empty").mkdir()
+    with pytest.raises(InputError, match="export the cameras to one of them"):
+        read_capture(capture_directory.parent / "empty")
+
+
 def test_image_of_another_size_than_stated(capture_directory):
     path = capture_directory / "images" / "000006.png"
     Image.open(path).resize((22, 15)).save(path)
