@@ -6,7 +6,6 @@ to the pure functions behind (`tttlrm_jax.models`), for `jit`, `vmap` and `grad`
 """
 
 import dataclasses
-import functools
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -110,10 +109,8 @@ class PosedImageModel:
 class SceneModel(PosedImageModel):
     """tttLRM (arXiv 2602.20160): posed images of a scene in, Gaussians out.
 
-    An example:
-
-        model = tj.load()
-        scene = model.reconstruct(tj.open_capture(), views=4)
+    model = tj.load()
+    scene = model.reconstruct(tj.open_capture(), views=4)
     """
 
     def reconstruct(
@@ -162,24 +159,9 @@ class SceneModel(PosedImageModel):
             raise InputError(
                 "the model's Gaussians are not finite; use another checkpoint or update rule"
             )
-        return self.reconstruction_of(
-            scene, gaussians, request.background, seconds, compile_seconds
-        )
-
-    def reconstruction_of(
-        self,
-        scene: PosedScene,
-        gaussians: Gaussians,
-        background: tuple[float, float, float],
-        seconds: float,
-        compile_seconds: float,
-    ) -> Reconstruction:
-        """The record of Gaussians [gaussian] in the model's frame that came from `scene`."""
         return Reconstruction(
-            scene=scene, predicted=gaussians,
-            renderer_for=functools.partial(self.renderer, background),
-            raster=self.run.raster, background=background, seconds=seconds,
-            compile_seconds=compile_seconds,
+            model=self, scene=scene, predicted=gaussians, background=request.background,
+            seconds=seconds, compile_seconds=compile_seconds,
         )  # fmt: skip
 
     def program(self, inputs: Views, request: Request) -> tuple[Callable[..., Gaussians], float]:
@@ -252,11 +234,9 @@ class SceneModel(PosedImageModel):
 class ViewSynthesisModel(PosedImageModel):
     """LVSM with fast weights (LaCT, arXiv 2505.23884): posed images in, images of new views out.
 
-    An example:
-
-        stream = tj.load("runs/lvsm").stream()
-        stream.step(views)
-        pictures = stream.query(cameras)
+    stream = tj.load("runs/lvsm").stream()
+    stream.step(views)
+    pictures = stream.query(cameras)
     """
 
     def reconstruct(self, capture: Any, views: int | None = None, **options: Any) -> Any:

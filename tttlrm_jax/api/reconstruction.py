@@ -2,8 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -28,10 +28,9 @@ MIN_OPACITY = 1.0 / 255.0  # fainter Gaussians cannot show
 class Reconstruction:
     """Gaussians of one scene with the views they came from; see `SceneModel.reconstruct`."""
 
+    model: Any  # `SceneModel` that made it; it keeps the compiled renderers
     scene: PosedScene  # input and held-out views, in the model's frame
     predicted: Gaussians  # in the model's frame, pruned
-    renderer_for: Callable[[RasterConfig], Renderer]  # in the model's frame; programs are kept
-    raster: RasterConfig
     background: tuple[float, float, float]  # RGB in [0, 1]
     seconds: float  # to reconstruct, compiling excluded
     compile_seconds: float
@@ -39,7 +38,7 @@ class Reconstruction:
     @property
     def renderer(self) -> Renderer:
         """Renders `predicted` at the size of the views, with cameras in the model's frame."""
-        return self.renderer_for(self.raster)
+        return self.model.renderer(self.background)
 
     @functools.cached_property
     def gaussians(self) -> Gaussians:
@@ -73,8 +72,9 @@ class Reconstruction:
         if isinstance(cameras, Capture):
             cameras = cameras.cameras(resolution=size)
         posed = posed_cameras(cameras, self.scene.similarity)
-        grown = enlarged_blur(self.raster, size, (posed.height, posed.width))
-        return self._in_capture(self.renderer_for(grown)(self.predicted, posed))
+        grown = enlarged_blur(self.model.run.raster, size, (posed.height, posed.width))
+        renderer = self.model.renderer(self.background, grown)
+        return self._in_capture(renderer(self.predicted, posed))
 
     def target_pictures(self) -> np.ndarray:
         """Pictures float32 [target, height, width, 3] of the held-out views."""
@@ -92,7 +92,7 @@ class Reconstruction:
         """
         refined = refine(
             self.predicted, photographs(self.scene.inputs), RefineConfig(steps=steps),
-            raster=self.raster, background=self.background,
+            raster=self.model.run.raster, background=self.background,
         )  # fmt: skip
         changed = dataclasses.replace(
             self, predicted=refined.gaussians, seconds=refined.seconds,

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tttlrm_jax.api.reconstruction import Reconstruction
 from tttlrm_jax.api.scenes import baseline_pictures, score
 from tttlrm_jax.api.streams import SceneStream
 from tttlrm_jax.apps.progress import announced
@@ -87,9 +88,10 @@ def measure_stream(job: Job, baselines: dict[str, Answer]) -> Evaluated:
             untrained.advance(views)
         baselines = baselines | {"untrained": job.answer(_pictures(job, untrained.scene, count))}
     taken = sum(chunk["seconds"] for chunk in history.chunks)
-    made = job.model.reconstruction_of(
-        job.scene, jax.tree.map(jnp.asarray, stream.scene.gaussians), job.request.background,
-        seconds=taken, compile_seconds=live.compile_seconds,
+    made = Reconstruction(
+        model=job.model, scene=job.scene, background=job.request.background, seconds=taken,
+        predicted=jax.tree.map(jnp.asarray, stream.scene.gaussians),
+        compile_seconds=live.compile_seconds,
     )  # fmt: skip
     return Evaluated(
         reconstruction=made,
