@@ -113,12 +113,9 @@ def evaluation_split(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Positions of input and target frames of a scene with raw poses [frame, 4, 4].
 
-    Every 8th frame is a target; inputs are chosen by k-means among the rest. `folds` maps a
-    number of inputs to the positions a scene file prescribes for it, which win. `frame_numbers`
-    [frame] say which frames count as every 8th where some of the file's are left out.
-
-    Raises InputError for a prescribed list that repeats a frame or names a target: scores would
-    be taken on input views.
+    Targets and `frame_numbers` are those of `split_every`; inputs are chosen by k-means among the
+    rest. `folds` maps a number of inputs to the positions that a scene file prescribes, which win.
+    Raises InputError for such a list that repeats a frame or names a target.
     """
     count = len(world_from_camera)
     numbers = np.arange(count) if frame_numbers is None else np.asarray(frame_numbers)

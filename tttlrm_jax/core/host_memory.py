@@ -20,9 +20,8 @@ NEVER = -1
 def keep_freed_memory(*, one_arena: bool = False) -> bool:
     """Keeps freed memory in this process for its next call; returns whether it could.
 
-    Blocks above 64 MiB that XLA's own threads take are mapped anew in every call all the same;
-    `one_arena` keeps them too, at the price of threads that wait for each other, above all where
-    they compile.
+    `one_arena` also keeps blocks above 64 MiB that XLA's own threads take, at the price of threads
+    that wait for each other, above all where they compile.
 
     Before the first computation only. Calls then run on the thread that makes them, as only the
     main thread's heap may grow without bound. Does nothing where the C library is another than

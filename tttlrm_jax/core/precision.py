@@ -27,9 +27,8 @@ def einsum(spec: str, *operands: Array, dtype) -> Array:
     The result is held in the accumulation dtype. Derivatives run in `dtype` too, except on CPU:
     there the result of a narrow product is asked for in float32, and derivatives are float32
     (`python -m benchmarks.products`: half the time of float32 operands on a CPU with bfloat16
-    instructions, derivatives as before). Sums run in another order than with float32 operands,
-    which rounding can turn into units in the last place of `dtype`: in half of the entries after
-    five Newton-Schulz steps of 256x256. `...` stands for the same axes in every operand.
+    instructions). Sums run in another order than with float32 operands, which rounding can turn
+    into units in the last place of `dtype`. `...` stands for the same axes in every operand.
     """
     spec, operands, shape = _without_unit_axes(spec, operands)
     wide = accumulation_dtype(dtype)

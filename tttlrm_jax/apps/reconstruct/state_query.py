@@ -1,9 +1,8 @@
 """`eval.py --load-state DIR --query CAMERAS`: views of a saved scene, from cameras without images.
 
 The cameras are those of a capture's camera file, in the frame of the captures that were streamed;
-each frame must state its size. What is rendered are the Gaussians that the stream last showed, so
-that nothing is asked of the model: a query of the fast weights themselves needs an image in
-tttLRM (its queries are posed images), and is there for Python programs (`models.streaming`).
+each frame must state its size. What is rendered are the Gaussians that the stream last showed:
+a query of tttLRM's fast weights needs an image, and is there in Python (`SceneStream.query`).
 """
 
 import itertools
