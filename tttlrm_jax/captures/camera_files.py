@@ -65,10 +65,10 @@ def read_camera_file(path: Path) -> CameraFile:
     if not document["frames"]:
         raise InputError(f"{path} lists 0 frames; a capture needs at least one")
     for number, entry in enumerate(document["frames"]):
-        if not isinstance(entry, dict) or not isinstance(entry.get("file_path"), str):
-            raise InputError(f"{path}: frame {number} has no file_path; name its image there")
-        if not entry["file_path"].strip():
-            raise InputError(f"{path}: frame {number} has an empty file_path; name its image there")
+        name = entry.get("file_path") if isinstance(entry, dict) else None
+        if not isinstance(name, str) or not name.strip():
+            what = "an empty" if isinstance(name, str) else "no"
+            raise InputError(f"{path}: frame {number} has {what} file_path; name its image there")
     read, shared = READERS[path.name], {k: v for k, v in document.items() if k != "frames"}
     frames = [read(path, number, entry, shared) for number, entry in enumerate(document["frames"])]
     name = document.get("scene_name") or path.resolve().parent.name

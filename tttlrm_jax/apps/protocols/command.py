@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import sys
 from collections.abc import Iterator
@@ -40,13 +41,11 @@ def evaluate_protocol(
     paths = protocol.find(root)
     output = Path(config.output or default_output(Path(config.protocol).stem))
     _check_new(output)
-    model: list[FrameModel] = []
+    opened = functools.cache(lambda: open_model(config, rule))
 
-    def shared(each: SequenceEvalConfig, rule: RuleConfig) -> FrameModel:
-        if not model:
-            model.append(open_model(each, rule))
-        model[0].restart()
-        return model[0]
+    def shared(*_) -> FrameModel:
+        opened().restart()
+        return opened()
 
     made, failed = [], {}
     row: dict[str, Any] = {"dataset": protocol.dataset, "task": protocol.task, "sequences": 0}

@@ -5,6 +5,7 @@ A protocol is a file in `configs/ttt3r/` that builds a `SequenceProtocol` named 
 """
 
 import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -116,22 +117,22 @@ def table_row(all_metrics: list[dict[str, Any]]) -> dict[str, Any]:
     row: dict[str, Any] = {"sequences": len(all_metrics)}
     poses = [each["trajectory"] for each in all_metrics if each["trajectory"] is not None]
     if poses:
-        names = ("ate", "rpe_translation", "rpe_rotation")
-        row["pose"] = {name: float(np.mean([each[name] for each in poses])) for name in names}
+        row["pose"] = _means(poses, ("ate", "rpe_translation", "rpe_rotation"))
     depths = [each["depth"] for each in all_metrics if each["depth"]]
     if depths:
         row["depth"] = {name: _weighted([each[name] for each in depths]) for name in depths[0]}
     points = [each["reconstruction"] for each in all_metrics if each["reconstruction"]]
     if points:
-        names = points[0]
-        row["reconstruction"] = {
-            name: float(np.mean([each[name] for each in points])) for name in names
-        }
+        row["reconstruction"] = _means(points, points[0])
     row["unscored"] = [
         each["scene"] for each in all_metrics
         if each["trajectory"] is None and not each["depth"] and not each["reconstruction"]
     ]  # fmt: skip
     return row
+
+
+def _means(rows: list[dict[str, Any]], names: Iterable[str]) -> dict[str, float]:
+    return {name: float(np.mean([each[name] for each in rows])) for name in names}
 
 
 def _weighted(errors: list[dict[str, Any]]) -> dict[str, float]:

@@ -157,30 +157,21 @@ def _checkpoint(config: EvalConfig) -> Path:
 def summary(metrics: dict[str, Any]) -> str:
     """The result as a small table."""
     height, width = metrics["resolution"]
-    seconds = metrics["seconds"]
-    with_lpips = metrics["lpips"] is not None
+    seconds, names = metrics["seconds"], ("psnr", "ssim", "lpips")
+    rows = [("this model", *(metrics[name] for name in names))]
+    if "post_optimize" in metrics:
+        refined = metrics["post_optimize"]
+        before = (refined[f"{name}_before"] for name in names)
+        rows.append((f"before {refined['steps']} steps on inputs", *before))
+    tables = [metrics["baselines" + suffix] for suffix in ("", "_ssim", "_lpips")]
+    rows += [(shown, *(table[name] for table in tables)) for name, shown in ROWS.items()]
     lines = [
         f"{metrics['scene']}: {metrics['input_views']} input views, "
         f"{metrics['target_views']} targets, {width}x{height} pixels, plan {metrics['plan']}",
         "",
-        f"{'':<28}{'PSNR dB':>9}{'SSIM':>8}" + (f"{'LPIPS':>8}" if with_lpips else ""),
-        _row("this model", metrics["psnr"], metrics["ssim"], metrics["lpips"]),
+        f"{'':<28}{'PSNR dB':>9}{'SSIM':>8}" + ("" if metrics["lpips"] is None else "   LPIPS"),
+        *(_row(*row) for row in rows),
     ]
-    if "post_optimize" in metrics:
-        refined = metrics["post_optimize"]
-        lines.append(
-            _row(
-                f"before {refined['steps']} steps on inputs", refined["psnr_before"],
-                refined["ssim_before"], refined["lpips_before"],
-            )
-        )  # fmt: skip
-    lines += [
-        _row(
-            ROWS[name], metrics["baselines"][name], metrics["baselines_ssim"][name],
-            metrics["baselines_lpips"][name] if with_lpips else None,
-        )
-        for name in ROWS
-    ]  # fmt: skip
     if "stream" in metrics:
         lines += ["", f"{'views seen':<12}{'PSNR dB':>9}{'SSIM':>8}{'seconds':>9}"]
         lines += [

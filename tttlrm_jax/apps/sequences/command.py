@@ -82,11 +82,9 @@ def picture_size(config: SequenceEvalConfig) -> tuple[int, list[str]]:
 
     As given, else as trained, else as published. Raises InputError for no readable checkpoint.
     """
-    if config.size is not None:
-        return config.size, []
-    trained = trained_size(_checkpoint_path(config))
+    trained = None if config.size else trained_size(_checkpoint_path(config))
     if trained is None:
-        return PUBLISHED_SIZE, []
+        return config.size or PUBLISHED_SIZE, []
     height, width = trained
     note = (
         f"pictures are fitted to {max(trained)} pixels, since the checkpoint was trained at "
@@ -150,7 +148,8 @@ def _stream(model: FrameModel, job: SequenceJob, directory: Path) -> dict[str, A
         ended = _show(model, job, files)
         if files.num_frames:
             with announced("scores, plot and report"):
-                metrics = files.finish(_reason(ended, files.num_frames, job.sequence.num_frames))
+                whole = ended is None or files.num_frames == job.sequence.num_frames
+                metrics = files.finish(None if whole else str(ended) or "interrupted")
     except KeyboardInterrupt as stop:
         ended = stop
     finally:
@@ -187,16 +186,6 @@ def _show(
         except InputError as error:
             return error
         return KeyboardInterrupt() if stop.signal is not None else None
-
-
-def _reason(
-    ended: InputError | KeyboardInterrupt | None, shown: int, num_frames: int | None
-) -> str | None:
-    """What the summary says of an early end; nothing where the signal came in the last frame."""
-    if ended is None or shown == num_frames:
-        return None
-    reason = str(ended) if isinstance(ended, InputError) else "interrupted"
-    return f"ended after {shown} frames: {reason}"
 
 
 def summary(metrics: dict[str, Any]) -> str:

@@ -135,7 +135,9 @@ class SequenceFiles:
 
     def finish(self, stopped: str | None = None) -> dict[str, Any]:
         """Scores, draws and writes the summary; `stopped` says why it ended early."""
-        note = self._job.sequence.shortfall(self.num_frames) if stopped is None else stopped
+        note = self._job.sequence.shortfall(self.num_frames)
+        if stopped is not None:
+            note = f"ended after {self.num_frames} frames: {stopped}"
         notes = [*self._job.notes, *([] if note is None else [note])]
         metrics, shown = self._scored(notes)
         plot = self._plot(shown, metrics)
