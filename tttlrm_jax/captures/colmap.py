@@ -11,7 +11,7 @@ import math
 import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -41,15 +41,7 @@ COEFFICIENTS = {
     "FULL_OPENCV": ("k1", "k2", "p1", "p2", "k3", "r1", "r2", "r3"),  # r: of the denominator
 }
 DENOMINATOR = ("r1", "r2", "r3")
-
-
-@dataclasses.dataclass(frozen=True)
-class Lens:
-    """One of COLMAP's cameras."""
-
-    intrinsics: np.ndarray  # float64 [4]
-    size: tuple[int, int]  # height, width
-    distortion: Distortion
+Lens = dict[str, Any]  # what one of COLMAP's cameras says of a `Frame`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,15 +94,12 @@ def _frame(path: Path, number: int, image: Photograph, lenses: dict[int, Lens], 
     if not np.isfinite(values).all() or length < 1e-9:
         raise InputError(f"{where} has the pose {values.tolist()}, which is none; drop the image")
     camera_from_world = matrix_from_encoding(np.array([*values[4:], *values[:4] / length]))
-    lens = lenses[image.camera]
     return Frame(
         number=number,
         name=image.name,
         image_path=folder / image.name,
-        intrinsics=lens.intrinsics,
         world_from_camera=rigid_inverse(camera_from_world),
-        size=lens.size,
-        distortion=lens.distortion,
+        **lenses[image.camera],
     )
 
 
@@ -137,7 +126,11 @@ def _lens(where: str, model: str, width: int, height: int, values: list[float]) 
             f"{where} has the model FULL_OPENCV with k4..k6={list(rational.values())}, a rational "
             "distortion; undistort the images with COLMAP's image_undistorter first"
         )
-    return Lens(np.array([*focal, *rest[:2]]), (height, width), Distortion(**coefficients))
+    return {
+        "intrinsics": np.array([*focal, *rest[:2]]),
+        "size": (height, width),
+        "distortion": Distortion(**coefficients),
+    }
 
 
 # ---- text ---------------------------------------------------------------------------------------

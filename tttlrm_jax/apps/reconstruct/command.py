@@ -203,14 +203,10 @@ def _lpips(size: tuple[int, int]) -> tuple[LPIPS | None, str]:
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
     """Lets SIGTERM clean up as Ctrl-C does."""
-
-    def interrupt(number, frame):
-        raise KeyboardInterrupt
-
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    previous = signal.signal(signal.SIGTERM, interrupt)
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     finally:
