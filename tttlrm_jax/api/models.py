@@ -109,8 +109,10 @@ class PosedImageModel:
 class SceneModel(PosedImageModel):
     """tttLRM (arXiv 2602.20160): posed images of a scene in, Gaussians out.
 
-    model = tj.load()
-    scene = model.reconstruct(tj.open_capture(), views=4)
+    An example:
+
+        model = tj.load()
+        scene = model.reconstruct(tj.open_capture(), views=4)
     """
 
     def reconstruct(
@@ -234,9 +236,11 @@ class SceneModel(PosedImageModel):
 class ViewSynthesisModel(PosedImageModel):
     """LVSM with fast weights (LaCT, arXiv 2505.23884): posed images in, images of new views out.
 
-    stream = tj.load("runs/lvsm").stream()
-    stream.step(views)
-    pictures = stream.query(cameras)
+    An example:
+
+        stream = tj.load("runs/lvsm").stream()
+        stream.step(views)
+        pictures = stream.query(cameras)
     """
 
     def reconstruct(self, capture: Any, views: int | None = None, **options: Any) -> Any:

@@ -101,10 +101,12 @@ class FrameResult:
 class FrameStream:
     """One sequence, frame after frame; memory does not grow with its length.
 
-    stream = tj.load("ttt3r_small").stream()
-    for image in images:                  # uint8 [height, width, 3], one size
-        result = stream.step(image)
-        result.world_from_camera, result.points_world
+    An example:
+
+        stream = tj.load("ttt3r_small").stream()
+        for image in images:                  # uint8 [height, width, 3], one size
+            result = stream.step(image)
+            result.world_from_camera, result.points_world
     """
 
     def __init__(self, model: FrameModel, fit: Callable[[int, int], Fit], reset_every: int = 0):
