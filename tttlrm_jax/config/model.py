@@ -5,11 +5,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from tttlrm_jax.config.validation import (
-    check_fields,
-    require,
-    require_positive,
-)
+from tttlrm_jax.config.validation import PositiveFloat, PositiveInt, between, check_fields, require
 from tttlrm_jax.core.errors import ConfigError
 
 Plan = Literal["full", "sequential", "causal"]
@@ -64,16 +60,16 @@ class ModelConfig:
     """tttLRM and LaCT-LVSM trunk. Defaults are the published tttLRM configuration."""
 
     kind: Literal["tttlrm", "lvsm"] = "tttlrm"
-    d_model: int = 768
-    num_layers: int = 24
+    d_model: PositiveInt = 768
+    num_layers: PositiveInt = 24
     # what joins the views: the TTT layer or, to compare, softmax attention of equal parameters
     across_views: Literal["ttt", "attention"] = "ttt"
-    patch_size: int = 8
-    attention_head_dim: int = 64
-    num_ttt_heads: int = 1
-    ttt_inner_factor: float = 4.0
-    mlp_factor: float = 4.0
-    base_lr: float = 0.01  # of the inner loop; rates are softplus(lr_fc(x) + softplus^-1(base_lr))
+    patch_size: PositiveInt = 8
+    attention_head_dim: PositiveInt = 64
+    num_ttt_heads: PositiveInt = 1
+    ttt_inner_factor: PositiveFloat = 4.0
+    mlp_factor: PositiveFloat = 4.0
+    base_lr: PositiveFloat = 0.01  # inner loop; rates are softplus(lr_fc(x) + softplus^-1(base_lr))
     rule: RuleField = MUON
     newton_schulz_dtype: Dtype = "bfloat16"
     compute_dtype: Dtype = "float32"
@@ -81,8 +77,8 @@ class ModelConfig:
     output_norm: Literal["auto", "merged", "head"] = "auto"  # RMSNorm over d_model, or per head
     remat: Remat = "none"
     # Gaussian decoder
-    sh_degree: int = 3
-    max_distance: float = 500.0  # range of distances along the unit ray, world units
+    sh_degree: Annotated[int, between(0, 4)] = 3
+    max_distance: PositiveFloat = 500.0  # range of distances along the unit ray, world units
     distance_anchor: Literal["camera", "origin"] = "camera"  # start of the range, or its middle
     log_scale_offset: float = -2.3
     log_scale_max: float = -1.2
@@ -91,23 +87,12 @@ class ModelConfig:
 
     def __post_init__(self):
         check_fields("model", self)
-        require_positive(
-            "model", self, "d_model", "num_layers", "patch_size", "attention_head_dim",
-            "num_ttt_heads", "ttt_inner_factor", "mlp_factor", "base_lr", "max_distance",
-        )  # fmt: skip
         for field in ("attention_head_dim", "num_ttt_heads"):
             require(
                 self.d_model % getattr(self, field) == 0,
                 f"model.{field}", getattr(self, field),
                 f"does not divide model.d_model={self.d_model}", "use a divisor",
             )  # fmt: skip
-        require(
-            0 <= self.sh_degree <= 4,
-            "model.sh_degree",
-            self.sh_degree,
-            "is not in 0..4",
-            "use 0..4",
-        )
 
     @property
     def merges_output_norm(self) -> bool:

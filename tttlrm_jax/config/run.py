@@ -15,7 +15,12 @@ from tttlrm_jax.config.training import (
     published_ratios,
 )
 from tttlrm_jax.config.ttt3r import TTT3RConfig
-from tttlrm_jax.config.validation import check_fields, require, require_directory_name
+from tttlrm_jax.config.validation import (
+    check_fields,
+    require,
+    require_directory_name,
+    require_patches,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,13 +41,7 @@ class RunConfig:
     def __post_init__(self):
         check_fields("", self)
         require_directory_name("name", self.name)
-        height, width = self.data.image_size
-        for field, value in (("height", height), ("width", width)):
-            require(
-                value % self.model.patch_size == 0, f"data image {field}", value,
-                f"is not a multiple of model.patch_size={self.model.patch_size}",
-                "change one of them",
-            )  # fmt: skip
+        require_patches("data image ", self.data.image_size, self.model.patch_size)
         self._check_chunks()
         self._check_attention()
         for count in self.train.view_counts:
@@ -130,12 +129,7 @@ class SequenceRunConfig:
             "parts views, which a recurrent network reads one after another",
             "use mesh.data and mesh.fsdp",
         )  # fmt: skip
-        for side in ("height", "width"):
-            value = getattr(self.room, side)
-            require(
-                value % self.model.patch_size == 0, f"room.{side}", value,
-                f"is not a multiple of model.patch_size={self.model.patch_size}", "change one",
-            )  # fmt: skip
+        require_patches("room.", (self.room.height, self.room.width), self.model.patch_size)
 
 
 AnyRun = RunConfig | SequenceRunConfig

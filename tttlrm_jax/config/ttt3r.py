@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any, Literal
 
 from tttlrm_jax.config.model import Dtype, Remat
-from tttlrm_jax.config.validation import check_fields, require, require_positive
+from tttlrm_jax.config.validation import PositiveFloat, PositiveInt, check_fields, require
 
 StatePositions = Literal["2d", "1d", "none"]
 Behaviour = Literal["streaming", "batch"]
@@ -20,28 +20,28 @@ class TTT3RConfig:
     """
 
     kind: Literal["ttt3r"] = TTT3R_KIND
-    patch_size: int = 16
-    encoder_width: int = 1024
-    encoder_depth: int = 24
-    encoder_heads: int = 16
-    ray_encoder_depth: int = 2
-    ray_encoder_heads: int = 16  # the reference has 16 whatever the width
-    decoder_width: int = 768
+    patch_size: PositiveInt = 16
+    encoder_width: PositiveInt = 1024
+    encoder_depth: PositiveInt = 24
+    encoder_heads: PositiveInt = 16
+    ray_encoder_depth: PositiveInt = 2
+    ray_encoder_heads: PositiveInt = 16  # the reference has 16 whatever the width
+    decoder_width: PositiveInt = 768
     decoder_depth: int = 12
-    decoder_heads: int = 12  # image branch and head blocks
-    state_heads: int = 16  # state branch
-    num_state_tokens: int = 768
+    decoder_heads: PositiveInt = 12  # image branch and head blocks
+    state_heads: PositiveInt = 16  # state branch
+    num_state_tokens: PositiveInt = 768
     state_positions: StatePositions = "2d"
-    memory_slots: int = 256
-    memory_depth: int = 2  # blocks that write, and as many that read
-    memory_heads: int = 12
-    mlp_factor: float = 4.0
-    rope_base: float = 100.0
+    memory_slots: PositiveInt = 256
+    memory_depth: PositiveInt = 2  # blocks that write, and as many that read
+    memory_heads: PositiveInt = 12
+    mlp_factor: PositiveFloat = 4.0
+    rope_base: PositiveFloat = 100.0
     half_rope: bool = False  # round queries and keys of the image encoder to float16 around RoPE
     head: Literal["dpt", "linear"] = "dpt"
-    head_depth: int = 2  # modulated blocks before the world-frame points
-    dpt_width: int = 256
-    dpt_last_width: int = 128
+    head_depth: PositiveInt = 2  # modulated blocks before the world-frame points
+    dpt_width: PositiveInt = 256
+    dpt_last_width: PositiveInt = 128
     dpt_layer_widths: tuple[int, int, int, int] = (96, 192, 384, 768)
     compute_dtype: Dtype = "float32"
     param_dtype: Dtype = "float32"
@@ -49,12 +49,6 @@ class TTT3RConfig:
 
     def __post_init__(self):
         check_fields("model", self)
-        require_positive(
-            "model", self, "patch_size", "encoder_width", "encoder_depth", "encoder_heads",
-            "ray_encoder_depth", "ray_encoder_heads", "decoder_width", "decoder_heads",
-            "state_heads", "num_state_tokens", "memory_slots", "memory_depth", "memory_heads",
-            "mlp_factor", "rope_base", "head_depth", "dpt_width", "dpt_last_width",
-        )  # fmt: skip
         require(
             self.decoder_depth >= 2, "model.decoder_depth", self.decoder_depth,
             "is below 2: the heads look at two layers before the last", "use 2 or more",
