@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import tttlrm_jax as tj
 from tttlrm_jax.captures.capture import load_views
 from tttlrm_jax.config import RasterConfig
+from tttlrm_jax.core.types import Views
 from tttlrm_jax.export.gaussians import save_gaussians
 from tttlrm_jax.metrics.images import psnr
-from tttlrm_jax.per_scene import FitConfig, Photographs, fit_scene
+from tttlrm_jax.per_scene import FitConfig, fit_scene
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--capture")
@@ -26,10 +27,11 @@ background, size = (1.0, 1.0, 1.0), (options.side, options.side)
 capture = tj.open_capture(options.capture)
 inputs, held_out = capture.split(options.views)  # every 8th frame is held out
 image, cameras = load_views(capture, inputs, *size, background=background)
-photographs = Photographs(*map(jnp.float32, (image, cameras.world_from_camera, cameras.intrinsics)))
+cameras = tj.Cameras(*map(jnp.float32, (cameras.world_from_camera, cameras.intrinsics)), *size)
+views = Views(jnp.float32(image), cameras)
 
 config = FitConfig(steps=options.steps, num_initial=2000, capacity=20_000)
-fitted = fit_scene(photographs, config, raster=RasterConfig(), background=background)
+fitted = fit_scene(views, config, raster=RasterConfig(), background=background)
 print(f"{len(fitted.gaussians.mean)} Gaussians, loss {fitted.losses[-1]:.3f} at the last step")
 
 target, cameras = load_views(capture, held_out, *size, background=background)

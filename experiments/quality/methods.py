@@ -19,7 +19,6 @@ from tttlrm_jax.config import Plan, RuleConfig, RunConfig
 from tttlrm_jax.core.types import Gaussians
 from tttlrm_jax.models import build_model, merge_model, prune, split_model
 from tttlrm_jax.per_scene import refine
-from tttlrm_jax.per_scene.refine import photographs
 from tttlrm_jax.per_scene.scratch import fit_scene
 from tttlrm_jax.per_scene.settings import FitConfig, RefineConfig
 from tttlrm_jax.rasterize import Renderer
@@ -103,7 +102,7 @@ def refined(network: Network, steps: int) -> Method:
     def once(made: Gaussians, scene: PosedScene) -> tuple[Gaussians, float]:
         start = time.perf_counter()
         result = refine(
-            made, photographs(scene.inputs), RefineConfig(steps=steps),
+            made, scene.inputs[0], RefineConfig(steps=steps),
             raster=network.run.raster, background=network.run.data.background,
         )  # fmt: skip
         return result.gaussians, time.perf_counter() - start - result.compile_seconds
@@ -125,7 +124,7 @@ def fitted(network: Network, steps: int) -> Method:
 
     def answer(scene: PosedScene) -> Answer:
         result = fit_scene(
-            photographs(scene.inputs), FitConfig(steps=steps),
+            scene.inputs[0], FitConfig(steps=steps),
             raster=network.run.raster, background=network.run.data.background,
         )  # fmt: skip
         return Answer(network.pictures(scene, result.gaussians), result.seconds)

@@ -17,7 +17,7 @@ from tttlrm_jax.core.types import Cameras, Gaussians
 from tttlrm_jax.export.gaussians import save_gaussians
 from tttlrm_jax.export.writable import ExportCount
 from tttlrm_jax.metrics.lpips import LPIPS
-from tttlrm_jax.per_scene.refine import photographs, refine
+from tttlrm_jax.per_scene.refine import refine
 from tttlrm_jax.per_scene.settings import RefineConfig
 from tttlrm_jax.rasterize import Renderer, Rendering
 
@@ -91,7 +91,7 @@ class Reconstruction:
         Raises InputError for views below 7 pixels and a negative number of steps.
         """
         refined = refine(
-            self.predicted, photographs(self.scene.inputs), RefineConfig(steps=steps),
+            self.predicted, self.scene.inputs[0], RefineConfig(steps=steps),
             raster=self.model.run.raster, background=self.background,
         )  # fmt: skip
         changed = dataclasses.replace(

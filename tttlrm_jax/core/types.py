@@ -50,10 +50,14 @@ class Cameras:
 
 @flax.struct.dataclass
 class Views:
-    """Posed images of a batch of scenes."""
+    """Posed images of a batch of scenes or, without that axis, of one."""
 
-    image: Float[Array, "batch view height width 3"]
+    image: Float[Array, "*batch view height width 3"]
     cameras: Cameras  # leading axes batch, view
+
+    def __getitem__(self, index) -> "Views":
+        """Indexes the leading axes."""
+        return jax.tree.map(lambda x: x[index], self)
 
 
 @flax.struct.dataclass

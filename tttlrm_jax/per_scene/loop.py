@@ -16,14 +16,23 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
-from tttlrm_jax.core.types import Gaussians
-from tttlrm_jax.per_scene.objective import Photographs, RenderSettings, slopes_of_views
+from tttlrm_jax.core.types import Gaussians, Views
+from tttlrm_jax.per_scene.objective import RenderSettings, slopes_of_views
 from tttlrm_jax.per_scene.settings import LearningRates
-from tttlrm_jax.rasterize import fit_capacity
 from tttlrm_jax.rasterize.render import MAX_CAPACITY
 
 SEGMENT = 100  # steps between looks at what was dropped
 _ADAM = optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-15)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Optimised:
+    """Gaussians, the loss before each step, and seconds without and for compiling."""
+
+    gaussians: Gaussians
+    losses: np.ndarray
+    seconds: float
+    compile_seconds: float
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,7 +100,7 @@ def rates_at(
 
 
 def one_step(
-    state: FitState, views: Photographs, schedule: Schedule, settings: RenderSettings
+    state: FitState, views: Views, schedule: Schedule, settings: RenderSettings
 ) -> tuple[FitState, Float[Array, ""], Int[Array, ""]]:
     """The state after one step on the views, its loss before, and what the renderer dropped."""
     slopes = slopes_of_views(state.gaussians, views, settings)
@@ -128,7 +137,7 @@ def _segment(state, views, order, count, schedule, settings):
 class Stepper:
     """Takes steps on a scene's views, growing the renderer's room where it does not suffice."""
 
-    def __init__(self, views: Photographs, schedule: Schedule, settings: RenderSettings):
+    def __init__(self, views: Views, schedule: Schedule, settings: RenderSettings):
         self.views, self._schedule, self.settings = views, schedule, settings
         self.compile_seconds = 0.0
         self._warm: set[int] = set()
@@ -166,8 +175,3 @@ class Stepper:
             state, self.views, jnp.asarray(rows), jnp.asarray(count, jnp.int32),
             schedule=self._schedule, settings=self.settings,
         )  # fmt: skip
-
-
-def room_for(gaussians: Gaussians, views: Photographs, raster) -> int:
-    """Intersections that every view of the Gaussians needs, with a margin for their growth."""
-    return 2 * fit_capacity(gaussians.activate(), views.cameras(), config=raster)

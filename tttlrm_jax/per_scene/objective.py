@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from tttlrm_jax.config import RasterConfig
 from tttlrm_jax.core.geometry.poses import rigid_inverse
-from tttlrm_jax.core.types import Cameras, Gaussians
+from tttlrm_jax.core.types import Gaussians, Views
 from tttlrm_jax.metrics.images import ssim
 from tttlrm_jax.rasterize import composite, project_and_colour
 
@@ -23,28 +23,10 @@ from tttlrm_jax.rasterize import composite, project_and_colour
 class RenderSettings:
     """Static: how the photographs were taken and how much room the renderer has."""
 
-    height: int
-    width: int
     background: tuple[float, float, float]
     raster: RasterConfig
     capacity: int  # Gaussian-tile intersections of a view
     ssim_weight: float
-
-
-@flax.struct.dataclass
-class Photographs:
-    """Posed images of one scene."""
-
-    image: Float[Array, "view height width 3"]
-    world_from_camera: Float[Array, "view 4 4"]
-    intrinsics: Float[Array, "view 4"]
-
-    def __getitem__(self, index) -> "Photographs":
-        return jax.tree.map(lambda x: x[index], self)
-
-    def cameras(self) -> Cameras:
-        height, width = self.image.shape[1:3]
-        return Cameras(self.world_from_camera, self.intrinsics, height, width)
 
 
 @flax.struct.dataclass
@@ -61,20 +43,21 @@ class ViewSlopes:
 def view_loss(
     gaussians: Gaussians,
     shift: Float[Array, "gaussian 2"],
-    view: Photographs,
+    view: Views,
     settings: RenderSettings,
 ) -> tuple[Float[Array, ""], tuple[Bool[Array, " gaussian"], Int[Array, ""]]]:
     """Loss of one view (no view axis), which Gaussians it draws, and what did not fit.
 
     `shift` moves Gaussians on the screen, in pixels: zeros, there for their derivative.
     """
+    camera, height, width = view.cameras, view.cameras.height, view.cameras.width
     screen = project_and_colour(
-        gaussians.activate(), rigid_inverse(view.world_from_camera), view.intrinsics,
-        settings.height, settings.width, settings.raster,
+        gaussians.activate(), rigid_inverse(camera.world_from_camera), camera.intrinsics,
+        height, width, settings.raster,
     )  # fmt: skip
     drawn = jnp.all(screen.radius > 0, axis=-1)
     rendering = composite(
-        screen.replace(mean=screen.mean + shift), settings.height, settings.width,
+        screen.replace(mean=screen.mean + shift), height, width,
         background=jnp.asarray(settings.background, gaussians.mean.dtype),
         config=settings.raster, capacity=settings.capacity,
     )  # fmt: skip
@@ -84,15 +67,13 @@ def view_loss(
     return loss, (drawn, rendering.num_dropped)
 
 
-def slopes_of_views(
-    gaussians: Gaussians, views: Photographs, settings: RenderSettings
-) -> ViewSlopes:
+def slopes_of_views(gaussians: Gaussians, views: Views, settings: RenderSettings) -> ViewSlopes:
     """Mean loss over the views and its derivative; one view's workspace is live at a time."""
     count = views.image.shape[0]
     shift = jnp.zeros_like(gaussians.mean[:, :2])
-    halves = jnp.asarray([[0.5 * settings.width, 0.5 * settings.height]], shift.dtype)
+    halves = jnp.asarray([[0.5 * views.cameras.width, 0.5 * views.cameras.height]], shift.dtype)
 
-    def add(total: ViewSlopes, view: Photographs) -> tuple[ViewSlopes, None]:
+    def add(total: ViewSlopes, view: Views) -> tuple[ViewSlopes, None]:
         value, slope = jax.value_and_grad(view_loss, argnums=(0, 1), has_aux=True)(
             gaussians, shift, view, settings
         )

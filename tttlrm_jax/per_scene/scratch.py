@@ -17,10 +17,17 @@ from scipy.spatial import cKDTree
 from tttlrm_jax.config import RasterConfig
 from tttlrm_jax.core.geometry.poses import focus_point
 from tttlrm_jax.core.geometry.spherical_harmonics import SH_CONSTANT
-from tttlrm_jax.core.types import Gaussians
+from tttlrm_jax.core.types import Gaussians, Views
 from tttlrm_jax.per_scene.density import GONE_LOGIT, densify, reset_opacity
-from tttlrm_jax.per_scene.loop import FitState, Schedule, Stepper, scene_extent, start_state
-from tttlrm_jax.per_scene.objective import Photographs, RenderSettings
+from tttlrm_jax.per_scene.loop import (
+    FitState,
+    Optimised,
+    Schedule,
+    Stepper,
+    scene_extent,
+    start_state,
+)
+from tttlrm_jax.per_scene.objective import RenderSettings
 from tttlrm_jax.per_scene.settings import FitConfig
 
 INITIAL_OPACITY = 0.1
@@ -32,13 +39,9 @@ _reset = jax.jit(reset_opacity, static_argnames="config")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Fitted:
-    """Gaussians without free slots, losses by step, seconds, and what density control did."""
+class Fitted(Optimised):
+    """Also what density control did; Gaussians are without free slots."""
 
-    gaussians: Gaussians
-    losses: np.ndarray
-    seconds: float
-    compile_seconds: float
     num_cloned: int
     num_split: int
     num_pruned: int
@@ -46,7 +49,7 @@ class Fitted:
 
 
 def fit_scene(
-    views: Photographs,
+    views: Views,
     config: FitConfig,
     *,
     raster: RasterConfig,
@@ -61,24 +64,22 @@ def fit_scene(
     start = time.perf_counter()
     points = random_points(views, config) if points is None else points
     state = initial_state(points, views, config)
-    _, height, width, _ = views.image.shape
     settings = RenderSettings(
-        height=height, width=width, background=background, raster=raster,
-        capacity=INTERSECTIONS_PER_SLOT * config.capacity, ssim_weight=config.ssim_weight,
+        background=background, raster=raster, ssim_weight=config.ssim_weight,
+        capacity=INTERSECTIONS_PER_SLOT * config.capacity,
     )  # fmt: skip
-    schedule = Schedule(
-        rates=config.rates, num_steps=config.steps, sh_interval=config.sh_interval
-    )  # fmt: skip
+    schedule = Schedule(rates=config.rates, num_steps=config.steps, sh_interval=config.sh_interval)
     stepper = Stepper(views, schedule, settings)
     key, losses = jax.random.key(config.seed), []
-    counts = np.zeros(4, np.int64)
+    counts = dict.fromkeys(("num_cloned", "num_split", "num_pruned", "num_refused"), 0)
     order = view_order(len(views.image), config)
     for first, last in segments(config):
         state, loss = stepper(state, order[first:last])
         losses.append(loss)
         if densifies_at(last, config):
-            state, *changed = _densify(state, config=config, key=jax.random.fold_in(key, last))
-            counts += np.array([int(count) for count in changed])
+            changed = _densify(state, config=config, key=jax.random.fold_in(key, last))
+            state = changed.state
+            counts = {name: n + int(getattr(changed, name)) for name, n in counts.items()}
         if resets_at(last, config):
             state = _reset(state, config=config)
     gaussians = jax.block_until_ready(living(state))
@@ -87,10 +88,7 @@ def fit_scene(
         losses=np.concatenate(losses) if losses else np.zeros(0),
         seconds=time.perf_counter() - start - stepper.compile_seconds,
         compile_seconds=stepper.compile_seconds,
-        num_cloned=int(counts[0]),
-        num_split=int(counts[1]),
-        num_pruned=int(counts[2]),
-        num_refused=int(counts[3]),
+        **counts,
     )
 
 
@@ -120,15 +118,15 @@ def view_order(num_views: int, config: FitConfig) -> np.ndarray:
     return flat.astype(np.int32)[:, None]
 
 
-def random_points(views: Photographs, config: FitConfig) -> tuple[np.ndarray, np.ndarray]:
+def random_points(views: Views, config: FitConfig) -> tuple[np.ndarray, np.ndarray]:
     """Positions and colours [num_initial, 3]: a ball where the cameras look, coloured by them.
 
     The ball is as large as the picture at the point of focus. A point's colour is the mean of the
     pixels that show its place; those that no camera sees are grey.
     """
     rng = np.random.default_rng(config.seed)
-    poses = np.asarray(views.world_from_camera, np.float64)
-    lenses = np.asarray(views.intrinsics, np.float64)
+    poses = np.asarray(views.cameras.world_from_camera, np.float64)
+    lenses = np.asarray(views.cameras.intrinsics, np.float64)
     focus = focus_point(poses)
     distance = np.linalg.norm(poses[:, :3, 3] - focus, axis=1)
     height, width = views.image.shape[1:3]
@@ -154,7 +152,7 @@ def _seen_colours(points, images, poses, lenses) -> np.ndarray:
 
 
 def initial_state(
-    points: tuple[np.ndarray, np.ndarray], views: Photographs, config: FitConfig
+    points: tuple[np.ndarray, np.ndarray], views: Views, config: FitConfig
 ) -> FitState:
     """Round Gaussians of opacity 0.1 at the points, and free slots up to the capacity."""
     positions, colours = (np.asarray(part, np.float32)[: config.capacity] for part in points)
@@ -170,7 +168,7 @@ def initial_state(
         quaternion=jnp.tile(jnp.asarray([[1.0, 0.0, 0.0, 0.0]]), (config.capacity, 1)),
         opacity_logit=jnp.where(jnp.arange(config.capacity) < len(positions), logit, GONE_LOGIT),
     )
-    extent = scene_extent(np.asarray(views.world_from_camera))
+    extent = scene_extent(np.asarray(views.cameras.world_from_camera))
     return start_state(gaussians, extent, jnp.arange(config.capacity) < len(positions))
 
 

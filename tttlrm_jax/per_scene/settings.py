@@ -5,44 +5,52 @@ in scene extents (`scene_extent`), all others in the units of the stored Gaussia
 """
 
 import dataclasses
+from typing import Annotated
 
-from tttlrm_jax.core.errors import ConfigError
+from tttlrm_jax.config.validation import (
+    FINITE,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    Share,
+    between,
+    check_fields,
+    require,
+)
+
+Rate = Annotated[NonNegativeFloat, FINITE]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LearningRates:
     """Rates of the first step; `*_end` is the share of them that the last step has."""
 
-    mean: float
-    colour: float  # of the constant SH coefficient
-    detail: float  # of the others
-    log_scale: float
-    quaternion: float
-    opacity_logit: float
-    mean_end: float = 1.0
-    other_end: float = 1.0
+    mean: Rate
+    colour: Rate  # of the constant SH coefficient
+    detail: Rate  # of the others
+    log_scale: Rate
+    quaternion: Rate
+    opacity_logit: Rate
+    mean_end: Rate = 1.0
+    other_end: Rate = 1.0
 
     def __post_init__(self):
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if not 0 <= value < float("inf"):
-                raise ConfigError.of(f"rates.{field.name}", value, "is negative", "use 0 or more")
+        check_fields("rates", self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RefineConfig:
     """Few steps on all input views, from Gaussians that are already good."""
 
-    steps: int = 10
+    steps: NonNegativeInt = 10
     rates: LearningRates = LearningRates(
         mean=0.006, colour=0.05, detail=0.0025, log_scale=0.1, quaternion=0.02,
         opacity_logit=0.4, mean_end=0.1, other_end=0.1,
     )  # fmt: skip
-    ssim_weight: float = 0.2
+    ssim_weight: Share = 0.2
 
     def __post_init__(self):
-        _check_counts(self, ("steps",))
-        _check_share(self, "ssim_weight")
+        check_fields("", self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,51 +60,31 @@ class FitConfig:
     Growth, pruning and resets stop at `densify_until` of the steps.
     """
 
-    steps: int = 2000
-    num_initial: int = 2000  # Gaussians of a start without points
-    capacity: int = 16_384  # Gaussians there is room for; what would exceed it is refused
-    sh_degree: int = 1
-    sh_interval: int = 1000  # steps after which one more band of spherical harmonics joins in
+    steps: NonNegativeInt = 2000
+    num_initial: PositiveInt = 2000  # Gaussians of a start without points
+    capacity: PositiveInt = 16_384  # Gaussians there is room for; what would exceed it is refused
+    sh_degree: Annotated[int, between(0, 4)] = 1
+    sh_interval: PositiveInt = 1000  # steps until one more band of spherical harmonics joins in
     rates: LearningRates = LearningRates(
         mean=1.6e-3, colour=1e-2, detail=5e-4, log_scale=1e-2, quaternion=2e-3,
         opacity_logit=5e-2, mean_end=0.01,
     )  # fmt: skip
-    ssim_weight: float = 0.2
+    ssim_weight: Share = 0.2
     densify_from: int = 100
-    densify_every: int = 100
-    densify_until: float = 0.5  # share of the steps
+    densify_every: PositiveInt = 100
+    densify_until: Share = 0.5  # share of the steps
     gradient_threshold: float = 2e-4  # of the loss by the position in halves of the image
     split_above: float = 0.01  # scene extents; larger Gaussians are split, smaller ones cloned
     split_factor: float = 1.6  # by which the halves are smaller
-    prune_opacity: float = 0.005
+    prune_opacity: Share = 0.005
     prune_above: float = 0.5  # scene extents; Gaussians that large are removed
-    reset_every: int = 1000  # steps between resets of the opacity
-    reset_opacity: float = 0.01
+    reset_every: PositiveInt = 1000  # steps between resets of the opacity
+    reset_opacity: Share = 0.01
     seed: int = 0
 
     def __post_init__(self):
-        _check_counts(self, ("steps",))
-        positive = ("num_initial", "capacity", "sh_interval", "densify_every", "reset_every")
-        _check_counts(self, positive, 1)
-        for name in ("ssim_weight", "densify_until", "prune_opacity", "reset_opacity"):
-            _check_share(self, name)
-        if self.num_initial > self.capacity:
-            raise ConfigError.of(
-                "num_initial", self.num_initial, f"exceeds capacity={self.capacity}",
-                "start with fewer Gaussians or make room for more",
-            )  # fmt: skip
-        if not 0 <= self.sh_degree <= 4:
-            raise ConfigError.of("sh_degree", self.sh_degree, "is not in 0..4", "use 0..4")
-
-
-def _check_counts(config, names: tuple[str, ...], least: int = 0) -> None:
-    for name in names:
-        value = getattr(config, name)
-        if not isinstance(value, int) or value < least:
-            raise ConfigError.of(name, value, f"is not a whole number from {least}", "correct it")
-
-
-def _check_share(config, name: str) -> None:
-    value = getattr(config, name)
-    if not 0 <= value <= 1:
-        raise ConfigError.of(name, value, "is not in [0, 1]", "use a share")
+        check_fields("", self)
+        require(
+            self.num_initial <= self.capacity, "num_initial", self.num_initial,
+            f"exceeds capacity={self.capacity}", "start with fewer Gaussians or make room for more",
+        )  # fmt: skip

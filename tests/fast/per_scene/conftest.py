@@ -9,8 +9,7 @@ import pytest
 
 from tttlrm_jax.config import RasterConfig
 from tttlrm_jax.core.geometry.poses import look_at
-from tttlrm_jax.core.types import Cameras, Gaussians
-from tttlrm_jax.per_scene.objective import Photographs
+from tttlrm_jax.core.types import Cameras, Gaussians, Views
 from tttlrm_jax.rasterize import render_views
 
 RASTER = RasterConfig(near=0.1, backend="reference")  # compiles fastest
@@ -31,7 +30,7 @@ def truth() -> Gaussians:
 
 
 @pytest.fixture(scope="session")
-def views(truth) -> Photographs:
+def views(truth) -> Views:
     rng = np.random.default_rng(4)
     centres = rng.normal(size=(5, 3))
     centres *= 2 / np.linalg.norm(centres, axis=1, keepdims=True)
@@ -42,4 +41,4 @@ def views(truth) -> Photographs:
     )  # fmt: skip
     draw = jax.jit(functools.partial(render_views, config=RASTER))
     image = draw(truth.activate(), cameras, background=jnp.asarray(BACKGROUND)).rgb
-    return Photographs(image, cameras.world_from_camera, cameras.intrinsics)
+    return Views(image, cameras)

@@ -30,7 +30,7 @@ def disturbed(truth):
 def unseen(gaussians, views):
     """PSNR of the last view, which no test refines on."""
     rendering = render_views(
-        gaussians.activate(), views[4:].cameras(), background=jnp.asarray(BACKGROUND), config=RASTER
+        gaussians.activate(), views[4:].cameras, background=jnp.asarray(BACKGROUND), config=RASTER
     )
     return float(psnr(rendering.rgb, views.image[4:])[0])
 
@@ -62,9 +62,7 @@ def test_broken_gaussians_stay_and_harm_no_other(disturbed, views):
 
 
 def test_slopes_are_the_derivative_of_the_mean_loss(disturbed, views):
-    settings = RenderSettings(
-        height=16, width=20, background=BACKGROUND, raster=RASTER, capacity=4096, ssim_weight=0.2
-    )
+    settings = RenderSettings(background=BACKGROUND, raster=RASTER, capacity=4096, ssim_weight=0.2)
 
     def mean_loss(gaussians):
         shift = jnp.zeros((20, 2))
@@ -91,8 +89,7 @@ def test_steps_that_dropped_something_are_taken_again_with_room(disturbed, views
 
     def losses(capacity):
         settings = RenderSettings(
-            height=16, width=20, background=BACKGROUND, raster=tiled, capacity=capacity,
-            ssim_weight=0.2,
+            background=BACKGROUND, raster=tiled, capacity=capacity, ssim_weight=0.2
         )  # fmt: skip
         stepper = Stepper(views[:2], schedule, settings)
         return stepper(start_state(disturbed, 1.0), order)[1], stepper.settings.capacity
