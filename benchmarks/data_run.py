@@ -26,7 +26,7 @@ from tttlrm_jax.training.objectives.batches import StaticParts
 from tttlrm_jax.training.objectives.causal import chunk_views_at
 from tttlrm_jax.training.objectives.gaussians import check_supervision
 from tttlrm_jax.training.tasks import task_of
-from tttlrm_jax.training.tasks.mesh_program import program_of
+from tttlrm_jax.training.tasks.mesh_program import MeshProgram
 from tttlrm_jax.training.update import init_train_state
 
 BATCHES_PER_ROUND, LOADED_SCENES = 10, 32
@@ -145,7 +145,7 @@ def measure_training(name: str, run: RunConfig, data: DataConfig, repeats: int) 
     chunk_views = chunk_views_at(run.train, views, 0)
     graph, params = split_model(build_model(run.model, run.train.seed))
     run = dataclasses.replace(run, mesh=MeshConfig())
-    program = program_of(run, StaticParts(graph, run))
+    program = MeshProgram(StaticParts(graph, run))
     state = program.place(init_train_state(params, run))
     batch = program.batch(next(make_loader(data, 0, size)), size, chunk_views)
     check_supervision(batch, run)

@@ -123,7 +123,7 @@ def compiled_gradient(config: RunConfig, devices: Any | None = None) -> Any:
 def _abstract(config: RunConfig, devices: Any | None):
     """(program, state, batch) over a mesh, as shapes."""
     graph, params = split_model(abstract_model(config.model))
-    program = MeshProgram(config, StaticParts(graph, config), make_mesh(config.mesh, devices))
+    program = MeshProgram(StaticParts(graph, config), make_mesh(config.mesh, devices))
     state = jax.eval_shape(lambda p: init_train_state(p, config), params)
     state = jax.tree.map(_placed, state, program.state_shardings(state))
     chunk = config.train.chunk_views

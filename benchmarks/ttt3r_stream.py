@@ -27,8 +27,7 @@ from tttlrm_jax.config import RuleConfig
 from tttlrm_jax.config.evaluation import SequenceEvalConfig
 from tttlrm_jax.config.ttt3r import TTT3RConfig
 from tttlrm_jax.models import build_model, split_model
-from tttlrm_jax.procedural.walk_files import write_seven_scenes
-from tttlrm_jax.procedural.walks import render_walk
+from tttlrm_jax.procedural.walks import render_walk, write_seven_scenes
 from tttlrm_jax.ttt.state_rules import build_state_rule
 
 SMALL = TTT3RConfig(

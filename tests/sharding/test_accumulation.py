@@ -11,7 +11,7 @@ from tests.sharding.scene import arrays_of, assert_close, parts_of, run_config
 from tttlrm_jax.config import MeshConfig
 from tttlrm_jax.core.errors import ConfigError
 from tttlrm_jax.training.objectives.batches import batch_from_arrays
-from tttlrm_jax.training.tasks.mesh_program import program_of
+from tttlrm_jax.training.tasks.mesh_program import MeshProgram
 from tttlrm_jax.training.update import init_train_state, train_step
 
 ROUND_OFF = 1e-9  # of float64, after sums in another order and a Newton-Schulz iteration
@@ -41,7 +41,7 @@ def test_parts_over_a_mesh_equal_the_whole_on_one_device(tmp_path, sizes):
     )
     data, seq, fsdp = sizes
     config = configured(str(tmp_path), 2, data=data, seq=seq, fsdp=fsdp)
-    program = program_of(config, static._replace(config=config))
+    program = MeshProgram(static._replace(config=config))
     state = program.place(init_train_state(params, config))
     train = config.train
     batch = program.batch(scenes(str(tmp_path)), train.batch_size, train.chunk_views)
@@ -58,4 +58,4 @@ def test_parts_too_small_for_the_mesh_are_refused(tmp_path):
     config = configured(str(tmp_path), 2, data=2, fsdp=2)
     static, _ = parts_of(run_config(str(tmp_path)))
     with pytest.raises(ConfigError, match=r"micro_batches=2 leaves 2 scenes for 2 x 2 devices"):
-        program_of(config, static._replace(config=config))
+        MeshProgram(static._replace(config=config))

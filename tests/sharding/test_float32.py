@@ -132,7 +132,7 @@ def test_a_step_over_a_mesh_is_one_devices_to_round_off(directory, plan, sizes):
     one, exact = one_device(directory, plan)
     config = on_mesh(run_config(directory, plan), sizes)
     static, params = parts_of(run_config(directory, plan))
-    program = MeshProgram(config, static._replace(config=config), make_mesh(config.mesh))
+    program = MeshProgram(static._replace(config=config))
     arrays = repeated(arrays_of(directory), config.train.batch_size)
     batch = program.batch(arrays, config.train.batch_size, config.train.chunk_views)
     placed = program.place(init_train_state(params, config))

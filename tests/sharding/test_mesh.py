@@ -81,7 +81,7 @@ def program_of(directory, plan, sizes, elastic=0.0, **mesh_settings) -> tuple[Me
     """(program over a mesh, batch as the loader gives it)."""
     config = on_mesh(configured(directory, plan, elastic), sizes, **mesh_settings)
     static, _ = parts_of(configured(directory, plan, elastic))
-    program = MeshProgram(config, static._replace(config=config), make_mesh(config.mesh))
+    program = MeshProgram(static._replace(config=config))
     return program, repeated(arrays_of(directory), config.train.batch_size)
 
 
@@ -143,7 +143,7 @@ def test_view_synthesis_over_scenes_equals_one_device(directory, plan):
 
     parted = on_mesh(config, (4, 1, 1))
     train = parted.train
-    program = MeshProgram(parted, static._replace(config=parted), make_mesh(parted.mesh))
+    program = MeshProgram(static._replace(config=parted))
     placed = program.place(init_train_state(params, parted))
     images, lost = program.predict(
         placed.params, arrays_of(directory), train.batch_size, train.chunk_views
@@ -229,7 +229,7 @@ def test_one_scene_over_all_devices(directory, views, chunk):
         batch_loss, static=static, batch=batch_from_arrays(arrays), key=jax.random.key(0)
     )
     (value, _), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
-    program = MeshProgram(config, static, make_mesh(config.mesh))
+    program = MeshProgram(static)
     batch = program.batch(arrays, 1, chunk)
     ours = functools.partial(program.loss, batch=batch, key=jax.random.key(0), chunk_views=chunk)
     (our_value, _), our_grads = jax.jit(jax.value_and_grad(ours, has_aux=True))(
@@ -285,7 +285,7 @@ def test_sizes_that_do_not_split_are_refused_in_words(directory):
     config = on_mesh(run_config(directory), (1, 4, 1))
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, num_input_views=13))
     with pytest.raises(InputError, match="use 12 or 16"):
-        MeshProgram(config, parts_of(run_config(directory))[0], mesh)
+        MeshProgram(parts_of(run_config(directory))[0]._replace(config=config), mesh)
 
 
 def test_pruning_by_global_rank_keeps_what_pruning_one_cloud_keeps():

@@ -149,7 +149,12 @@ def draw_views(
     if held_out is not None:
         pool, reserved = pool[~held_out[pool]], pool[held_out[pool]]
     apart = held_out is not None and split == "eval"  # targets come from `reserved`
-    _check_views(config, len(pool), len(reserved) if apart else None)
+    field, needed = views_needed(config, apart)
+    if needed > len(pool):
+        raise InputError.of(
+            field, needed, f"exceeds the {len(pool)} frames of a scene that are not held out",
+            "draw fewer views",
+        )  # fmt: skip
     if config.view_selection == "kmeans":
         inputs = pool[np.unique(select_kmeans(world_from_camera[pool], num_inputs))]
         spare = rng.permutation(np.setdiff1d(pool, inputs))
@@ -184,24 +189,6 @@ def _with_available_targets(config: DataConfig, source: SceneSource) -> DataConf
     offers = [offer_of(source[index], config) for index in range(len(source))]
     fewest = min(offer.held_out or 0 for offer in offers)
     return dataclasses.replace(config, num_target_views=min(config.num_target_views, fewest))
-
-
-def _check_views(config: DataConfig, available: int, reserved: int | None) -> None:
-    """Raises InputError where a draw needs more frames than are `available`.
-
-    `reserved` counts the frames that targets alone are drawn from, if there are any.
-    """
-    field, needed = views_needed(config, reserved is not None)
-    if reserved is not None and config.num_target_views > reserved:
-        raise InputError.of(
-            "data.num_target_views", config.num_target_views,
-            f"exceeds the {reserved} held-out frames of a scene", "draw fewer targets",
-        )  # fmt: skip
-    if needed > available:
-        raise InputError.of(
-            field, needed, f"exceeds the {available} frames of a scene that are not held out",
-            "draw fewer views",
-        )  # fmt: skip
 
 
 def _check_counts(

@@ -13,10 +13,9 @@ from tttlrm_jax.config import SyntheticConfig
 from tttlrm_jax.core.geometry.poses import look_at
 from tttlrm_jax.procedural.appearance.lighting import random_lights, shadow_map
 from tttlrm_jax.procedural.appearance.materials import Material, random_material
-from tttlrm_jax.procedural.sculptures import Group, random_count, random_group
+from tttlrm_jax.procedural.sculptures import Group, joined, random_count, random_group
 from tttlrm_jax.procedural.surfaces.solids import Placed
 from tttlrm_jax.procedural.surfaces.triangle_views import TriangleScene, rendered_scene
-from tttlrm_jax.procedural.surfaces.triangles import TriangleMesh, join
 
 ROOM_VERSION = 1  # part of the cache key: raise it when the same seed gives other pixels
 MIDDLE = 1.1  # radius of the ball around the origin that holds the clusters in the middle
@@ -54,26 +53,14 @@ def random_furnished_room(
         ceiling=rng.uniform(1.7, 2.6),
     )
     free = config.max_distance + MARGIN
-    groups = _in_the_middle(rng, config) + _along_the_walls(rng, config, shell, free)
+    contents = joined(_in_the_middle(rng, config) + _along_the_walls(rng, config, shell, free))
     sides = _shell_sides(shell)
-    contents = _with_parts(groups)
-    parts = sum(len(group.centres) for group in groups)
-    surface = join([contents, _renumbered(sides, parts)])
     lights = random_lights(rng)
-    materials = [random_material(rng) for _ in range(parts)]
+    materials = [random_material(rng) for _ in contents.centres]
     materials += [_wall_material(rng) for _ in sides.centres]
-    rotations = np.concatenate([*(group.rotations for group in groups), sides.rotations])
-    centres = np.concatenate([*(group.centres for group in groups), sides.centres])
-    scene = TriangleScene(
-        surface=surface,
-        materials=tuple(materials),
-        part_from_world=rotations.transpose(0, 2, 1).astype(np.float32),
-        centres=centres.astype(np.float32),
-        lights=lights,
-        shadows=shadow_map(contents, lights, float(np.hypot(*shell.half)) + 1.0),
-        planar_from=parts,
-    )
-    return scene, shell
+    shadows = shadow_map(contents.surface, lights, float(np.hypot(*shell.half)) + 1.0)
+    room = joined([contents, sides])
+    return room.scene(materials, lights, shadows, planar_from=len(contents.centres)), shell
 
 
 def room_cameras(
@@ -154,19 +141,6 @@ def _shell_sides(shell: Shell) -> Group:
     part = np.where(up > 0.5, 0, np.where(up < -0.5, 1, 2)).astype(np.int32)
     surface = dataclasses.replace(surface, part=part)
     return Group(surface, np.tile(np.eye(3), (3, 1, 1)), np.tile(centre, (3, 1)), float(size.max()))
-
-
-def _with_parts(groups: list[Group]) -> TriangleMesh:
-    """One surface of groups whose parts are numbered on."""
-    surfaces, start = [], 0
-    for group in groups:
-        surfaces.append(_renumbered(group, start))
-        start += len(group.centres)
-    return join(surfaces)
-
-
-def _renumbered(group: Group, start: int) -> TriangleMesh:
-    return dataclasses.replace(group.surface, part=group.surface.part + np.int32(start))
 
 
 def _wall_material(rng: np.random.Generator) -> Material:

@@ -15,7 +15,7 @@ from tttlrm_jax.config import SyntheticConfig
 from tttlrm_jax.core.geometry.poses import look_at
 from tttlrm_jax.procedural.appearance.textures import (
     Texture,
-    evaluate,
+    planes,
     random_rotation,
     random_texture,
 )
@@ -71,12 +71,8 @@ def render_object(seed: int, config: SyntheticConfig) -> dict[str, np.ndarray]:
     poses, intrinsics = random_cameras(rng, config, model.radius)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         image, depth = _render(model, poses, intrinsics, config)
-    return {
-        "image": image,
-        "depth": depth,
-        "world_from_camera": poses,
-        "intrinsics": intrinsics,
-    }
+    views = {"image": image, "depth": depth}
+    return views | {"world_from_camera": poses, "intrinsics": intrinsics}
 
 
 def random_object(rng: np.random.Generator, config: SyntheticConfig) -> SceneObject:
@@ -293,4 +289,4 @@ def _shade(model: SceneObject, k: int, local: np.ndarray) -> np.ndarray:
     )
     shade = np.float32(model.ambient) + np.float32(1 - model.ambient) * np.maximum(cosine, 0.0)
     point = local * model.scales[k].astype(np.float32)[:, None]
-    return evaluate(model.textures[k], point) * shade[:, None]
+    return planes(model.textures[k], point).T * shade[:, None]

@@ -6,12 +6,13 @@ stand under a few lamps, the first of which casts shadows. The object lies in th
 """
 
 import dataclasses
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from tttlrm_jax.config import SyntheticConfig
-from tttlrm_jax.procedural.appearance.lighting import random_lights, shadow_map
-from tttlrm_jax.procedural.appearance.materials import random_material
+from tttlrm_jax.procedural.appearance.lighting import Lights, ShadowMap, random_lights, shadow_map
+from tttlrm_jax.procedural.appearance.materials import Material, random_material
 from tttlrm_jax.procedural.appearance.textures import random_rotation
 from tttlrm_jax.procedural.objects import random_cameras, touching_centres
 from tttlrm_jax.procedural.surfaces.solids import SOLIDS, Placed, random_heights
@@ -40,6 +41,25 @@ class Group:
             scale * self.radius,
         )  # fmt: skip
 
+    def scene(self, materials: Iterable[Material], lights: Lights, shadows: ShadowMap, **options):
+        """Its parts with their materials; `options` as of `TriangleScene`."""
+        return TriangleScene(
+            self.surface, tuple(materials), self.rotations.transpose(0, 2, 1).astype(np.float32),
+            self.centres.astype(np.float32), lights, shadows, **options,
+        )  # fmt: skip
+
+
+def joined(groups: Sequence[Group]) -> Group:
+    """All solids of some groups in one, parts numbered on; its radius is the largest."""
+    starts = np.cumsum([0, *(len(group.centres) for group in groups[:-1])]).astype(np.int32)
+    surfaces = [
+        dataclasses.replace(group.surface, part=group.surface.part + start)
+        for group, start in zip(groups, starts, strict=True)
+    ]
+    rotations, centres = ([getattr(g, name) for g in groups] for name in ("rotations", "centres"))
+    radius = max(group.radius for group in groups)
+    return Group(join(surfaces), np.concatenate(rotations), np.concatenate(centres), radius)
+
 
 def render_sculpture(seed: int, config: SyntheticConfig) -> dict[str, np.ndarray]:
     """All views of the object with this seed; arrays as `objects.render_object` returns them."""
@@ -56,15 +76,9 @@ def random_sculpture(
     group = random_group(rng, random_count(rng, config.min_primitives, config.max_primitives))
     group = group.moved(rng.uniform(0.7, 1.0) / group.radius, np.zeros(3))
     lights = random_lights(rng)
-    scene = TriangleScene(
-        surface=group.surface,
-        materials=tuple(random_material(rng) for _ in group.centres),
-        part_from_world=group.rotations.transpose(0, 2, 1).astype(np.float32),
-        centres=group.centres.astype(np.float32),
-        lights=lights,
-        shadows=shadow_map(group.surface, lights, 1.01 * group.radius),
-    )
-    return scene, group.radius
+    materials = [random_material(rng) for _ in group.centres]
+    shadows = shadow_map(group.surface, lights, 1.01 * group.radius)
+    return group.scene(materials, lights, shadows), group.radius
 
 
 def random_count(rng: np.random.Generator, least: int, most: int) -> int:

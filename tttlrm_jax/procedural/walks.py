@@ -12,11 +12,14 @@ relates to the first camera is left for a state to remember.
 """
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
+from tttlrm_jax.captures.depth_files import write_png_depth
 from tttlrm_jax.config.data import WalkConfig
-from tttlrm_jax.procedural.appearance.textures import Texture, evaluate, hsv_to_rgb, random_texture
+from tttlrm_jax.procedural.appearance.textures import Texture, hsv_to_rgb, planes, random_texture
 
 WALK_VERSION = 1  # raise it when the same seed gives other pixels
 FRAMES_AT_A_TIME = 8  # rays of so many frames are held at once
@@ -62,6 +65,20 @@ def render_walk(seed: int, num_frames: int, config: WalkConfig | None = None) ->
     lens = np.array([focal, focal, 0.5 * config.width, 0.5 * config.height])
     images, depth = render_room(room, poses, lens, config)
     return RenderedWalk(images, depth, poses, lens)
+
+
+def write_seven_scenes(directory: Path, walk: RenderedWalk) -> None:
+    """Writes a walk into a new folder as 7-Scenes are: colour, depth in millimetres, cameras."""
+    directory.mkdir(parents=True)
+    fx, fy, cx, cy = walk.intrinsics
+    lens = np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
+    np.savetxt(directory / "camera-intrinsics.txt", lens)
+    frames = zip(walk.images, walk.depth, walk.world_from_camera, strict=True)
+    for number, (image, depth, pose) in enumerate(frames):
+        stem = directory / f"frame-{number:06d}"
+        Image.fromarray(image).save(f"{stem}.color.png")
+        write_png_depth(Path(f"{stem}.depth.png"), depth)
+        np.savetxt(f"{stem}.pose.txt", pose)
 
 
 def strided(config: WalkConfig, stride: float) -> WalkConfig:
@@ -209,7 +226,7 @@ def _shade(room: BoxRoom, poses, rays, t, owner) -> np.ndarray:
         chosen = np.flatnonzero(owner == index)
         local, normal = _surface(room, int(index), point[:, chosen])
         light = 0.75 + UP_LIGHT * (room.lamp.astype(np.float32) @ normal)
-        colour[chosen] = evaluate(room.textures[index], local) * light[:, None]
+        colour[chosen] = planes(room.textures[index], local).T * light[:, None]
     return colour
 
 

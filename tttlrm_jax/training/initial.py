@@ -1,20 +1,70 @@
-"""Parameters that a run starts from, taken from another one."""
+"""What a run starts from: fresh parameters, or those of another one."""
 
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
+import jax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from tttlrm_jax.checkpoints.checks import check_same_shapes
 from tttlrm_jax.checkpoints.models import load_parameters, saved_arrays
 from tttlrm_jax.checkpoints.runs import load_optimizer_state
 from tttlrm_jax.checkpoints.train_state import TrainState
+from tttlrm_jax.config.run import AnyRun
+from tttlrm_jax.models import build_model, split_model
+from tttlrm_jax.models.nn.layers import LINEAR_INIT_STD
+from tttlrm_jax.models.nn.point_heads import POINT_CHANNELS
+from tttlrm_jax.training.update import init_train_state
 
 GATES = "rule_gates"  # parameters that an update rule adds to a TTT layer
 DECODERS = {"decoder", "decoder_norm", "decoder_linear"}  # what the kinds of model do not share
+STACKED_KERNEL_AXES = 3  # layer, in, out; kernels of convolutions have four
+START_DEPTH = 3.0  # metres
 
 _Path = tuple[str, ...]
+
+
+def fresh_state(config: AnyRun, *, resumes: bool) -> tuple[Any, TrainState]:
+    """The model's structure and the state before the first step.
+
+    What the run starts from is read unless it `resumes`: its own checkpoint then follows.
+    """
+    graph, params = split_model(build_model(config.model, config.train.seed))
+    source = None if resumes else config.train.init_from
+    if source is not None:
+        params = initial_parameters(source, params)
+    elif config.model.kind == "ttt3r":
+        params = starting_parameters(params)
+    state = init_train_state(params, config)
+    if source is not None and config.train.init_moments:
+        state = with_moments_of(source, state)
+    return graph, state
+
+
+def starting_parameters(params: Any) -> Any:
+    """Fresh parameters of TTT3R made fit for training a narrow network.
+
+    Linear kernels get the spread of Glorot and Bengio (2010), eq. 16, in place of 0.02 whatever
+    the width; only the last ones of the heads stay small. Biases of the heads say a wall
+    `START_DEPTH` away and a camera that has not moved. Otherwise the first hundreds of steps go
+    into that constant, and the picture's share in the features dies meanwhile.
+    """
+
+    def started(path, leaf):
+        names = [key.key for key in path]
+        last = names[0] == "head" and "fc2" in names
+        if names[-1] == "kernel" and leaf.ndim <= STACKED_KERNEL_AXES and not last:
+            return leaf * (math.sqrt(2 / sum(leaf.shape[-2:])) / LINEAR_INIT_STD)
+        if names == ["head", "pose", "fc2", "bias"]:
+            return leaf.at[3].set(1.0)  # w of the quaternion
+        if last and names[-1] == "bias" and names[1] in ("self_view", "world"):
+            channels = leaf.reshape(POINT_CHANNELS, -1)
+            return channels.at[2].set(math.log1p(START_DEPTH)).reshape(leaf.shape)
+        return leaf
+
+    return jax.tree_util.tree_map_with_path(started, params)
 
 
 def initial_parameters(path: Path | str, params: dict[str, Any]) -> dict[str, Any]:

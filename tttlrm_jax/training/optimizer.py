@@ -1,4 +1,4 @@
-"""AdamW as the paper uses it, and the guard around its steps."""
+"""AdamW as the paper uses it, the guard around its steps, and the average of the weights."""
 
 from typing import Any
 
@@ -8,6 +8,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int
 
 from tttlrm_jax.config import OptimizerConfig
+from tttlrm_jax.core.precision import accumulation_dtype
 
 STACKED = "blocks"  # parameters below this name carry a leading layer axis
 
@@ -58,3 +59,24 @@ def guarded_gradients(
     accept = jnp.isfinite(norm) & jnp.isfinite(loss) & ~(guarded & (norm > config.skip_norm))
     factor = jnp.where(guarded, jnp.minimum(1.0, config.clip_norm / (norm + 1e-12)), 1.0)
     return jax.tree.map(lambda g: g * factor.astype(g.dtype), grads), norm, accept
+
+
+def initial_average(params: Any) -> Any:
+    """The exponential moving average of the parameters before the first step: a copy, in at least
+    float32, sharded as they are."""
+    return jax.tree.map(lambda p: jnp.array(p, accumulation_dtype(p.dtype)), params)
+
+
+def moved_average(average: Any, params: Any, num_taken: Int[Array, ""], decay: float) -> Any:
+    """`d average + (1 - d) params` with `d = min(decay, (1 + n) / (10 + n))`.
+
+    `num_taken` is n, the steps that led to `params`: early on the initial parameters are soon
+    forgotten.
+    """
+    n = num_taken.astype(jnp.float32)
+    d = jnp.minimum(decay, (1 + n) / (10 + n))
+
+    def moved(a: Array, p: Array) -> Array:
+        return a + (1 - d).astype(a.dtype) * (p.astype(a.dtype) - a)
+
+    return jax.tree.map(moved, average, params)

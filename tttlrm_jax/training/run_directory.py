@@ -76,7 +76,10 @@ def changes_since(directory: Path, config: AnyRun) -> list[str]:
             f"run directory {directory} holds a run with other settings: {', '.join(refused)}; "
             f"choose another name or train.directory"
         )
-    return [f"{name} was {old}, is now {value}" for name, (old, value) in changed.items()]
+    return [
+        f"{name} was {'not recorded' if old == '' else old}, is now {value}"
+        for name, (old, value) in changed.items()
+    ]
 
 
 def _config_of(directory: Path, like: AnyRun) -> AnyRun:

@@ -1,6 +1,7 @@
 """One training step as a pure function: batch and state in, state and metrics out."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,10 +12,14 @@ from jaxtyping import Array
 from tttlrm_jax.checkpoints.train_state import TrainState
 from tttlrm_jax.config.run import AnyRun
 from tttlrm_jax.training.accumulation import accumulated
-from tttlrm_jax.training.averaging import initial_average, moved_average
 from tttlrm_jax.training.objectives import batch_loss
 from tttlrm_jax.training.objectives.batches import VGG19, Batch, StaticParts
-from tttlrm_jax.training.optimizer import guarded_gradients, make_optimizer
+from tttlrm_jax.training.optimizer import (
+    guarded_gradients,
+    initial_average,
+    make_optimizer,
+    moved_average,
+)
 
 
 def init_train_state(params: Any, config: AnyRun) -> TrainState:
@@ -34,20 +39,15 @@ def train_step(
     batch: Batch,
     static: StaticParts,
     vgg19: VGG19 | None = None,
-    chunk_views: int | None = None,
+    loss: Callable[..., Any] | None = None,
 ) -> tuple[TrainState, dict[str, Array]]:
-    """Gradient, guard, AdamW, averaged weights. A refused step keeps all three and is counted."""
-    loss_function = functools.partial(batch_loss, static=static, chunk_views=chunk_views)
-    return step_of_loss(loss_function, state, batch, static, vgg19)
+    """Gradient, guard, AdamW, averaged weights. A refused step keeps all three and is counted.
 
-
-def step_of_loss(
-    loss_function: Any, state: TrainState, batch: Batch, static: StaticParts, vgg19: VGG19 | None
-) -> tuple[TrainState, dict[str, Array]]:
-    """`train_step` for any `(params, batch=, key=, vgg19=) -> (loss, metrics)`."""
+    `loss(params, batch=, key=, vgg19=) -> (loss, metrics)` stands in for `batch_loss`.
+    """
     config = static.config
     key_prune = jax.random.fold_in(jax.random.key(config.train.seed), state.step)
-    grad_function = jax.grad(loss_function, has_aux=True)
+    grad_function = jax.grad(loss or functools.partial(batch_loss, static=static), has_aux=True)
 
     def gradient(part: Batch) -> tuple[Any, dict[str, Array]]:
         return grad_function(state.params, batch=part, key=key_prune, vgg19=vgg19)

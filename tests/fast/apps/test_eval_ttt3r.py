@@ -10,8 +10,7 @@ from tttlrm_jax.checkpoints.models import export_ttt3r
 from tttlrm_jax.config.data import WalkConfig
 from tttlrm_jax.config.ttt3r import TTT3RConfig
 from tttlrm_jax.models import build_model, split_model
-from tttlrm_jax.procedural.walk_files import write_seven_scenes
-from tttlrm_jax.procedural.walks import render_walk, strided
+from tttlrm_jax.procedural.walks import render_walk, strided, write_seven_scenes
 from tttlrm_jax.sequences.readers import read_tum_trajectory
 
 SMALL = TTT3RConfig(

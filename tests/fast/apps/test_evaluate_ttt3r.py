@@ -27,8 +27,7 @@ from tttlrm_jax.core.geometry.alignment import transform_points
 from tttlrm_jax.core.geometry.pointmaps import unproject
 from tttlrm_jax.core.geometry.poses import encoding_from_matrix
 from tttlrm_jax.export.video import write_video
-from tttlrm_jax.procedural.walk_files import write_seven_scenes
-from tttlrm_jax.procedural.walks import render_walk
+from tttlrm_jax.procedural.walks import render_walk, write_seven_scenes
 from tttlrm_jax.sequences.readers import read_tum_trajectory
 
 COUNT = 9

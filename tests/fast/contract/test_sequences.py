@@ -18,8 +18,7 @@ from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.pointmaps import unproject
 from tttlrm_jax.core.geometry.rotations import quaternion_from_rotation
 from tttlrm_jax.export.video import write_video
-from tttlrm_jax.procedural.walk_files import write_seven_scenes
-from tttlrm_jax.procedural.walks import render_walk
+from tttlrm_jax.procedural.walks import render_walk, write_seven_scenes
 from tttlrm_jax.sequences.frame_images import plan_fit
 from tttlrm_jax.sequences.readers import READERS, open_sequence, read_tum_trajectory
 from tttlrm_jax.sequences.sequence import FrameSelection

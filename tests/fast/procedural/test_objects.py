@@ -6,7 +6,7 @@ import pytest
 from tttlrm_jax.config import SyntheticConfig
 from tttlrm_jax.core.errors import ConfigError
 from tttlrm_jax.core.geometry.poses import pose_problem
-from tttlrm_jax.procedural.appearance.textures import TEXTURES, evaluate, hsv_to_rgb, random_texture
+from tttlrm_jax.procedural.appearance.textures import TEXTURES, hsv_to_rgb, planes, random_texture
 from tttlrm_jax.procedural.objects import random_cameras, random_object, render_object, scene_seed
 
 CONFIG = SyntheticConfig(num_views=6, height=48, width=72)
@@ -156,7 +156,7 @@ def test_objects_vary_in_number_kind_and_texture():
 def test_textures_are_colours_and_all_but_plain_vary(kind):
     rng = np.random.default_rng(0)
     texture = dataclasses.replace(random_texture(rng), kind=kind)
-    colour = evaluate(texture, rng.uniform(-1, 1, (3, 500)).astype(np.float32))
+    colour = planes(texture, rng.uniform(-1, 1, (3, 500)).astype(np.float32)).T
     assert colour.shape == (500, 3)
     assert colour.min() >= 0
     assert colour.max() <= 1

@@ -14,8 +14,8 @@ from tttlrm_jax.checkpoints.models import load_model
 from tttlrm_jax.checkpoints.runs import RunCheckpoints
 from tttlrm_jax.config import TrainConfig
 from tttlrm_jax.core.errors import ConfigError
-from tttlrm_jax.training.averaging import initial_average, moved_average
 from tttlrm_jax.training.objectives.batches import batch_from_arrays
+from tttlrm_jax.training.optimizer import initial_average, moved_average
 from tttlrm_jax.training.update import init_train_state, train_step
 
 DECAY = 0.25

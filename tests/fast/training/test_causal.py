@@ -24,7 +24,7 @@ from tttlrm_jax.training.objectives import batch_loss
 from tttlrm_jax.training.objectives.batches import Batch, StaticParts
 from tttlrm_jax.training.objectives.causal import chunk_views_at, loss_weights
 from tttlrm_jax.training.objectives.gaussians import loss_terms, weighted_sum
-from tttlrm_jax.training.tasks.mesh_program import program_of
+from tttlrm_jax.training.tasks.mesh_program import MeshProgram
 
 VIEWS, TARGETS, HEIGHT, WIDTH = 3, 1, 8, 12
 CAUSAL = TrainConfig(plan="causal", chunk_views=2)
@@ -109,7 +109,7 @@ def test_loss_after_every_chunk_is_that_of_the_views_so_far(batch, accumulate):
     assert int(metrics["num_dropped"]) == int(metrics["num_invalid"]) == 0
     assert abs(losses[0] - losses[1]) > 1e-3  # the chunks do differ
     if accumulate == "all":
-        program = program_of(static.config, static)
+        program = MeshProgram(static)
         scores = program.evaluate(program.place_whole(params), arrays(2, VIEWS, TARGETS))[1]
         assert scores["psnr_after_02_views"].shape == (2,)
         np.testing.assert_array_equal(scores["psnr"], scores["psnr_after_03_views"])

@@ -16,8 +16,8 @@ from tttlrm_jax.checkpoints.runs import RunCheckpoints
 from tttlrm_jax.config.run import CurriculumConfig, SequenceRunConfig
 from tttlrm_jax.core.errors import ConfigError
 from tttlrm_jax.models import split_model
-from tttlrm_jax.training.averaging import moved_average
 from tttlrm_jax.training.curriculum import placed_stages, train_curriculum
+from tttlrm_jax.training.optimizer import moved_average
 from tttlrm_jax.training.run_directory import changes_since, run_directory, write_run_directory
 from tttlrm_jax.training.tasks.sequences import fresh_state
 

@@ -16,7 +16,7 @@ from tttlrm_jax.models import build_model, split_model
 from tttlrm_jax.training.initial import initial_parameters, with_moments_of
 from tttlrm_jax.training.objectives.batches import batch_from_arrays
 from tttlrm_jax.training.objectives.view_synthesis import check_view_synthesis
-from tttlrm_jax.training.tasks.mesh_program import program_of
+from tttlrm_jax.training.tasks.mesh_program import MeshProgram
 from tttlrm_jax.training.update import init_train_state, train_step
 
 LVSM = dataclasses.replace(
@@ -36,7 +36,7 @@ def test_steps_lower_the_loss_and_prediction_agrees():
         state, metrics = step(state, batch)
     assert float(metrics["loss"]) < float(first["loss"])
     assert metrics.keys() >= {"mse", "psnr", "num_dropped", "num_invalid", "grad_norm"}
-    program = program_of(LVSM, static)
+    program = MeshProgram(static)
     rgb, scores, lost = program.evaluate(program.place_whole(state.params), arrays())
     assert lost == {"num_dropped": 0, "num_invalid": 0}
     assert rgb.shape == batch.targets.image.shape

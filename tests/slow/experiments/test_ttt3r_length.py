@@ -15,8 +15,7 @@ from tttlrm_jax.config.ttt3r import TTT3RConfig
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.pointmaps import unproject
 from tttlrm_jax.models import build_model, split_model
-from tttlrm_jax.procedural.walk_files import write_seven_scenes
-from tttlrm_jax.procedural.walks import render_walk
+from tttlrm_jax.procedural.walks import render_walk, write_seven_scenes
 
 ROOM = WalkConfig(height=16, width=32, supersampling=1)
 SMALL = TTT3RConfig(

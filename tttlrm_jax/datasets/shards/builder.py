@@ -70,11 +70,8 @@ class SceneShards(tfds.core.GeneratorBasedBuilder):
         return tfds.core.DatasetInfo(
             builder=self,
             description="Posed views of scenes, one record each.",
-            features=tfds.features.FeaturesDict({
-                "image": encoded,
-                "depth": encoded,
-                "depth_unit": np.float64,
-                "disparity": encoded,
+            features=tfds.features.FeaturesDict({  # of a ViewRecord
+                "image": encoded, "depth": encoded, "depth_unit": np.float64, "disparity": encoded,
             }),
             disable_shuffling=True,
             metadata=SceneTable(),
@@ -90,15 +87,7 @@ class SceneShards(tfds.core.GeneratorBasedBuilder):
         table = metadata.splits.setdefault(split, [])
         for scene in self._scenes[split]:
             for view in scene.views:
-                yield (
-                    key,
-                    {
-                        "image": view.image,
-                        "depth": view.depth,
-                        "depth_unit": view.depth_unit,
-                        "disparity": view.disparity,
-                    },
-                )
+                yield key, dataclasses.asdict(view)
                 key += 1
             table.append(dataclasses.replace(scene, views=()))  # the pictures are written
 

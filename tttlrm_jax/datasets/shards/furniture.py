@@ -20,7 +20,8 @@ from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.datasets.shards.records import SceneRecord, rendered_record
 from tttlrm_jax.procedural.appearance.lighting import random_lights, shadow_map
 from tttlrm_jax.procedural.objects import random_cameras, scene_seed
-from tttlrm_jax.procedural.surfaces.triangle_views import TriangleScene, rendered_scene
+from tttlrm_jax.procedural.sculptures import Group
+from tttlrm_jax.procedural.surfaces.triangle_views import rendered_scene
 from tttlrm_jax.procedural.surfaces.wavefront import Model, read_obj
 
 CATALOGUE = "PluginFurnitureCatalog.properties"
@@ -146,19 +147,10 @@ def render_furniture(model: Model, seed: int, config: SyntheticConfig) -> dict[s
     """All views of a model of radius 1; arrays as `objects.render_object` returns them."""
     rng = np.random.default_rng([seed, 3])
     radius = rng.uniform(0.7, 1.0)
-    surface, lights, parts = (
-        model.surface.moved(radius, np.zeros(3)),
-        random_lights(rng),
-        len(model.materials),
-    )
-    scene = TriangleScene(
-        surface=surface,
-        materials=model.materials,
-        part_from_world=np.tile(np.eye(3, dtype=np.float32), (parts, 1, 1)),
-        centres=np.zeros((parts, 3), np.float32),
-        lights=lights,
-        shadows=shadow_map(surface, lights, 1.01 * radius),
-    )
+    surface, lights = model.surface.moved(radius, np.zeros(3)), random_lights(rng)
+    unturned, centres = np.eye(3)[None], np.zeros((len(model.materials), 3))
+    group = Group(surface, unturned.repeat(len(centres), axis=0), centres, radius)
+    scene = group.scene(model.materials, lights, shadow_map(surface, lights, 1.01 * radius))
     poses, intrinsics = random_cameras(rng, config, radius)
     return rendered_scene(scene, poses, intrinsics, config)
 

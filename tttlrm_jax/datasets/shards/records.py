@@ -104,18 +104,14 @@ def capture_records(
     Photographs that neither changes keep their bytes. Disparity beside a capture comes along.
     """
     for capture in captures:
-        sizes = [_stored_size(capture.image_size(n), max_side) for n in range(len(capture))]
-        scaled = [
-            frame.intrinsics * np.tile([size[1] / old[1], size[0] / old[0]], 2)
-            for frame, size, old in zip(
-                capture.frames, sizes, map(capture.image_size, range(len(capture))), strict=True
-            )
-        ]
+        taken = [capture.image_size(n) for n in range(len(capture))]
+        sizes = [_stored_size(size, max_side) for size in taken]
+        scale = np.tile((np.array(sizes) / np.array(taken))[:, ::-1], 2)  # of fx, fy, cx, cy
         has_depth = capture.has_disparity()
         yield SceneRecord(
             name=capture.name,
             world_from_camera=capture.world_from_camera,
-            intrinsics=np.stack(scaled),
+            intrinsics=np.stack([frame.intrinsics for frame in capture.frames]) * scale,
             numbers=capture.frame_numbers,
             views=(_capture_view(capture, n, size, has_depth) for n, size in enumerate(sizes)),
             has_mask=capture.has_alpha(),

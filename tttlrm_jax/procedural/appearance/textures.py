@@ -17,7 +17,7 @@ EDGE = 6.0  # steepness of the blend between two colours
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Texture:
-    """All random numbers of one texture; `evaluate` is a pure function of it."""
+    """All random numbers of one texture; `planes` is a pure function of it."""
 
     kind: str
     palette: np.ndarray  # [PALETTE_SIZE, 3]
@@ -46,11 +46,6 @@ def random_texture(rng: np.random.Generator) -> Texture:
         waves=rng.normal(size=(NUM_WAVES, 4)).astype(np.float32),
         cells=rng.uniform(-0.9, 0.9, (NUM_CELLS, 3)).astype(np.float32),
     )
-
-
-def evaluate(texture: Texture, point: np.ndarray) -> np.ndarray:
-    """Colours [point, 3] at points [3, point]."""
-    return planes(texture, point).T
 
 
 def planes(texture: Texture, point: np.ndarray) -> np.ndarray:

@@ -50,29 +50,9 @@ def rendered_scene(
     intrinsics: np.ndarray,
     config: SyntheticConfig,
 ) -> dict[str, np.ndarray]:
-    """All views of a scene; arrays as `objects.render_object` returns them."""
-    image, depth = render_views(
-        scene, world_from_camera, intrinsics, config.height, config.width, config.supersampling
-    )
-    return {
-        "image": image, "depth": depth, "world_from_camera": world_from_camera,
-        "intrinsics": intrinsics,
-    }  # fmt: skip
-
-
-def render_views(
-    scene: TriangleScene,
-    world_from_camera: np.ndarray,
-    intrinsics: np.ndarray,
-    height: int,
-    width: int,
-    supersampling: int = 2,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Images uint8 [view, height, width, 4] with straight alpha, and z depth float32 [view, ..].
-
-    Poses are [view, 4, 4], intrinsics [view, 4] in pixels. Depth belongs to pixel-centre rays, 0
-    where they miss. `supersampling` is 1, for one sample a pixel, or 2.
-    """
+    """All views of a scene, poses [view, 4, 4] and intrinsics [view, 4] in pixels; arrays as
+    `objects.render_object` returns them. `supersampling` is 1, for one sample a pixel, or 2."""
+    height, width, supersampling = config.height, config.width, config.supersampling
     if supersampling not in (1, 2):
         raise ConfigError.of("supersampling", supersampling, "is not 1 or 2", "use 2")
     images = np.zeros((len(intrinsics), height, width, 4), np.uint8)
@@ -88,7 +68,8 @@ def render_views(
         images[part], depths[part] = _render(
             scene, projected, pose, shifted, bottom - top, right - left, supersampling
         )
-    return images, depths
+    views = {"image": images, "depth": depths}
+    return views | {"world_from_camera": world_from_camera, "intrinsics": intrinsics}
 
 
 def _window(projected: _Projected, height: int, width: int) -> tuple[int, int, int, int]:

@@ -91,12 +91,14 @@ def target_parts(cameras: Cameras, config: RunConfig) -> Parts | None:
     layout = current_layout()
     if layout is None:
         return None
-    return parts_on(layout.size("part"), cameras.intrinsics.shape[1], cameras.height, config)
+    return parts_on(layout.size("part"), cameras, config)
 
 
-def parts_on(devices: int, num_views: int, height: int, config: RunConfig) -> Parts:
-    """Parts of targets over so many devices; the perceptual loss needs whole images."""
-    return Parts.of(num_views, height, devices, whole=bool(config.loss.perceptual))
+def parts_on(devices: int, cameras: Cameras, config: RunConfig) -> Parts:
+    """Parts of targets `[batch, view]` over so many devices; the perceptual loss needs whole
+    images."""
+    num_views, whole = cameras.intrinsics.shape[1], bool(config.loss.perceptual)
+    return Parts.of(num_views, cameras.height, devices, whole=whole)
 
 
 def pruned_for_rendering(

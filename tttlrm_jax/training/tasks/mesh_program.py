@@ -2,7 +2,7 @@
 
 A mesh of one device runs exactly the program without a mesh.
 
-    program = MeshProgram(config, static, mesh)
+    program = MeshProgram(static)
     state = program.place(state)                             # parameters and moments over fsdp
     batch = program.batch(arrays, batch_size, chunk_views)   # scenes over data, views over seq
     state, metrics = program.step(state, batch, vgg19, chunk_views)
@@ -13,7 +13,6 @@ over all devices: views are dealt out so that each holds an equal share of each 
 """
 
 import functools
-import math
 from typing import Any
 
 import jax
@@ -32,7 +31,8 @@ from tttlrm_jax.training.objectives import batch_loss, objective_of
 from tttlrm_jax.training.objectives.batches import VGG19, Batch, StaticParts, batch_from_arrays
 from tttlrm_jax.training.objectives.causal import metric_after
 from tttlrm_jax.training.objectives.gaussians import parts_on
-from tttlrm_jax.training.update import step_of_loss
+from tttlrm_jax.training.tasks.compiled import CompiledStep
+from tttlrm_jax.training.update import train_step
 
 
 def layout_of(
@@ -59,14 +59,6 @@ def check_batches(config: RunConfig, mesh: Mesh | AbstractMesh) -> None:
         )  # fmt: skip
 
 
-def program_of(config: RunConfig, static: StaticParts) -> "MeshProgram":
-    """The steps of a run over its mesh, of one device where it names no other.
-
-    Raises InputError where the mesh does not fit the devices or the batches.
-    """
-    return MeshProgram(config, static, make_mesh(config.mesh))
-
-
 def view_order(num_views: int, chunk_views: int, devices: int) -> np.ndarray:
     """Number of the view at each place, [view], such that equal parts hold equal shares of each
     chunk (a shorter last one included), chunk after chunk."""
@@ -76,16 +68,19 @@ def view_order(num_views: int, chunk_views: int, devices: int) -> np.ndarray:
 
 
 class MeshProgram:
-    """Compiled steps of a run over a mesh, and the placing of what goes into them."""
+    """Compiled steps of a run over a mesh, and the placing of what goes into them.
 
-    def __init__(self, config: RunConfig, static: StaticParts, mesh: Mesh):
+    The mesh is by default the run's own, of one device where it names no other. Raises InputError
+    where it does not fit the devices or the batches.
+    """
+
+    def __init__(self, static: StaticParts, mesh: Mesh | None = None):
+        config = static.config
+        mesh = make_mesh(config.mesh) if mesh is None else mesh
         self.config, self.static, self.mesh = config, static, mesh
         self._whole = NamedSharding(mesh, PartitionSpec())
-        # A checkpoint being written may share a CPU's buffers with the state.
-        self._on_cpu = mesh.devices.flat[0].platform == "cpu"
-        self._step = self._jitted_step(donate=not self._on_cpu)
+        self._step = CompiledStep(self._train_step, mesh, ("chunk_views",))
         self._predict = jax.jit(self._renderings)
-        self._compiled: dict[int, Any] = {}  # steps by chunk_views
         self._rendering: dict[int, Any] = {}  # renderings by number of scenes
         check_batches(config, mesh)
 
@@ -104,10 +99,10 @@ class MeshProgram:
         """A copy on every device."""
         return jax.tree.map(lambda x: put_whole(x, self._whole), tree)
 
-    def scenes_of_process(self, batch_size: int, process: int | None = None) -> tuple[int, int]:
+    def scenes_of_process(self, batch_size: int) -> tuple[int, int]:
         """(shard_index, shard_count) of the loader, as `Layout.scenes_of_process`."""
         layout = self._layout(batch_size, self.config.train.chunk_views)
-        return layout.scenes_of_process(batch_size, process)
+        return layout.scenes_of_process(batch_size)
 
     def batch(self, arrays: dict[str, np.ndarray], batch_size: int, chunk_views: int) -> Batch:
         """This process's share of a batch, as the loader gives it, as one of all processes."""
@@ -134,19 +129,15 @@ class MeshProgram:
         scenes, num_views, *_ = batch.inputs.image.shape
         chunk = num_views if self.config.train.plan == "full" else chunk_views
         order = view_order(num_views, chunk, layout.size("view"))
-        cameras = batch.targets.cameras
-        parts = parts_on(
-            layout.size("part"), cameras.intrinsics.shape[1], cameras.height, self.config
-        )
+        parts = parts_on(layout.size("part"), batch.targets.cameras, self.config)
         depth: Any = batch.input_depth
         mask = batch.target_mask
-        return Batch(
-            inputs=jax.tree.map(lambda x: x[:, order], batch.inputs),
+        return batch.replace(
+            inputs=batch.inputs[:, order],
             targets=batch.targets.replace(image=parts.cut(batch.targets.image)),
             target_mask=None if mask is None else parts.cut(mask),
             input_depth=None if depth is None else depth[:, order],
-            input_number=np.tile(order.astype(np.int32), (scenes, 1)),  # type: ignore[arg-type]
-            background=batch.background,
+            input_number=np.tile(order.astype(np.int32), (scenes, 1)),
         )
 
     def abstract_batch(self, batch_size: int, chunk_views: int) -> Batch:
@@ -187,30 +178,20 @@ class MeshProgram:
         self, state: TrainState, batch: Batch, vgg19: VGG19 | None = None, chunk_views: int = 1
     ) -> tuple[TrainState, dict[str, Any]]:
         """`train_step` over the mesh; except on CPUs the state that is given is used up."""
-        if chunk_views not in self._compiled:  # processes may compile for minutes: wait for all
-            lowered = self._step.lower(state, batch, vgg19, chunk_views=chunk_views)
-            self._compiled[chunk_views] = lowered.compile()
-            meet(f"step compiled for chunks of {chunk_views}")
-        result = self._compiled[chunk_views](state, batch, vgg19)
-        # Collectives of two programs at a time wait for each other for ever on CPUs.
-        wait = self._on_cpu and self.mesh.size > 1
-        return jax.block_until_ready(result) if wait else result
+        kind = f"chunks of {chunk_views}"
+        return self._step(kind, state, batch, vgg19, chunk_views=chunk_views)
 
     def lower_step(
         self, state: TrainState, batch: Batch, chunk_views: int, vgg19: VGG19 | None = None
     ) -> jax.stages.Lowered:
         """The step for arrays of these shapes and shardings, ready to be compiled. It uses up the
         state, as on accelerators: what it says of memory is meant for them."""
-        step = self._jitted_step(donate=True)
+        step = jax.jit(self._train_step, static_argnames="chunk_views", donate_argnums=0)
         return step.lower(state, batch, vgg19, chunk_views=chunk_views)
-
-    def _jitted_step(self, *, donate: bool):
-        donated = (0,) if donate else ()
-        return jax.jit(self._train_step, static_argnames="chunk_views", donate_argnums=donated)
 
     def _train_step(self, state, batch, vgg19, *, chunk_views: int):
         loss = functools.partial(self.loss, chunk_views=chunk_views)
-        new_state, metrics = step_of_loss(loss, state, batch, self.static, vgg19)
+        new_state, metrics = train_step(state, batch, self.static, vgg19, loss)
         shardings = self.state_shardings(state)
         return jax.lax.with_sharding_constraint(new_state, shardings), metrics
 
@@ -282,11 +263,8 @@ class MeshProgram:
             self._rendering[batch_size] = self._predict.lower(params, batch).compile()
             meet(f"rendering compiled for {batch_size} scenes")
         rgb, lost = self._rendering[batch_size](params, batch)
-        cameras = batch.targets.cameras
-        layout = self._layout(batch_size, chunk_views)
-        parts = parts_on(
-            layout.size("part"), cameras.intrinsics.shape[1], cameras.height, self.config
-        )
+        part_devices = self._layout(batch_size, chunk_views).size("part")
+        parts = parts_on(part_devices, batch.targets.cameras, self.config)
         images = np.stack([parts.join(chunk) for chunk in host_value(rgb)])
         return images, {name: int(count) for name, count in lost.items()}
 
@@ -322,16 +300,6 @@ def padded_batch(arrays: dict[str, np.ndarray], batch_size: int) -> dict[str, np
     return {
         name: np.concatenate([x, np.repeat(x[-1:], missing, axis=0)]) for name, x in arrays.items()
     }
-
-
-def bytes_per_device(tree: Any) -> int:
-    """Bytes of a tree of placed arrays on the device that holds most."""
-    held: dict[Any, int] = {}
-    for leaf in jax.tree.leaves(tree):
-        size = math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
-        for device in leaf.sharding.addressable_devices:
-            held[device] = held.get(device, 0) + size
-    return max(held.values())
 
 
 def _zeros(shape: tuple[int, ...]) -> np.ndarray:

@@ -11,9 +11,8 @@ from tttlrm_jax.checkpoints.shard_identity import are_the_same_shards, record_sh
 from tttlrm_jax.checkpoints.train_state import TrainState
 from tttlrm_jax.config import RunConfig
 from tttlrm_jax.datasets.pipeline import evaluation_loader, make_loader
-from tttlrm_jax.models import build_model, split_model
 from tttlrm_jax.parallel.mesh import make_mesh
-from tttlrm_jax.training.initial import initial_parameters, with_moments_of
+from tttlrm_jax.training.initial import fresh_state
 from tttlrm_jax.training.losses.perceptual_network import (
     check_same_network,
     is_same_network,
@@ -24,10 +23,9 @@ from tttlrm_jax.training.objectives.batches import StaticParts, batch_from_array
 from tttlrm_jax.training.objectives.causal import chunk_views_at
 from tttlrm_jax.training.objectives.gaussians import check_supervision
 from tttlrm_jax.training.objectives.view_synthesis import check_view_synthesis
-from tttlrm_jax.training.tasks.mesh_program import check_batches, program_of
+from tttlrm_jax.training.tasks.mesh_program import MeshProgram, check_batches
 from tttlrm_jax.training.tasks.task import Arrays, Pictures, ReadByAll
 from tttlrm_jax.training.tasks.view_counts import view_count_at, with_fewer_inputs
-from tttlrm_jax.training.update import init_train_state
 
 
 class ReconstructionTask:
@@ -45,12 +43,15 @@ class ReconstructionTask:
 
     def init(self) -> TrainState:
         config = self.config
-        static, state = fresh_state(config, resumes=self._resumes)
-        self._program = program_of(config, static)
+        if config.model.kind == "lvsm":
+            check_view_synthesis(config)
+        graph, state = fresh_state(config, resumes=self._resumes)
+        static = StaticParts(graph, config)
+        self._program = MeshProgram(static)
         self._by_views = {}
         for count in set(config.train.view_counts) - {config.data.num_input_views}:
-            fewer = config.with_input_views(count)
-            self._by_views[count] = program_of(fewer, static._replace(config=fewer))
+            fewer = static._replace(config=config.with_input_views(count))
+            self._by_views[count] = MeshProgram(fewer)
         self._vgg19 = self._program.place_whole(self._vgg19)
         return self._program.place(state)
 
@@ -148,20 +149,3 @@ class _LoadedBatches:
 
     def set_state(self, state: dict[str, Any]) -> None:
         self._loader.set_state(state)
-
-
-def fresh_state(config: RunConfig, *, resumes: bool) -> tuple[StaticParts, TrainState]:
-    """The model's structure and the state before the first step.
-
-    What the run starts from is read unless it `resumes`: its own checkpoint then follows.
-    """
-    if config.model.kind == "lvsm":
-        check_view_synthesis(config)
-    graph, params = split_model(build_model(config.model, config.train.seed))
-    source = None if resumes else config.train.init_from
-    if source is not None:
-        params = initial_parameters(source, params)
-    state = init_train_state(params, config)
-    if source is not None and config.train.init_moments:
-        state = with_moments_of(source, state)
-    return StaticParts(graph, config), state

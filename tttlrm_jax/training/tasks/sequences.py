@@ -5,7 +5,6 @@ along `fsdp`.
 """
 
 import functools
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,25 +15,20 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from tttlrm_jax.checkpoints.directories import has_checkpoint
-from tttlrm_jax.checkpoints.models import load_parameters
 from tttlrm_jax.checkpoints.train_state import TrainState
 from tttlrm_jax.config.run import SequenceRunConfig
-from tttlrm_jax.models import build_model, split_model
-from tttlrm_jax.models.nn.layers import LINEAR_INIT_STD
-from tttlrm_jax.models.nn.point_heads import POINT_CHANNELS
 from tttlrm_jax.models.ttt3r import Frame, FrameOutput, init_state, scan_frames
 from tttlrm_jax.parallel.mesh import Layout, make_mesh, put_whole
-from tttlrm_jax.parallel.processes import host_value, meet
-from tttlrm_jax.training.initial import with_moments_of
+from tttlrm_jax.parallel.processes import host_value
+from tttlrm_jax.training.initial import fresh_state
 from tttlrm_jax.training.losses.pointmaps import FrameTruth, frame_terms, scene_scale
+from tttlrm_jax.training.tasks.compiled import CompiledStep
 from tttlrm_jax.training.tasks.rooms import RoomBatches, held_out_rooms
 from tttlrm_jax.training.tasks.task import Arrays, Pictures, ReadByAll
-from tttlrm_jax.training.update import init_train_state, updated_state
+from tttlrm_jax.training.update import updated_state
 from tttlrm_jax.ttt.state_rules import build_state_rule
 
 TRAINING_RULE = "cut3r"  # the gate of TTT3R is for use without training
-STACKED_KERNEL_AXES = 3  # layer, in, out; kernels of convolutions have four
-START_DEPTH = 3.0  # metres
 
 
 class SequenceTask:
@@ -47,14 +41,10 @@ class SequenceTask:
         self._resumes = has_checkpoint(directory)
         self._mesh = make_mesh(config.mesh)
         self._layout = layout_of(config, self._mesh)
-        # A checkpoint being written may share a CPU's buffers with the state.
-        self._on_cpu = self._mesh.devices.flat[0].platform == "cpu"
-        self._compiled: dict[int, Any] = {}  # steps by number of frames
 
     def init(self) -> TrainState:
         self._graph, state = fresh_state(self.config, resumes=self._resumes)
-        donated = () if self._on_cpu else (0,)
-        self._step = jax.jit(self._train_step, donate_argnums=donated)
+        self._step = CompiledStep(self._train_step, self._mesh)
         self._judge = jax.jit(functools.partial(judged, graph=self._graph, config=self.config))
         return jax.tree.map(put_whole, state, self._layout.parameter_shardings(state))
 
@@ -77,14 +67,7 @@ class SequenceTask:
         placed = {
             name: jax.make_array_from_process_local_data(sharding, x) for name, x in arrays.items()
         }
-        num_frames = len(arrays["images"])
-        if num_frames not in self._compiled:  # processes may compile for minutes: wait for all
-            self._compiled[num_frames] = self._step.lower(state, placed).compile()
-            meet(f"step compiled for {num_frames} frames")
-        result = self._compiled[num_frames](state, placed)
-        # Collectives of two programs at a time wait for each other for ever on CPUs.
-        wait = self._on_cpu and self._mesh.size > 1
-        return jax.block_until_ready(result) if wait else result
+        return self._step(f"{len(arrays['images'])} frames", state, placed)
 
     def _train_step(self, state: TrainState, arrays: dict[str, jax.Array]):
         gradient = jax.grad(sequence_loss, has_aux=True)
@@ -192,41 +175,3 @@ def depth_pictures(arrays: Arrays, depth: np.ndarray) -> Pictures:
         for z in (true, depth)
     )
     return Pictures(arrays["images"].swapaxes(0, 1), *shown)
-
-
-def starting_parameters(params: Any) -> Any:
-    """Fresh parameters made fit for training a narrow network.
-
-    Linear kernels get the spread of Glorot and Bengio (2010), eq. 16, in place of 0.02 whatever
-    the width; only the last ones of the heads stay small. Biases of the heads say a wall
-    `START_DEPTH` away and a camera that has not moved. Otherwise the first hundreds of steps go
-    into that constant, and the picture's share in the features dies meanwhile.
-    """
-
-    def started(path, leaf):
-        names = [key.key for key in path]
-        last = names[0] == "head" and "fc2" in names
-        if names[-1] == "kernel" and leaf.ndim <= STACKED_KERNEL_AXES and not last:
-            return leaf * (math.sqrt(2 / sum(leaf.shape[-2:])) / LINEAR_INIT_STD)
-        if names == ["head", "pose", "fc2", "bias"]:
-            return leaf.at[3].set(1.0)  # w of the quaternion
-        if last and names[-1] == "bias" and names[1] in ("self_view", "world"):
-            channels = leaf.reshape(POINT_CHANNELS, -1)
-            return channels.at[2].set(math.log1p(START_DEPTH)).reshape(leaf.shape)
-        return leaf
-
-    return jax.tree_util.tree_map_with_path(started, params)
-
-
-def fresh_state(config: SequenceRunConfig, *, resumes: bool) -> tuple[Any, TrainState]:
-    """The model's structure and the state before the first step.
-
-    What the run starts from is read unless it `resumes`: its own checkpoint then follows.
-    """
-    graph, params = split_model(build_model(config.model, config.train.seed))
-    source = None if resumes else config.train.init_from
-    params = starting_parameters(params) if source is None else load_parameters(source, params)
-    state = init_train_state(params, config)
-    if source is not None and config.train.init_moments:
-        state = with_moments_of(source, state)
-    return graph, state
