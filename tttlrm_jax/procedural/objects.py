@@ -19,7 +19,7 @@ from tttlrm_jax.procedural.appearance.textures import (
     random_rotation,
     random_texture,
 )
-from tttlrm_jax.procedural.primitives import PRIMITIVES
+from tttlrm_jax.procedural.primitives import PRIMITIVES, dot
 
 RENDER_VERSION = 1  # part of the cache key: raise it when the same seed gives other pixels
 CONTRAST = 0.08  # difference of neighbouring colours that calls for more rays
@@ -122,29 +122,19 @@ def random_cameras(
     """Poses float64 [view, 4, 4] and intrinsics float64 [view, 4]; one field of view per scene."""
     count = config.num_views
     half_fov = 0.5 * np.radians(rng.uniform(config.min_fov, config.max_fov))
-    nearest = np.clip(
-        FRAMING * object_radius / np.tan(half_fov), config.min_distance, config.max_distance
-    )
+    framed = FRAMING * object_radius / np.tan(half_fov)
+    nearest = np.clip(framed, config.min_distance, config.max_distance)
     farthest = min(config.max_distance, ZOOM * nearest)
     distance = rng.uniform(nearest, farthest, count)
     low, high = np.sin(np.radians([config.min_elevation, config.max_elevation]))
     elevation = np.arcsin(rng.uniform(low, high, count))
     span = np.radians(config.azimuth_span)
     azimuth = rng.uniform(0.0, 2 * np.pi) + rng.uniform(-0.5 * span, 0.5 * span, count)
-    direction = np.stack(
-        [
-            np.cos(elevation) * np.cos(azimuth),
-            np.cos(elevation) * np.sin(azimuth),
-            np.sin(elevation),
-        ],
-        axis=-1,
-    )
+    x, y = np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth)
+    direction = np.stack([x, y, np.sin(elevation)], axis=-1)
     offset = rng.normal(size=(count, 3))
-    offset *= (
-        config.look_jitter
-        * rng.uniform(0, 1, (count, 1)) ** (1 / 3)
-        / np.linalg.norm(offset, axis=-1, keepdims=True)
-    )
+    reach = config.look_jitter * rng.uniform(0, 1, (count, 1)) ** (1 / 3)
+    offset *= reach / np.linalg.norm(offset, axis=-1, keepdims=True)
     poses = look_at(distance[:, None] * direction, offset, np.array([0.0, 0.0, 1.0]))
     focal = 0.5 * min(config.height, config.width) / np.tan(half_fov)
     intrinsics = np.array([focal, focal, 0.5 * config.width, 0.5 * config.height])
@@ -215,13 +205,9 @@ def _view_lenses(model: SceneObject, pose: np.ndarray) -> list[_Lens]:
     lenses = []
     for linear, centre in zip(model.world_from_local, model.centres, strict=True):
         inverse = np.linalg.inv(linear)
-        lenses.append(
-            _Lens(
-                (inverse @ (pose[:3, 3] - centre))[:, None].astype(np.float32),
-                (inverse @ pose[:3, :3]).astype(np.float32),
-                _screen_bounds(pose, linear, centre),
-            )
-        )
+        origin = (inverse @ (pose[:3, 3] - centre))[:, None].astype(np.float32)
+        matrix = (inverse @ pose[:3, :3]).astype(np.float32)
+        lenses.append(_Lens(origin, matrix, _screen_bounds(pose, linear, centre)))
     return lenses
 
 
@@ -281,12 +267,9 @@ def _shade(model: SceneObject, k: int, local: np.ndarray) -> np.ndarray:
     """Lambert plus ambient colour [point, 3] of surface points [3, point] of primitive k."""
     normal = PRIMITIVES[model.kinds[k]].normal(local)
     world = np.linalg.inv(model.world_from_local[k]).T.astype(np.float32)
-    normal = [row[0] * normal[0] + row[1] * normal[1] + row[2] * normal[2] for row in world]
-    length = np.sqrt(normal[0] ** 2 + normal[1] ** 2 + normal[2] ** 2)
-    light = model.light.astype(np.float32)
-    cosine = (light[0] * normal[0] + light[1] * normal[1] + light[2] * normal[2]) / np.maximum(
-        length, np.float32(1e-12)
-    )
+    normal = [dot(row, normal) for row in world]
+    length = np.maximum(np.sqrt(dot(normal, normal)), np.float32(1e-12))
+    cosine = dot(model.light.astype(np.float32), normal) / length
     shade = np.float32(model.ambient) + np.float32(1 - model.ambient) * np.maximum(cosine, 0.0)
     point = local * model.scales[k].astype(np.float32)[:, None]
     return planes(model.textures[k], point).T * shade[:, None]

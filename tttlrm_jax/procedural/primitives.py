@@ -29,7 +29,8 @@ def _quadratic(a, half_b, c):
     return (-half_b - root) / a, (-half_b + root) / a
 
 
-def _dot(a, b):
+def dot(a, b):
+    """Of three numbers or rows with three others, in this order to the bit."""
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
@@ -49,10 +50,8 @@ def _slab(origin, direction):
 
 
 def _hit_sphere(origin, direction):
-    near, _ = _quadratic(
-        _dot(direction, direction), _dot(origin, direction), _dot(origin, origin) - 1.0
-    )
-    return _first(near)
+    squared = dot(direction, direction)
+    return _first(_quadratic(squared, dot(origin, direction), dot(origin, origin) - 1.0)[0])
 
 
 def _hit_box(origin, direction):
@@ -115,8 +114,8 @@ def _torus_distance(point):
 
 def _hit_torus(origin, direction):
     """Sphere tracing inside the enclosing ball."""
-    speed = np.sqrt(_dot(direction, direction))
-    near, far = _quadratic(speed**2, _dot(origin, direction), _dot(origin, origin) - 1.0)
+    speed = np.sqrt(dot(direction, direction))
+    near, far = _quadratic(speed**2, dot(origin, direction), dot(origin, origin) - 1.0)
     t = np.where(near > 0, near, np.inf)
     active = np.flatnonzero(np.isfinite(t))
     for _ in range(TORUS_STEPS):

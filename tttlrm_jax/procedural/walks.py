@@ -59,9 +59,8 @@ def render_walk(seed: int, num_frames: int, config: WalkConfig | None = None) ->
     rng = np.random.default_rng([WALK_VERSION, seed])
     room = random_room(rng, config)
     poses = random_walk(rng, room, num_frames, config)
-    focal = (
-        0.5 * config.width / np.tan(0.5 * np.radians(rng.uniform(config.min_fov, config.max_fov)))
-    )
+    half_fov = 0.5 * np.radians(rng.uniform(config.min_fov, config.max_fov))
+    focal = 0.5 * config.width / np.tan(half_fov)
     lens = np.array([focal, focal, 0.5 * config.width, 0.5 * config.height])
     images, depth = render_room(room, poses, lens, config)
     return RenderedWalk(images, depth, poses, lens)
@@ -90,15 +89,13 @@ def strided(config: WalkConfig, stride: float) -> WalkConfig:
 
 def random_room(rng: np.random.Generator, config: WalkConfig) -> BoxRoom:
     """Draws a room; boxes stand along the walls, one in four hangs."""
-    half = 0.5 * np.array(
-        [*rng.uniform(config.min_side, config.max_side, 2), rng.uniform(2.4, 3.2)]
-    )
+    floor = rng.uniform(config.min_side, config.max_side, 2)
+    half = 0.5 * np.array([*floor, rng.uniform(2.4, 3.2)])
     count = int(rng.integers(config.min_boxes, config.max_boxes + 1))
     sizes = rng.uniform(0.15, 0.6, (count, 3))
     turns = rng.uniform(0.0, np.pi, count)
-    bearing = (
-        rng.uniform(0.0, 2 * np.pi) + 2 * np.pi * (np.arange(count) + rng.random(count)) / count
-    )
+    start = rng.uniform(0.0, 2 * np.pi)
+    bearing = start + 2 * np.pi * (np.arange(count) + rng.random(count)) / count
     reach = np.hypot(sizes[:, 0], sizes[:, 1])
     least = FREE_SHARE * np.hypot(half[0], half[1]) + reach
     direction = np.stack([np.cos(bearing), np.sin(bearing)], axis=-1)
@@ -128,21 +125,12 @@ def random_walk(
     pace = config.walk_speed / (2 * np.pi * float(reach.mean()))  # cycles per frame
     x, y, z = (_waves(rng, time, pace * factor) for factor in (1.5, 1.5, 0.7))
     low, high = EYE_HEIGHTS[0], min(EYE_HEIGHTS[1], 2 * room.half[2] - 0.3)
-    centre = np.stack(
-        [
-            x * reach[0] / np.sqrt(2),
-            y * reach[1] / np.sqrt(2),
-            0.5 * (low + high + (high - low) * z),
-        ],
-        axis=-1,
-    )
+    x, y = x * reach[0] / np.sqrt(2), y * reach[1] / np.sqrt(2)
+    centre = np.stack([x, y, 0.5 * (low + high + (high - low) * z)], axis=-1)
     turn = np.radians(config.turn_speed)
     sense = rng.choice([-1.0, 1.0])
-    yaw = (
-        rng.uniform(0.0, np.radians(config.start_range))
-        + sense * turn * time
-        + 0.5 * _waves(rng, time, turn / 2)
-    )
+    start = rng.uniform(0.0, np.radians(config.start_range))
+    yaw = start + sense * turn * time + 0.5 * _waves(rng, time, turn / 2)
     pitch = np.radians(12.0) * _waves(rng, time, turn / 3) - np.radians(5.0)
     roll = np.radians(4.0) * _waves(rng, time, turn / 4)
     return _poses(centre, yaw, pitch, roll)
@@ -276,9 +264,8 @@ def _waves(rng: np.random.Generator, time: np.ndarray, cycles: float) -> np.ndar
 
 def _poses(centre: np.ndarray, yaw, pitch, roll) -> np.ndarray:
     """Poses of level cameras turned by yaw about z, then pitched up and rolled (radians)."""
-    forward = np.stack(
-        [np.cos(pitch) * np.cos(yaw), np.cos(pitch) * np.sin(yaw), np.sin(pitch)], -1
-    )
+    level = np.cos(pitch)
+    forward = np.stack([level * np.cos(yaw), level * np.sin(yaw), np.sin(pitch)], axis=-1)
     right = np.stack([np.sin(yaw), -np.cos(yaw), np.zeros_like(yaw)], axis=-1)
     down = np.cross(forward, right)
     c, s = np.cos(roll)[:, None], np.sin(roll)[:, None]

@@ -83,7 +83,7 @@ def _train_stages(
         meet(f"stage {number}")
         title = f"stage {number + 1}/{len(stages)} {config.stages[number].name}"
         if is_first_process():
-            print(f"{title}: {task_of(stage).described(stage)}", file=sys.stderr)
+            print(f"{title}: {_described(stage)}", file=sys.stderr)
         before = sum(earlier.train.num_steps for earlier in stages[:number])
         left = None if stop_at is None else stop_at - before
         result = train(stage, stop_at=left, title=title, stop=stop)
@@ -91,6 +91,12 @@ def _train_stages(
             break
     assert result is not None
     return result
+
+
+def _described(stage: AnyRun) -> str:
+    train, rate = stage.train, stage.optimizer.peak_lr
+    length = f"{train.num_steps} steps of {train.batch_size} scenes"
+    return f"{task_of(stage).described(stage)}, {length}, lr {rate:g}"
 
 
 def _first_unfinished(stages: list[AnyRun]) -> int:

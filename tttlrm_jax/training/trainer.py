@@ -68,14 +68,9 @@ def train(
         stop = resources.enter_context(listening(stop))
         try:
             run, state = _prepared(config, directory, title, stop, resources)
-        except Stopped:
-            return _stopped_before(directory, stop)
+        except Stopped:  # no step was taken: the run is where its newest checkpoint is
+            return RunResult(newest_step(directory) or 0, stop.signal, False, None, directory)
         return run.until(state, config.train.num_steps if stop_at is None else stop_at, stop)
-
-
-def _stopped_before(directory: Path, stop: StopRequest) -> RunResult:
-    """The result of a call that took no step: the run is where its newest checkpoint is."""
-    return RunResult(newest_step(directory) or 0, stop.signal, False, None, directory)
 
 
 def _prepared(
@@ -162,13 +157,8 @@ class _Run:
         self.checkpoints.wait()
         if stop.signal is not None:
             self.log.say(f"stopped by {stop.signal.name} at step {step}; the same command resumes")
-        return RunResult(
-            step=step,
-            signal=stop.signal,
-            finished=step >= settings.num_steps,
-            eval_psnr=eval_psnr,
-            directory=run_directory(self.config),
-        )
+        finished = step >= settings.num_steps
+        return RunResult(step, stop.signal, finished, eval_psnr, run_directory(self.config))
 
     def _settle(self, taken: "_Taken | None") -> None:
         """Judges a step that has been taken and logs it if it is one to be logged.

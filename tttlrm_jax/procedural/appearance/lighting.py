@@ -63,9 +63,8 @@ def random_lights(rng: np.random.Generator) -> Lights:
     directions = rng.normal(size=(count, 3)) + np.array([0.0, 0.0, 1.2])
     directions /= np.linalg.norm(directions, axis=-1, keepdims=True)
     strength = np.concatenate([rng.uniform(0.45, 0.75, 1), rng.uniform(0.08, 0.25, count - 1)])
-    tint = 1.0 + rng.choice([0.03, 0.15]) * rng.uniform(-1.0, 1.0, (count, 1)) * np.array(
-        [1.0, 0.1, -1.0]
-    )
+    warmth = rng.choice([0.03, 0.15]) * rng.uniform(-1.0, 1.0, (count, 1))
+    tint = 1.0 + warmth * np.array([1.0, 0.1, -1.0])
     ambient = rng.uniform(0.45, 0.75)
     return Lights(
         directions.astype(np.float32),

@@ -34,9 +34,8 @@ def random_texture(rng: np.random.Generator) -> Texture:
     hue = rng.uniform() + rng.uniform(-0.5, 0.5, PALETTE_SIZE) * rng.choice([0.15, 1.0])
     saturation = rng.uniform(0.1, 1.0, PALETTE_SIZE)
     bright = np.arange(PALETTE_SIZE) % 2 == rng.integers(2)  # neighbours in the palette contrast
-    value = np.where(
-        bright, rng.uniform(0.75, 1.0, PALETTE_SIZE), rng.uniform(0.2, 0.7, PALETTE_SIZE)
-    )
+    light, dark = rng.uniform(0.75, 1.0, PALETTE_SIZE), rng.uniform(0.2, 0.7, PALETTE_SIZE)
+    value = np.where(bright, light, dark)
     return Texture(
         kind=kind,
         palette=hsv_to_rgb(np.mod(hue, 1.0), saturation, value).astype(np.float32),

@@ -175,6 +175,10 @@ def _level_cone(point: np.ndarray) -> np.ndarray:
     return np.maximum(np.hypot(x, y) - 0.5 * (1.0 - z), -1.0 - z)
 
 
+_TORUS = _around(
+    lambda v: TORUS_RADIUS + TORUS_TUBE * np.cos(np.pi * v),
+    lambda v: TORUS_TUBE * np.sin(np.pi * v),
+)
 _SIDES = [(axis, sign) for axis in range(3) for sign in (-1, 1)]
 SOLIDS: dict[str, Solid] = {
     "sphere": Solid(
@@ -193,16 +197,7 @@ SOLIDS: dict[str, Solid] = {
         (Patch(_around(lambda v: 0.5 * (1.0 - v), lambda v: v), 3.0), _disc(-1.0)), _level_cone
     ),
     "torus": Solid(
-        (
-            Patch(
-                _around(
-                    lambda v: TORUS_RADIUS + TORUS_TUBE * np.cos(np.pi * v),
-                    lambda v: TORUS_TUBE * np.sin(np.pi * v),
-                ),
-                3.0,
-                1.5,
-            ),
-        ),
+        (Patch(_TORUS, 3.0, 1.5),),
         lambda point: np.hypot(np.hypot(point[0], point[1]) - TORUS_RADIUS, point[2]) - TORUS_TUBE,
     ),
 }

@@ -132,9 +132,8 @@ def clip(corners: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarra
         order = (lone[:, None] + np.arange(3)) % 3
         tip = np.take_along_axis(corners[index], order[..., None], axis=1)
         value = np.take_along_axis(values[index], order, axis=1)
-        share = (
-            value[:, :1] / np.where(value[:, :1] == value[:, 1:], 1.0, value[:, :1] - value[:, 1:])
-        )[..., None]
+        first, others = value[:, :1], value[:, 1:]
+        share = (first / np.where(first == others, 1.0, first - others))[..., None]
         border = tip[:, :1] + share * (tip[:, 1:] - tip[:, :1])
         if number == 1:
             pieces.append(np.stack([tip[:, 0], border[:, 0], border[:, 1]], axis=1))

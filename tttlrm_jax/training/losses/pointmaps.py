@@ -69,24 +69,13 @@ def frame_terms(
     out: FrameOutput, truth: FrameTruth, scale: Array, confidence_weight: float
 ) -> dict[str, Array]:
     """Loss terms of one frame by name; `error_*` are unweighted and for reading only."""
-    own, error_self = confident_regression(
-        out.points_self, out.confidence_self, truth.points_self, truth.valid, scale,
-        confidence_weight,
-    )  # fmt: skip
-    world, error_world = confident_regression(
-        out.points_world, out.confidence_world, truth.points_world, truth.valid, scale,
-        confidence_weight,
-    )  # fmt: skip
+    terms, errors = {}, {}
+    for frame in ("self", "world"):
+        points, confidence = getattr(out, f"points_{frame}"), getattr(out, f"confidence_{frame}")
+        terms[f"points_{frame}"], errors[f"error_{frame}"] = confident_regression(
+            points, confidence, getattr(truth, f"points_{frame}"), truth.valid, scale,
+            confidence_weight,
+        )  # fmt: skip
     translation, rotation = pose_errors(out.camera_pose, truth.camera_pose, scale)
-    errors = {
-        "error_self": error_self,
-        "error_world": error_world,
-        "error_translation": translation,
-        "error_rotation": rotation,
-    }
-    return {
-        "points_self": own,
-        "points_world": world,
-        "pose": translation + rotation,
-        **jax.lax.stop_gradient(errors),
-    }
+    errors |= {"error_translation": translation, "error_rotation": rotation}
+    return terms | {"pose": translation + rotation} | jax.lax.stop_gradient(errors)

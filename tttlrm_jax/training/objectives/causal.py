@@ -55,19 +55,18 @@ def loss_weights(kind: ChunkWeights, num_chunks: int) -> np.ndarray:
     return weights / weights.sum()
 
 
-def metric_after(name: str, chunk: int, chunk_views: int, num_views: int) -> str:
-    """Name of a metric after a chunk, e.g. `psnr_after_04_views`."""
-    return f"{name}_after_{min((chunk + 1) * chunk_views, num_views):02d}_views"
+def psnr_by_name(psnr_of_chunk: Any, chunk_views: int, num_views: int) -> dict[str, Any]:
+    """PSNR after each chunk [chunk, ...] by name, e.g. `psnr_after_04_views`."""
+    return {
+        f"psnr_after_{min((chunk + 1) * chunk_views, num_views):02d}_views": psnr_of_chunk[chunk]
+        for chunk in range(len(psnr_of_chunk))
+    }
 
 
 def causal_loss(
-    params: Any,
-    static: StaticParts,
-    batch: Batch,
-    key: Array,
-    vgg19: VGG19 | None,
+    params: Any, static: StaticParts, batch: Batch, key: Array, vgg19: VGG19 | None,
     chunk_views: int,
-) -> tuple[Float[Array, ""], dict[str, Array]]:
+) -> tuple[Float[Array, ""], dict[str, Array]]:  # fmt: skip
     """Weighted mean over chunks of the loss after each; terms likewise, `psnr` after the last."""
     config = static.config
 
@@ -84,10 +83,7 @@ def causal_loss(
     devices = 1 if layout is None else layout.size("view")
     num_views, arriving = devices * batch.inputs.image.shape[1], devices * chunk_views
     metrics = {name: jnp.sum(weights * term) for name, term in terms.items()}
-    metrics |= {
-        metric_after("psnr", chunk, arriving, num_views): psnr[chunk]
-        for chunk in range(len(losses))
-    }
+    metrics |= psnr_by_name(psnr, arriving, num_views)
     loss = jnp.sum(weights * losses)
     lost = jax.tree.map(jnp.sum, lost)
     return loss, dict(metrics, loss=loss, psnr=psnr[-1], **lost)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from tttlrm_jax.config import RunConfig
-from tttlrm_jax.core.errors import ConfigError
+from tttlrm_jax.config.validation import require
 from tttlrm_jax.models import merge_model
 from tttlrm_jax.parallel.mesh import average
 from tttlrm_jax.training.losses.perceptual import perceptual_loss
@@ -62,24 +62,16 @@ def _nothing_lost() -> dict[str, Array]:
 def check_view_synthesis(config: RunConfig) -> None:
     """Raises ConfigError for settings of a run that a model without Gaussians cannot have."""
     for term in OF_GAUSSIANS:
-        weight = getattr(config.loss, term)
-        if weight:
-            raise ConfigError.of(
-                f"loss.{term}", weight, "needs Gaussians, which model.kind=lvsm has not",
-                f"set loss.{term} to 0",
-            )  # fmt: skip
-    if config.pruning_ratios()[0] != 1:
-        raise ConfigError.of(
-            "train.keep_ratio", config.pruning_ratios()[0],
-            "prunes Gaussians, which model.kind=lvsm has not", "set it to 1, without "
-            "train.published_pruning",
-        )  # fmt: skip
-    if config.train.plan == "causal":
-        raise ConfigError.of(
-            "train.plan", "causal", "is not trained for model.kind=lvsm", "use full or sequential"
-        )
-    if (config.mesh.seq, config.mesh.fsdp) != (1, 1):
-        raise ConfigError.of(
-            "mesh.seq, mesh.fsdp", (config.mesh.seq, config.mesh.fsdp),
-            "part views, which model.kind=lvsm cannot", "use mesh.data alone",
-        )  # fmt: skip
+        weight, limit = getattr(config.loss, term), "needs Gaussians, which model.kind=lvsm has not"
+        require(weight == 0, f"loss.{term}", weight, limit, f"set loss.{term} to 0")
+    kept, plan, over = config.pruning_ratios()[0], config.train.plan, config.mesh
+    require(
+        kept == 1, "train.keep_ratio", kept, "prunes Gaussians, which model.kind=lvsm has not",
+        "set it to 1, without train.published_pruning",
+    )  # fmt: skip
+    limit = "is not trained for model.kind=lvsm"
+    require(plan != "causal", "train.plan", plan, limit, "use full or sequential")
+    require(
+        over.seq == over.fsdp == 1, "mesh.seq, mesh.fsdp", (over.seq, over.fsdp),
+        "part views, which model.kind=lvsm cannot", "use mesh.data alone",
+    )  # fmt: skip

@@ -29,7 +29,7 @@ from tttlrm_jax.parallel.mesh import Layout, gather_outer_parameters, make_mesh,
 from tttlrm_jax.parallel.processes import host_value, meet
 from tttlrm_jax.training.objectives import batch_loss, objective_of
 from tttlrm_jax.training.objectives.batches import VGG19, Batch, StaticParts, batch_from_arrays
-from tttlrm_jax.training.objectives.causal import metric_after
+from tttlrm_jax.training.objectives.causal import psnr_by_name
 from tttlrm_jax.training.objectives.gaussians import parts_on
 from tttlrm_jax.training.tasks.compiled import CompiledStep
 from tttlrm_jax.training.update import train_step
@@ -130,44 +130,37 @@ class MeshProgram:
         chunk = num_views if self.config.train.plan == "full" else chunk_views
         order = view_order(num_views, chunk, layout.size("view"))
         parts = parts_on(layout.size("part"), batch.targets.cameras, self.config)
-        depth: Any = batch.input_depth
-        mask = batch.target_mask
         return batch.replace(
             inputs=batch.inputs[:, order],
             targets=batch.targets.replace(image=parts.cut(batch.targets.image)),
-            target_mask=None if mask is None else parts.cut(mask),
-            input_depth=None if depth is None else depth[:, order],
+            target_mask=jax.tree.map(parts.cut, batch.target_mask),
+            input_depth=jax.tree.map(lambda z: z[:, order], batch.input_depth),
             input_number=np.tile(order.astype(np.int32), (scenes, 1)),
         )
 
     def abstract_batch(self, batch_size: int, chunk_views: int) -> Batch:
         """Shapes of a batch with what the loss needs, placed; for compiling without data."""
         data, loss = self.config.data, self.config.loss
-        height, width = data.image_size
-
-        def half(prefix: str, views: int) -> dict[str, np.ndarray]:
-            shapes = {
-                "image": (height, width, 3), "world_from_camera": (4, 4), "intrinsics": (4,),
-                "mask": (height, width), "depth": (height, width),
-            }  # fmt: skip
-            return {f"{prefix}_{name}": _zeros((1, views, *s)) for name, s in shapes.items()}
-
-        arrays = half("input", data.num_input_views) | half("target", data.num_target_views)
-        if not loss.depth:
-            del arrays["input_depth"]
-        if not loss.mask:
-            del arrays["target_mask"]
+        shapes: dict[str, tuple[int, ...]] = {}
+        for half, views in (("input", data.num_input_views), ("target", data.num_target_views)):
+            shapes[f"{half}_image"] = (1, views, *data.image_size, 3)
+            shapes[f"{half}_world_from_camera"] = (1, views, 4, 4)
+            shapes[f"{half}_intrinsics"] = (1, views, 4)
+        if loss.depth:
+            shapes["input_depth"] = shapes["input_image"][:-1]
+        if loss.mask:
+            shapes["target_mask"] = shapes["target_image"][:-1]
         if data.random_background:
-            arrays["background"] = _zeros((1, 3))
+            shapes["background"] = (1, 3)
+        arrays = {name: np.broadcast_to(np.float32(0), s) for name, s in shapes.items()}
         layout = self._layout(batch_size, chunk_views)
         one = self._arranged(arrays, layout, chunk_views)
-        return jax.tree.map(
-            lambda x, sharding: jax.ShapeDtypeStruct(
-                (batch_size, *x.shape[1:]), x.dtype, sharding=sharding
-            ),
-            one,
-            _batch_shardings(one, layout),
-        )
+
+        def placed(x, sharding):
+            shape = (batch_size, *x.shape[1:])
+            return jax.ShapeDtypeStruct(shape, x.dtype, sharding=sharding)
+
+        return jax.tree.map(placed, one, _batch_shardings(one, layout))
 
     def _layout(self, batch_size: int, chunk_views: int) -> Layout:
         return layout_of(self.config, self.mesh, batch_size, chunk_views)
@@ -246,11 +239,7 @@ class MeshProgram:
         quality = [np.asarray(_scene_psnr(rgb, arrays["target_image"])) for rgb in images]
         scores = {"psnr": quality[-1]}
         if self.config.train.plan == "causal":
-            views = arrays["input_image"].shape[1]
-            scores |= {
-                metric_after("psnr", t, chunk_views, views): score
-                for t, score in enumerate(quality)
-            }
+            scores |= psnr_by_name(quality, chunk_views, arrays["input_image"].shape[1])
         return images[-1], scores, lost
 
     def predict(
@@ -300,11 +289,6 @@ def padded_batch(arrays: dict[str, np.ndarray], batch_size: int) -> dict[str, np
     return {
         name: np.concatenate([x, np.repeat(x[-1:], missing, axis=0)]) for name, x in arrays.items()
     }
-
-
-def _zeros(shape: tuple[int, ...]) -> np.ndarray:
-    """Zeros that take no memory."""
-    return np.broadcast_to(np.float32(0), shape)
 
 
 def _batch_shardings(batch: Batch, layout: Layout) -> Any:

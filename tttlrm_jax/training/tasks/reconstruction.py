@@ -24,12 +24,12 @@ from tttlrm_jax.training.objectives.causal import chunk_views_at
 from tttlrm_jax.training.objectives.gaussians import check_supervision
 from tttlrm_jax.training.objectives.view_synthesis import check_view_synthesis
 from tttlrm_jax.training.tasks.mesh_program import MeshProgram, check_batches
-from tttlrm_jax.training.tasks.task import Arrays, Pictures, ReadByAll
+from tttlrm_jax.training.tasks.task import Arrays, Batches, Pictures, ReadByAll, Task, span
 from tttlrm_jax.training.tasks.view_counts import view_count_at, with_fewer_inputs
 
 
-class ReconstructionTask:
-    """The task of a `RunConfig`; see `tasks.task.Task`."""
+class ReconstructionTask(Task):
+    """The task of a `RunConfig`."""
 
     KINDS = ("tttlrm", "lvsm")
 
@@ -97,15 +97,9 @@ class ReconstructionTask:
 
     @staticmethod
     def described(config: RunConfig) -> str:
-        """A run in a line: size, views, length, batch and learning rate."""
         height, width = config.data.image_size
-        views = config.train.view_counts or (config.data.num_input_views,)
-        shown = f"{min(views)}-{max(views)}" if len(set(views)) > 1 else str(min(views))
-        return (
-            f"{height}x{width}, {shown} input views, plan {config.train.plan}, "
-            f"{config.train.num_steps} steps of {config.train.batch_size} scenes, "
-            f"lr {config.optimizer.peak_lr:g}"
-        )
+        views = span(config.train.view_counts or (config.data.num_input_views,))
+        return f"{height}x{width}, {views} input views, plan {config.train.plan}"
 
     @staticmethod
     def check_mesh(config: RunConfig) -> None:
@@ -134,7 +128,7 @@ class ReconstructionTask:
         return harmless
 
 
-class _LoadedBatches:
+class _LoadedBatches(Batches):
     """What the loader gives, with fewer input views in some steps."""
 
     def __init__(self, loader: Any, config: RunConfig):

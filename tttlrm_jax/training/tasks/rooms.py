@@ -1,7 +1,5 @@
 """Batches of procedural rooms: each follows from the seed of the run and the number of the step."""
 
-from typing import Any
-
 import numpy as np
 
 from tttlrm_jax.config.data import WalkConfig
@@ -9,12 +7,12 @@ from tttlrm_jax.config.training import SequenceTrainConfig
 from tttlrm_jax.core.geometry.pointmaps import unproject
 from tttlrm_jax.core.geometry.poses import encoding_from_matrix
 from tttlrm_jax.procedural.walks import RenderedWalk, render_walk, strided
-from tttlrm_jax.training.tasks.task import Arrays
+from tttlrm_jax.training.tasks.task import Arrays, Batches
 
 HELD_OUT = 2**31  # room seeds from here on are never trained on
 
 
-class RoomBatches:
+class RoomBatches(Batches):
     """Rooms that no other step sees, of a drawn number of frames; there is no state to save.
 
     `share` says which of the parts of every batch, and of how many, this process draws.
@@ -33,12 +31,6 @@ class RoomBatches:
         size = settings.batch_size // count
         own = slice(index * size, (index + 1) * size)
         return room_batch(self._room, seeds[own], num_frames, strides[own])
-
-    def get_state(self) -> dict[str, Any]:
-        return {}
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        del state
 
 
 def held_out_rooms(room: WalkConfig, settings: SequenceTrainConfig) -> Arrays:

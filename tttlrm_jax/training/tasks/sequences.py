@@ -24,15 +24,15 @@ from tttlrm_jax.training.initial import fresh_state
 from tttlrm_jax.training.losses.pointmaps import FrameTruth, frame_terms, scene_scale
 from tttlrm_jax.training.tasks.compiled import CompiledStep
 from tttlrm_jax.training.tasks.rooms import RoomBatches, held_out_rooms
-from tttlrm_jax.training.tasks.task import Arrays, Pictures, ReadByAll
+from tttlrm_jax.training.tasks.task import Arrays, Pictures, ReadByAll, Task, span
 from tttlrm_jax.training.update import updated_state
 from tttlrm_jax.ttt.state_rules import build_state_rule
 
 TRAINING_RULE = "cut3r"  # the gate of TTT3R is for use without training
 
 
-class SequenceTask:
-    """The task of a `SequenceRunConfig`; see `tasks.task.Task`."""
+class SequenceTask(Task):
+    """The task of a `SequenceRunConfig`. Rooms follow from it, and can always be drawn."""
 
     KINDS = ("ttt3r",)
 
@@ -54,10 +54,6 @@ class SequenceTask:
         self._held_out = read("held-out rooms", held_out)
         share = self._layout.scenes_of_process(settings.batch_size)
         return RoomBatches(self.config.room, settings, share)
-
-    def write_records(self, directory: Path) -> None:
-        """Rooms follow from the configuration: there is nothing to note."""
-        del directory
 
     def step(
         self, state: TrainState, arrays: Arrays, step: int
@@ -89,28 +85,12 @@ class SequenceTask:
 
     @staticmethod
     def described(config: SequenceRunConfig) -> str:
-        """A run in a line: size, frames, length, batch and learning rate."""
-        counts = config.train.frame_counts
-        shown = f"{min(counts)}-{max(counts)}" if len(set(counts)) > 1 else str(counts[0])
-        return (
-            f"{config.room.height}x{config.room.width}, {shown} frames, "
-            f"{config.train.num_steps} steps of {config.train.batch_size} rooms, "
-            f"lr {config.optimizer.peak_lr:g}"
-        )
+        frames = span(config.train.frame_counts)
+        return f"rooms at {config.room.height}x{config.room.width}, {frames} frames"
 
     @staticmethod
     def check_mesh(config: SequenceRunConfig) -> None:
         layout_of(config, make_mesh(config.mesh))
-
-    @staticmethod
-    def check_data(config: SequenceRunConfig) -> None:
-        """Rooms can always be drawn."""
-        del config
-
-    @staticmethod
-    def harmless_changes(config: SequenceRunConfig, directory: Path, changed: set[str]) -> set[str]:
-        del config, directory, changed
-        return set()
 
 
 def layout_of(config: SequenceRunConfig, mesh: Mesh) -> Layout:

@@ -1,6 +1,6 @@
 """What a kind of training run has to offer the trainer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
 
@@ -20,15 +20,18 @@ class ReadByAll(Protocol):
 
 
 class Batches(Protocol):
-    """The batches of a run in their order, which a checkpoint's state of them restores."""
+    """The batches of a run in their order, which a checkpoint's state of them restores; without
+    state, where the number of the step says all."""
 
     def take(self, step: int) -> Arrays:
         """The batch after `step` batches."""
         ...
 
-    def get_state(self) -> dict[str, Any]: ...
+    def get_state(self) -> dict[str, Any]:
+        return {}
 
-    def set_state(self, state: dict[str, Any]) -> None: ...
+    def set_state(self, state: dict[str, Any]) -> None:
+        del state
 
 
 class Pictures(NamedTuple):
@@ -56,8 +59,8 @@ class Task(Protocol):
         ...
 
     def write_records(self, directory: Path) -> None:
-        """Notes beside the configuration by what a resumed run is known to be the same."""
-        ...
+        """Notes beside the configuration by what a resumed run is known to be the same, if that
+        does not follow from it."""
 
     def step(
         self, state: TrainState, arrays: Arrays, step: int
@@ -71,7 +74,7 @@ class Task(Protocol):
 
     @staticmethod
     def described(config: Any) -> str:
-        """A run in a line."""
+        """What is trained on what, in a few words."""
         ...
 
     @staticmethod
@@ -83,9 +86,14 @@ class Task(Protocol):
     @staticmethod
     def check_data(config: Any) -> None:
         """Raises InputError, likewise, where the run's data cannot be used."""
-        ...
 
     @staticmethod
     def harmless_changes(config: Any, directory: Path, changed: set[str]) -> set[str]:
         """Those of the changed settings that leave the run in `directory` the same."""
-        ...
+        return set()
+
+
+def span(counts: Sequence[int]) -> str:
+    """The range of some numbers, `2-4`, or the one there is."""
+    low, high = min(counts), max(counts)
+    return str(low) if low == high else f"{low}-{high}"
