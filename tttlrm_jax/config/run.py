@@ -60,10 +60,9 @@ class RunConfig:
     def with_input_views(self, count: int) -> "RunConfig":
         """The run with so many input views in every step. Raises ConfigError where chunks of the
         plan do not fit them."""
+        data = dataclasses.replace(self.data, num_input_views=count)
         return dataclasses.replace(
-            self,
-            data=dataclasses.replace(self.data, num_input_views=count),
-            train=dataclasses.replace(self.train, view_counts=()),
+            self, data=data, train=dataclasses.replace(self.train, view_counts=())
         )
 
     def pruning_ratios(self, num_input_views: int | None = None) -> tuple[float, float]:

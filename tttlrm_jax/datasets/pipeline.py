@@ -64,10 +64,8 @@ def make_loader(
         lambda index, rng: draw_item(source[index], rng, config, index, split)
     )
     dataset = dataset[shard_index::shard_count].batch(batch_size, drop_remainder=drop_remainder)
-    options = grain.ReadOptions(
-        num_threads=config.num_threads,
-        prefetch_buffer_size=config.prefetch if config.num_threads else 0,
-    )
+    ahead = config.prefetch if config.num_threads else 0
+    options = grain.ReadOptions(num_threads=config.num_threads, prefetch_buffer_size=ahead)
     return iter(dataset.to_iter_dataset(options))
 
 

@@ -45,14 +45,8 @@ class DepthConfig:
     def captures(self) -> Iterable[Capture]:
         if self.layout == "capture":
             return [read_capture(self.capture)]
-        return open_collection(
-            CollectionConfig(
-                directory=self.capture,
-                layout=self.layout,
-                image_folder=self.image_folder,
-                skip_broken=self.skip_broken,
-            )
-        )
+        shared = {name: getattr(self, name) for name in ("layout", "image_folder", "skip_broken")}
+        return open_collection(CollectionConfig(directory=self.capture, **shared))
 
 
 def store_disparity(

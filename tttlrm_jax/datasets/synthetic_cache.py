@@ -123,14 +123,10 @@ class SyntheticScene:
         self._scenes, self._index = scenes, index
 
     def read(self, view_indices: np.ndarray) -> SceneViews:
-        arrays = self._scenes.arrays(self._index)
-        image, mask = composite(arrays["image"][view_indices], self._scenes.background)
-        return SceneViews(
-            image=image,
-            mask=mask,
-            depth=np.array(arrays["depth"][view_indices]),
-            intrinsics=np.array(arrays["intrinsics"][view_indices]),
-        )
+        mapped = self._scenes.arrays(self._index)
+        image, mask = composite(mapped["image"][view_indices], self._scenes.background)
+        exact = {name: np.array(mapped[name][view_indices]) for name in ("depth", "intrinsics")}
+        return SceneViews(image=image, mask=mask, **exact)
 
 
 @functools.lru_cache(maxsize=OPEN_SHARDS)  # thread-safe; a shard's files close when it drops out

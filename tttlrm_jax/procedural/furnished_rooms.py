@@ -47,11 +47,8 @@ def random_furnished_room(
     rng: np.random.Generator, config: SyntheticConfig
 ) -> tuple[TriangleScene, Shell]:
     """A lit room with materials; cameras within `config.max_distance` of the origin are free."""
-    shell = Shell(
-        half=config.max_distance + rng.uniform(0.9, 2.0, 2),
-        floor=-rng.uniform(0.9, 1.4),
-        ceiling=rng.uniform(1.7, 2.6),
-    )
+    half = config.max_distance + rng.uniform(0.9, 2.0, 2)
+    shell = Shell(half, floor=-rng.uniform(0.9, 1.4), ceiling=rng.uniform(1.7, 2.6))
     free = config.max_distance + MARGIN
     contents = joined(_in_the_middle(rng, config) + _along_the_walls(rng, config, shell, free))
     sides = _shell_sides(shell)

@@ -35,11 +35,8 @@ def placed_stages(config: CurriculumConfig) -> list[AnyRun]:
     for number, stage in enumerate(config.stages, start=1):
         train_config = dataclasses.replace(stage.train, directory=str(directory))
         if placed:
-            train_config = dataclasses.replace(
-                train_config,
-                init_from=str(run_directory(placed[-1])),
-                init_moments=config.optimizer_state == "moments",
-            )
+            moments, before = config.optimizer_state == "moments", str(run_directory(placed[-1]))
+            train_config = dataclasses.replace(train_config, init_from=before, init_moments=moments)
         name = f"{number}_{stage.name}"
         placed.append(dataclasses.replace(stage, name=name, train=train_config))
     return placed

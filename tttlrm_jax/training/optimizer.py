@@ -16,11 +16,9 @@ STACKED = "blocks"  # parameters below this name carry a leading layer axis
 def lr_schedule(config: OptimizerConfig, num_steps: int) -> optax.Schedule:
     """Linear warm-up to the peak, cosine decay to zero at `num_steps`."""
     warmup = min(config.warmup_steps, num_steps)
+    until = max(num_steps, warmup + 1)
     return optax.warmup_cosine_decay_schedule(
-        init_value=0.0,
-        peak_value=config.peak_lr,
-        warmup_steps=warmup,
-        decay_steps=max(num_steps, warmup + 1),
+        init_value=0.0, peak_value=config.peak_lr, warmup_steps=warmup, decay_steps=until
     )
 
 
@@ -38,12 +36,9 @@ def decayed(params: Any) -> Any:
 def make_optimizer(config: OptimizerConfig, num_steps: int) -> optax.GradientTransformation:
     """AdamW with the schedule; weight decay on matrices only."""
     return optax.adamw(
-        lr_schedule(config, num_steps),
-        b1=config.beta1,
-        b2=config.beta2,
-        weight_decay=config.weight_decay,
-        mask=decayed,
-    )
+        lr_schedule(config, num_steps), b1=config.beta1, b2=config.beta2,
+        weight_decay=config.weight_decay, mask=decayed,
+    )  # fmt: skip
 
 
 def guarded_gradients(

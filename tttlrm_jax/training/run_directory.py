@@ -2,9 +2,10 @@
 
 import dataclasses
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from flax.traverse_util import flatten_dict
 
 from tttlrm_jax.checkpoints.directories import (
     CHECKPOINTS,
@@ -66,16 +67,10 @@ def changes_since(directory: Path, config: AnyRun) -> list[str]:
         return []
     changed = _differences(_config_of(directory, config), config)
     resumable = RESUMABLE | task_of(config).harmless_changes(config, directory, set(changed))
-    refused = [
-        f"{name}={value} (was {old})"
-        for name, (old, value) in changed.items()
-        if name not in resumable
-    ]
+    refused = {name: both for name, both in changed.items() if name not in resumable}
     if refused:
-        raise ConfigError(
-            f"run directory {directory} holds a run with other settings: {', '.join(refused)}; "
-            f"choose another name or train.directory"
-        )
+        listed = ", ".join(f"{name}={value} (was {old})" for name, (old, value) in refused.items())
+        raise _holds_another(directory, f"run with other settings: {listed}")
     return [
         f"{name} was {'not recorded' if old == '' else old}, is now {value}"
         for name, (old, value) in changed.items()
@@ -91,26 +86,18 @@ def _config_of(directory: Path, like: AnyRun) -> AnyRun:
     model = values.get("model")
     kind = model.get("kind") if isinstance(model, dict) else None
     if kind is not None and kind not in task_of(like).KINDS:
-        raise ConfigError(
-            f"run directory {directory} holds a run of another kind: model.kind={kind}; "
-            f"choose another name or train.directory"
-        )
+        raise _holds_another(directory, f"run of another kind: model.kind={kind}")
     return config_from_dict(type(like), values)
+
+
+def _holds_another(directory: Path, what: str) -> ConfigError:
+    return ConfigError(
+        f"run directory {directory} holds a {what}; choose another name or train.directory"
+    )
 
 
 def _differences(earlier: AnyRun, now: AnyRun) -> dict[str, tuple[Any, Any]]:
     """(earlier value, value now) of every setting that differs, by its dotted name."""
-    before = dict(_flat(config_to_dict(earlier)))
-    return {
-        name: (before.get(name), value)
-        for name, value in _flat(config_to_dict(now))
-        if before.get(name) != value
-    }
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
+    before, after = (flatten_dict(config_to_dict(run), sep=".") for run in (earlier, now))
+    both = {name: (before.get(name), value) for name, value in after.items()}
+    return {name: (old, value) for name, (old, value) in both.items() if old != value}

@@ -77,10 +77,8 @@ def synthetic_records(config: SyntheticConfig, num_workers: int = 1) -> Iterator
 
 
 def _synthetic_record(config: SyntheticConfig, index: int) -> SceneRecord:
-    return rendered_record(
-        f"{config.generator}-{config.split}-{index:07d}",
-        render_scene(scene_seed(config, index), config),
-    )
+    scene = render_scene(scene_seed(config, index), config)
+    return rendered_record(f"{config.generator}-{config.split}-{index:07d}", scene)
 
 
 def rendered_record(name: str, scene: dict[str, np.ndarray], credit: str = "") -> SceneRecord:

@@ -54,12 +54,8 @@ def perceptual_distances(
 ) -> Float[Array, "6"]:
     """Mean absolute difference of the 255-scaled images, then of each tap."""
     prediction, target = centred(prediction), centred(target)
-    pairs = zip(
-        [prediction, *vgg_taps(convolutions, prediction)],
-        [target, *vgg_taps(convolutions, target)],
-        strict=True,
-    )
-    return jnp.stack([jnp.mean(_magnitude(ours - theirs)) for ours, theirs in pairs])
+    ours, theirs = ([x, *vgg_taps(convolutions, x)] for x in (prediction, target))
+    return jnp.stack([jnp.mean(_magnitude(a - b)) for a, b in zip(ours, theirs, strict=True)])
 
 
 def _magnitude(x):

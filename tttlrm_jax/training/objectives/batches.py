@@ -58,21 +58,9 @@ def batch_from_arrays(arrays: dict[str, Any], convert: Callable[..., Any] = jnp.
 
     def views(prefix: str) -> Views:
         image = convert(arrays[f"{prefix}_image"])
-        cameras = Cameras(
-            world_from_camera=convert(arrays[f"{prefix}_world_from_camera"]),
-            intrinsics=convert(arrays[f"{prefix}_intrinsics"]),
-            height=image.shape[2],
-            width=image.shape[3],
-        )
-        return Views(image=image, cameras=cameras)
+        poses, lenses = arrays[f"{prefix}_world_from_camera"], arrays[f"{prefix}_intrinsics"]
+        return Views(image, Cameras(convert(poses), convert(lenses), *image.shape[2:4]))
 
-    def optional(name: str):
-        return convert(arrays[name]) if name in arrays else None
-
-    return Batch(
-        inputs=views("input"),
-        targets=views("target"),
-        target_mask=optional("target_mask"),
-        input_depth=optional("input_depth"),
-        background=optional("background"),
-    )
+    optional = ("target_mask", "input_depth", "background")
+    given = {name: convert(arrays[name]) for name in optional if name in arrays}
+    return Batch(inputs=views("input"), targets=views("target"), **given)
