@@ -115,7 +115,7 @@ def test_a_run_of_another_kind_and_other_settings_are_refused(config, tmp_path):
     (directory / CONFIG_FILE).write_text(json.dumps(values))
     assert changes_since(directory, first) == []
     told = dataclasses.replace(first, provenance="two rooms")
-    assert changes_since(directory, told) == ["provenance was , is now two rooms"]
+    assert changes_since(directory, told) == ["provenance was not recorded, is now two rooms"]
     room = dataclasses.replace(first.room, compass=True)
     with pytest.raises(ConfigError, match=r"room\.compass=True \(was False\)"):
         changes_since(directory, dataclasses.replace(first, room=room))
