@@ -5,10 +5,8 @@ import math
 from typing import Annotated, Literal
 
 from tttlrm_jax.config.validation import (
-    FINITE,
     RGB,
     Bound,
-    NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
@@ -19,7 +17,16 @@ from tttlrm_jax.config.validation import (
 )
 
 Elevation = Annotated[float, between(-90, 90)]  # degrees
-BELOW_180 = Bound(lambda angle: angle < 180, "is not below 180", "lower it")
+# of rooms that a camera walks through
+FieldOfView = Annotated[
+    float, Bound(lambda angle: 0 < angle < 180, "is not between 0 and 180", "use a value inside")
+]
+Side = Annotated[
+    float, Bound(lambda side: 0 < side < math.inf, "is not between 0 and inf", "use a value inside")
+]
+Speed = Annotated[
+    float, Bound(lambda speed: 0 <= speed < math.inf, "is not finite or below 0", "use 0 or more")
+]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,15 +75,15 @@ class WalkConfig:
 
     height: PositiveInt = 48
     width: PositiveInt = 64
-    min_fov: PositiveFloat = 55.0  # degrees across the width, one per sequence
-    max_fov: Annotated[float, BELOW_180] = 75.0
+    min_fov: FieldOfView = 55.0  # degrees across the width, one per sequence
+    max_fov: FieldOfView = 75.0
     min_boxes: PositiveInt = 4
     max_boxes: int = 9
-    min_side: PositiveFloat = 4.0  # metres, of the floor
-    max_side: Annotated[float, FINITE] = 8.0
+    min_side: Side = 4.0  # metres, of the floor
+    max_side: Side = 8.0
     supersampling: PositiveInt = 2  # its square of rays per pixel for colour; depth has one
-    walk_speed: Annotated[NonNegativeFloat, FINITE] = 0.05  # metres per frame, about the mean
-    turn_speed: Annotated[NonNegativeFloat, FINITE] = 1.5  # degrees per frame, about the mean
+    walk_speed: Speed = 0.05  # metres per frame, about the mean
+    turn_speed: Speed = 1.5  # degrees per frame, about the mean
     start_range: Annotated[float, between(0, 360)] = 360.0  # degrees from +x on of first headings
     compass: bool = False  # walls, floor and ceiling keep their hues from room to room
 
