@@ -19,17 +19,11 @@ METRICS_FILE = "metrics.jsonl"
 class RunLog:
     """Writes scalars of one run; on resuming, records from the resumed step on are rewritten.
 
-    Of several processes only the first one is to write: one that is `silent` does nothing.
+    Of several processes only the first one is to write, the others have a `SilentLog`.
     """
 
-    def __init__(
-        self, directory: Path, first_step: int, num_steps: int, *, title: str = "",
-        silent: bool = False,
-    ):  # fmt: skip
-        self._directory, self._silent = directory, silent
-        self._closed = silent
-        if silent:
-            return
+    def __init__(self, directory: Path, first_step: int, num_steps: int, *, title: str = ""):
+        self._directory, self._closed = directory, False
         _drop_records_after(directory / METRICS_FILE, first_step)
         self._lines = (directory / METRICS_FILE).open("a")
         self._board = SummaryWriter(str(directory / "tensorboard"), purge_step=first_step + 1)
@@ -40,8 +34,6 @@ class RunLog:
 
     def advance(self) -> None:
         """One step of the bar."""
-        if self._silent:
-            return
         self._bar.update()
 
     def write(self, kind: str, step: int, values: dict[str, float]) -> None:
@@ -49,8 +41,6 @@ class RunLog:
 
         Raises InputError where the directory cannot be written.
         """
-        if self._silent:
-            return
         finite = {k: v if math.isfinite(v) else None for k, v in values.items()}
         try:
             self._lines.write(json.dumps({"kind": kind, "step": step, **finite}) + "\n")
@@ -67,8 +57,6 @@ class RunLog:
 
     def say(self, text: str) -> None:
         """A line above the bar."""
-        if self._silent:
-            return
         self._bar.write(text, file=sys.stderr)
 
     def preview(self, step: int, inputs, targets, renderings) -> None:
@@ -76,8 +64,6 @@ class RunLog:
 
         Raises InputError where the directory cannot be written.
         """
-        if self._silent:
-            return
         sheet = preview_sheet(inputs, targets, renderings)
         path = self._directory / "previews" / f"{step:08d}.png"
         try:
@@ -122,6 +108,15 @@ class RunLog:
             "run directory", self._directory, f"cannot be written ({reason})",
             "free space on its disk or make it writable; the same command resumes",
         )  # fmt: skip
+
+
+class SilentLog:
+    """In place of a `RunLog`: nothing."""
+
+    def _nothing(self, *arguments: Any) -> None:
+        del arguments
+
+    advance = write = say = preview = close = _nothing
 
 
 def preview_sheet(inputs, targets, renderings) -> np.ndarray:

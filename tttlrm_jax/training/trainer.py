@@ -18,7 +18,7 @@ from tttlrm_jax.checkpoints.runs import RunCheckpoints
 from tttlrm_jax.checkpoints.train_state import TrainState
 from tttlrm_jax.config.run import AnyRun
 from tttlrm_jax.parallel.processes import is_first_process, meet
-from tttlrm_jax.training.logs import RunLog
+from tttlrm_jax.training.logs import RunLog, SilentLog
 from tttlrm_jax.training.nonfinite import NonfiniteWatch
 from tttlrm_jax.training.optimizer import lr_schedule
 from tttlrm_jax.training.run_directory import (
@@ -97,10 +97,9 @@ def _prepared(
     state, data_state, said = checkpoints.restore_newest(state)
     if data_state is not None:
         batches.set_state(data_state)
-    log = RunLog(
-        directory, int(state.step), config.train.num_steps, title=title,
-        silent=not is_first_process(),
-    )  # fmt: skip
+    log: RunLog | SilentLog = SilentLog()
+    if is_first_process():
+        log = RunLog(directory, int(state.step), config.train.num_steps, title=title)
     resources.callback(log.close)
     for line in said + changes + task.warnings:
         log.say(line)
@@ -124,7 +123,7 @@ class _Run:
     task: Task
     batches: Batches
     checkpoints: RunCheckpoints
-    log: RunLog
+    log: RunLog | SilentLog
     watch: NonfiniteWatch
 
     def until(self, state: TrainState, last: int, stop: StopRequest) -> RunResult:

@@ -1,6 +1,5 @@
 """Training from posed views: models that give Gaussians, and models that draw the views."""
 
-import functools
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +33,10 @@ class ReconstructionTask(Task):
     KINDS = ("tttlrm", "lvsm")
 
     def __init__(self, config: RunConfig, directory: Path):
-        described, (self.config, self._vgg19, self._network, self.warnings) = (
-            config, with_network(config),
-        )  # fmt: skip
+        self.config, self._vgg19, self._network, self.warnings = with_network(config)
         self._resumes = has_checkpoint(directory)
         if self._resumes:
-            check_same_network(directory, described.loss, self._network)
+            check_same_network(directory, config.loss, self._network)
 
     def init(self) -> TrainState:
         config = self.config
@@ -48,10 +45,10 @@ class ReconstructionTask(Task):
         graph, state = fresh_state(config, resumes=self._resumes)
         static = StaticParts(graph, config)
         self._program = MeshProgram(static)
-        self._by_views = {}
-        for count in set(config.train.view_counts) - {config.data.num_input_views}:
-            fewer = static._replace(config=config.with_input_views(count))
-            self._by_views[count] = MeshProgram(fewer)
+        self._by_views = {
+            count: MeshProgram(static._replace(config=config.with_input_views(count)))
+            for count in set(config.train.view_counts) - {config.data.num_input_views}
+        }
         self._vgg19 = self._program.place_whole(self._vgg19)
         return self._program.place(state)
 
@@ -59,13 +56,14 @@ class ReconstructionTask(Task):
         config = self.config
         size = config.train.batch_size
         shard, num_shards = self._program.scenes_of_process(size)
-        open_loader = functools.partial(
-            make_loader, config.data, config.train.seed, size // num_shards,
-            shard_index=shard, shard_count=num_shards,
-        )  # fmt: skip
-        loader = read("scenes", open_loader)
-        held_out = functools.partial(evaluation_loader, config.data, config.train.eval_scenes)
-        self._held_out = read("held-out scenes", lambda: list(held_out()))
+        loader = read("scenes", lambda: make_loader(
+            config.data, config.train.seed, size // num_shards, shard_index=shard,
+            shard_count=num_shards,
+        ))  # fmt: skip
+        self._held_out = read(
+            "held-out scenes",
+            lambda: list(evaluation_loader(config.data, config.train.eval_scenes)),
+        )
         check_supervision(batch_from_arrays(self._held_out[0]), config)
         return _LoadedBatches(loader, config)
 
