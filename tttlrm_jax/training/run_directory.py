@@ -39,10 +39,7 @@ def check_writable(directory: Path) -> None:
     wanted = (directory / CHECKPOINTS, directory, *directory.absolute().parents)
     nearest = next(path for path in wanted if path.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-        raise InputError.of(
-            "train.directory", directory, f"cannot be written ({nearest} is no writable directory)",
-            "choose another directory",
-        )  # fmt: skip
+        raise _unwritable(directory, f"{nearest} is no writable directory")
 
 
 def write_run_directory(directory: Path, config: AnyRun) -> None:
@@ -51,10 +48,12 @@ def write_run_directory(directory: Path, config: AnyRun) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         write_config(directory, config)
     except OSError as error:
-        raise InputError.of(
-            "train.directory", directory, f"cannot be written ({error.strerror})",
-            "choose another directory",
-        ) from error  # fmt: skip
+        raise _unwritable(directory, error.strerror) from error
+
+
+def _unwritable(directory: Path, reason: str | None) -> InputError:
+    limit = f"cannot be written ({reason})"
+    return InputError.of("train.directory", directory, limit, "choose another directory")
 
 
 def changes_since(directory: Path, config: AnyRun) -> list[str]:

@@ -6,6 +6,7 @@ the trapezoid rule (weights 1, 2, 1 along each side).
 """
 
 import dataclasses
+import functools
 import sys
 
 import numpy as np
@@ -42,6 +43,12 @@ class _Projected:
     corners: np.ndarray  # float64 [triangle, 3, 3]: x, y in pixels and 1 / z
     attributes: np.ndarray  # float32 [triangle, 3, 3 or 5], world normals and texture coordinates
     part: np.ndarray  # int32 [triangle]
+
+    @functools.cached_property
+    def rows(self) -> tuple[np.ndarray, np.ndarray]:
+        """Corners and attributes as float32 [corner, number, triangle]: samples take rows fast."""
+        corners, attributes = self.corners.astype(np.float32), self.attributes
+        return tuple(np.ascontiguousarray(x.transpose(1, 2, 0)) for x in (corners, attributes))
 
 
 def rendered_scene(
@@ -161,32 +168,17 @@ def _shade_samples(scene, projected, hits, chosen, position, pose, lens, colour)
     sample = np.flatnonzero(chosen)
     part = projected.part.take(hits.triangle.take(sample)).astype(np.int16)
     sample = sample[np.argsort(part, kind="stable")]  # a radix sort
-    tables = _Tables.of(projected)
     count = np.bincount(part, minlength=len(scene.centres))
     flat, stops = colour.reshape(3, -1), np.cumsum(count)
     for number in np.flatnonzero(count):
         for first in range(stops[number] - count[number], stops[number], CHUNK):
             some = sample[first : min(first + CHUNK, stops[number])]
-            shaded = _shade(scene, number, tables, hits, some, position, pose, lens)
+            shaded = _shade(scene, number, projected, hits, some, position, pose, lens)
             for plane, values in zip(flat, shaded, strict=True):
                 plane[some] = values
 
 
-@dataclasses.dataclass(frozen=True)
-class _Tables:
-    """Projected triangles as rows of numbers, which samples take from fast."""
-
-    corners: np.ndarray  # float32 [corner, 3 (x, y, 1 / z), triangle]
-    attributes: np.ndarray  # float32 [corner, 3 or 5, triangle]
-
-    @classmethod
-    def of(cls, projected: _Projected) -> "_Tables":
-        corners = projected.corners.astype(np.float32).transpose(1, 2, 0)
-        attributes = projected.attributes.transpose(1, 2, 0)
-        return cls(np.ascontiguousarray(corners), np.ascontiguousarray(attributes))
-
-
-def _shade(scene, number, tables, hits, sample, position, pose, lens) -> np.ndarray:
+def _shade(scene, number, projected, hits, sample, position, pose, lens) -> np.ndarray:
     """Colours [3, sample] of samples of one part."""
     row = sample // hits.triangle.shape[1]  # faster than divmod
     column = sample - row * hits.triangle.shape[1]
@@ -198,10 +190,10 @@ def _shade(scene, number, tables, hits, sample, position, pose, lens) -> np.ndar
     point = ray / hits.nearness.take(sample, mode="clip") + pose[:3, 3, None].astype(np.float32)
     owner = hits.triangle.take(sample, mode="clip")
     if number >= scene.planar_from:
-        attributes = tables.attributes[0].take(owner, axis=1, mode="clip")
+        attributes = projected.rows[1][0].take(owner, axis=1, mode="clip")
         normal = attributes[:3]
     else:
-        attributes = _interpolated(tables, owner, x, y)
+        attributes = _interpolated(*projected.rows, owner, x, y)
         length = np.sqrt((attributes[:3] ** 2).sum(axis=0))
         normal = attributes[:3] / np.maximum(length, np.float32(1e-12))
     material, turn = scene.materials[number], scene.part_from_world[number]
@@ -217,15 +209,15 @@ def _shade(scene, number, tables, hits, sample, position, pose, lens) -> np.ndar
     )  # fmt: skip
 
 
-def _interpolated(tables: _Tables, owner: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def _interpolated(corner_rows, attribute_rows, owner, x, y) -> np.ndarray:
     """Surface values [3 or 5, sample] at pixels, linear in the scene; normals not yet of length 1.
 
     A corner weighs as the triangle opposite to it on the screen, times the corner's nearness.
     """
-    corners = [[row.take(owner, mode="clip") for row in corner] for corner in tables.corners]
-    total = np.zeros((tables.attributes.shape[1], len(owner)), np.float32)
+    corners = [[row.take(owner, mode="clip") for row in corner] for corner in corner_rows]
+    total = np.zeros((attribute_rows.shape[1], len(owner)), np.float32)
     weights: np.ndarray | np.float32 = np.float32(1e-30)
-    for number, attributes in enumerate(tables.attributes):
+    for number, attributes in enumerate(attribute_rows):
         one, two = corners[(number + 1) % 3], corners[(number + 2) % 3]
         area = (two[0] - one[0]) * (y - one[1]) - (two[1] - one[1]) * (x - one[0])
         weight = -np.minimum(area, np.float32(0.0)) * corners[number][2]  # seen ones are negative
