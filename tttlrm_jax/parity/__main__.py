@@ -6,7 +6,6 @@ or a recording cannot be read.
 """
 
 import argparse
-import dataclasses
 import json
 import math
 import sys
@@ -15,8 +14,8 @@ from pathlib import Path
 
 import jax
 
-from tttlrm_jax.core.errors import InputError
-from tttlrm_jax.parity.report import Row, row
+from tttlrm_jax.core.errors import InputError, first_line
+from tttlrm_jax.parity.report import Row
 from tttlrm_jax.parity.suites import Found, collect
 
 
@@ -37,62 +36,50 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(options) -> int:
     start = time.monotonic()
+    say = (lambda line: None) if options.json else (lambda line: print(line, flush=True))
     found, unknown = collect(options.folder, options.only)
     rows, missing = [], []
     for recording in found:
         if recording.check is None:
-            missing.append(recording)
-            if not options.json:
-                name = f"{recording.suite}/{recording.path.name}"
-                print(f"{name:<36} not implemented yet", flush=True)
+            missing.append(recording.name)
+            say(f"{recording.name:<36} not implemented yet")
             continue
         for each in _rows(recording, alone=len(found) == 1):
             rows.append(each)
-            if not options.json:
-                print(each.line(), flush=True)
+            say(each.line())
     failed = [each for each in rows if not each.ok]
     summary = {
         "files": len(found),
         "quantities": len(rows),
         "failed": len(failed),
-        "not_implemented": [f"{each.suite}/{each.path.name}" for each in missing],
+        "not_implemented": missing,
         "unknown": [str(path) for path in unknown],
         "seconds": round(time.monotonic() - start, 1),
     }
     if options.json:
-        print(json.dumps({**summary, "rows": [_plain(each) for each in rows]}, indent=1))
+        print(json.dumps({**summary, "rows": [each.plain() for each in rows]}, indent=1))
     else:
         _print_summary(summary, failed)
     return 1 if failed or missing else 0
 
 
-def _rows(recording: Found, alone: bool) -> list[Row]:
+def _rows(found: Found, alone: bool) -> list[Row]:
     """Rows of one recording; one that lacks a key, or whose arrays do not fit, fails as a whole.
 
     One that holds nothing to check fails as well, and raises InputError where it is all there is.
     """
-    assert recording.check is not None
-    name = f"{recording.suite}/{recording.path.name}"
     try:
-        rows = list(recording.check(recording.path))
+        if rows := found.rows():
+            return rows
+        reason = "holds nothing to check"
     except KeyError as error:
-        return [_unusable(recording, f"no key {error} in its arrays or meta data")]
+        reason = f"no key {error} in its arrays or meta data"
     except (TypeError, ValueError, IndexError, AttributeError) as error:
-        return [_unusable(recording, str(error) or type(error).__name__)]
-    if not rows and alone:
-        raise InputError(f"recording {name} holds nothing to check; fetch it again")
-    return rows or [_unusable(recording, "holds nothing to check")]
-
-
-def _unusable(recording: Found, reason: str) -> Row:
-    first_line = (reason.splitlines() or [""])[0][:100]
-    return row(recording.path, f"cannot be run: {first_line}", math.inf, 0.0, "exact")
-
-
-def _plain(judged: Row) -> dict:
-    """JSON knows neither NaN nor infinity."""
-    error = judged.error if math.isfinite(judged.error) else None
-    return {**dataclasses.asdict(judged), "error": error}
+        reason = first_line(error, 100)
+    else:
+        if alone:
+            raise InputError(f"recording {found.name} holds nothing to check; fetch it again")
+    return [Row(found.path.name, f"cannot be run: {reason}", math.inf)]
 
 
 def _print_summary(summary: dict, failed: list[Row]) -> None:

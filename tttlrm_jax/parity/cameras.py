@@ -4,9 +4,7 @@ float64 quantities must agree to 1e-11 where the reference computed in float64 a
 storage (1e-6) elsewhere; resized images to one grey level; choices exactly.
 """
 
-import json
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import jax.numpy as jnp
 import numpy as np
@@ -31,7 +29,8 @@ from tttlrm_jax.core.geometry.poses import mean_pose, normalise_poses
 from tttlrm_jax.core.geometry.rays import camera_rays, plucker
 from tttlrm_jax.core.geometry.rotations import quaternion_from_rotation, slerp
 from tttlrm_jax.core.types import Cameras
-from tttlrm_jax.parity.report import Row, compare
+from tttlrm_jax.parity.recording import Recording
+from tttlrm_jax.parity.report import Row
 
 FLOAT64 = 1e-11
 FLOAT32 = 3e-6  # a few roundings of float32 arithmetic
@@ -39,38 +38,29 @@ STORED = 2e-7  # float64 arithmetic rounded once to float32
 GREY_LEVEL = 1.0
 
 
-def check_cameras(path: Path) -> Iterator[Row]:
+def check_cameras(recording: Recording) -> Iterator[Row]:
     """Every quantity of a `cameras.npz`."""
-    recording = dict(np.load(path))
-    yield from _check_normalisation(path, recording)
-    yield from _check_rays(path, recording)
-    yield from _check_kmeans(path, recording)
-    yield from _check_resize(path, recording)
-    yield from _check_paths(path, recording)
+    yield from _check_normalisation(recording)
+    yield from _check_rays(recording)
+    yield from _check_kmeans(recording)
+    yield from _check_resize(recording)
+    yield from _check_paths(recording)
+    yield from _check_lact_paths(recording)
 
 
-def check_dataset_item(path: Path) -> Iterator[Row]:
-    """Both cases of a `dataset_item.npz`: selection, resizing and normalisation in one."""
-    recording = dict(np.load(path))
-    meta = json.loads(str(recording["meta_json"]))
-    for case, options in meta["cases"].items():
-        yield from _check_item(path, recording, case, options, meta)
-
-
-def _check_normalisation(path, recording) -> Iterator[Row]:
+def _check_normalisation(recording: Recording) -> Iterator[Row]:
     poses = recording["norm/c2w"]
-    yield compare(path, "norm/mean_pose", mean_pose(poses), recording["norm/mean_pose"], FLOAT64)
+    yield recording.compare("norm/mean_pose", mean_pose(poses), FLOAT64)
     for method in ("mean_cam", "first_cam"):
         actual, similarity = normalise_poses(poses, method)
-        key = f"norm/{method}"
-        yield compare(path, f"{key}/c2w", actual, recording[f"{key}/c2w"], FLOAT64)
-        yield compare(
-            path, f"{key}/inv_scale", similarity.scale, recording[f"{key}/inv_scale"], FLOAT64
-        )
-        anchor = _recorded_anchor(poses, method)
-        yield compare(path, f"{key}/inv_apos", anchor, recording[f"{key}/inv_apos"], FLOAT64)
+        made = {
+            "c2w": actual,
+            "inv_scale": similarity.scale,
+            "inv_apos": _recorded_anchor(poses, method),
+        }
+        yield from recording.compare_all(made, FLOAT64, prefix=f"norm/{method}/")
     single, _ = normalise_poses(poses.astype(np.float32), "mean_cam")
-    yield compare(path, "norm/lact_fp32/c2w", single, recording["norm/lact_fp32/c2w"], FLOAT32)
+    yield recording.compare("norm/lact_fp32/c2w", single, FLOAT32)
 
 
 def _recorded_anchor(poses: np.ndarray, method: str) -> np.ndarray:
@@ -78,24 +68,21 @@ def _recorded_anchor(poses: np.ndarray, method: str) -> np.ndarray:
     return np.linalg.inv(mean_pose(poses)) if method == "mean_cam" else np.eye(4)
 
 
-def _check_rays(path, recording) -> Iterator[Row]:
+def _check_rays(recording: Recording) -> Iterator[Row]:
     height, width = recording["rays/ray_o"].shape[-2:]
-    cameras = Cameras(
-        jnp.asarray(recording["rays/c2w"]), jnp.asarray(recording["rays/fxfycxcy"]), height, width
-    )
-    channels = np.moveaxis(np.asarray(plucker(*camera_rays(cameras))), -1, -3)
-    for index, name in enumerate(("ray_o", "ray_d", "o_cross_d")):
-        part = channels[..., 3 * index : 3 * index + 3, :, :]
-        yield compare(path, f"rays/{name}", part, recording[f"rays/{name}"], FLOAT32)
+    given = (jnp.asarray(recording[f"rays/{key}"]) for key in ("c2w", "fxfycxcy"))
+    rays = plucker(*camera_rays(Cameras(*given, height, width)))
+    parts = np.split(np.moveaxis(np.asarray(rays), -1, -3), 3, axis=-3)
+    made = dict(zip(("ray_o", "ray_d", "o_cross_d"), parts, strict=True))
+    yield from recording.compare_all(made, FLOAT32, prefix="rays/")
 
 
-def _check_kmeans(path, recording) -> Iterator[Row]:
+def _check_kmeans(recording: Recording) -> Iterator[Row]:
     poses, frames = recording["kmeans/c2w"], recording["kmeans/input_indices"]
     features = recording["kmeans/features"]
-    yield compare(path, "kmeans/features", camera_features(poses), features, FLOAT64)
+    yield recording.compare("kmeans/features", camera_features(poses), FLOAT64)
     for count in recording["kmeans/ks"].tolist():
-        key, clusters = f"kmeans/k{count}", kmeans(features, count)
-        chosen = select_kmeans(poses, count)
+        clusters, chosen = kmeans(features, count), select_kmeans(poses, count)
         exact = {
             "indices": np.sort(frames[chosen]),
             "indices_default": chosen,
@@ -103,137 +90,106 @@ def _check_kmeans(path, recording) -> Iterator[Row]:
             "labels": clusters.labels,
             "n_iter": clusters.num_iterations,
         }
-        for name, actual in exact.items():
-            yield compare(path, f"{key}/{name}", actual, recording[f"{key}/{name}"], 0, "exact")
-        expected = recording[f"{key}/cluster_centers"]
-        yield compare(path, f"{key}/cluster_centers", clusters.centres, expected, FLOAT64)
-        yield compare(
-            path, f"{key}/inertia", clusters.inertia, recording[f"{key}/inertia"], FLOAT64
-        )
+        close = {"cluster_centers": clusters.centres, "inertia": clusters.inertia}
+        prefix = f"kmeans/k{count}/"
+        yield from recording.compare_all(exact, measure="exact", prefix=prefix)
+        yield from recording.compare_all(close, FLOAT64, prefix=prefix)
     group = recording["kmeans_separated/true_group"]
-    chosen = select_kmeans(recording["kmeans_separated/c2w"], len(np.unique(group)))
-    expected = recording["kmeans_separated/indices"]
-    yield compare(path, "kmeans_separated/indices", chosen, expected, 0, "exact")
-    yield compare(
-        path, "kmeans_separated/groups", np.unique(group[chosen]), np.unique(group), 0, "exact"
-    )
+    groups = np.unique(group)
+    chosen = select_kmeans(recording["kmeans_separated/c2w"], len(groups))
+    yield recording.compare("kmeans_separated/indices", chosen, measure="exact")
+    found = np.unique(group[chosen])
+    yield recording.compare("kmeans_separated/groups", found, measure="exact", expected=groups)
 
 
-def _check_resize(path, recording) -> Iterator[Row]:
-    for key in sorted(k.removesuffix("/target_size_hw") for k in recording if "size_hw" in k):
+def _check_resize(recording: Recording) -> Iterator[Row]:
+    for key in sorted(recording.cases("/target_size_hw")):
         size = tuple(recording[f"{key}/target_size_hw"].tolist())
+        picture = recording[f"{key}/image"], recording[f"{key}/fxfycxcy"]
         for mode in ("tttlrm", "lact"):
-            image, lens = resize(
-                recording[f"{key}/image"], recording[f"{key}/fxfycxcy"], size, mode
-            )
-            yield compare(
-                path, f"{key}/{mode}/image", image, recording[f"{key}/{mode}/image"],
-                GREY_LEVEL, "abs",
-            )  # fmt: skip
-            expected = recording[f"{key}/{mode}/fxfycxcy"]
-            yield compare(path, f"{key}/{mode}/fxfycxcy", lens, expected, FLOAT64)
+            image, lens = resize(*picture, size, mode)
+            yield recording.compare(f"{key}/{mode}/image", image, GREY_LEVEL, "abs")
+            yield recording.compare(f"{key}/{mode}/fxfycxcy", lens, FLOAT64)
 
 
-def _check_paths(path, recording) -> Iterator[Row]:
+def _check_paths(recording: Recording) -> Iterator[Row]:
     poses, lenses = _square(recording["interp/in/c2w"]), recording["interp/in/K"]
-    steps = int(recording["interp/in/steps"])
-    order = greedy_order(poses)
+    steps, order = int(recording["interp/in/steps"]), greedy_order(poses)
+
+    def between(poses, lenses):
+        return interpolate_poses(poses, steps), interpolate_linear(lenses, steps)
+
     made = {
-        "plain": (interpolate_poses(poses, steps), interpolate_linear(lenses, steps)),
-        "ordered": (
-            interpolate_poses(poses[order], steps),
-            interpolate_linear(lenses[order], steps),
-        ),
+        "plain": between(poses, lenses),
+        "ordered": between(poses[order], lenses[order]),
         "loop8": loop_path(poses, lenses),
     }
     for name, (path_poses, path_lenses) in made.items():
-        key = f"interp/{name}"
-        yield compare(path, f"{key}/c2w", path_poses[:, :3], recording[f"{key}/c2w"], FLOAT32)
-        yield compare(path, f"{key}/K", path_lenses, recording[f"{key}/K"], FLOAT32)
-    quaternions = recording["interp/quaternions_wxyz"]
+        path = {"c2w": path_poses[:, :3], "K": path_lenses}
+        yield from recording.compare_all(path, FLOAT32, prefix=f"interp/{name}/")
     own = quaternion_from_rotation(poses[:, :3, :3])
-    yield compare(path, "interp/quaternions_wxyz", own, quaternions, FLOAT32)
-    between = slerp(quaternions[:-1], quaternions[1:], 0.3)
-    yield compare(path, "interp/slerp_0.3", between, recording["interp/slerp_0.3"], FLOAT64)
-    yield from _check_lact_paths(path, recording)
+    yield recording.compare("interp/quaternions_wxyz", own, FLOAT32)
+    quaternions = recording["interp/quaternions_wxyz"]
+    mixed = slerp(quaternions[:-1], quaternions[1:], 0.3)
+    yield recording.compare("interp/slerp_0.3", mixed, FLOAT64)
 
 
-def _check_lact_paths(path, recording) -> Iterator[Row]:
+def _check_lact_paths(recording: Recording) -> Iterator[Row]:
     between = int(recording["lact_interp/in/num_views"])
     for name in ("c2w", "fxfycxcy"):
         actual = [entrywise_path(scene, between) for scene in recording[f"lact_interp/in/{name}"]]
-        expected = recording[f"lact_interp/{name}"]
-        yield compare(path, f"lact_interp/{name}", np.stack(actual), expected, FLOAT32)
-    meta = json.loads(str(recording["meta_json"]))["turntable"]
+        yield recording.compare(f"lact_interp/{name}", np.stack(actual), FLOAT32)
+    meta = recording.meta["turntable"]
     poses, lenses = turntable(
         meta["num_views"], (meta["h"], meta["w"]), horizontal_fov=meta["hfov"],
         elevation=meta["elevation"], min_radius=meta["min_radius"], max_radius=meta["max_radius"],
     )  # fmt: skip
     for name, actual in (("c2w", poses), ("fxfycxcy", lenses)):
         tiled = np.broadcast_to(actual, (meta["batch_size"], *actual.shape))
-        yield compare(path, f"turntable/{name}", tiled, recording[f"turntable/{name}"], FLOAT32)
+        yield recording.compare(f"turntable/{name}", tiled, FLOAT32)
 
 
-def _check_item(path, recording, case, options, meta) -> Iterator[Row]:
-    poses = np.linalg.inv(recording["in/w2c"])
+def check_dataset_item(recording: Recording) -> Iterator[Row]:
+    """Both cases of a `dataset_item.npz`: selection, resizing and normalisation in one."""
+    meta, poses = recording.meta, np.linalg.inv(recording["in/w2c"])
     candidates, targets = split_every(len(poses), meta["fold_size"])
-    inputs = candidates[select_kmeans(poses[candidates], options["nin"])]
-    frames = np.concatenate([inputs, targets])
-    expected = {
-        name.removeprefix(f"{case}/"): value
-        for name, value in recording.items()
-        if name.startswith(f"{case}/")
-    }
-    yield compare(path, f"{case}/index", frames, expected["index"][:, 0], 0, "exact")
-    yield compare(
-        path, f"{case}/num_input_views", len(inputs), expected["num_input_views"], 0, "exact"
-    )
-    method = options["frame_method"]
-    normalised, similarity = normalise_poses(poses[frames], method)
-    virtual = np.arange(len(inputs))
-    if options["nvirt"] < len(inputs):
-        single = normalised[: len(inputs)].astype(np.float32)
-        virtual = select_virtual(single, options["nvirt"])
-    actual = _resized(recording, frames, tuple(meta["image_size_hw"]))
-    actual |= {
-        "c2w": normalised,
-        "virtual_c2w": normalised[virtual],
-        "virtual_fxfycxcy": actual["fxfycxcy"][virtual],
-        "scene_scale": similarity.scale,
-        "apos": _recorded_anchor(poses[frames], method),
-    }
-    for name, tolerance, measure in (
-        ("image_uint8", GREY_LEVEL, "abs"), ("c2w", STORED, "rel"), ("fxfycxcy", STORED, "rel"),
-        ("virtual_c2w", STORED, "rel"), ("virtual_fxfycxcy", STORED, "rel"),
-        ("scene_scale", FLOAT64, "rel"), ("apos", FLOAT64, "rel"),
-    ):  # fmt: skip
-        yield compare(path, f"{case}/{name}", actual[name], expected[name], tolerance, measure)
-    yield compare(
-        path,
-        f"{case}/virtual_input_indices",
-        virtual,
-        expected["virtual_input_indices"],
-        0,
-        "exact",
-    )
+    for case, options in meta["cases"].items():
+        inputs = candidates[select_kmeans(poses[candidates], options["nin"])]
+        frames, method = np.concatenate([inputs, targets]), options["frame_method"]
+        normalised, similarity = normalise_poses(poses[frames], method)
+        virtual = np.arange(len(inputs))
+        if options["nvirt"] < len(inputs):
+            single = normalised[: len(inputs)].astype(np.float32)
+            virtual = select_virtual(single, options["nvirt"])
+        images, lenses = _resized(recording, frames, tuple(meta["image_size_hw"]))
+        stored = {
+            "c2w": normalised,
+            "fxfycxcy": lenses,
+            "virtual_c2w": normalised[virtual],
+            "virtual_fxfycxcy": lenses[virtual],
+        }
+        computed = {
+            "scene_scale": similarity.scale,
+            "apos": _recorded_anchor(poses[frames], method),
+        }
+        exact = {"num_input_views": len(inputs), "virtual_input_indices": virtual}
+        index = recording[f"{case}/index"][:, 0]
+        yield recording.compare(f"{case}/index", frames, measure="exact", expected=index)
+        yield recording.compare(f"{case}/image_uint8", images, GREY_LEVEL, "abs")
+        yield from recording.compare_all(stored, STORED, prefix=f"{case}/")
+        yield from recording.compare_all(computed, FLOAT64, prefix=f"{case}/")
+        yield from recording.compare_all(exact, measure="exact", prefix=f"{case}/")
 
 
-def _resized(recording, frames: np.ndarray, size: tuple[int, int]) -> dict[str, np.ndarray]:
+def _resized(recording: Recording, frames: np.ndarray, size: tuple[int, int]):
+    """Images [frame, channel, height, width] and intrinsics [frame, 4]."""
     images, lenses = recording["in/images_uint8"], recording["in/fxfycxcy"]
     pairs = [resize(images[f], lenses[f], size, "tttlrm") for f in frames]
-    return {
-        "image_uint8": np.moveaxis(np.stack([image for image, _ in pairs]), -1, 1),
-        "fxfycxcy": np.stack([lens for _, lens in pairs]),
-    }
+    images, lenses = (np.stack(each) for each in zip(*pairs, strict=True))
+    return np.moveaxis(images, -1, 1), lenses
 
 
 def _square(poses: np.ndarray) -> np.ndarray:
     """Poses [n, 4, 4] from [n, 3, 4]."""
     bottom = np.broadcast_to(np.array([[[0.0, 0.0, 0.0, 1.0]]]), (len(poses), 1, 4))
     return np.concatenate([np.asarray(poses, np.float64), bottom], axis=1)
-
-
-KINDS: dict[str, Callable[[Path], Iterator[Row]]] = {
-    "cameras.npz": check_cameras,
-    "dataset_item.npz": check_dataset_item,
-}

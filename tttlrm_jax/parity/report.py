@@ -1,27 +1,35 @@
 """Rows of the parity report: one quantity of one recording against our value."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import SupportsFloat
+import math
+from collections.abc import Callable
 
 import numpy as np
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True)
 class Row:
     """`error` and `tolerance` are in the measure that `measure` names."""
 
     file: str
     quantity: str
     error: float
-    tolerance: float
-    measure: str
-    ok: bool
+    tolerance: float = 0.0
+    measure: str = "exact"
 
-    def about(self, detail: str) -> "Row":
-        """The same verdict, with `detail` after the quantity's name."""
-        return dataclasses.replace(self, quantity=f"{self.quantity} {detail}")
+    @property
+    def ok(self) -> bool:
+        """NaN is no success."""
+        return self.error <= self.tolerance
+
+    def named(self, template: str) -> "Row":
+        """The same verdict on `template` with the quantity's name in place of `{}`."""
+        return dataclasses.replace(self, quantity=template.format(self.quantity))
+
+    def plain(self) -> dict:
+        """For JSON, which knows neither NaN nor infinity."""
+        error = self.error if math.isfinite(self.error) else None
+        return {**dataclasses.asdict(self), "error": error, "ok": self.ok}
 
     def line(self) -> str:
         verdict = "ok" if self.ok else "FAIL"
@@ -31,45 +39,29 @@ class Row:
         )
 
 
-# Runs one recording and yields a row for each recorded quantity.
-FileCheck = Callable[[Path], Iterator[Row]]
+# An error from absolute differences and the expected values, float64 arrays of one shape.
+Measure = Callable[[np.ndarray, np.ndarray], float | np.ndarray]
 
 
-def row(file: Path, quantity: str, error: SupportsFloat, tolerance: float, measure: str) -> Row:
-    """Judges one number; a NaN error fails."""
-    error = float(error)
-    ok = bool(error <= tolerance)
-    return Row(
-        file=file.name, quantity=quantity, error=error, tolerance=tolerance, measure=measure, ok=ok
-    )
+def over(error, scale):
+    """Errors over their scales, where these are not 0."""
+    return error / np.where(scale > 0, scale, 1.0)
 
 
-def compare(file: Path, quantity: str, actual, expected, tolerance: float, measure: str = "rel"):
-    """Max error of `actual` against `expected`.
+def _over_one_plus(gap: np.ndarray, expected: np.ndarray):
+    return np.max(gap / (1 + np.abs(expected)))
 
-    Measures: `rel` divides by the largest absolute expected entry (by 1 when that is 0), `abs`
-    does not divide, `1+abs` divides each entry by 1 plus its absolute value, `l2` is the relative
-    Frobenius error, `exact` demands equality (error = number of differing entries).
-    """
-    actual = np.asarray(actual)
-    expected = np.asarray(expected)
-    if actual.shape != expected.shape:
-        name = f"{quantity} shape {actual.shape} != {expected.shape}"
-        return row(file, name, float("inf"), tolerance, measure)
-    if measure == "exact":
-        return row(file, quantity, float(np.sum(actual != expected)), 0.0, measure)
+
+MEASURES: dict[str, Measure] = {
+    "abs": lambda gap, expected: np.max(gap),
+    "rel": lambda gap, expected: over(np.max(gap), np.max(np.abs(expected))),
+    "l2": lambda gap, expected: over(np.linalg.norm(gap), np.linalg.norm(expected)),
+    "1+abs": _over_one_plus,
+    "1+rel": _over_one_plus,
+}
+
+
+def error_of(actual: np.ndarray, expected: np.ndarray, measure: Measure) -> float:
+    """The error of arrays of one shape; that of empty ones is 0."""
     actual, expected = actual.astype(np.float64), expected.astype(np.float64)
-    if actual.size == 0:
-        return row(file, quantity, 0.0, tolerance, measure)
-    difference = np.abs(actual - expected)
-    if measure == "l2":
-        norm = np.linalg.norm(expected.ravel())
-        error = np.linalg.norm(difference.ravel()) / (norm if norm > 0 else 1.0)
-    else:
-        if measure == "1+abs":
-            difference = difference / (1 + np.abs(expected))
-        error = difference.max() if np.isfinite(difference).all() else float("nan")
-        if measure == "rel":
-            scale = np.abs(expected).max()
-            error = error / (scale if scale > 0 else 1.0)
-    return row(file, quantity, error, tolerance, measure)
+    return float(measure(np.abs(actual - expected), expected)) if expected.size else 0.0

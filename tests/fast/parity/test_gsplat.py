@@ -7,7 +7,8 @@ takes one: the contract tests hold tiled against reference in float64.
 import jax
 import pytest
 
-from tttlrm_jax.parity.gsplat.suite import KINDS
+from tttlrm_jax.parity.recording import load
+from tttlrm_jax.parity.suites import recognise
 
 STAGES = ("spherical_harmonics.npz", "quat_scale_to_covar.npz", "projection.npz")
 RASTER = tuple(
@@ -43,17 +44,12 @@ CASES = [
 ]
 
 
-def check_of(name: str):
-    """The check of the kind that a file name belongs to."""
-    return KINDS[name if name in KINDS else "raster_*.npz"]
-
-
 @pytest.mark.parametrize(("name", "variant"), CASES)
 def test_recording(shared, name, variant):
     path = shared / "goldens" / "gsplat" / name
     arguments = () if variant is None else ((variant,),)
     with jax.enable_x64(True):
-        rows = list(check_of(name)(path, *arguments))
+        rows = list(recognise(path).check(load(path), *arguments))
     failed = [row.line() for row in rows if not row.ok]
     assert not failed, "\n".join(failed)
     assert len(rows) >= 5

@@ -8,7 +8,7 @@ from tttlrm_jax.models.nn.rope import state_positions
 from tttlrm_jax.parity.memory import available_memory
 from tttlrm_jax.parity.recording import load
 from tttlrm_jax.parity.suites import collect, recognise
-from tttlrm_jax.parity.ttt3r.network import _check_positions
+from tttlrm_jax.parity.ttt3r.network import judged_positions
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +28,7 @@ def judged(shared, tmp_path):
         np.savez(path, **change(arrays))
         load.cache_clear()
         (found,), _ = collect(tmp_path, path.name)
-        return list(found.check(path))
+        return found.rows()
 
     return run
 
@@ -107,8 +107,9 @@ def test_sizes_of_a_head_come_from_its_tensors(judged, name):
 
 def test_state_tokens_without_positions_are_not_compared(judged, shared):
     recording = load(shared / "goldens" / "ttt3r" / "encode_modalities.npz")
-    assert not list(_check_positions(recording, "init_state_pos", state_positions(10, "none")))
-    assert list(_check_positions(recording, "init_state_pos", state_positions(10, "2d")))
+    for kind, compared in (("none", False), ("2d", True)):
+        made = {"init_state_pos": state_positions(10, kind)}
+        assert bool(list(judged_positions(recording, made))) is compared
 
 
 @pytest.mark.parametrize(

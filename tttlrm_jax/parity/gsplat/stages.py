@@ -4,8 +4,8 @@ Each file is checked in float32, within the tolerances that the recordings' page
 float64, where only the storage and the summation order separate two correct programs.
 """
 
+import functools
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,11 +16,10 @@ from tttlrm_jax.config import RasterConfig
 from tttlrm_jax.core.geometry.rotations import rotation_from_quaternion
 from tttlrm_jax.core.geometry.spherical_harmonics import evaluate_sh
 from tttlrm_jax.core.types import Splats
-from tttlrm_jax.parity.recording import quick_jit
-from tttlrm_jax.parity.report import Row, compare, row
+from tttlrm_jax.parity.recording import Recording, Variant, in_both_precisions, quick_jit
+from tttlrm_jax.parity.report import Row, over
 from tttlrm_jax.rasterize import project
 
-DTYPES = {"fp32": np.float32, "fp64": np.float64}
 FLOAT64 = 1e-11  # the recordings' page: about 1e-12
 FLOAT32_STORED = 2e-7  # rounding a float64 result to float32
 SH = {"fp32": 5e-6, "fp64": FLOAT64}
@@ -37,76 +36,66 @@ GRADIENT_FLOOR = 1e-6  # of the largest row norm: where a row's gradient is zero
 REFERENCE_TILE = 16
 
 
-def check_spherical_harmonics(path: Path) -> Iterator[Row]:
+by_precision = in_both_precisions("{variant.name}/{}")
+
+
+@by_precision
+def check_spherical_harmonics(recording: Recording, variant: Variant) -> Iterator[Row]:
     """Plain sums of degree 0 to 4 and their gradients."""
-    recording = dict(np.load(path))
-    for name, dtype in DTYPES.items():
-        direction, coefficients, bar = (
-            jnp.asarray(recording[key], dtype) for key in ("dirs", "coeffs", "v_colors")
-        )
-        for degree in range(5):
-            used = coefficients[:, : (degree + 1) ** 2]
-            colour, pullback = jax.vjp(evaluate_sh, used, direction)
-            grads = dict(zip(("coeffs", "dirs"), pullback(bar), strict=True))
-            expected = recording[f"colors_deg{degree}"]
-            yield compare(path, f"{name}/colors_deg{degree}", colour, expected, SH[name], "abs")
-            for key, value in grads.items():
-                expected = recording[f"grad_{key}_deg{degree}"]
-                quantity = f"{name}/grad_{key}_deg{degree}"
-                yield per_row(path, quantity, value, expected, GRADIENT[name])
+    direction, coefficients, bar = arrays(recording, variant, "dirs", "coeffs", "v_colors")
+    for degree in range(5):
+        used = coefficients[:, : (degree + 1) ** 2]
+        colour, grads = _value_and_gradients(evaluate_sh, (used, direction), bar)
+        yield recording.compare(f"colors_deg{degree}", colour, SH[variant.name], "abs")
+        for key, value in zip(("coeffs", "dirs"), grads, strict=True):
+            yield _per_row(recording, f"grad_{key}_deg{degree}", value, GRADIENT[variant.name])
 
 
-def check_covariance(path: Path) -> Iterator[Row]:
+@by_precision
+def check_covariance(recording: Recording, variant: Variant) -> Iterator[Row]:
     """Rotation matrices, covariances, precisions and gradients of quaternions and scales."""
-    recording = dict(np.load(path))
-    upper = np.triu_indices(3)
-    for name, dtype in DTYPES.items():
-        quaternion, scale = (jnp.asarray(recording[key], dtype) for key in ("quats", "scales"))
-        rotation = rotation_from_quaternion(quaternion)
-        yield compare(path, f"{name}/rotmats", rotation, recording["rotmats"], COVARIANCE[name])
-        for key, power in (("covars", 2), ("precis", -2)):
-            function = _spread(power)
-            matrix, pullback = jax.vjp(function, quaternion, scale)
-            yield per_entry(path, f"{name}/{key}", matrix, recording[key], COVARIANCE[name])
-            if key == "covars":
-                triu = np.asarray(matrix)[:, upper[0], upper[1]]
-                expected = recording["covars_triu"]
-                yield per_entry(path, f"{name}/covars_triu", triu, expected, COVARIANCE[name])
-            grads = pullback(jnp.asarray(recording[f"v_{key}"], dtype))
-            for field, value in zip(("quats", "scales"), grads, strict=True):
-                quantity = f"grad_{field}_from_{key}"
-                # Equal scales leave a zero gradient: measured against the upstream one, too.
-                floor = _row_norms(recording[f"v_{key}"]) * _row_norms(recording[key])
-                floor = floor / _row_norms(recording[field]) if field == "quats" else 0 * floor
-                yield per_row(
-                    path, f"{name}/{quantity}", value, recording[quantity], GRADIENT[name], floor
-                )
+    quaternion, scale = arrays(recording, variant, "quats", "scales")
+    tolerance = COVARIANCE[variant.name]
+    yield recording.compare("rotmats", rotation_from_quaternion(quaternion), tolerance)
+    for key, power in (("covars", 2), ("precis", -2)):
+        (bar,) = arrays(recording, variant, f"v_{key}")
+        matrix, grads = _value_and_gradients(_spread(power), (quaternion, scale), bar)
+        yield _per_entry(recording, key, matrix, tolerance)
+        if key == "covars":
+            triu = np.asarray(matrix)[:, *np.triu_indices(3)]
+            yield _per_entry(recording, "covars_triu", triu, tolerance)
+        for field, value in zip(("quats", "scales"), grads, strict=True):
+            # Equal scales leave a zero gradient: measured against the upstream one, too.
+            floor = _row_norms(recording[f"v_{key}"]) * _row_norms(recording[key])
+            floor = floor / _row_norms(recording[field]) if field == "quats" else 0 * floor
+            quantity = f"grad_{field}_from_{key}"
+            yield _per_row(recording, quantity, value, GRADIENT[variant.name], floor)
 
 
-def check_projection(path: Path) -> Iterator[Row]:
+@by_precision
+def check_projection(recording: Recording, variant: Variant) -> Iterator[Row]:
     """Culling, radii, screen values and gradients, camera by camera."""
-    recording = dict(np.load(path))
-    for name, dtype in DTYPES.items():
-        projected, grads = _project_all(recording, dtype)
-        exact = {
-            "valid": projected.visible,
-            "radii": projected.radius,
-            "radii_opacity_aware": projected.radius_opacity_aware,
-            "tiles_per_gauss": _tiles_per_gaussian(projected, recording),
-        }
-        for key, value in exact.items():
-            yield compare(path, f"{name}/{key}", value, recording[key], 0.0, "exact")
-        yield from screen_rows(path, name, "", projected, recording)
-        cov2d = recording["cov2d"]
-        yield per_entry(
-            path, f"{name}/cov2d", projected.covariance, cov2d, SCREEN_COVARIANCE[name], row_axes=2
-        )
-        for key, value in grads.items():
-            expected = recording[f"grad_{key}"]
-            if key in ("viewmats", "intrinsics"):
-                yield compare(path, f"{name}/grad_{key}", value, expected, GRADIENT[name])
-            else:
-                yield per_row(path, f"{name}/grad_{key}", value, expected, GRADIENT[name])
+    projected, grads = _project_all(recording, variant)
+    exact = {
+        "valid": projected.visible,
+        "radii": projected.radius,
+        "radii_opacity_aware": projected.radius_opacity_aware,
+        "tiles_per_gauss": _tiles_per_gaussian(projected, recording),
+    }
+    yield from recording.compare_all(exact, measure="exact")
+    yield from screen_rows(recording, variant, "", projected)
+    tolerance = SCREEN_COVARIANCE[variant.name]
+    yield _per_entry(recording, "cov2d", projected.covariance, tolerance, row_axes=2)
+    for key, value in grads.items():
+        of_camera = key in ("viewmats", "intrinsics")
+        judged = recording.compare if of_camera else functools.partial(_per_row, recording)
+        yield judged(f"grad_{key}", value, GRADIENT[variant.name])
+
+
+@functools.partial(quick_jit, static_argnums=0)
+def _value_and_gradients(function: Callable, arguments: tuple, bar):
+    value, pullback = jax.vjp(function, *arguments)
+    return value, pullback(bar)
 
 
 def _spread(power: int) -> Callable:
@@ -120,70 +109,64 @@ def _spread(power: int) -> Callable:
     return matrix
 
 
-def _project_all(recording, dtype):
+def _project_all(recording: Recording, variant: Variant):
     """(projection with a leading camera axis, gradients by recorded name)."""
-    count = len(recording["means"])
     config = raster_config(recording, max_alpha=RasterConfig().max_alpha, backend="reference")
-    height, width = int(recording["height"]), int(recording["width"])
-    splats = Splats(
-        *(jnp.asarray(recording[key], dtype) for key in ("means", "quats", "scales", "opacities")),
-        features=jnp.zeros((count, 1), dtype),
-    )
+    shape = image_shape(recording)
+    cloud = arrays(recording, variant, "means", "quats", "scales", "opacities")
+    splats = Splats(*cloud, features=np.zeros((len(cloud[0]), 1), variant.dtype))
 
     @quick_jit
     def one_camera(splats, viewmat, intrinsics, bars):
         def screen(splats, viewmat, intrinsics):
-            p = project(splats, viewmat, intrinsics, height, width, config)
+            p = project(splats, viewmat, intrinsics, *shape, config)
             return (p.mean, p.depth, p.conic), p
 
         _, pullback, projected = jax.vjp(screen, splats, viewmat, intrinsics, has_aux=True)
         return projected, pullback(bars)
 
+    upstream = arrays(recording, variant, "v_means2d", "v_depths", "v_conics")
     results = [
-        one_camera(splats, viewmat, k, bars)
-        for viewmat, k, *bars in zip(
-            *camera_arrays(recording, dtype),
-            *(jnp.asarray(recording[f"v_{key}"], dtype) for key in ("means2d", "depths", "conics")),
-            strict=True,
-        )
-        for bars in [tuple(bars)]
+        one_camera(splats, *camera, tuple(bars))
+        for camera, *bars in zip(cameras(recording, variant), *upstream, strict=True)
     ]
-    projected = jax.tree.map(lambda *x: np.stack(x), *(p for p, _ in results))
-    splat_grads = jax.tree.map(lambda *x: np.sum(x, axis=0), *(g[0] for _, g in results))
-    grads = {
-        "means": splat_grads.mean,
-        "quats": splat_grads.quaternion,
-        "scales": splat_grads.scale,
-        "viewmats": np.stack([g[1] for _, g in results]),
-        "intrinsics": np.stack([g[2] for _, g in results]),
+    projected, grads = zip(*results, strict=True)
+    return stacked(projected), gradients_by_name(grads)
+
+
+def gradients_by_name(grads) -> dict:
+    """By recorded name, from [camera] of (cloud, viewmat, intrinsics): the cloud's are added up."""
+    clouds, viewmats, intrinsics = zip(*grads, strict=True)
+    splats = jax.tree.map(lambda *x: np.sum(x, axis=0), *clouds)
+    return {
+        "means": splats.mean,
+        "quats": splats.quaternion,
+        "scales": splats.scale,
+        "viewmats": np.stack(viewmats),
+        "intrinsics": np.stack(intrinsics),
     }
-    return projected, grads
 
 
-def screen_rows(path, name, prefix, projected, recording) -> Iterator[Row]:
+def screen_rows(recording: Recording, variant: Variant, prefix: str, projected) -> Iterator[Row]:
     """Rows of the values that `mid_*` and the projection's recording share."""
-    mean = recording[f"{prefix}means2d"].astype(np.float64)
+    name = variant.name
     stored = FLOAT32_STORED if prefix and name == "fp64" else 0.0
+    mean = recording[f"{prefix}means2d"].astype(np.float64)
     relative, absolute = CENTRE[name]
     error = np.abs(projected.mean - mean) / (absolute + (relative + stored) * np.abs(mean))
-    yield row(path, f"{name}/{prefix}means2d (in tolerances)", error.max(initial=0), 1.0, "abs")
+    quantity = f"{prefix}means2d (in tolerances)"
+    yield recording.row(quantity, error.max(initial=0), 1.0, "abs")
     tolerance = DEPTH[name] + stored * np.abs(recording[f"{prefix}depths"]).max(initial=0)
-    depth = recording[f"{prefix}depths"]
-    yield compare(path, f"{name}/{prefix}depths", projected.depth, depth, tolerance, "abs")
-    conic, tolerance = recording[f"{prefix}conics"], CONIC[name] + stored
-    yield per_entry(path, f"{name}/{prefix}conics", projected.conic, conic, tolerance, row_axes=2)
-    key = f"{prefix}compensations"
-    if key in recording:
-        tolerance = COMPENSATION[name] + stored
-        yield compare(
-            path, f"{name}/{key}", projected.compensation, recording[key], tolerance, "abs"
-        )
+    yield recording.compare(f"{prefix}depths", projected.depth, tolerance, "abs")
+    tolerance = CONIC[name] + stored
+    yield _per_entry(recording, f"{prefix}conics", projected.conic, tolerance, row_axes=2)
+    thinned = {f"{prefix}compensations": projected.compensation}
+    yield from recording.compare_all(thinned, COMPENSATION[name] + stored, "abs", optional=True)
 
 
-def _tiles_per_gaussian(projected, recording) -> np.ndarray:
+def _tiles_per_gaussian(projected, recording: Recording) -> np.ndarray:
     """Number of 16x16 tiles each box meets, from `radius`."""
-    size = np.array([int(recording["width"]), int(recording["height"])])
-    limit = -(-size // REFERENCE_TILE)
+    limit = -(-np.array(image_shape(recording)[::-1]) // REFERENCE_TILE)
     mean, radius = projected.mean.astype(np.float64), projected.radius
     first = np.clip(np.floor((mean - radius) / REFERENCE_TILE), 0, limit)
     last = np.clip(np.ceil((mean + radius) / REFERENCE_TILE), 0, limit)
@@ -193,59 +176,68 @@ def _tiles_per_gaussian(projected, recording) -> np.ndarray:
 # ---- shared with the raster recordings ---------------------------------------------------------
 
 
-def raster_config(recording, max_alpha: float, backend) -> RasterConfig:
+def raster_config(recording: Recording, max_alpha: float, backend) -> RasterConfig:
     """Configuration of a recording; projections carry no compositing thresholds."""
-    default = RasterConfig()
+    optional = {
+        "min_alpha": "alpha_threshold",
+        "min_transmittance": "transmittance_threshold",
+        "antialiased": "antialiased",
+    }
     return RasterConfig(
         max_alpha=float(max_alpha),
-        min_alpha=float(recording.get("alpha_threshold", default.min_alpha)),
-        min_transmittance=float(
-            recording.get("transmittance_threshold", default.min_transmittance)
-        ),
         eps2d=float(recording["eps2d"]),
         near=float(recording["near_plane"]),
         far=float(recording["far_plane"]),
-        antialiased=bool(recording.get("antialiased", False)),
         backend=backend,
+        **{name: recording[key].item() for name, key in optional.items() if key in recording},
     )
 
 
-def camera_arrays(recording, dtype):
-    """([camera, 4, 4] camera from world, [camera, 4] intrinsics)."""
-    k = recording["Ks"]
+def image_shape(recording: Recording) -> tuple[int, int]:
+    """Height and width."""
+    return int(recording["height"]), int(recording["width"])
+
+
+def arrays(recording: Recording, variant: Variant, *keys: str) -> list[np.ndarray]:
+    """Recorded arrays in a precision; NumPy's, whose slices need no compiling."""
+    return [np.asarray(recording[key], variant.dtype) for key in keys]
+
+
+def cameras(recording: Recording, variant: Variant) -> list[tuple[np.ndarray, np.ndarray]]:
+    """[camera] of ([4, 4] camera from world, [4] intrinsics)."""
+    viewmats, k = arrays(recording, variant, "viewmats", "Ks")
     intrinsics = np.stack([k[:, 0, 0], k[:, 1, 1], k[:, 0, 2], k[:, 1, 2]], axis=-1)
-    return jnp.asarray(recording["viewmats"], dtype), jnp.asarray(intrinsics, dtype)
+    return list(zip(viewmats, intrinsics, strict=True))
+
+
+def stacked(trees):
+    """Trees of one structure as one, with a leading axis."""
+    return jax.tree.map(lambda *x: np.stack(x), *trees)
 
 
 def _row_norms(array) -> np.ndarray:
-    flat = np.asarray(array, np.float64).reshape(len(array), -1)
-    return np.sqrt(np.sum(flat * flat, axis=1))
+    return np.linalg.norm(np.asarray(array, np.float64).reshape(len(array), -1), axis=1)
 
 
-def per_row(path, quantity, actual, expected, tolerance, floor: Any = 0.0) -> Row:
+def _per_row(recording: Recording, quantity: str, actual, tolerance, floor: Any = 0.0) -> Row:
     """Largest error of a row (along the first axis) relative to the row's own norm.
 
     `floor` [row] adds to the norm, as does a fraction of the largest norm: both for rows that are
     zero up to rounding.
     """
-    if np.size(expected) == 0 or np.shape(actual) != np.shape(expected):
-        return compare(path, quantity, actual, expected, tolerance, "row")
-    norm = _row_norms(expected)
-    scale = norm + floor + GRADIENT_FLOOR * norm.max()
-    error = _row_norms(np.asarray(actual, np.float64) - expected) / np.where(scale > 0, scale, 1)
-    return row(path, quantity, _worst(error), tolerance, "row")
+
+    def error(gap, expected):
+        norm = _row_norms(expected)
+        return over(_row_norms(gap), norm + floor + GRADIENT_FLOOR * norm.max()).max()
+
+    return recording.compare(quantity, actual, tolerance, "row", error=error)
 
 
-def per_entry(path, quantity, actual, expected, tolerance, row_axes=1) -> Row:
+def _per_entry(recording: Recording, quantity: str, actual, tolerance, row_axes: int = 1) -> Row:
     """Largest error of an entry relative to the largest entry of its row (over `row_axes` axes)."""
-    if np.size(expected) == 0 or np.shape(actual) != np.shape(expected):
-        return compare(path, quantity, actual, expected, tolerance, "entry")
-    axes = tuple(range(row_axes, np.ndim(expected)))
-    error = np.abs(np.asarray(actual, np.float64) - expected).max(axis=axes)
-    scale = np.abs(np.asarray(expected, np.float64)).max(axis=axes)
-    return row(path, quantity, _worst(error / np.where(scale > 0, scale, 1)), tolerance, "entry")
 
+    def error(gap, expected):
+        axes = tuple(range(row_axes, gap.ndim))
+        return over(gap.max(axis=axes), np.abs(expected).max(axis=axes)).max()
 
-def _worst(error: np.ndarray) -> float:
-    """The largest, or NaN if any is not finite."""
-    return float(error.max()) if np.isfinite(error).all() else float("nan")
+    return recording.compare(quantity, actual, tolerance, "entry", error=error)

@@ -3,7 +3,6 @@
 import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,12 +12,11 @@ from tttlrm_jax.convert import params_from_published, published_shapes
 from tttlrm_jax.convert.ttt3r_names import ALIASES
 from tttlrm_jax.models import TTT3R, abstract_model
 from tttlrm_jax.parity.memory import available_memory
-from tttlrm_jax.parity.recording import load
-from tttlrm_jax.parity.report import Row, compare, row
-from tttlrm_jax.parity.ttt3r.components import MEASURE
+from tttlrm_jax.parity.modules import compare_shapes, listed_shapes, num_parameters
+from tttlrm_jax.parity.recording import Recording
+from tttlrm_jax.parity.report import Row
 from tttlrm_jax.parity.ttt3r.network import judged_outputs
 from tttlrm_jax.parity.ttt3r.recurrence import check_positions, run_sequence
-from tttlrm_jax.parity.tttlrm.files import load_json
 
 PUBLISHED = 3e-4  # |a - b| / (1 + |b|), the recording's own bound
 GIB = 2**30
@@ -49,29 +47,30 @@ DPT_KEYS = {
 }
 
 
-def check_checkpoint_keys(path: Path) -> Iterator[Row]:
+def check_checkpoint_keys(recording: Recording) -> Iterator[Row]:
     """`checkpoint_keys.json`: names, shapes, aliases and counts of both published networks."""
-    content = load_json(path)
+    content = recording.meta
     config, aliases = listed_config(content["config"]), content["aliases"]
     ours = published_shapes(abstract_model(config))
-    expected = _shapes(content["state_dict"])
+    expected = listed_shapes(content["state_dict"])
     differing = {name for name in aliases if ALIASES.get(name) != aliases[name]}
-    yield row(path, "aliases", len(differing | (ALIASES.keys() ^ aliases.keys())), 0, "exact")
+    yield recording.row("aliases", len(differing | (ALIASES.keys() ^ aliases.keys())))
     unique = {name: shape for name, shape in expected.items() if name not in aliases}
-    yield from _compare_shapes(path, "published", ours, unique)
+    yield from compare_shapes(recording, ours, unique, "published/")
     entries = len(ours) + sum(name in expected for name in ALIASES)
-    yield row(path, "state_dict_entries", entries - content["state_dict_entries"], 0, "exact")
-    yield row(path, "parameters", _count(ours) - content["total_parameters"], 0, "exact")
+    yield recording.row("state_dict_entries", abs(entries - content["state_dict_entries"]))
+    yield recording.row("parameters", abs(num_parameters(ours) - content["total_parameters"]))
     for group, count in content["parameters_by_group"].items():
-        mine = sum(np.prod(s) for name, s in ours.items() if f"{name}.".startswith(f"{group}."))
-        yield row(path, f"parameters of {group}", abs(mine - count), 0, "exact")
+        mine = {name: s for name, s in ours.items() if f"{name}.".startswith(f"{group}.")}
+        yield recording.row(f"parameters of {group}", abs(num_parameters(mine) - count))
     sibling = content.get("linear_224_variant")
     if sibling is not None:
         shapes = published_shapes(abstract_model(listed_config(content["config"], head="linear")))
         head = {name: s for name, s in shapes.items() if name.startswith("downstream_head.")}
-        yield from _compare_shapes(path, "linear", head, _shapes(sibling["downstream_head"]))
-        difference = abs(_count(shapes) - sibling["total_parameters"])
-        yield row(path, "linear/parameters", difference, 0, "exact")
+        listed = listed_shapes(sibling["downstream_head"])
+        yield from compare_shapes(recording, head, listed, "linear/")
+        difference = abs(num_parameters(shapes) - sibling["total_parameters"])
+        yield recording.row("linear/parameters", difference)
 
 
 def listed_config(listed: Mapping[str, Any], **fixed: Any) -> TTT3RConfig:
@@ -83,20 +82,6 @@ def listed_config(listed: Mapping[str, Any], **fixed: Any) -> TTT3RConfig:
     if "decoder_heads" in fields:
         fields["memory_heads"] = fields["decoder_heads"]
     return TTT3RConfig(**{**fields, **fixed})
-
-
-def _shapes(listed: Mapping[str, list[int]]) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(shape) for name, shape in listed.items()}
-
-
-def _count(shapes: Mapping[str, tuple[int, ...]]) -> int:
-    return int(sum(np.prod(shape) for shape in shapes.values()))
-
-
-def _compare_shapes(path: Path, title: str, ours: Mapping, expected: Mapping) -> Iterator[Row]:
-    wrong = sum(ours.get(name) != shape for name, shape in expected.items())
-    yield row(path, f"{title}/names", len(ours.keys() ^ expected.keys()), 0, "exact")
-    yield row(path, f"{title}/shapes", wrong, 0, "exact")
 
 
 class ProceduralTensor:
@@ -131,35 +116,32 @@ def procedural_values(name: str, shape: tuple[int, ...], prefix: str, seed: int)
     return values.astype(np.float32)
 
 
-def check_published_run(path: Path) -> Iterator[Row]:
+def check_published_run(recording: Recording) -> Iterator[Row]:
     """`published_config_procedural.npz`: a few frames at full size, where memory allows."""
-    recording = load(path)
     meta = recording.meta
     config = listed_config({"head_type": meta.get("head", "dpt"), **meta.get("config", {})})
-    abstract = abstract_model(config)
+    abstract: Any = abstract_model(config)
     shapes = published_shapes(abstract)
-    needed, free = 4 * _count(shapes) + WORKING_MEMORY, available_memory()
+    needed, free = 4 * num_parameters(shapes) + WORKING_MEMORY, available_memory()
     if free is not None and free < needed:
         reason = f"skipped: needs {needed / GIB:.0f} GiB, {free / GIB:.1f} GiB are free"
-        yield row(path, reason, 0, 0, "skipped")
+        yield recording.row(reason, 0, measure="skipped")
         return
     tensors = {
         name: ProceduralTensor(name, shape, meta.get("prefix", "pub."), meta["seed"])
         for name, shape in shapes.items()
     }
     for name, values in recording.under("probe/").items():
-        drawn = np.asarray(tensors[name]).ravel()[: values.size]
-        yield compare(path, f"probe/{name}", drawn, values.ravel(), 1e-7, MEASURE)
-    network: TTT3R = params_from_published(tensors, abstract)  # type: ignore[arg-type]
+        drawn = np.asarray(tensors[name]).ravel()[: values.size].reshape(values.shape)
+        yield recording.compare(f"probe/{name}", drawn, 1e-7, "1+abs")
+    network: TTT3R = params_from_published(tensors, abstract)
     outputs, stages = run_sequence(recording, network, scores=False)
     for key in recording.arrays:
         name, part = strided(key)
         if name in stages:
-            actual = part(stages[name])
-            yield compare(path, key, actual, recording[key], PUBLISHED, MEASURE)
-    yield from judged_outputs(
-        recording, "out/", outputs, "", PUBLISHED, network.config.head == "linear"
-    )
+            yield recording.compare(key, part(stages[name]), PUBLISHED, "1+abs")
+    linear = network.config.head == "linear"
+    yield from judged_outputs(recording, "out/", outputs, PUBLISHED, linear)
     yield from check_positions(recording, network)
 
 

@@ -1,7 +1,6 @@
 """Recurrent runs of TTT3R against their recordings: update rules, and whole networks."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, get_args
 
 import jax
@@ -22,14 +21,18 @@ from tttlrm_jax.models.ttt3r import (
     read_frame,
     step,
 )
-from tttlrm_jax.parity.recording import Recording, load, quick_jit
-from tttlrm_jax.parity.report import Row, compare
-from tttlrm_jax.parity.ttt3r.components import COMPONENT, HALF_ROPE, MEASURE
-from tttlrm_jax.parity.ttt3r.network import judged_outputs, params_file, recorded_network, unit_rgb
+from tttlrm_jax.parity.recording import VARIANTS, Recording, quick_jit
+from tttlrm_jax.parity.report import Row
+from tttlrm_jax.parity.ttt3r.components import HALF_ROPE, recorded
+from tttlrm_jax.parity.ttt3r.network import (
+    judged_outputs,
+    judged_positions,
+    recorded_network,
+    unit_rgb,
+)
 from tttlrm_jax.ttt.state_rules import Proposal, build_state_rule
 
 RECURRENT = 1e-4  # |a - b| / (1 + |b|), the recordings' own bound for float32
-STATE = ("state", "mem")
 
 
 def recorded_behaviour(recording: Recording, name: str) -> tuple[Behaviour, str]:
@@ -46,60 +49,62 @@ def recorded_behaviour(recording: Recording, name: str) -> tuple[Behaviour, str]
     return "batch", "cut3r"
 
 
-def check_state_update(path: Path) -> Iterator[Row]:
+def check_state_update(recording: Recording) -> Iterator[Row]:
     """`state_update.npz`: recorded proposals through the gate, masks and resets."""
-    recording = load(path)
     for case in recording.cases("/candidate_state"):
-        behaviour, rule_name = recorded_behaviour(recording, case)
-        rule = build_state_rule(rule_name)
-        given = recording.under(f"{case}/")
-        image_mask = given.get("img_mask", np.ones(given["candidate_state"].shape[:2], bool))
-        updates = np.logical_and(given.get("update", image_mask), image_mask)
-        resets = given.get("reset", np.zeros_like(updates))
-        batch = given["init_state"].shape[0]
-        tokens = jnp.asarray(given["init_state"])
-        initial = RecurrentState(
-            tokens=tokens, memory=jnp.asarray(given["init_mem"]), first=jnp.ones(batch, bool),
-            num_frames=jnp.zeros(batch, jnp.int32), rule_state=rule.init(tokens),
-        )  # fmt: skip
-        # frame, layer, batch, head, state, key -> frame, batch, layer, head, state
-        alignment = np.swapaxes(given["cross_attn_state_logits"].mean(axis=-1), 1, 2)
-        state, found = initial, {}
-        for index in range(len(updates)):
-            found.setdefault("used_learned_pose_token", []).append(np.asarray(state.first).all())
-            proposal = Proposal(
-                candidate=jnp.asarray(given["candidate_state"][index]),
-                alignment=jnp.asarray(alignment[index]),
-            )
-            state, gate = advance(
-                state, initial, proposal, jnp.asarray(given["candidate_mem"][index]),
-                jnp.asarray(updates[index]), jnp.asarray(resets[index]), rule, behaviour,
-            )  # fmt: skip
-            for name, value in (
-                ("gate", gate), ("state_after", state.tokens), ("mem_after", state.memory)
-            ):  # fmt: skip
-                found.setdefault(name, []).append(np.asarray(value))
-        for name, values in found.items():
-            quantity = f"{case}/{name}"
-            if quantity in recording:
-                measure = "exact" if name.startswith("used") else MEASURE
-                expected = recording[quantity]
-                yield compare(path, quantity, np.stack(values), expected, COMPONENT, measure)
+        behaviour, rule = recorded_behaviour(recording, case)
+        steps = _update_steps(recording.under(f"{case}/"), behaviour, rule)
+        made, prefix, name = _by_name(steps), f"{case}/", "used_learned_pose_token"
+        learned = {name: made.pop(name)}
+        yield from recording.compare_all(learned, 0, "exact", prefix, optional=True)
+        yield from recorded(recording, made, prefix=prefix)
 
 
-def check_run(path: Path) -> Iterator[Row]:
+def _update_steps(given: dict, behaviour: Behaviour, rule_name: str) -> Iterator[dict[str, Any]]:
+    """What every frame of a case leaves behind, by recorded name."""
+    rule = build_state_rule(rule_name)
+    image_mask = given.get("img_mask", np.ones(given["candidate_state"].shape[:2], bool))
+    updates = np.logical_and(given.get("update", image_mask), image_mask)
+    resets = given.get("reset", np.zeros_like(updates))
+    batch, tokens = given["init_state"].shape[0], jnp.asarray(given["init_state"])
+    state = initial = RecurrentState(
+        tokens=tokens, memory=jnp.asarray(given["init_mem"]), first=jnp.ones(batch, bool),
+        num_frames=jnp.zeros(batch, jnp.int32), rule_state=rule.init(tokens),
+    )  # fmt: skip
+    # frame, layer, batch, head, state, key -> frame, batch, layer, head, state
+    alignment = np.swapaxes(given["cross_attn_state_logits"].mean(axis=-1), 1, 2)
+    frames = (given["candidate_state"], alignment, given["candidate_mem"], updates, resets)
+    for frame in zip(*frames, strict=True):
+        candidate, aligned, memory, update, reset = map(jnp.asarray, frame)
+        first = np.asarray(state.first).all()
+        proposal = Proposal(candidate=candidate, alignment=aligned)
+        state, gate = advance(state, initial, proposal, memory, update, reset, rule, behaviour)
+        yield {
+            "used_learned_pose_token": first,
+            "gate": gate,
+            "state_after": state.tokens,
+            "mem_after": state.memory,
+        }
+
+
+def _by_name(frames) -> dict[str, np.ndarray]:
+    """Values by name, stacked over frames, from those of each frame by name."""
+    frames = list(frames)
+    return {name: np.stack([np.asarray(each[name]) for each in frames]) for name in frames[0]}
+
+
+def check_run(recording: Recording) -> Iterator[Row]:
     """`full_<head>_<path>_<mode>[_case].npz`: every stage of every frame of a sequence."""
-    recording = load(path)
-    half = "half" in path.stem
-    network = recorded_network(params_file(recording), "float32", half_rope=half)
+    half = "half" in recording.path.stem
+    network = recorded_network(recording, VARIANTS["fp32"], half_rope=half)
     tolerance = HALF_ROPE if half else RECURRENT
-    linear = network.config.head == "linear"
     outputs, stages = run_sequence(recording, network)
-    for name, actual in stages.items():
-        if name in recording:
-            yield compare(path, name, actual, recording[name], tolerance, MEASURE)
-    yield from judged_outputs(recording, "out/", outputs, "", tolerance, linear)
-    yield from _check_query(recording, network, tolerance)
+    yield from recorded(recording, stages, tolerance)
+    linear = network.config.head == "linear"
+    yield from judged_outputs(recording, "out/", outputs, tolerance, linear)
+    if "query/ray_map" in recording:
+        queried = _queried(recording, network)
+        yield from judged_outputs(recording, "query/out/", queried, tolerance, linear)
     yield from check_positions(recording, network)
 
 
@@ -107,37 +112,27 @@ def check_positions(recording: Recording, network: TTT3R) -> Iterator[Row]:
     """Positions of the state and of the image grid."""
     config = network.config
     rows, columns = (side // config.patch_size for side in recording["in/img"].shape[-2:])
-    ours = {
+    made = {
         "state_pos": state_positions(config.num_state_tokens, config.state_positions),
         "img_pos": grid_positions(rows, columns),
     }
-    for name, positions in ours.items():
-        if name in recording and positions is not None:
-            expected = recording[name]
-            positions = np.broadcast_to(positions, expected.shape)
-            yield compare(recording.path, name, positions, expected, 0, "exact")
+    return judged_positions(recording, made)
 
 
 def recorded_frames(recording: Recording) -> list[Frame]:
     """The frames of a run; pixels outside of the masks become NaN, which nothing may see."""
-    image = np.asarray(unit_rgb(recording["in/img"], "float32"))
+    image = np.asarray(unit_rgb(recording["in/img"], VARIANTS["fp32"]))
     image_mask = recording.arrays.get("in/img_mask", np.ones(image.shape[:2], bool))
     image = np.where(image_mask[..., None, None, None], image, np.nan)
     optional: dict[str, Any] = {
-        name: recording.arrays.get(f"in/{name}")
-        for name in ("ray_map", "ray_mask", "update", "reset")
+        name: recording.arrays.get(f"in/{name}") for name in ("update", "reset")
     }
-    if optional["ray_map"] is not None:
-        optional["ray_mask"] = _ray_mask(recording)
-        mask = optional["ray_mask"][..., None, None, None]
-        optional["ray_map"] = np.where(mask, optional["ray_map"], np.float32(np.nan))
-    else:
-        del optional["ray_mask"]
+    if "in/ray_map" in recording:
+        mask = optional["ray_mask"] = _ray_mask(recording)
+        rays = recording["in/ray_map"]
+        optional["ray_map"] = np.where(mask[..., None, None, None], rays, np.float32(np.nan))
     frames = Frame(jnp.asarray(image), image_mask=jnp.asarray(image_mask), **optional)
-    return [
-        jax.tree.map(lambda x, index=index: jnp.asarray(x[index]), frames)
-        for index in range(len(image))
-    ]
+    return [jax.tree.map(lambda x, i=i: jnp.asarray(x[i]), frames) for i in range(len(image))]
 
 
 def _ray_mask(recording: Recording) -> np.ndarray:
@@ -175,13 +170,10 @@ def run_sequence(
     outs, stages = [], []
     for frame in frames:
         state, out, stage = one_frame(params, state, frame)
-        outs.append(jax.tree.map(np.asarray, vars(out)))
-        stages.append(jax.tree.map(np.asarray, stage))
-    stacked_out, stacked = (
-        {name: np.stack([each[name] for each in every]) for name in every[0]}
-        for every in (outs, stages)
-    )
-    return stacked_out, {**start, **stacked, "gate": stacked_out["gate"]}
+        outs.append(vars(out))
+        stages.append(stage)
+    outputs = _by_name(outs)
+    return outputs, {**start, **_by_name(stages), "gate": outputs["gate"]}
 
 
 def stages_of(network: TTT3R, state, moved, read, frame: Frame, scores: bool) -> dict[str, Any]:
@@ -216,15 +208,11 @@ def stages_of(network: TTT3R, state, moved, read, frame: Frame, scores: bool) ->
     return stages
 
 
-def _check_query(recording: Recording, network: TTT3R, tolerance: float) -> Iterator[Row]:
-    """A read-only query by ray map, where one is recorded."""
-    if "query/ray_map" not in recording:
-        return
+def _queried(recording: Recording, network: TTT3R) -> dict[str, Any]:
+    """Outputs by name of the read-only query by ray map that is recorded."""
     graph, params = split_model(network)
     rays, tokens, memory = (
-        jnp.asarray(recording[f"query/{name}"]) for name in ("ray_map", *STATE)
-    )  # fmt: skip
+        jnp.asarray(recording[f"query/{name}"]) for name in ("ray_map", "state", "mem")
+    )
     state = init_state(params, rays.shape[0], graph=graph).replace(tokens=tokens, memory=memory)
-    out = quick_jit(lambda p, s, r: query(p, s, r, graph=graph))(params, state, rays)
-    linear = network.config.head == "linear"
-    yield from judged_outputs(recording, "query/out/", vars(out), "", tolerance, linear)
+    return vars(quick_jit(lambda p, s, r: query(p, s, r, graph=graph))(params, state, rays))

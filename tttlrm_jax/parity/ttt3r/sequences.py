@@ -4,8 +4,8 @@ Errors are |a - b| / (1 + |b|), largest over a quantity, as the recordings defin
 tolerances; choices are exact. Ours is float64 where the reference is float32 in places.
 """
 
-from collections.abc import Iterator
-from pathlib import Path
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,8 +30,8 @@ from tttlrm_jax.metrics.point_clouds import compare_clouds, estimate_normals, ic
 from tttlrm_jax.metrics.resample import resize_cubic
 from tttlrm_jax.metrics.trajectory import trajectory_errors
 from tttlrm_jax.models.ttt3r_schedule import PoseChain, schedule
-from tttlrm_jax.parity.recording import Recording, load
-from tttlrm_jax.parity.report import FileCheck, Row, compare, row
+from tttlrm_jax.parity.recording import Recording
+from tttlrm_jax.parity.report import Row
 from tttlrm_jax.sequences.frame_images import plan_fit
 
 STORED64 = 1e-9  # the reference computed in float64 as well
@@ -42,12 +42,17 @@ GREY_LEVEL = 1.0
 DEPTH_TOLERANCES = {
     "metric": STORED32, "scale": UNCONVERGED, "scale_shift": ADAM, "median": STORED32,
 }  # fmt: skip
+MEASURE = "1+rel"
 ROW = "[mean,median,nc_mean,nc_median]"
 
 
-def check_pose_metrics(path: Path) -> Iterator[Row]:
+def _recorded(recording: Recording, case: str, made: dict, tolerance: float) -> Iterator[Row]:
+    """A row for each of our values that the recording holds."""
+    return recording.compare_all(made, tolerance, MEASURE, f"{case}/", optional=True)
+
+
+def check_pose_metrics(recording: Recording) -> Iterator[Row]:
     """Every trajectory of a `metrics_pose.npz`, and alignments of mirrored points."""
-    recording = load(path)
     for case in recording.cases("/pred_c2w"):
         errors = trajectory_errors(recording[f"{case}/pred_c2w"], recording[f"{case}/gt_c2w"])
         made = {
@@ -70,9 +75,8 @@ def check_pose_metrics(path: Path) -> Iterator[Row]:
         yield from _recorded(recording, case, made, STORED64)
 
 
-def check_depth_metrics(path: Path) -> Iterator[Row]:
+def check_depth_metrics(recording: Recording) -> Iterator[Row]:
     """Every alignment and limit of a `metrics_depth.npz`, aggregates, cubic resizing."""
-    recording = load(path)
     predicted = recording["pred"]
     for key in recording.arrays:
         kind, *rest = key.split("/")
@@ -82,15 +86,14 @@ def check_depth_metrics(path: Path) -> Iterator[Row]:
         alignment: Any = rest[0]
         max_depth, clip = _limits(rest[1])
         pixels = valid_pixels(predicted, true, max_depth)
-        made = align_depth(*pixels, alignment)
-        errors = score_depth(*pixels, *made, clip)
+        scale, shift = align_depth(*pixels, alignment)
         tolerance = DEPTH_TOLERANCES[alignment]
-        yield _close(path, key, errors.row(), recording[key], tolerance)
-        if f"{key}/aligned_pred" in recording:
-            name = f"{key}/aligned_pred"
-            aligned = made[0] * predicted + made[1]
-            yield _close(path, name, aligned, recording[name], tolerance)
-    yield from _check_aggregate(recording)
+        errors = score_depth(*pixels, scale, shift, clip)
+        yield recording.compare(key, errors.row(), tolerance, MEASURE)
+        aligned = {"aligned_pred": scale * predicted + shift}
+        yield from _recorded(recording, key, aligned, tolerance)
+    if "aggregate/n_frames" in recording:
+        yield from _check_aggregate(recording)
     for case in recording.cases("/scale"):
         pixels = valid_pixels(recording[f"{case}/pred"], recording[f"{case}/gt"])
         errors = depth_errors(*pixels, "scale")
@@ -101,24 +104,17 @@ def check_depth_metrics(path: Path) -> Iterator[Row]:
         }
         yield from _recorded(recording, case, made, STORED32)
     for case in recording.cases("/input"):
-        expected = recording[f"{case}/output"]
-        resized = resize_cubic(recording[f"{case}/input"], expected.shape)
-        yield _close(path, f"{case}/output", resized, expected, STORED32)
+        resized = resize_cubic(recording[f"{case}/input"], recording[f"{case}/output"].shape)
+        yield recording.compare(f"{case}/output", resized, STORED32, MEASURE)
 
 
-def _limits(name: str) -> tuple[float | None, float | None]:
+def _limits(name: str) -> tuple[float | None, ...]:
     """Limit of the true depth and clip of the predicted one, as in `max70_clip70`, `nomax`."""
-    found: dict[str, float] = {}
-    for word in name.split("_"):
-        for kind in ("max", "clip"):
-            if word.startswith(kind) and word[len(kind) :]:
-                found[kind] = float(word[len(kind) :])
-    return found.get("max"), found.get("clip")
+    found = [re.search(rf"(?:^|_){kind}([^_]+)", name) for kind in ("max", "clip")]
+    return tuple(float(match[1]) if match else None for match in found)
 
 
 def _check_aggregate(recording: Recording) -> Iterator[Row]:
-    if "aggregate/n_frames" not in recording:
-        return
     errors = []
     scales = recording["aggregate/pred_scale"].tolist()
     for frames, factor in zip(recording["aggregate/n_frames"].tolist(), scales, strict=True):
@@ -129,14 +125,12 @@ def _check_aggregate(recording: Recording) -> Iterator[Row]:
     yield from _recorded(recording, "aggregate", made, UNCONVERGED)
 
 
-def check_reconstruction_metrics(path: Path) -> Iterator[Row]:
+def check_reconstruction_metrics(recording: Recording) -> Iterator[Row]:
     """Distances, the ICP chain, voxels and the alignment of pointmaps."""
-    recording = load(path)
     for case in recording.cases("/pred_normals"):
-        points, normals, others, other_normals = (
-            recording[f"{case}/{name}"] for name in ("pred", "pred_normals", "gt", "gt_normals")
-        )
-        yield from _check_distances(recording, case, points, normals, others, other_normals)
+        names = ("pred", "pred_normals", "gt", "gt_normals")
+        clouds = [recording[f"{case}/{name}"] for name in names]
+        yield from _check_distances(recording, case, clouds, STORED64)
     for case in recording.cases("/pred_in"):
         yield from _check_icp(recording, case)
     for case in recording.cases("/points_sorted"):
@@ -146,20 +140,22 @@ def check_reconstruction_metrics(path: Path) -> Iterator[Row]:
 
 
 def _check_distances(
-    recording, case, points, normals, others, other_normals, normal_tolerance=STORED64
+    recording: Recording, case: str, clouds: Sequence[np.ndarray], normal_tolerance: float
 ) -> Iterator[Row]:
-    """Distances to what float64 keeps, agreement of normals to what the normals are known to."""
-    errors = compare_clouds(points, normals, others, other_normals)
+    """Distances to what float64 keeps, agreement of normals to what the normals are known to.
+
+    `clouds`: predicted points and normals, true points and normals.
+    """
+    errors = compare_clouds(*clouds)
     for name, found in (("accuracy", errors.accuracy), ("completion", errors.completion)):
         key = f"{case}/{name}{ROW}"
         if key not in recording:
             continue
-        own, expected = found.row(), recording[key]
         for part, which, tolerance in (
             (slice(2), "distances", STORED64), (slice(2, None), "normals", normal_tolerance)
         ):  # fmt: skip
-            judged = _close(recording.path, key, own[part], expected[part], tolerance)
-            yield judged.about(which)
+            own, expected = found.row()[part], recording[key][part]
+            yield recording.compare(f"{key} {which}", own, tolerance, MEASURE, expected)
 
 
 def _check_icp(recording: Recording, case: str) -> Iterator[Row]:
@@ -173,16 +169,13 @@ def _check_icp(recording: Recording, case: str) -> Iterator[Row]:
         "pred_out": moved,
     }
     yield from _recorded(recording, case, made, STORED64)
-    normals = {"pred_normals_knn30": estimate_normals(moved)}
-    normals["gt_normals_knn30"] = estimate_normals(target)
-    for name, own in normals.items():
-        expected = recording[f"{case}/{name}"]
-        sign = np.where(np.sum(own * expected, axis=1, keepdims=True) < 0, -1.0, 1.0)
-        yield _close(recording.path, f"{case}/{name}", sign * own, expected, STORED32)
-    yield from _check_distances(
-        recording, case, moved, normals["pred_normals_knn30"], target,
-        normals["gt_normals_knn30"], STORED32,
-    )  # fmt: skip
+    clouds = []
+    for kind, points in (("pred", moved), ("gt", target)):
+        key, own = f"{case}/{kind}_normals_knn30", estimate_normals(points)
+        sign = np.where(np.sum(own * recording[key], axis=1, keepdims=True) < 0, -1.0, 1.0)
+        yield recording.compare(key, sign * own, STORED32, MEASURE)
+        clouds += [points, own]
+    yield from _check_distances(recording, case, clouds, STORED32)
 
 
 def _check_voxels(recording: Recording, case: str) -> Row:
@@ -191,7 +184,7 @@ def _check_voxels(recording: Recording, case: str) -> Row:
     cloud = recording[f"{case}/points_in" if f"{case}/points_in" in recording else "simple/pred"]
     own, expected = voxel_downsample(cloud, float(recording[f"{case}/size"])), recording[key]
     own, expected = (points[np.lexsort(points.T[::-1])] for points in (own, expected))
-    return _close(recording.path, key, own, expected, STORED64)
+    return recording.compare(key, own, STORED64, MEASURE, expected)
 
 
 def _check_pointmaps(recording: Recording, case: str) -> Iterator[Row]:
@@ -212,9 +205,8 @@ def _check_pointmaps(recording: Recording, case: str) -> Iterator[Row]:
     yield from _recorded(recording, case, made, STORED32)
 
 
-def check_camera_utils(path: Path) -> Iterator[Row]:
+def check_camera_utils(recording: Recording) -> Iterator[Row]:
     """Focal lengths, weighted rigid fit, ray map, the chunks of the demo."""
-    recording = load(path)
     points, middle = recording["focal/pts3d"], recording["focal/pp"]
     made = {"weiszfeld": weiszfeld_focal(points, middle), "median": median_focal(points, middle)}
     yield from _recorded(recording, "focal", made, STORED32)
@@ -222,11 +214,8 @@ def check_camera_utils(path: Path) -> Iterator[Row]:
     yield from _recorded(recording, "procrustes", {"T": fit}, STORED32)
     moved = transform_points(recording["geotrf/T"], recording["geotrf/pts"])
     yield from _recorded(recording, "geotrf", {"out": moved}, STORED32)
-    height, width = recording["raymap/out"].shape[:2]
-    rays = ray_map(
-        recording["raymap/c2w_first"], recording["raymap/c2w_view"], recording["raymap/K"],
-        height, width,
-    )  # fmt: skip
+    given = (recording[f"raymap/{name}"] for name in ("c2w_first", "c2w_view", "K"))
+    rays = ray_map(*given, *recording["raymap/out"].shape[:2])
     yield from _recorded(recording, "raymap", {"out": rays}, STORED32)
     yield from _check_chunks(recording)
 
@@ -234,12 +223,11 @@ def check_camera_utils(path: Path) -> Iterator[Row]:
 def _check_chunks(recording: Recording) -> Iterator[Row]:
     count = int(recording["chunks/n_images"])
     visits = list(schedule(count, reset_every=int(recording["chunks/reset_interval"])))
-    for name, own in (
-        ("view_image_index", [visit.index for visit in visits]),
-        ("view_reset", [visit.reset for visit in visits]),
-    ):
-        key = f"chunks/{name}"
-        yield compare(recording.path, key, np.array(own), recording[key], 0.0, "exact")
+    order = {
+        "view_image_index": [visit.index for visit in visits],
+        "view_reset": [visit.reset for visit in visits],
+    }
+    yield from recording.compare_all(order, measure="exact", prefix="chunks/")
     chain, kept = PoseChain(), []
     encodings = recording["chunks/camera_pose_per_view"]
     for index, visit in enumerate(visits):
@@ -259,43 +247,13 @@ def _check_chunks(recording: Recording) -> Iterator[Row]:
     yield from _recorded(recording, "chunks", made, STORED32)
 
 
-def check_preprocess(path: Path) -> Iterator[Row]:
+def check_preprocess(recording: Recording) -> Iterator[Row]:
     """Fitted pictures in both modes; a case without `eval_nocrop_u8` has no resize mode."""
-    recording = load(path)
     for case in recording.cases("/input_u8"):
         picture, size = recording[f"{case}/input_u8"], int(recording[f"{case}/size"])
         fit = plan_fit(*picture.shape[:2], size)
-        shape = recording[f"{case}/true_shape"]
-        yield compare(path, f"{case}/true_shape", [list(fit.output)], shape, 0.0, "exact")
-        pictures = {"demo_u8": fit.image(picture)}
+        yield recording.compare(f"{case}/true_shape", [list(fit.output)], measure="exact")
+        yield recording.compare(f"{case}/demo_u8", fit.image(picture), GREY_LEVEL, "abs")
         if f"{case}/eval_nocrop_u8" in recording:
-            squeezed = plan_fit(*picture.shape[:2], size, "resize")
-            pictures["eval_nocrop_u8"] = squeezed.image(picture)
-        for name, own in pictures.items():
-            key = f"{case}/{name}"
-            yield compare(path, key, own, recording[key], GREY_LEVEL, "abs")
-
-
-def _recorded(recording: Recording, case: str, made: dict, tolerance: float) -> Iterator[Row]:
-    """A row for each of our values that the recording holds."""
-    for name, own in made.items():
-        key = f"{case}/{name}"
-        if key in recording:
-            yield _close(recording.path, key, own, recording[key], tolerance)
-
-
-def _close(path: Path, key: str, own, expected, tolerance: float) -> Row:
-    own, expected = np.asarray(own, np.float64), np.asarray(expected, np.float64)
-    if own.shape != expected.shape:
-        return compare(path, key, own, expected, tolerance)
-    error = np.max(np.abs(own - expected) / (1.0 + np.abs(expected)), initial=0.0)
-    return row(path, key, error, tolerance, "1+rel")
-
-
-KINDS: dict[str, FileCheck] = {
-    "metrics_pose*.npz": check_pose_metrics,
-    "metrics_depth*.npz": check_depth_metrics,
-    "metrics_recon*.npz": check_reconstruction_metrics,
-    "camera_utils*.npz": check_camera_utils,
-    "preprocess*.npz": check_preprocess,
-}
+            squeezed = plan_fit(*picture.shape[:2], size, "resize").image(picture)
+            yield recording.compare(f"{case}/eval_nocrop_u8", squeezed, GREY_LEVEL, "abs")

@@ -1,151 +1,133 @@
-"""Recordings of the other sub-layers and of one whole block."""
+"""Recordings of the layers by themselves and of one whole block."""
 
 import functools
 from collections.abc import Iterator
-from pathlib import Path
-
-import jax
-import jax.numpy as jnp
-from flax import nnx
 
 from tttlrm_jax.config import ModelConfig
 from tttlrm_jax.convert.shapes import ratio
 from tttlrm_jax.models.nn.attention import WindowAttention
 from tttlrm_jax.models.nn.block import Block
 from tttlrm_jax.models.nn.layers import LINEAR_INIT_STD, MLP
-from tttlrm_jax.parity.recording import Variant, judge, load, quick_jit
+from tttlrm_jax.models.nn.ttt_layer import TTTLayer
+from tttlrm_jax.parity.modules import published_module
+from tttlrm_jax.parity.recording import Recording, Variant
 from tttlrm_jax.parity.report import Row
 from tttlrm_jax.parity.tttlrm.common import (
-    judge_input_and_parameter_gradients,
+    judge_module,
     named_weights,
     operations_from,
-    published_module,
+    plan_kind,
+    precision,
     rule_config,
     ttt_params,
+    ttt_sizes,
 )
 
-# Five times the float32 rounding errors that the recordings' README measured.
-SUBLAYER_OUTPUT = 3e-6
-SUBLAYER_GRADIENT = 1e-5
-BLOCK_OUTPUT = 2.5e-5
-BLOCK_GRADIENT = 3e-4  # of `lr_fc`, the worst
+# Output and gradient: five times the float32 rounding errors that the recordings' README measured.
+SUBLAYER = (3e-6, 1e-5)
+TTT_LAYER = {"single": (2e-5, 3.5e-5), "chunked": (2e-5, 2e-4)}
+BLOCK = (2.5e-5, 3e-4)  # the latter of `lr_fc`, the worst
 
 
-@functools.partial(quick_jit, static_argnames=("graph",))
-def _module_case(graph, params, x, cotangent):
-    def scalar(params, x):
-        out = nnx.merge(graph, params)(x)
-        return jnp.sum(out * cotangent), out
-
-    (_, out), grads = jax.value_and_grad(scalar, argnums=(0, 1), has_aux=True)(params, x)
-    return out, grads
+def _output(module, x):
+    return {"output": module(x)}
 
 
-def _check_module(recording, prefix: str, variant: Variant, module) -> Iterator[Row]:
-    graph, params = nnx.split(module)
-    x, cotangent = (jnp.asarray(recording[key], variant.dtype) for key in ("x", "R"))
-    out, grads = _module_case(graph, params, x, cotangent)
-    yield from judge(recording, f"{prefix}{variant.name}/output", out, variant, SUBLAYER_OUTPUT)
-    yield from judge_input_and_parameter_gradients(
-        recording, f"{prefix}{variant.name}/grad/", module, grads, variant, SUBLAYER_GRADIENT
-    )
-
-
-def check_window_attention(path: Path) -> Iterator[Row]:
+def check_window_attention(recording: Recording) -> Iterator[Row]:
     """Kinds of attention by name: `qknorm` is the models', `noqknorm`, `causal`."""
-    recording = load(path)
     for kind in recording.cases("/param/to_qkv.weight"):
         tensors = recording.under(f"{kind}/param/")
-        qk_norm = "q_norm.weight" in tensors
         for variant in recording.variants(f"{kind}/"):
             config = ModelConfig(
                 d_model=recording["x"].shape[-1],
                 attention_head_dim=recording.meta["config"]["head_dim"],
-                compute_dtype=variant.dtype,
-                param_dtype=variant.dtype,
+                **precision(variant),
             )
             attention = published_module(
                 tensors, WindowAttention, config, projection_std=LINEAR_INIT_STD,
-                qk_norm=qk_norm, causal=kind == "causal",
+                qk_norm="q_norm.weight" in tensors, causal=kind == "causal",
             )  # fmt: skip
-            yield from _check_module(recording, f"{kind}/", variant, attention)
+            prefix = f"{kind}/{variant.name}/"
+            yield from judge_module(recording, prefix, variant, attention, SUBLAYER, _output)
 
 
-def check_mlp(path: Path) -> Iterator[Row]:
-    recording = load(path)
+def check_mlp(recording: Recording) -> Iterator[Row]:
+    """`mlp.npz`."""
     tensors = recording.under("param/")
     hidden, d_model = tensors["c_fc.weight"].shape
     for variant in recording.variants():
         config = ModelConfig(
             d_model=d_model, attention_head_dim=d_model, mlp_factor=ratio(hidden, d_model),
-            compute_dtype=variant.dtype, param_dtype=variant.dtype,
+            **precision(variant),
         )  # fmt: skip
-        module = published_module(tensors, MLP, config, projection_std=LINEAR_INIT_STD)
-        yield from _check_module(recording, "", variant, module)
+        mlp = published_module(tensors, MLP, config, projection_std=LINEAR_INIT_STD)
+        prefix = f"{variant.name}/"
+        yield from judge_module(recording, prefix, variant, mlp, SUBLAYER, _output)
 
 
-# ---- block.npz --------------------------------------------------------------------------------
-
-
-@functools.partial(quick_jit, static_argnames=("graph", "operations", "differentiate"))
-def _block_case(graph, params, x, cotangent, operations, differentiate):
-    """Branches, output, final weights and, if wanted, gradients of `sum(output * cotangent)`."""
-
-    def scalar(params, x):
-        block = nnx.merge(graph, params)
-        out, state = block(x, operations, block.ttt.initial_state(x.shape[0]))
-        return jnp.sum(out * cotangent), (out, state.weights)
-
-    def branches(params, x):
-        block = nnx.merge(graph, params)
-        attention = block.attention_branch(x)
-        x = x + attention
-        ttt, _ = block.ttt_branch(x, operations, block.ttt.initial_state(x.shape[0]))
-        return {"attn": attention, "ttt": ttt, "mlp": block.mlp_branch(x + ttt)}
-
-    if not differentiate:
-        return branches(params, x), scalar(params, x)[1], None
-    (_, result), grads = jax.value_and_grad(scalar, argnums=(0, 1), has_aux=True)(params, x)
-    return branches(params, x), result, grads
-
-
-def check_block(path: Path) -> Iterator[Row]:
-    recording = load(path)
-    for schedule in recording.cases("/ops"):
-        for variant in recording.variants(f"{schedule}/"):
-            yield from _check_block_case(recording, schedule, variant)
-
-
-def _check_block_case(recording, schedule: str, variant: Variant) -> Iterator[Row]:
+def check_ttt_layer(recording: Recording) -> Iterator[Row]:
+    """`ttt_layer.npz` and `lact_ttt_layer.npz`: cases of operations, rule and output norm."""
     tensors = recording.under("param/")
-    heads, d_head, d_hid = tensors["module_list.1.f.w0"].shape
-    hidden, d_model = tensors["module_list.2.f.c_fc.weight"].shape
-    layer_params = ttt_params(recording.meta["block_config"])
-    config = ModelConfig(
+    for case in recording.cases("/ops"):
+        operations = operations_from(recording[f"{case}/ops"])
+
+        def run(layer, x, operations=operations):
+            out, state = layer(x, operations, layer.initial_state(x.shape[0]))
+            return {"output": out, **named_weights(state.weights)}
+
+        for variant in recording.variants(f"{case}/"):
+            config = _layer_config(recording, case, variant)
+            layer = published_module(tensors, TTTLayer, config, projection_std=LINEAR_INIT_STD)
+            tolerances, prefix = TTT_LAYER[plan_kind(operations)], f"{case}/{variant.name}/"
+            yield from judge_module(recording, prefix, variant, layer, tolerances, run)
+
+
+def _layer_config(recording: Recording, case: str, variant: Variant) -> ModelConfig:
+    meta, d_model = recording.meta, recording["x"].shape[-1]
+    return ModelConfig(
         d_model=d_model,
-        attention_head_dim=tensors["module_list.0.f.q_norm.weight"].size,
-        num_ttt_heads=heads,
-        ttt_inner_factor=ratio(d_hid, d_head),
+        attention_head_dim=d_model,
+        output_norm="merged" if recording["param/o_norm.weight"].size == d_model else "head",
+        **ttt_sizes(recording["param/w0"]),
+        **rule_config({**meta, **meta.get("cases", {}).get(case, {})}, variant),
+    )
+
+
+def check_block(recording: Recording) -> Iterator[Row]:
+    """`block.npz`: branches, output, final weights and gradients by schedule."""
+    tokens_per_view = recording.meta["config"]["l"]
+    for schedule in recording.cases("/ops"):
+        operations = operations_from(recording[f"{schedule}/ops"])
+        run = functools.partial(_run_block, operations=operations, tokens_per_view=tokens_per_view)
+        for variant in recording.variants(f"{schedule}/"):
+            config = _block_config(recording, variant)
+            block = published_module(recording.under("param/"), Block, config)
+            prefix = f"{schedule}/{variant.name}/"
+            yield from judge_module(recording, prefix, variant, block, BLOCK, run)
+
+
+def _run_block(block: Block, x, operations, tokens_per_view: int):
+    by_view = x.reshape(len(x), -1, tokens_per_view, x.shape[-1])
+    start = block.ttt.initial_state(len(x))
+    out, state = block(by_view, operations, start)
+    attention = block.attention_branch(by_view)
+    ttt, _ = block.ttt_branch(by_view + attention, operations, start)
+    named = {
+        "branch_attn": attention,
+        "branch_ttt": ttt,
+        "branch_mlp": block.mlp_branch(by_view + attention + ttt),
+        "output": out,
+    }
+    named = {name: array.reshape(x.shape) for name, array in named.items()}
+    return {**named, **named_weights(state.weights)}
+
+
+def _block_config(recording: Recording, variant: Variant) -> ModelConfig:
+    hidden, d_model = recording["param/module_list.2.f.c_fc.weight"].shape
+    return ModelConfig(
+        d_model=d_model,
+        attention_head_dim=recording["param/module_list.0.f.q_norm.weight"].size,
         mlp_factor=ratio(hidden, d_model),
-        base_lr=layer_params.get("base_lr", ModelConfig().base_lr),
-        **rule_config(layer_params, variant),
+        **ttt_sizes(recording["param/module_list.1.f.w0"]),
+        **rule_config(ttt_params(recording.meta["block_config"]), variant),
     )
-    block = published_module(tensors, Block, config)
-    graph, params = nnx.split(block)
-    flat, cotangent = (jnp.asarray(recording[key], variant.dtype) for key in ("x", "R"))
-    by_view = (flat.shape[0], -1, recording.meta["config"]["l"], d_model)
-    operations = operations_from(recording[f"{schedule}/ops"])
-    prefix = f"{schedule}/{variant.name}"
-    differentiate = f"{prefix}/grad/x" in recording
-    branches, (out, weights), grads = _block_case(
-        graph, params, flat.reshape(by_view), cotangent.reshape(by_view), operations, differentiate
-    )
-    actual = {f"branch_{name}": x.reshape(flat.shape) for name, x in branches.items()}
-    actual["output"] = out.reshape(flat.shape)
-    for key, array in {**actual, **named_weights(weights)}.items():
-        yield from judge(recording, f"{prefix}/{key}", array, variant, BLOCK_OUTPUT)
-    if differentiate:
-        grads = (grads[0], grads[1].reshape(flat.shape))
-        yield from judge_input_and_parameter_gradients(
-            recording, f"{prefix}/grad/", block, grads, variant, BLOCK_GRADIENT
-        )

@@ -2,15 +2,14 @@
 
 import functools
 from collections.abc import Iterator
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from tttlrm_jax.metrics.images import psnr, ssim
-from tttlrm_jax.parity.recording import Variant, judge, load, quick_jit
-from tttlrm_jax.parity.report import Row, compare
+from tttlrm_jax.parity.recording import VARIANTS, Recording, Variant, quick_jit
+from tttlrm_jax.parity.report import Row
 from tttlrm_jax.training.losses.perceptual import (
     centred,
     perceptual_distances,
@@ -29,7 +28,7 @@ from tttlrm_jax.training.losses.vgg_weights import CHANNELS, published_vgg19
 LOSS = 1.5e-6
 LOSS_GRADIENT = 5e-6
 PERCEPTUAL = 5e-6
-METRIC = {"float32": 1e-5, "float64": 1e-9}
+METRIC = {"fp32": 1e-5, "fp64": 1e-9}
 
 DIFFERENTIATED = ("rendering", "xyz", "opacity")
 
@@ -69,9 +68,8 @@ def _losses(case: dict, weights: tuple[tuple[str, float], ...]):
     return {"loss": total, **terms}, grads, jax.grad(depth)(case["xyz"])
 
 
-def check_losses(path: Path) -> Iterator[Row]:
+def check_losses(recording: Recording) -> Iterator[Row]:
     """`losses.npz`. Its perceptual loss is 0 throughout: `perceptual_loss.npz` has that."""
-    recording = load(path)
     weights = tuple(
         (key.removesuffix("_weight"), weight) for key, weight in recording.meta["weights"].items()
     )
@@ -80,27 +78,18 @@ def check_losses(path: Path) -> Iterator[Row]:
             inputs = recording.under(f"{case}/in/")
             inputs = {key: jnp.asarray(value, variant.dtype) for key, value in inputs.items()}
             terms, grads, depth_grad = _losses(inputs, weights)
-            prefix = f"{case}/{variant.name}"
-            for key, value in terms.items():
-                yield from judge(recording, f"{prefix}/{key}", value, variant, LOSS)
-            named = {f"grad_loss/{key}": value for key, value in grads.items()}
-            named["grad_depth_loss/xyz"] = depth_grad
-            for key, value in named.items():
-                yield from judge(recording, f"{prefix}/{key}", value, variant, LOSS_GRADIENT)
-    yield from _check_metrics(recording)
-
-
-def _check_metrics(recording) -> Iterator[Row]:
-    for dtype, suffix in {"float32": "", "float64": "_fp64"}.items():
-        images = (
-            _channels_last(jnp.asarray(recording[f"metrics/{key}"], dtype))
+            prefix = f"{case}/{variant.name}/"
+            yield from recording.judge(terms, variant, LOSS, prefix)
+            yield from recording.judge(grads, variant, LOSS_GRADIENT, f"{prefix}grad_loss/")
+            depth = {f"{prefix}grad_depth_loss/xyz": depth_grad}
+            yield from recording.judge(depth, variant, LOSS_GRADIENT)
+    for variant, suffix in ((VARIANTS["fp32"], ""), (VARIANTS["fp64"], "_fp64")):
+        images = [
+            _channels_last(jnp.asarray(recording[f"metrics/{key}"], variant.dtype))
             for key in ("predict", "target")
-        )
-        predict, target = images
-        for name, metric in {"psnr": psnr, "ssim": ssim}.items():
-            quantity = f"metrics/{name}{suffix}"
-            value = metric(predict, target)
-            yield compare(recording.path, quantity, value, recording[quantity], METRIC[dtype])
+        ]
+        made = {f"metrics/psnr{suffix}": psnr(*images), f"metrics/ssim{suffix}": ssim(*images)}
+        yield from recording.compare_all(made, METRIC[variant.name])
 
 
 # ---- perceptual_loss.npz ----------------------------------------------------------------------
@@ -126,34 +115,30 @@ def _perceptual(convolutions, pred, real):
     return total, grad, perceptual_distances(convolutions, pred, real), taps
 
 
-def check_perceptual_loss(path: Path) -> Iterator[Row]:
-    recording = load(path)
+def check_perceptual_loss(recording: Recording) -> Iterator[Row]:
+    """`perceptual_loss.npz`: generated weights, the loss, its taps and gradient."""
     tensors = recorded_vgg19(recording.meta["weight_seed_base"])
     spots = {
         "conv1_weight_first8": tensors["conv1.weight"].ravel()[:8],
         "conv16_bias_first8": tensors["conv16.bias"][:8],
     }
-    for name, actual in spots.items():
-        quantity = f"weight_check/{name}"
-        yield compare(path, quantity, actual, recording[quantity], 0.0, "exact")
+    yield from recording.compare_all(spots, measure="exact", prefix="weight_check/")
     for variant in recording.variants():
         yield from _check_perceptual_case(recording, tensors, variant)
 
 
 def _check_perceptual_case(recording, tensors, variant: Variant) -> Iterator[Row]:
-    dtype = variant.dtype
+    dtype, prefix = variant.dtype, f"{variant.name}/"
     tensors = {name: value.astype(dtype) for name, value in tensors.items()}
     convolutions = published_vgg19(tensors, recording.path)
     pred, real = (_channels_last(jnp.asarray(recording[k], dtype)) for k in ("pred", "real"))
     total, grad, distances, taps = _perceptual(convolutions, pred, real)
-    actual = {
+    made = {
         "total": total,
         "mean_abs_diff": distances,
         "tap_mean": np.array([np.mean(tap) for tap in taps]),
         "grad/pred": np.moveaxis(np.asarray(grad), -1, -3),
     }
-    for key, value in actual.items():
-        yield from judge(recording, f"{variant.name}/{key}", value, variant, PERCEPTUAL)
-    quantity = f"{variant.name}/tap_shape"
-    shapes = np.array([np.moveaxis(np.asarray(tap), -1, -3).shape for tap in taps])
-    yield compare(recording.path, quantity, shapes, recording[quantity], 0.0, "exact")
+    yield from recording.judge(made, variant, PERCEPTUAL, prefix)
+    shapes = [(*tap.shape[:-3], tap.shape[-1], *tap.shape[-3:-1]) for tap in taps]
+    yield recording.compare(f"{prefix}tap_shape", shapes, measure="exact")

@@ -1,1 +1,0 @@
-"""Recordings of LaCT's view synthesis."""
