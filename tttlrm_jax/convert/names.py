@@ -58,6 +58,15 @@ LVSM_NAMES = {
     "image_token_decoder.0.weight": "decoder_norm.weight",
     "image_token_decoder.1.weight": "decoder_linear.kernel",
 }
+MODULE_NAMES = {
+    Block: BLOCK_NAMES,
+    TTTLayer: TTT_NAMES,
+    MLP: MLP_NAMES,
+    BiasedMLP: ttt3r_names.MLP_NAMES,
+    EncoderBlock: ttt3r_names.ENCODER_BLOCK_NAMES,
+    DecoderBlock: ttt3r_names.DECODER_BLOCK_NAMES,
+    ModulatedBlock: ttt3r_names.MODULATED_BLOCK_NAMES,
+}
 
 # Stripped from the front of published names, as often as they occur, in any order.
 WRAPPER_PREFIXES = ("module.", "_orig_mod.", "_checkpoint_wrapped_module.")
@@ -75,30 +84,18 @@ def _model_entries(names: dict[str, str], num_layers: int) -> tuple[Entry, ...]:
 
 def table(model) -> tuple[Entry, ...]:
     """Entries of a model, or of one of its modules by itself."""
+    if type(model) in MODULE_NAMES:
+        return entries(MODULE_NAMES[type(model)])
     match model:
         case TTTLRM():
             return _model_entries(TTTLRM_NAMES, model.config.num_layers)
         case LVSM():
             return _model_entries(LVSM_NAMES, model.config.num_layers)
-        case Block():
-            return entries(BLOCK_NAMES)
-        case TTTLayer():
-            return entries(TTT_NAMES)
-        case MLP():
-            return entries(MLP_NAMES)
         case WindowAttention():
             names = entries(ATTENTION_NAMES)
             return names if model.qk_norm else tuple(e for e in names if "norm" not in e.path[0])
         case TTT3R():
             return ttt3r_names.network_entries(model)
-        case BiasedMLP():
-            return entries(ttt3r_names.MLP_NAMES)
-        case EncoderBlock():
-            return entries(ttt3r_names.ENCODER_BLOCK_NAMES)
-        case DecoderBlock():
-            return entries(ttt3r_names.DECODER_BLOCK_NAMES)
-        case ModulatedBlock():
-            return entries(ttt3r_names.MODULATED_BLOCK_NAMES)
         case PoseMemory():
             return ttt3r_names.memory_entries(model)
         case PointHead():

@@ -49,7 +49,7 @@ def checked_tensors(tensors: Mapping[str, Any], model: nnx.Module) -> dict[str, 
     (`IGNORED_PREFIXES`) left out. Raises one InputError that names every missing, unexpected,
     duplicated and misshapen tensor.
     """
-    tensors = _canonical(tensors)
+    tensors = canonical_tensors(tensors, tuple(IGNORED_PREFIXES))
     _check_complete(tensors, published_shapes(model))
     return tensors
 
@@ -81,11 +81,12 @@ def _published_shape(entry: Entry, flat) -> tuple[int, ...]:
     return entry.layout.published_shape(shape if entry.layer is None else shape[1:])
 
 
-def _canonical(tensors: Mapping[str, Any]) -> dict[str, Any]:
+def canonical_tensors(tensors: Mapping[str, Any], left_out: tuple[str, ...] = ()) -> dict[str, Any]:
+    """By their names without wrappers' prefixes, less those that begin so; InputError for twins."""
     renamed: dict[str, Any] = {}
     for name, tensor in tensors.items():
         canonical = canonical_name(name)
-        if canonical.startswith(tuple(IGNORED_PREFIXES)):
+        if canonical.startswith(left_out):
             continue
         if canonical in renamed:
             raise InputError(f"checkpoint has {canonical} twice, once as {name}; remove one")

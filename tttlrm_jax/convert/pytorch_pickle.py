@@ -59,27 +59,13 @@ INERT = {
 class Inert:
     """Stands for an object that nobody needs; takes whatever a pickle does to it."""
 
-    def __init__(self, *arguments, **options):
-        del arguments, options
-
-    def __new__(cls, *arguments, **options):
-        del arguments, options
+    def __new__(cls, *_, **__):
         return super().__new__(cls)
 
-    def __setstate__(self, state):
-        del state
+    def __init__(self, *_, **__):
+        pass
 
-    def __setitem__(self, key, value):
-        del key, value
-
-    def append(self, value):
-        del value
-
-    def extend(self, values):
-        del values
-
-    def add(self, value):
-        del value
+    __setstate__ = __setitem__ = append = extend = add = __init__
 
 
 class Source(Protocol):

@@ -9,22 +9,21 @@ from tttlrm_jax.models.nn.pose_memory import PoseMemory
 from tttlrm_jax.models.ttt3r_network import RAY_CHANNELS, RGB_CHANNELS
 
 
-def _linear(published: str, path: str) -> dict[str, str]:
-    return {f"{published}.weight": f"{path}.kernel", f"{published}.bias": f"{path}.bias"}
+def _linear(published: str, path: str, weight: str = "kernel") -> dict[str, str]:
+    return {f"{published}.weight": f"{path}.{weight}", f"{published}.bias": f"{path}.bias"}
 
 
 def _norm(published: str, path: str) -> dict[str, str]:
-    return {f"{published}.weight": f"{path}.weight", f"{published}.bias": f"{path}.bias"}
-
-
-def _mlp(published: str, path: str) -> dict[str, str]:
-    return {
-        **_linear(f"{published}.fc1", f"{path}.fc1"),
-        **_linear(f"{published}.fc2", f"{path}.fc2"),
-    }
+    return _linear(published, path, "weight")
 
 
 MLP_NAMES = {**_linear("fc1", "fc1"), **_linear("fc2", "fc2")}
+
+
+def _mlp(published: str, path: str) -> dict[str, str]:
+    return {f"{published}.{name}": f"{path}.{inner}" for name, inner in MLP_NAMES.items()}
+
+
 _SELF_ATTENTION_AND_MLP = {
     **_linear("attn.qkv", "attention.qkv"),
     **_linear("attn.proj", "attention.proj"),
@@ -109,30 +108,21 @@ def network_entries(model: TTT3R) -> tuple[Entry, ...]:
     )
     return (
         *entries(NETWORK_NAMES),
-        *patch_entries("patch_embed", "image_patches", RGB_CHANNELS),
-        *patch_entries("patch_embed_ray_map", "ray_patches", RAY_CHANNELS),
+        *_layer("patch_embed.proj", "image_patches", patches(RGB_CHANNELS)),
+        *_layer("patch_embed_ray_map.proj", "ray_patches", patches(RAY_CHANNELS)),
         *(entry for stack in stacks for entry in stacked_entries(*stack)),
         *under("pose_retriever.", ("memory",), memory_entries(model.memory)),
         *under("downstream_head.", ("head",), head_entries(model.head)),
     )
 
 
-def patch_entries(published: str, path: str, channels: int) -> tuple[Entry, ...]:
-    """Entries of a patch embedding."""
-    weight = Entry(
-        f"{published}.proj.weight", (path, "kernel"), layout_override=patches(channels)
-    )  # fmt: skip
-    return weight, Entry(f"{published}.proj.bias", (path, "bias"))
-
-
 def memory_entries(memory: PoseMemory) -> tuple[Entry, ...]:
     """Entries of the pose memory by itself."""
-    depth = memory.depth
-    return (
-        *entries(MEMORY_NAMES),
-        *stacked_entries("write_blocks", "write_blocks", DECODER_BLOCK_NAMES, depth),
-        *stacked_entries("read_blocks", "read_blocks", DECODER_BLOCK_NAMES, depth),
+    stacks = (
+        stacked_entries(name, name, DECODER_BLOCK_NAMES, memory.depth)
+        for name in ("write_blocks", "read_blocks")
     )
+    return (*entries(MEMORY_NAMES), *(entry for stack in stacks for entry in stack))
 
 
 def head_entries(head: PointHead) -> tuple[Entry, ...]:
@@ -143,32 +133,23 @@ def head_entries(head: PointHead) -> tuple[Entry, ...]:
     )
     if not isinstance(head, DPTHead):
         return (*shared, *entries(LINEAR_HEAD_NAMES))
-    adapters = (
-        under(f"{name}.", (path,), _adapter_entries()) for name, path in ADAPTERS.items()
-    )  # fmt: skip
-    return (*shared, *(entry for adapter in adapters for entry in adapter))
-
-
-def _adapter_entries() -> tuple[Entry, ...]:
-    levels = (entry for index in range(len(SCALES)) for entry in _level_entries(index))
-    return (
-        *levels,
+    adapter = (
+        *(entry for index in range(len(SCALES)) for entry in _level_entries(index)),
         *_layer("head.0", "head_conv", CONVOLUTION),
         *_layer("head.2", "last_conv", CONVOLUTION),
         *_layer("head.4", "out", POINTWISE),
     )
+    adapters = (under(f"{name}.", (path,), adapter) for name, path in ADAPTERS.items())
+    return (*shared, *(entry for each in adapters for entry in each))
 
 
 def _level_entries(index: int) -> tuple[Entry, ...]:
     path, scale = f"level{index + 1}", SCALES[index]
     fusion, source = f"scratch.refinenet{index + 1}", f"act_postprocess.{index}"
-    convolutions = {
-        f"{fusion}.out_conv": f"{path}.fusion.out",
-        f"{fusion}.resConfUnit1.conv1": f"{path}.fusion.skip_unit.conv1",
-        f"{fusion}.resConfUnit1.conv2": f"{path}.fusion.skip_unit.conv2",
-        f"{fusion}.resConfUnit2.conv1": f"{path}.fusion.unit.conv1",
-        f"{fusion}.resConfUnit2.conv2": f"{path}.fusion.unit.conv2",
-    }
+    convolutions = {f"{fusion}.out_conv": f"{path}.fusion.out"}
+    for number, unit in ((1, "skip_unit"), (2, "unit")):
+        for conv in ("conv1", "conv2"):
+            convolutions[f"{fusion}.resConfUnit{number}.{conv}"] = f"{path}.fusion.{unit}.{conv}"
     if scale < 1:
         convolutions[f"{source}.1"] = f"{path}.resize"
     enlarged = ()

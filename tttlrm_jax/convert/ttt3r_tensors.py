@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tttlrm_jax.config.ttt3r import TTT3RConfig
-from tttlrm_jax.convert.names import canonical_name
+from tttlrm_jax.convert.published import canonical_tensors
 from tttlrm_jax.convert.shapes import size_reader
 from tttlrm_jax.convert.ttt3r_names import ALIASES, COPIED_PREFIX, IGNORED_PREFIXES
 from tttlrm_jax.core.errors import InputError
@@ -21,11 +21,7 @@ def settle(
     `say` gets one sentence about everything that was not taken as it is. Raises InputError if a
     tensor and its alias differ.
     """
-    settled: dict[str, Any] = {}
-    for name, tensor in tensors.items():
-        if canonical_name(name) in settled:
-            raise InputError(f"checkpoint has {canonical_name(name)} twice; remove one")
-        settled[canonical_name(name)] = tensor
+    settled = canonical_tensors(tensors)
     for name in [n for n in settled if n.startswith(tuple(IGNORED_PREFIXES))]:
         prefix = next(p for p in IGNORED_PREFIXES if name.startswith(p))
         say(f"left out {name}: {IGNORED_PREFIXES[prefix]}")
