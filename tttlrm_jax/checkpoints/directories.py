@@ -109,30 +109,27 @@ def _without_file(field: str, value: Any) -> Any:
 
 def has_checkpoint(directory: Path) -> bool:
     """Whether the run in `directory` has a complete checkpoint."""
-    return bool(_complete_steps(directory))
+    return newest_step(directory) is not None
 
 
 def newest_step(directory: Path) -> int | None:
     """The step of the newest complete checkpoint of the run in `directory`."""
-    return max(_complete_steps(directory), default=None)
-
-
-def _complete_steps(directory: Path) -> list[int]:
-    return [
+    steps = (
         int(entry.name)
         for entry in (directory / CHECKPOINTS).glob("*")
         if entry.name.isdigit() and (entry / PARAMS).is_dir()
-    ]
+    )
+    return max(steps, default=None)
 
 
 def params_path(path: Path) -> Path:
     if (path / PARAMS).is_dir():
         return path / PARAMS
-    steps = _complete_steps(path)
-    if not steps:
+    step = newest_step(path)
+    if step is None:
         raise InputError.of(
             "checkpoint", path, "holds no complete checkpoint",
             "train it first, or give another directory",
         )  # fmt: skip
-    newest = path / CHECKPOINTS / str(max(steps))
+    newest = path / CHECKPOINTS / str(step)
     return newest / (EMA if (newest / EMA).is_dir() else PARAMS)

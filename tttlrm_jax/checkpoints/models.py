@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 from flax import nnx
 
-from tttlrm_jax.checkpoints.arrays import read_on_one_device, saved_shapes
+from tttlrm_jax.checkpoints.arrays import read_on_one_device, saved_shapes, write_arrays
 from tttlrm_jax.checkpoints.checks import check_same_shapes
 from tttlrm_jax.checkpoints.directories import (
     CONFIG_FILE,
@@ -73,7 +71,6 @@ def load_parameters(path: Path | str, expected: Any) -> Any:
     `load_model` does.
     """
     part = params_path(Path(path))
-    logging.getLogger("absl").setLevel(logging.ERROR)
     check_same_shapes(saved_shapes(part), expected)
     return read_on_one_device(part, expected)
 
@@ -83,7 +80,6 @@ def saved_arrays(path: Path | str) -> dict[str, Any]:
 
     Raises InputError as `load_model` does.
     """
-    logging.getLogger("absl").setLevel(logging.ERROR)
     described = saved_shapes(params_path(Path(path)))
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), described)
 
@@ -107,16 +103,6 @@ def trained_size(path: Path | str) -> tuple[int, int] | None:
         "checkpoint", path, f"says {size} as height and width of its pictures",
         "restore its config.json or give --size",
     )  # fmt: skip
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TTT3RModelFile:
-    """What the `config.json` of a converted or exported model holds."""
-
-    name: str
-    model: TTT3RConfig
-    image_size: tuple[int, int] | None = None  # height, width it was trained at, where known
-    provenance: str = ""  # what the weights have seen, where known
 
 
 def export_model(
@@ -145,15 +131,16 @@ def export_ttt3r(
     `image_size` is height and width that the weights were trained at, `provenance` what they have
     seen, where that is known. Raises InputError as `export_model` does.
     """
-    described = TTT3RModelFile(
-        name=Path(directory).name, model=config, image_size=image_size, provenance=provenance
-    )
-    return _write_model(config_to_dict(described), params, directory, dtype)
+    described = {
+        "name": Path(directory).name,
+        "model": config_to_dict(config),
+        "image_size": image_size,
+        "provenance": provenance,
+    }
+    return _write_model(described, params, directory, dtype)
 
 
-def _write_model(
-    values: dict[str, Any], params: Any, directory: Path | str, dtype: str = "float32"
-) -> Path:
+def _write_model(values: dict[str, Any], params: Any, directory: Path | str, dtype: str) -> Path:
     """A model directory with the values of its configuration, of any kind of model."""
     if dtype not in DTYPES:
         raise InputError.of("dtype", dtype, "cannot be exported", f"use one of {DTYPES}")
@@ -165,10 +152,8 @@ def _write_model(
     draft = directory.with_name(directory.name + ".tmp")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
-    with ocp.StandardCheckpointer() as checkpointer:
-        narrow = jax.tree.map(lambda p: jnp.asarray(np.asarray(p)).astype(dtype), params)
-        checkpointer.save(draft / PARAMS, narrow)
-    (draft / PARAMS / "commit_success.txt").unlink(missing_ok=True)  # names this machine's path
+    narrow = jax.tree.map(lambda p: jnp.asarray(np.asarray(p)).astype(dtype), params)
+    write_arrays(draft / PARAMS, narrow)
     write_values(draft, without_places(without_host_choices(values)))
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(directory)

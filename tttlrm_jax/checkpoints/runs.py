@@ -33,11 +33,10 @@ class RunCheckpoints:
         self._open()
 
     def _open(self) -> None:
-        run_directory, keep = self._run_directory, self._keep
         self._manager = ocp.CheckpointManager(
-            (run_directory / CHECKPOINTS).absolute(),
+            (self._run_directory / CHECKPOINTS).absolute(),
             options=ocp.CheckpointManagerOptions(
-                max_to_keep=keep,
+                max_to_keep=self._keep,
                 create=True,
                 # In the background, where it fails, saving waits five minutes to say so.
                 async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
@@ -77,8 +76,7 @@ class RunCheckpoints:
         parts = {name: restored[name] for name in _parts(like)}
         if saved is not None and fingerprints(parts) != saved:  # of all processes' arrays
             raise damaged(directory, "its arrays are not those that were saved")
-        average = parts.get(EMA)
-        return TrainState(params=parts[PARAMS], ema=average, **parts["train"]), data_state
+        return TrainState(params=parts[PARAMS], ema=parts.get(EMA), **parts["train"]), data_state
 
     def restore_newest(
         self, like: TrainState
@@ -156,7 +154,8 @@ def _read(directory: Any, like: TrainState) -> Any:
     with reading(directory):
         handler = ocp.CompositeCheckpointHandler(**_handlers())
         reads = {
-            name: ocp.args.StandardRestore(_abstract(part)) for name, part in _parts(like).items()
+            name: ocp.args.StandardRestore(jax.tree.map(ocp.utils.to_shape_dtype_struct, part))
+            for name, part in _parts(like).items()
         }
         return handler.restore(
             directory, args=ocp.args.Composite(data=ocp.args.JsonRestore(), **reads)
@@ -183,11 +182,7 @@ def _parts(state: TrainState) -> dict[str, Any]:
 
 
 def _train_part(state: TrainState) -> dict[str, Any]:
-    return {
-        "step": state.step,
-        "opt_state": state.opt_state,
-        "num_skipped": state.num_skipped,
-    }
+    return {name: getattr(state, name) for name in ("step", "opt_state", "num_skipped")}
 
 
 def _loader_state(record: dict[str, Any], directory: Path) -> dict[str, Any]:
@@ -197,10 +192,6 @@ def _loader_state(record: dict[str, Any], directory: Path) -> dict[str, Any]:
     if seal({name: value for name, value in record.items() if name != "seal"}) != record["seal"]:
         raise damaged(directory, "its record of the data is not the one that was saved")
     return record["loader"]
-
-
-def _abstract(tree: Any) -> Any:
-    return jax.tree.map(ocp.utils.to_shape_dtype_struct, tree)
 
 
 def load_optimizer_state(path: Path | str, like: TrainState) -> Any:

@@ -9,32 +9,26 @@ It is only ever read or written whole.
 import dataclasses
 import hashlib
 import json
-import logging
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
+from tttlrm_jax.checkpoints.arrays import read_arrays, write_arrays
 from tttlrm_jax.checkpoints.checks import file_sha256
-from tttlrm_jax.config import (
-    Accumulate,
-    ModelConfig,
-    config_from_dict,
-    config_to_dict,
-)
+from tttlrm_jax.config import Accumulate, ModelConfig, config_from_dict, config_to_dict
 from tttlrm_jax.core.errors import InputError, first_line, listed
 from tttlrm_jax.core.geometry.poses import PoseNormalisation
 from tttlrm_jax.core.types import Cameras, Gaussians
 from tttlrm_jax.models import init_stream
 from tttlrm_jax.models.live_stream import StreamScene
-from tttlrm_jax.models.streaming import StreamState
 from tttlrm_jax.ttt.rules import RULES
 
 FORMAT = "tttlrm-jax stream state, version 1"
 STATE_FILE, ARRAYS = "state.json", "arrays"
 STATE_FILES = (STATE_FILE, ARRAYS)
+ITS_CHECKPOINT = "use the checkpoint it was made with"
 UNRELATED_FIELDS = ("remat",)  # change neither shapes nor numbers
 
 
@@ -80,9 +74,7 @@ def fingerprint(arrays: Any) -> str:
 def write_stream(directory: Path, saved: SavedStream) -> None:
     """Writes both parts into an empty directory; `state.json` comes last."""
     arrays = _named_leaves(_parts(saved.scene))
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save((directory / ARRAYS).absolute(), arrays)
-    (directory / ARRAYS / "commit_success.txt").unlink(missing_ok=True)  # names this machine's path
+    write_arrays(directory / ARRAYS, arrays)
     listing = {name: [list(x.shape), str(x.dtype)] for name, x in arrays.items()}
     files = {
         str(path.relative_to(directory)): file_sha256(path)
@@ -111,12 +103,14 @@ def read_stream(directory: Path, model: ModelConfig, params: Any, graph: Any) ->
     record = _record(directory, document)
     _check_same_model(directory, record.model, model)
     if record.parameters_sha256 != fingerprint(params):
-        raise InputError.of(
-            "load_state", directory, "was made with other weights of the same configuration",
-            "use the checkpoint it was made with",
-        )  # fmt: skip
+        limit = "was made with other weights of the same configuration"
+        raise _refused(directory, limit, ITS_CHECKPOINT)
     arrays = _read_arrays(directory, document)
     return SavedStream(record=record, scene=_scene(directory, record, arrays, params, graph))
+
+
+def _refused(directory: Path, limit: str, remedy: str = "save the state again") -> InputError:
+    return InputError.of("load_state", directory, limit, remedy)
 
 
 # ---- state.json -----------------------------------------------------------------------------
@@ -140,21 +134,14 @@ def _read_document(directory: Path) -> dict[str, Any]:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError.of(
-            "load_state", directory, f"is not a saved state ({error.strerror}: {STATE_FILE})",
-            "name a directory written by --save-state",
-        ) from None  # fmt: skip
+        limit = f"is not a saved state ({error.strerror}: {STATE_FILE})"
+        raise _refused(directory, limit, "name a directory written by --save-state") from None
     except ValueError as error:
-        raise InputError.of(
-            "load_state", directory, f"has a {STATE_FILE} that is not JSON ({error})",
-            "save the state again",
-        ) from None  # fmt: skip
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
-        found = document.get("format") if isinstance(document, dict) else None
-        raise InputError.of(
-            "load_state", directory, f"has the format {found!r}, not {FORMAT!r}",
-            "save the state again with this version",
-        )  # fmt: skip
+        raise _refused(directory, f"has a {STATE_FILE} that is not JSON ({error})") from None
+    found = document.get("format") if isinstance(document, dict) else None
+    if found != FORMAT:
+        limit = f"has the format {found!r}, not {FORMAT!r}"
+        raise _refused(directory, limit, "save the state again with this version")
     return document
 
 
@@ -169,10 +156,7 @@ def _record(directory: Path, document: dict[str, Any]) -> StreamRecord:
     others = ("arrays", "sha256", "files", "own_sha256")
     missing = [name for name in (*names, *others) if name not in document]
     if missing:
-        raise InputError.of(
-            "load_state", directory, f"has a {STATE_FILE} without {', '.join(missing)}",
-            "save the state again",
-        )  # fmt: skip
+        raise _refused(directory, f"has a {STATE_FILE} without {', '.join(missing)}")
     if document["own_sha256"] != _own_sha256(document):
         raise _damaged(directory, f"{STATE_FILE} was changed after it was written")
     values = {name: document[name] for name in names}
@@ -190,10 +174,7 @@ def _record(directory: Path, document: dict[str, Any]) -> StreamRecord:
             "frames": tuple((frame["capture"], frame["name"]) for frame in document["frames"]),
         }
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError.of(
-            "load_state", directory, f"has a {STATE_FILE} that cannot be read ({error})",
-            "save the state again",
-        ) from None  # fmt: skip
+        raise _refused(directory, f"has a {STATE_FILE} that cannot be read ({error})") from None
     return StreamRecord(**values)
 
 
@@ -205,17 +186,12 @@ def _check_same_model(directory: Path, made: ModelConfig, given: ModelConfig) ->
         if name not in (*UNRELATED_FIELDS, "rule") and getattr(made, name) != getattr(given, name)
     ]
     if differing:
-        raise InputError.of(
-            "load_state", directory, f"is of another model ({listed(differing, 3, '; ')})",
-            "use the checkpoint it was made with",
-        )  # fmt: skip
+        limit = f"is of another model ({listed(differing, 3, '; ')})"
+        raise _refused(directory, limit, ITS_CHECKPOINT)
     rules = [RULES.complete(model.rule) for model in (made, given)]
     if rules[0] != rules[1]:
-        raise InputError.of(
-            "load_state", directory,
-            f"is of another update rule ({rules[0]} in the state, {rules[1]} here)",
-            "use the rule it was made with",
-        )  # fmt: skip
+        limit = f"is of another update rule ({rules[0]} in the state, {rules[1]} here)"
+        raise _refused(directory, limit, "use the rule it was made with")
 
 
 # ---- arrays ---------------------------------------------------------------------------------
@@ -244,21 +220,18 @@ def _path_name(path: Any) -> str:
     )
 
 
-def _read_arrays(directory: Path, document: dict[str, Any]) -> dict[str, np.ndarray]:
+def _read_arrays(directory: Path, document: dict[str, Any]) -> dict[str, Any]:
     """The arrays that `state.json` lists; InputError where they are damaged.
 
     Files are compared first: Orbax lets errors of its threads reach the terminal.
     """
-    logging.getLogger("absl").setLevel(logging.ERROR)
-    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     try:
         _check_files(directory, document["files"])
         expected = {
-            name: jax.ShapeDtypeStruct(tuple(shape), np.dtype(dtype), sharding=device)
+            name: jax.ShapeDtypeStruct(tuple(shape), np.dtype(dtype))
             for name, (shape, dtype) in document["arrays"].items()
         }
-        with ocp.StandardCheckpointer() as checkpointer:
-            restored = checkpointer.restore((directory / ARRAYS).absolute(), expected)
+        restored = read_arrays(directory / ARRAYS, expected)
         arrays = {name: np.asarray(restored[name]) for name in document["arrays"]}
     except InputError:
         raise
@@ -280,13 +253,13 @@ def _check_files(directory: Path, files: dict[str, str]) -> None:
 
 
 def _damaged(directory: Path, reason: str) -> InputError:
-    return InputError.of(
-        "load_state", directory, f"is damaged or incomplete ({reason})",
-        "restore its files or save the state again",
-    )  # fmt: skip
+    limit = f"is damaged or incomplete ({reason})"
+    return _refused(directory, limit, "restore its files or save the state again")
 
 
-def _scene(directory: Path, record: StreamRecord, arrays, params, graph) -> StreamScene:
+def _scene(
+    directory: Path, record: StreamRecord, arrays: dict[str, Any], params, graph
+) -> StreamScene:
     """Puts the arrays back in their places."""
     expected = jax.eval_shape(lambda p: init_stream(p, 1, graph=graph), params)
     paths, structure = jax.tree_util.tree_flatten_with_path({"state": expected})
@@ -299,18 +272,12 @@ def _scene(directory: Path, record: StreamRecord, arrays, params, graph) -> Stre
         for name, (_, leaf) in zip(names, paths, strict=True)
     )
     if wanted != arrays.keys() or not shapes_fit or len(arrays["poses"]) != len(record.frames):
-        raise InputError.of(
-            "load_state", directory, "holds arrays that are not those of this model and rule",
-            "use the checkpoint and rule it was made with",
-        )  # fmt: skip
+        limit = "holds arrays that are not those of this model and rule"
+        raise _refused(directory, limit, "use the checkpoint and rule it was made with")
     leaves = [jax.numpy.asarray(arrays[name]) for name in names]
-    state: StreamState = jax.tree.unflatten(structure, leaves)["state"]
-    gaussians: Any = {name: arrays[f"gaussians.{name}"] for name in fields}
-    poses: Any = arrays["poses"]
-    lens: Any = arrays["intrinsics"]
     return StreamScene(
-        state=state,
-        gaussians=Gaussians(**gaussians),
-        cameras=Cameras(poses, lens, *record.resolution),
+        state=jax.tree.unflatten(structure, leaves)["state"],
+        gaussians=Gaussians(**{name: arrays[f"gaussians.{name}"] for name in fields}),
+        cameras=Cameras(arrays["poses"], arrays["intrinsics"], *record.resolution),
         images=arrays.get("images"),
     )

