@@ -9,17 +9,6 @@ from tttlrm_jax.core.errors import ConfigError
 SHARDS_FILE = "shards.json"  # in a run's directory
 
 
-def recorded_shards(directory: Path) -> str | None:
-    """Fingerprint of the shards that the run in `directory` was started with; None if not kept.
-
-    Raises InputError for a file that cannot be read.
-    """
-    return read_record(
-        directory / SHARDS_FILE, lambda found: str(found["fingerprint"]),
-        "the shards are the run's own",
-    )  # fmt: skip
-
-
 def record_shards(directory: Path, data: DataConfig) -> None:
     """Writes the fingerprint of a run's shards beside its configuration, if it has any.
 
@@ -34,9 +23,12 @@ def are_the_same_shards(directory: Path, data: DataConfig) -> bool:
     """Whether `data.shard_directory` holds what the run in `directory` was started with.
 
     False where the run kept no fingerprint. Raises ConfigError where it did, and the shards are
-    others, InputError where there are none.
+    others, InputError where there are none, or the fingerprint cannot be read.
     """
-    recorded = recorded_shards(directory)
+    recorded = read_record(
+        directory / SHARDS_FILE, lambda found: str(found["fingerprint"]),
+        "the shards are the run's own",
+    )  # fmt: skip
     if recorded is None:
         return False
     if _fingerprint(data.shard_directory) != recorded:

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from tttlrm_jax.checkpoints.directories import CHECKPOINTS, PARAMS
-from tttlrm_jax.checkpoints.shard_identity import SHARDS_FILE, record_shards, recorded_shards
+from tttlrm_jax.checkpoints.shard_identity import SHARDS_FILE, are_the_same_shards, record_shards
 from tttlrm_jax.config import DataConfig, LossConfig, RunConfig, SyntheticConfig
 from tttlrm_jax.core.errors import ConfigError, InputError
 from tttlrm_jax.datasets.shards.builder import write_shards
@@ -60,7 +60,7 @@ def test_other_shards_are_refused_also_at_the_same_place(begun, tmp_path):
 def test_runs_that_kept_no_fingerprint_go_on_at_the_same_path_only(begun, tmp_path):
     run, shards = begun
     (run / SHARDS_FILE).unlink()
-    assert recorded_shards(run) is None
+    assert not are_the_same_shards(run, reading(shards).data)
     assert changes_since(run, reading(shards)) == []
     moved = shards.rename(tmp_path / "moved")
     with pytest.raises(ConfigError, match=r"data\.shard_directory=.*moved \(was"):
