@@ -17,20 +17,9 @@ from tttlrm_jax.core.scenes import SceneViews
 MIRROR = np.diag([-1.0, 1.0, 1.0, 1.0])
 
 
-def maybe_reversed(inputs: np.ndarray, rng: np.random.Generator, config: DataConfig) -> np.ndarray:
-    """Input views in the opposite order with probability `config.reverse_probability`."""
-    if config.reverse_probability and rng.random() < config.reverse_probability:
-        return inputs[::-1]
-    return inputs
-
-
-def maybe_mirrored(
-    views: SceneViews, poses: np.ndarray, rng: np.random.Generator, config: DataConfig
-) -> tuple[SceneViews, np.ndarray]:
-    """Views and poses of the mirrored scene with probability `config.mirror_probability`."""
-    if config.mirror_probability and rng.random() < config.mirror_probability:
-        return mirrored(views, poses)
-    return views, poses
+def chance(rng: np.random.Generator, probability: float) -> bool:
+    """True with a probability."""
+    return probability > 0 and rng.random() < probability
 
 
 def mirrored(views: SceneViews, poses: np.ndarray) -> tuple[SceneViews, np.ndarray]:
@@ -48,14 +37,12 @@ def mirrored(views: SceneViews, poses: np.ndarray) -> tuple[SceneViews, np.ndarr
     return flipped, MIRROR @ poses @ MIRROR
 
 
-def maybe_cut_out(views: SceneViews, rng: np.random.Generator, config: DataConfig) -> SceneViews:
-    """A piece of every view, at the batch's size, where `config.min_crop` is below 1.
+def random_cut_out(views: SceneViews, rng: np.random.Generator, config: DataConfig) -> SceneViews:
+    """A piece of every view, at the batch's size.
 
     All views of an item show the same share of their sides, uniform in [min_crop, 1], each at a
     place of its own.
     """
-    if config.min_crop == 1:
-        return views
     count, high, wide = views.image.shape[:3]
     share = rng.uniform(config.min_crop, 1.0)
     place = rng.uniform(0.0, 1.0 - share, (count, 2))
@@ -71,30 +58,22 @@ def cut_out(views: SceneViews, boxes: np.ndarray, size: tuple[int, int]) -> Scen
     left_top, extent = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
     scale = np.array(size[::-1]) / extent
     moved = views.intrinsics - np.concatenate([np.zeros_like(left_top), left_top], axis=1)
-    depth = None
-    if views.depth is not None:
-        depth = np.stack(
-            [_nearest(z, box, size) for z, box in zip(views.depth, boxes, strict=True)]
-        )
-    return dataclasses.replace(
-        views,
-        image=_resampled(views.image, boxes, size),
-        intrinsics=moved * np.tile(scale, (1, 2)),
-        mask=None if views.mask is None else _resampled(views.mask[..., None], boxes, size)[..., 0],
-        depth=depth,
-    )
+    image, intrinsics = _resampled(views.image, boxes, size), moved * np.tile(scale, (1, 2))
+    mask, depth = views.mask, views.depth
+    if mask is not None:
+        mask = _resampled(mask[..., None], boxes, size)[..., 0]
+    if depth is not None:
+        depth = np.stack([_nearest(z, box, size) for z, box in zip(depth, boxes, strict=True)])
+    return dataclasses.replace(views, image=image, intrinsics=intrinsics, mask=mask, depth=depth)
 
 
 def _resampled(images: np.ndarray, boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Boxes of float32 [view, height, width, channel] in [0, 1], at another size."""
     out = np.empty((len(images), *size, images.shape[-1]), np.float32)
-    height, width = size
-    for view, (left, top, right, bottom) in enumerate(boxes.tolist()):
+    for view, box in enumerate(boxes.tolist()):
         for channel in range(images.shape[-1]):
             plane = Image.fromarray(np.ascontiguousarray(images[view, ..., channel]))
-            resized = plane.resize(
-                (width, height), Image.Resampling.LANCZOS, (left, top, right, bottom)
-            )
+            resized = plane.resize(size[::-1], Image.Resampling.LANCZOS, tuple(box))
             out[view, ..., channel] = np.asarray(resized)
     return np.clip(out, 0.0, 1.0)
 

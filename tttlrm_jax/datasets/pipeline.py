@@ -18,12 +18,7 @@ from tttlrm_jax.config import DataConfig
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.poses import normalise_poses
 from tttlrm_jax.core.scenes import Scene, SceneSource, SceneViews, Split
-from tttlrm_jax.datasets.augmentation import (
-    maybe_cut_out,
-    maybe_mirrored,
-    maybe_recoloured,
-    maybe_reversed,
-)
+from tttlrm_jax.datasets.augmentation import chance, maybe_recoloured, mirrored, random_cut_out
 from tttlrm_jax.datasets.scene_lengths import offer_of, usable_scenes, views_needed
 from tttlrm_jax.datasets.sources import open_source
 
@@ -105,16 +100,18 @@ def draw_item(
     `scene_index`. Sources that know no mask or depth leave these keys out. Training with
     `data.random_background` adds `background` float32 [3], RGB in [0, 1].
     """
+    training = split == "train"
     inputs, targets = draw_views(scene.world_from_camera, rng, config, scene.held_out, split)
-    if split == "train":
-        inputs = maybe_reversed(inputs, rng, config)
+    if training and chance(rng, config.reverse_probability):
+        inputs = inputs[::-1]
     chosen = np.concatenate([inputs, targets])
     poses, views = scene.world_from_camera[chosen], scene.read(chosen)
-    if split == "train":
-        views, poses = maybe_mirrored(views, poses, rng, config)
-        views = maybe_cut_out(views, rng, config)
+    if training and chance(rng, config.mirror_probability):
+        views, poses = mirrored(views, poses)
+    if training and config.min_crop < 1:
+        views = random_cut_out(views, rng, config)
     background = None
-    if split == "train" and config.random_background:
+    if training and config.random_background:
         views, background = maybe_recoloured(views, rng, config)
     reference = poses if config.normalise_over == "all" else poses[: len(inputs)]
     poses, similarity = normalise_poses(poses, config.pose_normalisation, reference)

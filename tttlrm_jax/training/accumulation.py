@@ -28,7 +28,11 @@ def accumulated(gradient: Gradient, batch: Batch, num_parts: int) -> tuple[Any, 
     if num_parts == 1:
         return gradient(batch)
     batch = _with_pixel_share(batch)
-    parts = jax.tree.map(lambda x: jnp.moveaxis(_dealt(x, num_parts), 1, 0), batch)
+
+    def dealt(x: Array) -> Array:
+        return jnp.moveaxis(x.reshape(x.shape[0] // num_parts, num_parts, *x.shape[1:]), 1, 0)
+
+    parts = jax.tree.map(dealt, batch)
     shapes = jax.eval_shape(gradient, jax.tree.map(lambda x: x[0], parts))
     zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
@@ -39,10 +43,6 @@ def accumulated(gradient: Gradient, batch: Batch, num_parts: int) -> tuple[Any, 
     (grads, metrics), _ = jax.lax.scan(add, zero, parts)
     means = jax.tree.map(lambda g: g / num_parts, grads)
     return means, _as_of_whole(metrics, num_parts)
-
-
-def _dealt(x: Array, num_parts: int) -> Array:
-    return x.reshape(x.shape[0] // num_parts, num_parts, *x.shape[1:])
 
 
 def _with_pixel_share(batch: Batch) -> Batch:

@@ -85,10 +85,16 @@ class Archive:
     def load(self, piece: Piece) -> Model:
         """The model upright (z up), in the proportions of its size, centred, of radius 1.
 
-        Raises InputError if it cannot be read or its licence is not one we take.
+        Raises InputError if it cannot be read, is too large or of a licence that we do not take.
         """
         _check_licence(f"piece={piece.name}", piece.licence, "leave it out")
         model = read_obj(piece.model, self._zip.read)
+        count = len(model.surface.triangles)
+        if count > MAX_TRIANGLES:
+            raise InputError.of(
+                f"triangles of {piece.model}", count, f"exceed {MAX_TRIANGLES}",
+                "simplify the model",
+            )  # fmt: skip
         vertices = model.surface.vertices.astype(np.float64) @ piece.rotation.T @ UPRIGHT.T
         used = vertices[model.surface.triangles.ravel()]
         low, high = used.min(axis=0), used.max(axis=0)
@@ -118,7 +124,7 @@ def furniture_records(
         archive = Archive(path)
         for number, piece in enumerate(archive.pieces):
             try:
-                model = _of_bearable_size(piece, archive.load(piece))
+                model = archive.load(piece)
             except InputError as error:
                 print(f"left out {piece.name}: {error}", file=sys.stderr)
                 continue
@@ -132,15 +138,6 @@ def _check_licence(what: str, licence: str, remedy: str) -> None:
         raise InputError(
             f"{what} has license={licence!r}, which is neither public domain nor CC-BY; {remedy}"
         )
-
-
-def _of_bearable_size(piece: Piece, model: Model) -> Model:
-    count = len(model.surface.triangles)
-    if count > MAX_TRIANGLES:
-        raise InputError.of(
-            f"triangles of {piece.model}", count, f"exceed {MAX_TRIANGLES}", "simplify the model"
-        )
-    return model
 
 
 def render_furniture(model: Model, seed: int, config: SyntheticConfig) -> dict[str, np.ndarray]:

@@ -25,7 +25,9 @@ def joined_splits(directories: Sequence[str]) -> Mapping[str, Iterator[SceneReco
             "--directories", " ".join(directories), "names none or one of them twice",
             "name every dataset once",
         )  # fmt: skip
-    datasets = {split: [_open(directory, split) for directory in directories] for split in SPLITS}
+    datasets = {
+        split: [ShardScenes(d, split, size=(1, 1)) for d in directories] for split in SPLITS
+    }
     for known in ("has_mask", "has_depth"):
         lacking = [d.path for opened in datasets.values() for d in opened if not d.table[known]]
         if 0 < len(lacking) < len(SPLITS) * len(paths):
@@ -39,10 +41,6 @@ def joined_splits(directories: Sequence[str]) -> Mapping[str, Iterator[SceneReco
         for split, opened in datasets.items()
         if any(dataset.split == split for dataset in opened)
     }
-
-
-def _open(directory: str, split: Split) -> ShardScenes:
-    return ShardScenes(directory, split, size=(1, 1))
 
 
 def _records(datasets: list[ShardScenes]) -> Iterator[SceneRecord]:

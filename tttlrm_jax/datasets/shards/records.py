@@ -85,7 +85,7 @@ def rendered_record(name: str, scene: dict[str, np.ndarray], credit: str = "") -
     """Encodes what a generator returns."""
     unit = float(max(scene["depth"].max(), 1e-6)) / DEPTH_LEVELS
     views = [
-        ViewRecord(encode_png(image), encode_png(to_levels(depth, unit)), unit)
+        ViewRecord(encode(image), encode(to_levels(depth, unit)), unit)
         for image, depth in zip(scene["image"], scene["depth"], strict=True)
     ]
     numbers = np.arange(len(views))
@@ -138,7 +138,7 @@ def _capture_view(
         pixels = undistort(pixels, frame.intrinsics, frame.distortion)
     if pixels.shape[:2] != size:
         pixels = resize(pixels, frame.intrinsics, size, "tttlrm")[0]
-    image = encode_png(pixels) if pixels.shape[-1] == 4 else _encode(pixels, "JPEG")
+    image = encode(pixels, "PNG" if pixels.shape[-1] == 4 else "JPEG")
     return ViewRecord(image, disparity=disparity)
 
 
@@ -148,12 +148,8 @@ def to_levels(depth: np.ndarray, unit: float) -> np.ndarray:
     return np.where(depth > 0, levels, 0).astype(np.uint16)
 
 
-def encode_png(pixels: np.ndarray) -> bytes:
-    """PNG of uint8 [height, width, 3 or 4] or uint16 [height, width]."""
-    return _encode(pixels, "PNG")
-
-
-def _encode(pixels: np.ndarray, kind: str) -> bytes:
+def encode(pixels: np.ndarray, kind: str = "PNG") -> bytes:
+    """File of uint8 [height, width, 3 or 4] or, as PNG, uint16 [height, width]."""
     out = io.BytesIO()
     Image.fromarray(pixels).save(out, kind, compress_level=PNG_EFFORT, quality=JPEG_QUALITY)
     return out.getvalue()

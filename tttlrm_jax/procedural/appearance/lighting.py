@@ -117,10 +117,6 @@ def shade(
 
 def _lit_where_facing(shadows: ShadowMap, point, normal, facing) -> np.ndarray:
     """`ShadowMap.lit` of the points that face the lamp, 0 of the others: they are dark anyway."""
-    chosen = np.flatnonzero(facing > 0)
-    if len(chosen) == len(facing):
-        return shadows.lit(point, normal)
-    out = np.zeros(len(facing), np.float32)
-    if len(chosen):
-        out[chosen] = shadows.lit(point[:, chosen], normal[:, chosen])
+    chosen, out = np.flatnonzero(facing > 0), np.zeros(len(facing), np.float32)
+    out[chosen] = shadows.lit(point[:, chosen], normal[:, chosen])
     return out

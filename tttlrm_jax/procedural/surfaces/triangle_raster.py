@@ -55,20 +55,16 @@ def rasterize(corners: np.ndarray, height: int, width: int) -> Hits:
 
 def _by_height(corners: np.ndarray) -> np.ndarray:
     """Corners [3 (x, y, nearness), 3, triangle] in ascending order of y."""
-    a, b, c = (np.ascontiguousarray(corners[:, k].T) for k in range(3))
-    for swap in ("ab", "bc", "ab"):
-        one, two = (a, b) if swap == "ab" else (b, c)
-        wrong = one[1] > two[1]
-        one, two = np.where(wrong, two, one), np.where(wrong, one, two)
-        a, b, c = (one, two, c) if swap == "ab" else (a, one, two)
-    return np.stack([a, b, c], axis=1)
+    order = corners[:, :, 1].argsort(axis=1, kind="stable")
+    ascending = np.take_along_axis(corners, order[:, :, None], axis=1)
+    return np.ascontiguousarray(ascending.transpose(2, 1, 0))
 
 
 def _samples(low: np.ndarray, high: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Numbers of the samples in [low, high), first and one past the last, within the image."""
-    first = np.ceil(np.clip(low, -1.0, size + 1.0) - 0.5).astype(np.int64)
-    last = np.ceil(np.clip(high, -1.0, size + 1.0) - 0.5).astype(np.int64)
-    return np.clip(first, 0, size), np.clip(last, 0, size)
+    edges = (np.clip(edge, -1.0, size + 1.0) for edge in (low, high))
+    first, last = (np.ceil(edge - 0.5).astype(np.int64).clip(0, size) for edge in edges)
+    return first, last
 
 
 def _ranges(first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
