@@ -1,10 +1,11 @@
 """Losses, optimizer, the course of training, and the arrangement of devices."""
 
 import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
 
 from tttlrm_jax.config.model import ChunkWeights, Plan
 from tttlrm_jax.config.validation import (
+    Bound,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
@@ -134,6 +135,12 @@ class TrainConfig(CommonTrainConfig):
             )  # fmt: skip
 
 
+Counts = Annotated[
+    tuple[int, ...],
+    Bound(lambda counts: min(counts, default=0) > 0, "are not all positive", "use e.g. (1, 2, 4)"),
+]
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SequenceTrainConfig(CommonTrainConfig):
     """Length of a run that learns from sequences, its batches and its losses."""
@@ -145,20 +152,11 @@ class SequenceTrainConfig(CommonTrainConfig):
     eval_scenes: PositiveInt = 8
     checkpoint_every: PositiveInt = 500
     keep_checkpoints: PositiveInt = 2
-    frame_counts: tuple[int, ...] = (2, 4, 8)  # frames per sequence, drawn per step
-    strides: tuple[int, ...] = (1,)  # frames of the walk from one to the next, drawn per sequence
+    frame_counts: Counts = (2, 4, 8)  # frames per sequence, drawn per step
+    strides: Counts = (1,)  # frames of the walk from one to the next, drawn per sequence
     remat: bool = True  # the backward pass computes every frame again: slower, less memory
     confidence_weight: PositiveFloat = 0.2  # of -log confidence (alpha of DUSt3R and CUT3R)
     pose_weight: NonNegativeFloat = 1.0
-
-    def __post_init__(self):
-        super().__post_init__()
-        for field, example in (("frame_counts", "(2, 4, 8)"), ("strides", "(1, 2, 4)")):
-            values = getattr(self, field)
-            require(
-                len(values) > 0 and min(values) >= 1, f"train.{field}", values,
-                "are not all positive", f"use e.g. {example}",
-            )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -174,13 +174,9 @@ def _render_all(config, path, shards, num_workers):
 
 
 def start_worker() -> None:
-    """Renders faster for keeping its memory, and ends with its parent."""
+    """Lets this process render faster for keeping its memory, and end when the one that started
+    it is gone, however it went."""
     keep_freed_memory()
-    _die_with_parent()
-
-
-def _die_with_parent() -> None:
-    """Ends this worker when the process that started it is gone, however it went."""
     parent = multiprocessing.parent_process()
 
     def wait():

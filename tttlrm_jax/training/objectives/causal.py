@@ -32,7 +32,7 @@ from tttlrm_jax.training.objectives.gaussians import (
 
 
 def chunk_views_at(config: TrainConfig, num_views: int, step: int) -> int:
-    """Views per chunk in a step: one of `chunk_counts` by lot, or `chunk_views` without them.
+    """Views per chunk in a step: drawn from `chunk_counts`, or `chunk_views` without them.
 
     It depends on the seed and the number of the step alone.
     """

@@ -11,7 +11,7 @@ _OWN = 1  # keeps draws apart from others of the same seed and step
 
 
 def view_count_at(config: RunConfig, step: int) -> int:
-    """Input views of a step: one of `train.view_counts` by lot, or all without them.
+    """Input views of a step: drawn from `train.view_counts`, or all without them.
 
     It depends on the seed and the number of the step alone.
     """
