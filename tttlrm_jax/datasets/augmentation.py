@@ -73,7 +73,7 @@ def _resampled(images: np.ndarray, boxes: np.ndarray, size: tuple[int, int]) -> 
     for view, box in enumerate(boxes.tolist()):
         for channel in range(images.shape[-1]):
             plane = Image.fromarray(np.ascontiguousarray(images[view, ..., channel]))
-            resized = plane.resize(size[::-1], Image.Resampling.LANCZOS, tuple(box))
+            resized = plane.resize((size[1], size[0]), Image.Resampling.LANCZOS, tuple(box))
             out[view, ..., channel] = np.asarray(resized)
     return np.clip(out, 0.0, 1.0)
 

@@ -47,8 +47,9 @@ class _Projected:
     @functools.cached_property
     def rows(self) -> tuple[np.ndarray, np.ndarray]:
         """Corners and attributes as float32 [corner, number, triangle]: samples take rows fast."""
-        corners, attributes = self.corners.astype(np.float32), self.attributes
-        return tuple(np.ascontiguousarray(x.transpose(1, 2, 0)) for x in (corners, attributes))
+        corners = self.corners.astype(np.float32).transpose(1, 2, 0)
+        attributes = self.attributes.transpose(1, 2, 0)
+        return np.ascontiguousarray(corners), np.ascontiguousarray(attributes)
 
 
 def rendered_scene(
