@@ -23,7 +23,7 @@ from tttlrm_jax.apps.reconstruct.stream_files import STREAM_FILES, growth_frames
 from tttlrm_jax.checkpoints.provenance import provenance_of
 from tttlrm_jax.config import RasterConfig, RuleConfig
 from tttlrm_jax.core.geometry.paths import orbit_path
-from tttlrm_jax.core.pictures import png_bytes
+from tttlrm_jax.core.pictures import enlargement, png_bytes
 from tttlrm_jax.core.types import Cameras, Gaussians
 from tttlrm_jax.export.video import write_video
 from tttlrm_jax.export.writable import ExportCount
@@ -155,7 +155,7 @@ def orbit_cameras(job: Job, num_frames: int) -> tuple[Cameras, RasterConfig]:
     likewise: the same Gaussians with the same softness, in more pixels.
     """
     inputs = job.cameras_seen
-    factor = orbit_factor(inputs.height, inputs.width)
+    factor = enlargement(inputs.height, inputs.width, ORBIT_SIDE)
     poses = np.asarray(inputs.world_from_camera, np.float64)
     path = jnp.asarray(orbit_path(poses, num_frames), jnp.float32)
     lens = jnp.asarray(np.median(inputs.intrinsics, axis=0) * factor, jnp.float32)
@@ -163,11 +163,6 @@ def orbit_cameras(job: Job, num_frames: int) -> tuple[Cameras, RasterConfig]:
     cameras = Cameras(path, lenses, inputs.height * factor, inputs.width * factor)
     size = inputs.height, inputs.width
     return cameras, enlarged_blur(job.run.raster, size, (cameras.height, cameras.width))
-
-
-def orbit_factor(height: int, width: int) -> int:
-    """By how much film frames are larger than the views."""
-    return max(1, math.ceil(ORBIT_SIDE / max(height, width)))
 
 
 def compared_views(scene: PosedScene, evaluated: Evaluated) -> list[ComparedView]:
@@ -265,7 +260,7 @@ def caveats(job: Job, evaluated: Evaluated, metrics: dict[str, Any]) -> list[str
     )
     if job.request.plan == "causal":
         texts += _stream_caveats(job)
-    factor = orbit_factor(*metrics["resolution"])
+    factor = enlargement(*metrics["resolution"], ORBIT_SIDE)
     if factor > 1:
         texts.append(
             f"Film and viewer show more pixels than the model was asked for ({factor}x in the "

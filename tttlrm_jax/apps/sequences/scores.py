@@ -124,8 +124,7 @@ class SequenceScores:
             )
         placed = placed_by_medians(predicted[inner], own, median_frame(true))
         errors = reconstruction_errors(
-            transform_points(first, placed),
-            transform_points(first, true[inner].astype(np.float64)),
+            transform_points(first, placed), transform_points(first, true[inner].astype(np.float64))
         )
         return {
             "accuracy": errors.accuracy.mean,
