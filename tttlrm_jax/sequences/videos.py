@@ -1,5 +1,6 @@
 """Videos as sequences: ffmpeg decodes frame by frame through a pipe."""
 
+import contextlib
 import math
 import warnings
 from collections.abc import Iterator
@@ -15,13 +16,8 @@ from tttlrm_jax.sequences.sequence import FrameSelection, Sequence, SequenceFram
 
 def open_video(path: Path, selection: FrameSelection) -> Sequence:
     """The chosen frames of a video, upright. Raises InputError where none can be decoded."""
-    stream, header = _start(path)
-    try:
-        first = next(stream, None)
-    except (RuntimeError, OSError) as error:
-        raise _unreadable(path, error) from None
-    finally:
-        stream.close()
+    with _opened(path) as (pictures, header):
+        first = next(pictures, None)
     if first is None:
         raise InputError.of("video", path, "holds no frame", "give one that plays")
     width, height = header["size"]
@@ -63,39 +59,35 @@ def _avi_frames(path: Path) -> int:
 
 
 def _decode(path: Path, selection: FrameSelection, rate: float) -> Iterator[SequenceFrame]:
-    stream, header = _start(path)
-    width, height = header["size"]
-    try:
+    with _opened(path) as (pictures, header):
+        width, height = header["size"]
         position = -1
         for number in selection.numbers(None):
             content = None
             while position < number:
-                content, position = next(stream, None), position + 1
+                content, position = next(pictures, None), position + 1
                 if content is None:
                     return
             picture = np.frombuffer(content or b"", np.uint8).reshape(height, width, 3)
             yield SequenceFrame(name=f"{number:06d}", time=number / rate, image=picture)
-    except (RuntimeError, OSError) as error:
-        raise _unreadable(path, error) from None
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[tuple[Iterator[bytes], dict[str, Any]]]:
+    """Raw RGB pictures, and the header. Raises InputError where ffmpeg cannot go on."""
+    stream: Any = imageio_ffmpeg.read_frames(str(path), pix_fmt="rgb24")
+    try:
+        with warnings.catch_warnings():
+            # JAX warns of every fork; this one only starts ffmpeg.
+            warnings.filterwarnings("ignore", message="os.fork", category=RuntimeWarning)
+            header = next(stream)
+        yield stream, header
+    except (RuntimeError, OSError, StopIteration, ValueError, KeyError) as error:
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        reason = lines[-1].strip()[:120] if lines else type(error).__name__
+        raise InputError.of(
+            "video", path, f"cannot be decoded ({reason})",
+            "give one that plays, e.g. MP4 with H.264",
+        ) from None  # fmt: skip
     finally:
         stream.close()
-
-
-def _start(path: Path) -> tuple[Any, dict[str, Any]]:
-    """A generator of raw RGB pictures, and the header that it gives first."""
-    stream: Any = imageio_ffmpeg.read_frames(str(path), pix_fmt="rgb24")
-    with warnings.catch_warnings():
-        # JAX warns of every fork; this one only starts ffmpeg.
-        warnings.filterwarnings("ignore", message="os.fork", category=RuntimeWarning)
-        try:
-            return stream, next(stream)
-        except (RuntimeError, OSError, StopIteration, ValueError, KeyError) as error:
-            raise _unreadable(path, error) from None
-
-
-def _unreadable(path: Path, error: BaseException) -> InputError:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    reason = lines[-1].strip()[:120] if lines else type(error).__name__
-    return InputError.of(
-        "video", path, f"cannot be decoded ({reason})", "give one that plays, e.g. MP4 with H.264"
-    )
