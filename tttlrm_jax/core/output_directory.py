@@ -33,15 +33,11 @@ def atomic_directory(
     created: list[Path] = []
     draft = target.parent / f".{target.name}.{os.getpid()}.partial"
     try:
-        check_replaceable(target, own_files, field)
-        _make_directories(target.parent, created)
-        draft.mkdir()
-        created.append(draft)
-    except OSError as error:
-        _remove(created)
-        raise InputError.of(
-            field, target, f"cannot be written ({error.strerror})", "choose another directory"
-        ) from None
+        with creation_errors(target, field):
+            check_replaceable(target, own_files, field)
+            _make_directories(target.parent, created)
+            draft.mkdir()
+            created.append(draft)
     except InputError:
         _remove(created)
         raise
@@ -53,6 +49,17 @@ def atomic_directory(
         shutil.rmtree(draft, ignore_errors=True)
         _remove(created)
         raise
+
+
+@contextlib.contextmanager
+def creation_errors(target: Path, field: str = "output") -> Iterator[None]:
+    """Turns a failure to make `target` into InputError, which calls it `field`."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError.of(
+            field, target, f"cannot be written ({error.strerror})", "choose another directory"
+        ) from None
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from tttlrm_jax.apps.protocols.tables import (
 from tttlrm_jax.config import RuleConfig
 from tttlrm_jax.config.evaluation import SequenceEvalConfig
 from tttlrm_jax.core.errors import ConfigError, InputError
-from tttlrm_jax.core.output_directory import default_output
+from tttlrm_jax.core.output_directory import creation_errors, default_output
 
 TABLE_FILE = "table.json"
 
@@ -120,14 +120,9 @@ def _claimed(output: Path, row: dict[str, Any]) -> Iterator[None]:
     table, existed = output / TABLE_FILE, output.exists()
     begun = not table.exists()
     if begun:
-        try:
+        with creation_errors(output):
             output.mkdir(parents=True, exist_ok=True)
             _write_table(output, row)
-        except OSError as error:
-            raise InputError.of(
-                "output", output, f"cannot be written ({error.strerror})",
-                "choose another directory",
-            ) from None  # fmt: skip
     try:
         yield
     finally:

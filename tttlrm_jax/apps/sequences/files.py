@@ -23,7 +23,7 @@ from tttlrm_jax.config.evaluation import SequenceEvalConfig
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.pointmaps import weiszfeld_focal
 from tttlrm_jax.core.json_values import finite
-from tttlrm_jax.core.output_directory import check_replaceable
+from tttlrm_jax.core.output_directory import check_replaceable, creation_errors
 from tttlrm_jax.export.point_stream import PointStream
 from tttlrm_jax.export.trajectories import TrajectoryFile
 from tttlrm_jax.reports.camera_plots import trajectory_plot
@@ -69,14 +69,10 @@ def prepare_directory(output: Path) -> Path:
             "output", output, f"holds files but no {RECORD}, so they may be of another program",
             "choose a new directory or empty it",
         )  # fmt: skip
-    try:
+    with creation_errors(output):
         if output.exists():
             shutil.rmtree(output)
         output.mkdir(parents=True)
-    except OSError as error:
-        raise InputError.of(
-            "output", output, f"cannot be written ({error.strerror})", "choose another directory"
-        ) from None
     return output
 
 
