@@ -260,7 +260,8 @@ def caveats(job: Job, evaluated: Evaluated, metrics: dict[str, Any]) -> list[str
     )
     if job.request.plan == "causal":
         texts += _stream_caveats(job)
-    factor = enlargement(*metrics["resolution"], ORBIT_SIDE)
+    height, width = metrics["resolution"]
+    factor = enlargement(height, width, ORBIT_SIDE)
     if factor > 1:
         texts.append(
             f"Film and viewer show more pixels than the model was asked for ({factor}x in the "
