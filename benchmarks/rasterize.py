@@ -30,10 +30,11 @@ from tttlrm_jax.core.geometry.poses import rigid_inverse
 from tttlrm_jax.core.types import Cameras, Splats
 from tttlrm_jax.rasterize import BACKENDS, fit_capacity, project, render_views
 from tttlrm_jax.rasterize.backends import balanced, tiled
-from tttlrm_jax.rasterize.backends.tables import Static, composite_lists
+from tttlrm_jax.rasterize.backends.tables import composite_lists
 from tttlrm_jax.rasterize.platform import AUTO, chosen_backend
 from tttlrm_jax.rasterize.render import project_and_colour
 from tttlrm_jax.rasterize.tile_lists import (
+    Static,
     build_tile_lists,
     candidate_slots,
     count_intersections,
@@ -173,6 +174,7 @@ def measure(
 def intersections(splats: Splats, camera: Cameras, config: RasterConfig, capacity: int):
     """Gaussian-tile pairs of one view by three tests, from coarse to exact."""
     height, width = camera.height, camera.width
+    static = Static(height, width, capacity, config)
     matrix = rigid_inverse(camera.world_from_camera)
 
     @jax.jit
@@ -187,7 +189,7 @@ def intersections(splats: Splats, camera: Cameras, config: RasterConfig, capacit
         return {
             "three_sigma_square": count_intersections(square, height, width),
             "opacity_aware_box": count_intersections(screen, height, width),
-            "ellipse": num_listed(build_tile_lists(screen, height, width, config, capacity)),
+            "ellipse": num_listed(build_tile_lists(screen, static)),
         }
 
     return {name: int(number) for name, number in count(splats).items()}
@@ -219,12 +221,8 @@ def stages(splats: Splats, camera: Cameras, config: RasterConfig, capacity: int,
 
     screen = run("project and colour", projection, splats)
     run("lists: count", lambda s: count_intersections(s, height, width), screen)
-    candidates = run(
-        "lists: sort by depth", lambda s: candidate_slots(s, height, width, config), screen
-    )
-    lists = run(
-        "lists: expand and place", lambda c: place_slots(c, height, width, capacity), candidates
-    )
+    candidates = run("lists: sort by depth", lambda s: candidate_slots(s, static), screen)
+    lists = run("lists: expand and place", lambda c: place_slots(c, static), candidates)
     parts = differentiable(screen)
     image = run("composite", composited, parts, screen, lists)
     _, pull = jax.jit(lambda p, s, l: jax.vjp(lambda p: composited(p, s, l), p))(

@@ -23,7 +23,7 @@ from tttlrm_jax.config import LossConfig, MeshConfig, RuleConfig
 from tttlrm_jax.core.errors import ConfigError, InputError
 from tttlrm_jax.core.types import Chunk, Gaussians
 from tttlrm_jax.models import init_stream, merge_model, query, step
-from tttlrm_jax.models.global_rank import hide_pruned, largest, ordered_bits
+from tttlrm_jax.models.global_rank import hide_pruned, largest, opacity_key
 from tttlrm_jax.models.mesh_stream import MeshStream
 from tttlrm_jax.models.streaming import HIDDEN_OPACITY_LOGIT
 from tttlrm_jax.parallel.mesh import Layout, make_mesh
@@ -306,7 +306,7 @@ def test_pruning_by_global_rank_keeps_what_pruning_one_cloud_keeps():
                 cloud = Gaussians(
                     *(jnp.zeros((*logits.shape, n)) for n in (3, 1, 3, 4)), opacity_logit=logits
                 )
-                exact = largest(ordered_bits(logits), 48)
+                exact = largest(opacity_key(logits), 48)
                 hidden = hide_pruned(cloud, 0.3, 0.1, jax.random.key(0), numbers)
             return exact, hidden.opacity_logit > HIDDEN_OPACITY_LOGIT
 

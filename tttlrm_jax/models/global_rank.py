@@ -16,6 +16,7 @@ from tttlrm_jax.core.types import Gaussians
 from tttlrm_jax.models.streaming import HIDDEN_OPACITY_LOGIT
 from tttlrm_jax.models.tttlrm import keep_counts
 from tttlrm_jax.parallel.mesh import axes_of, current_layout, total
+from tttlrm_jax.rasterize.sorting import ordered_bits
 
 _DIGIT_BITS = 4
 _WORD_BITS = 32
@@ -36,7 +37,7 @@ def hide_pruned(
     devices = 1 if layout is None else layout.size("gaussian")
     held = gaussians.opacity_logit.shape[1]
     keep, num_random = keep_counts(held * devices, keep_ratio, random_ratio)
-    kept = largest(ordered_bits(gaussians.opacity_logit), keep)
+    kept = largest(opacity_key(gaussians.opacity_logit), keep)
     if num_random:
         lots = _lots(key, view_number, held // view_number.shape[1])
         kept |= largest(jnp.where(kept, 0, lots | 1), num_random)
@@ -44,14 +45,9 @@ def hide_pruned(
     return gaussians.replace(opacity_logit=hidden)
 
 
-def ordered_bits(values: Float[Array, "*shape"]) -> UInt32[Array, "*shape"]:
-    """Unsigned numbers in the order of the values rounded to float32; NaN is the smallest."""
-    values = lax.stop_gradient(values).astype(jnp.float32)
-    values = jnp.where(values == 0, 0.0, values)  # one zero
-    bits = lax.bitcast_convert_type(values, jnp.uint32)
-    sign = jnp.uint32(1 << (_WORD_BITS - 1))
-    bits = jnp.where(bits & sign, ~bits, bits | sign)
-    return jnp.where(jnp.isnan(values), jnp.uint32(0), bits)
+def opacity_key(opacity_logit: Float[Array, "*shape"]) -> UInt32[Array, "*shape"]:
+    """`ordered_bits` in which NaN is the smallest."""
+    return jnp.where(jnp.isnan(opacity_logit), jnp.uint32(0), ordered_bits(opacity_logit))
 
 
 def largest(rank_key: UInt32[Array, "batch held"], count: int) -> Bool[Array, "batch held"]:

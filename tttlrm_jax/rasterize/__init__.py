@@ -18,20 +18,7 @@ from tttlrm_jax.rasterize.render import (
 from tttlrm_jax.rasterize.reporting import warn_if_incomplete
 
 __all__ = [
-    "BACKENDS",
-    "ProjectedGaussians",
-    "Renderer",
-    "Rendering",
-    "ScreenSplats",
-    "composite",
-    "default_capacity",
-    "expected_depth",
-    "fit_capacity",
-    "project",
-    "project_and_colour",
-    "render",
-    "render_from_matrix",
-    "render_views",
-    "screen_splats",
-    "warn_if_incomplete",
-]
+    "BACKENDS", "ProjectedGaussians", "Renderer", "Rendering", "ScreenSplats", "composite",
+    "default_capacity", "expected_depth", "fit_capacity", "project", "project_and_colour", "render",
+    "render_from_matrix", "render_views", "screen_splats", "warn_if_incomplete",
+]  # fmt: skip

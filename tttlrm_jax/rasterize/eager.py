@@ -47,9 +47,8 @@ class Renderer:
         capacity = fit_capacity(splats, cameras, config=self._config)
         for first in range(0, count, at_a_time):
             portion = np.minimum(np.arange(first, first + at_a_time), count - 1)
-            yield from np.asarray(self._run(splats, cameras[portion], capacity).rgb)[
-                : count - first
-            ]
+            pictures = np.asarray(self._run(splats, cameras[portion], capacity).rgb)
+            yield from pictures[: count - first]
 
     def _run(self, splats: Splats, cameras: Cameras, capacity: int) -> Rendering:
         program = self._program(splats, cameras, capacity)

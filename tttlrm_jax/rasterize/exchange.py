@@ -16,6 +16,7 @@ equal depths.
 """
 
 import dataclasses
+import functools
 import math
 from typing import Any, Literal
 
@@ -230,11 +231,7 @@ def _to_owners(buffers: Array, sent: Int[Array, " device"], axes: tuple[str, ...
 
     if len(axes) != 1:  # ragged exchanges know one axis
         return padded(buffers, sent)
-    axis = axes[0]
-
-    def ragged(buffers, sent):
-        return ragged_to_owners(buffers, sent, axis)
-
+    ragged = functools.partial(ragged_to_owners, axis=axes[0])
     return lax.platform_dependent(buffers, sent, default=padded, cuda=ragged, tpu=ragged)
 
 

@@ -95,28 +95,25 @@ _linear_p = Primitive("linear_with_transpose")
 _linear_p.multiple_results = True
 
 
-def _run(*leaves, pair: _Pair, program: ClosedJaxpr, out_tree):
-    del pair, out_tree
+def _run(*leaves, program: ClosedJaxpr, **_):
     return jaxpr_as_fun(program)(*leaves)
 
 
-def _avals_and_effects(*_, pair: _Pair, program: ClosedJaxpr, out_tree):
-    del pair, out_tree
+def _avals_and_effects(*_, program: ClosedJaxpr, **__):
     return program.out_avals, program.effects
 
 
-def _jvp(leaves, tangents, *, pair: _Pair, program: ClosedJaxpr, out_tree):
+def _jvp(leaves, tangents, *, pair: _Pair, **others):
     residuals, vector = pair.split(leaves)
     residual_tangents, vector_tangents = pair.split(tangents)
     if not all(isinstance(tangent, ad.Zero) for tangent in residual_tangents):
         raise NotImplementedError("linear_with_transpose has no derivative in its residuals")
     vector_tangents = [ad.instantiate_zeros(tangent) for tangent in vector_tangents]
-    bind = functools.partial(_linear_p.bind, pair=pair, program=program, out_tree=out_tree)
+    bind = functools.partial(_linear_p.bind, pair=pair, **others)
     return bind(*residuals, *vector), bind(*residuals, *vector_tangents)
 
 
-def _transpose(cotangents, *leaves, pair: _Pair, program: ClosedJaxpr, out_tree):
-    del program
+def _transpose(cotangents, *leaves, pair: _Pair, out_tree, **_):
     residuals, vector = pair.split(leaves)
     transposed = _Pair(pair.transpose, pair.function, pair.residual_tree, out_tree)
     bars, _ = transposed.bind(residuals, [ad.instantiate_zeros(c) for c in cotangents])
@@ -127,8 +124,7 @@ def _transpose(cotangents, *leaves, pair: _Pair, program: ClosedJaxpr, out_tree)
     return [None] * len(residuals) + wanted
 
 
-def _batch(leaves, axes, *, pair: _Pair, program: ClosedJaxpr, out_tree):
-    del program, out_tree
+def _batch(leaves, axes, *, pair: _Pair, **_):
     size = next(x.shape[axis] for x, axis in zip(leaves, axes, strict=True) if axis is not None)
     residuals, vector = pair.split(leaves)
     residual_axes, vector_axes = pair.split(axes)

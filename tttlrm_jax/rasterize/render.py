@@ -20,10 +20,10 @@ from tttlrm_jax.rasterize.columns import split_columns
 from tttlrm_jax.rasterize.compositing import Composite, ScreenSplats, screen_splats
 from tttlrm_jax.rasterize.platform import chosen_backend
 from tttlrm_jax.rasterize.projection import project
-from tttlrm_jax.rasterize.tile_lists import count_intersections, tile_grid
+from tttlrm_jax.rasterize.tile_lists import Static, count_intersections, tile_grid
 
-# name -> composite(splats, height, width, config, capacity)
-BACKENDS: dict[str, Callable[[ScreenSplats, int, int, RasterConfig, int], Composite]] = {
+# name -> composite(splats, static)
+BACKENDS: dict[str, Callable[[ScreenSplats, Static], Composite]] = {
     "reference": reference.composite,
     "tiled": tiled.composite,
     "balanced": balanced.composite,
@@ -185,7 +185,7 @@ def composite(
         result = _nothing(screen, height, width)
     else:
         backend = BACKENDS[chosen_backend(config.backend)]
-        result = backend(screen, height, width, config, capacity)
+        result = backend(screen, Static(height, width, capacity, config))
     rgb, depth = result.feature[..., :-1], result.feature[..., -1]
     if background is not None:
         rgb = rgb + result.transmittance[..., None] * background[None, None]
@@ -270,12 +270,8 @@ def _colour(splats: Splats, visible, camera_from_world) -> Float[Array, "gaussia
 
 def _nothing(screen: ScreenSplats, height: int, width: int) -> Composite:
     """What an empty cloud composites to."""
-    shape = (height, width, screen.feature.shape[1])
-    return Composite(
-        feature=jnp.zeros(shape, dtype=screen.mean.dtype),
-        transmittance=jnp.ones(shape[:2], dtype=screen.mean.dtype),
-        num_dropped=jnp.zeros((), dtype=jnp.int32),
-    )
+    shape, dtype = (height, width, screen.feature.shape[1]), screen.mean.dtype
+    return Composite(jnp.zeros(shape, dtype), jnp.ones(shape[:2], dtype), jnp.zeros((), jnp.int32))
 
 
 def _check_splats(splats: Splats) -> None:

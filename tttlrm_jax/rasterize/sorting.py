@@ -6,15 +6,20 @@ pass of a least-significant-digit radix sort is one sort of unique, single-opera
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int, UInt
+from jaxtyping import Array, Float, Int, UInt, UInt32
+
+
+def ordered_bits(values: Float[Array, "*shape"]) -> UInt32[Array, "*shape"]:
+    """Unsigned numbers in the order of the values rounded to float32 (no NaN); 0 and -0 are one."""
+    values = lax.stop_gradient(values).astype(jnp.float32)
+    unsigned_zero = jnp.where(values == 0, jnp.float32(0), values)
+    bits = lax.bitcast_convert_type(unsigned_zero, jnp.uint32)
+    return jnp.where(bits >> 31 == 1, ~bits, bits | jnp.uint32(2**31))
 
 
 def argsort_float32(key: Float[Array, " element"]) -> Int[Array, " element"]:
     """Stable ascending order of float32 keys (no NaN); equal keys, and 0 and -0, keep theirs."""
-    unsigned_zero = jnp.where(key == 0, jnp.float32(0), key)
-    bits = lax.bitcast_convert_type(unsigned_zero, jnp.uint32)
-    negative = bits >> 31 == 1
-    return argsort_uint32(jnp.where(negative, ~bits, bits | jnp.uint32(2**31)), num_bits=32)
+    return argsort_uint32(ordered_bits(key), num_bits=32)
 
 
 def argsort_uint32(key: UInt[Array, " element"], num_bits: int) -> Int[Array, " element"]:

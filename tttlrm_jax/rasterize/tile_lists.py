@@ -10,6 +10,7 @@ On CPU the placement is a counting sort, with as many parallel counters as `LANE
 integer sort. Both give the same lists.
 """
 
+import functools
 from typing import NamedTuple
 
 import flax.struct
@@ -69,10 +70,34 @@ def tile_grid(height: int, width: int, tile: int = TILE) -> tuple[int, int]:
     return -(-height // tile), -(-width // tile)
 
 
-def num_list_chunks(height: int, width: int, capacity: int, tile: int = TILE) -> int:
-    """Chunks that lists of `capacity` slots in all can need, and the empty one."""
-    rows, columns = tile_grid(height, width, tile)
-    return capacity // CHUNK + rows * columns + 1
+class Static(NamedTuple):
+    """What is known of one camera's lists while tracing."""
+
+    height: int
+    width: int
+    capacity: int  # candidate slots
+    config: RasterConfig
+    tile: int = TILE  # side, px
+    interpret: bool = False  # the Pallas kernels, where they are not compiled
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of tiles."""
+        return tile_grid(self.height, self.width, self.tile)
+
+    @property
+    def num_tiles(self) -> int:
+        return self.grid[0] * self.grid[1]
+
+    @property
+    def num_pixels(self) -> int:
+        """Pixels of a tile."""
+        return self.tile * self.tile
+
+    @property
+    def empty_chunk(self) -> int:
+        """Number of the last chunk, which is empty, behind all that the lists can need."""
+        return self.capacity // CHUNK + self.num_tiles
 
 
 def tile_ranges(splats: ScreenSplats, height: int, width: int, tile: int = TILE):
@@ -93,33 +118,22 @@ def count_intersections(splats: ScreenSplats, height: int, width: int) -> Int[Ar
     return _running_total(size[:, 0] * size[:, 1], height, width)[-1]
 
 
-def build_tile_lists(
-    splats: ScreenSplats,
-    height: int,
-    width: int,
-    config: RasterConfig,
-    capacity: int,
-    tile: int = TILE,
-) -> TileLists:
-    """Sorts, expands, tests and places; see the module docstring. `tile` is their side, px."""
-    candidates = candidate_slots(splats, height, width, config, tile)
-    return place_slots(candidates, height, width, capacity, tile)
+def build_tile_lists(splats: ScreenSplats, static: Static) -> TileLists:
+    """Sorts, expands, tests and places; see the module docstring."""
+    return place_slots(candidate_slots(splats, static), static)
 
 
-def place_slots(
-    candidates: Candidates, height: int, width: int, capacity: int, tile: int = TILE
-) -> TileLists:
+def place_slots(candidates: Candidates, static: Static) -> TileLists:
     """The second half of `build_tile_lists`: expands, tests and places."""
-
-    def place(method):
-        return lambda candidates: method(candidates, height, width, capacity, tile)
-
+    by_counting, by_sorting = (
+        functools.partial(method, static=static) for method in (place_by_counting, place_by_sorting)
+    )
     gaussian, first_chunk, num_chunks = lax.platform_dependent(
         candidates,
-        cpu=custom_batching.sequential_vmap(place(place_by_counting)),  # its loops stay short
-        default=place(place_by_sorting),
+        cpu=custom_batching.sequential_vmap(by_counting),  # its loops stay short
+        default=by_sorting,
     )
-    num_dropped = jnp.maximum(candidates.end[-1] - capacity, 0)
+    num_dropped = jnp.maximum(candidates.end[-1] - static.capacity, 0)
     return TileLists(gaussian, first_chunk, num_chunks, num_dropped)
 
 
@@ -128,26 +142,22 @@ def num_listed(lists: TileLists) -> Int[Array, ""]:
     return jnp.sum(lists.gaussian < lists.gaussian[-1, -1], dtype=jnp.int32)
 
 
-def candidate_slots(
-    splats: ScreenSplats, height: int, width: int, config: RasterConfig, tile: int = TILE
-) -> Candidates:
+def candidate_slots(splats: ScreenSplats, static: Static) -> Candidates:
     """The first half of `build_tile_lists`: sorts by depth and counts."""
-    first, size = tile_ranges(splats, height, width, tile)
+    first, size = tile_ranges(splats, static.height, static.width, static.tile)
     # Whoever has a slot comes before all who have none.
     farthest = jnp.finfo(jnp.float32).max
     key = jnp.minimum(depth_order_key(splats), farthest)
     order = argsort_float32(jnp.where(size[:, 0] * size[:, 1] > 0, key, jnp.inf))
-    _, min_alpha, _ = thresholds(config, splats.opacity.dtype)
+    _, min_alpha, _ = thresholds(static.config, splats.opacity.dtype)
     # Some slack for the rounding of exp and log.
     reach = jnp.log(jnp.maximum(splats.opacity / min_alpha, 1)) + 1e-3
-    columns = (
-        *first.T, *size.T, *splats.mean.T, *splats.conic.T, reach
-    )  # fmt: skip
+    columns = (*first.T, *size.T, *splats.mean.T, *splats.conic.T, reach)
     column, row, width_of, height_of, *geometry = (
         x.at[order].get(mode="promise_in_bounds") for x in columns
     )
     count = width_of * height_of
-    end = _running_total(count, height, width)
+    end = _running_total(count, static.height, static.width)
     return Candidates(order, column, row, width_of, end - count, end, *geometry)
 
 
@@ -161,16 +171,15 @@ def _running_total(count: Int[Array, " gaussian"], height: int, width: int):
     )
 
 
-def _tile_of_slot(candidates: Candidates, slot, rank, limit, grid: tuple[int, int], side: int):
+def _tile_of_slot(candidates: Candidates, slot, rank, limit, static: Static):
     """Tile of candidate slots, given the ranks of their Gaussians; the number of tiles for slots
     from `limit` on and for those whose Gaussian cannot reach the tile."""
-    rows, columns = grid
     c = Candidates(*(x.at[rank].get(mode="promise_in_bounds") for x in candidates))
     within = slot - c.begin
     down = within // jnp.maximum(c.columns, 1)
     column, row = c.column + within - down * c.columns, c.row + down
-    keep = (slot < limit) & _reaches(c, column, row, side)
-    return jnp.where(keep, row * columns + column, rows * columns)
+    keep = (slot < limit) & _reaches(c, column, row, static.tile)
+    return jnp.where(keep, row * static.grid[1] + column, static.num_tiles)
 
 
 def _reaches(c: Candidates, column, row, side: int):
@@ -204,18 +213,16 @@ def _chunks_of_tiles(count: Int[Array, " tile"]):
 # ---- placing by counting ----------------------------------------------------------------------
 
 
-def place_by_counting(
-    candidates: Candidates, height: int, width: int, capacity: int, side: int = TILE
-):
+def place_by_counting(candidates: Candidates, static: Static):
     """(gaussian, first_chunk, num_chunks) of TileLists, by a counting sort.
 
     Each lane takes a run of consecutive slots, one per step. A first walk finds tiles and counts
     them per lane; sums of the counts over lanes and tiles say where each lane puts its first slot
     of each tile; a second walk puts them.
     """
-    grid = tile_grid(height, width, side)
-    num_tiles = grid[0] * grid[1]
-    lanes = _num_lanes(num_tiles, capacity)
+    num_tiles, capacity = static.num_tiles, static.capacity
+    # Fewer lanes where the counters would outweigh the slots.
+    lanes = min(max(capacity // num_tiles, LANES // 4), LANES)
     num_gaussians = candidates.gaussian.shape[0]
     limit = jnp.minimum(candidates.end[-1], capacity)
     num_steps = -(-limit // lanes)
@@ -228,7 +235,7 @@ def place_by_counting(
         slot = lane * num_steps + step
         ended = candidates.end.at[rank].get(mode="promise_in_bounds") <= slot
         rank = jnp.minimum(rank + ended.astype(jnp.int32), num_gaussians - 1)
-        tile = _tile_of_slot(candidates, slot, rank, limit, grid, side)
+        tile = _tile_of_slot(candidates, slot, rank, limit, static)
         count = count.at[counter + tile].add(1, mode="promise_in_bounds", unique_indices=True)
         return rank, count, tiles.at[step].set(tile), ranks.at[step].set(rank)
 
@@ -248,7 +255,7 @@ def place_by_counting(
         count.reshape(lanes, -1),
     )
     first_chunk, num_chunks = _chunks_of_tiles(total[:-1])
-    size = num_list_chunks(height, width, capacity, side) * CHUNK
+    size = (static.empty_chunk + 1) * CHUNK
     target = (before + jnp.append(first_chunk * CHUNK, size)[None]).reshape(-1)
 
     def put_slots(step, carry):
@@ -264,32 +271,24 @@ def place_by_counting(
     return gaussian.reshape(-1, CHUNK), first_chunk, num_chunks
 
 
-def _num_lanes(num_tiles: int, capacity: int) -> int:
-    """LANES, fewer where the counters would outweigh the slots."""
-    return min(max(capacity // num_tiles, LANES // 4), LANES)
-
-
 # ---- placing by sorting -----------------------------------------------------------------------
 
 
-def place_by_sorting(
-    candidates: Candidates, height: int, width: int, capacity: int, side: int = TILE
-):
+def place_by_sorting(candidates: Candidates, static: Static):
     """(gaussian, first_chunk, num_chunks) of TileLists, by a stable sort of all slots by tile."""
-    grid = tile_grid(height, width, side)
-    num_tiles = grid[0] * grid[1]
+    num_tiles, capacity = static.num_tiles, static.capacity
     num_gaussians = candidates.gaussian.shape[0]
     slot = lax.iota(jnp.int32, capacity)
     # How many Gaussians end at or before each slot.
     ended = jnp.zeros(capacity, dtype=jnp.int32).at[candidates.end].add(1, mode="drop")
     rank = jnp.minimum(jnp.cumsum(ended), num_gaussians - 1)
-    tile = _tile_of_slot(candidates, slot, rank, candidates.end[-1], grid, side)
+    tile = _tile_of_slot(candidates, slot, rank, candidates.end[-1], static)
 
     order = argsort_uint32(tile.astype(jnp.uint32), num_bits=num_tiles.bit_length())
     tile = tile[order]
     start = jnp.searchsorted(tile, lax.iota(jnp.int32, num_tiles + 1)).astype(jnp.int32)
     first_chunk, num_chunks = _chunks_of_tiles(jnp.diff(start))
-    size = num_list_chunks(height, width, capacity, side) * CHUNK
+    size = (static.empty_chunk + 1) * CHUNK
     offset = jnp.append(first_chunk * CHUNK - start[:-1], size)
     gaussian = jnp.full(size, num_gaussians, jnp.int32)
     gaussian = gaussian.at[slot + offset[tile]].set(

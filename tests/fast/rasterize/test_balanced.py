@@ -10,9 +10,10 @@ import pytest
 from tttlrm_jax.config import RasterConfig
 from tttlrm_jax.rasterize import ScreenSplats, platform
 from tttlrm_jax.rasterize.backends import balanced, chunks, tiled
+from tttlrm_jax.rasterize.tile_lists import Static
 
-HEIGHT, WIDTH, CAPACITY = 19, 26, 512
-GSPLAT = RasterConfig()
+HEIGHT, WIDTH = 19, 26
+STATIC = Static(HEIGHT, WIDTH, 512, RasterConfig())
 
 
 def crowd(seed: int, count: int = 150, dtype=jnp.float32) -> ScreenSplats:
@@ -38,7 +39,7 @@ def value_and_gradients(composite, splats: ScreenSplats):
     bar = np.random.default_rng(9).normal(size=(HEIGHT, WIDTH, 4))
 
     def loss(parts):
-        image = composite(splats.replace(**parts), HEIGHT, WIDTH, GSPLAT, CAPACITY)
+        image = composite(splats.replace(**parts), STATIC)
         drawn = jnp.concatenate([image.feature, image.transmittance[..., None]], axis=-1)
         return jnp.sum(drawn * bar), drawn
 

@@ -11,6 +11,7 @@ import pytest
 from tttlrm_jax.config import RasterConfig
 from tttlrm_jax.rasterize import ScreenSplats, composite
 from tttlrm_jax.rasterize.backends import pallas, reference
+from tttlrm_jax.rasterize.tile_lists import Static
 
 GSPLAT = RasterConfig()
 HOPPER = types.SimpleNamespace(platform="gpu", device_kind="H", compute_capability="9.0")
@@ -35,7 +36,7 @@ def gradients(composite, splats: ScreenSplats, height: int, width: int):
     bar = jnp.asarray(np.random.default_rng(9).normal(size=(height, width, channels + 1)))
 
     def loss(parts):
-        image = composite(splats.replace(**parts), height, width, GSPLAT, 128)
+        image = composite(splats.replace(**parts), Static(height, width, 128, GSPLAT))
         drawn = jnp.concatenate([image.feature, image.transmittance[..., None]], axis=-1)
         return jnp.sum(drawn * bar.astype(drawn.dtype)), drawn
 
@@ -69,7 +70,7 @@ def test_forward_mode_of_the_kernel():
 
     def tangent(composite):
         def image(parts):
-            drawn = composite(splats.replace(**parts), 5, 21, GSPLAT, 128)
+            drawn = composite(splats.replace(**parts), Static(5, 21, 128, GSPLAT))
             return drawn.feature, drawn.transmittance
 
         return jax.jit(lambda p, d: jax.jvp(image, (p,), (d,)))(parts, dots)
@@ -81,9 +82,7 @@ def test_forward_mode_of_the_kernel():
 
 def test_kernels_lower_for_cuda():
     """Forward and backward, on a machine without a GPU: what Mosaic GPU can check before one."""
-    run = functools.partial(
-        gradients, functools.partial(pallas.composite_by_kernel, interpret=False)
-    )
+    run = functools.partial(gradients, pallas.composite_by_kernel)
     traced = jax.jit(run, static_argnums=(1, 2)).trace(cloud(40, 4, 40), 50, 61)
     text = traced.lower(lowering_platforms=("cuda",)).as_text()
     assert text.count("call @mosaic_gpu") + text.count("custom_call @mosaic_gpu") >= 2

@@ -13,6 +13,7 @@ from tttlrm_jax.rasterize.sorting import argsort_float32, argsort_uint32
 from tttlrm_jax.rasterize.tile_lists import (
     CHUNK,
     TILE,
+    Static,
     TileLists,
     build_tile_lists,
     candidate_slots,
@@ -23,7 +24,7 @@ from tttlrm_jax.rasterize.tile_lists import (
 )
 
 GSPLAT = RasterConfig()
-BUILD = jax.jit(build_tile_lists, static_argnums=(1, 2, 3, 4))
+BUILD = jax.jit(build_tile_lists, static_argnums=1)
 
 
 @pytest.mark.parametrize("size", [0, 1, 2, 1000, 70_000])
@@ -116,7 +117,7 @@ def test_lists_hold_whoever_reaches_the_tile(height, width, count):
     candidates = expected_candidates(splats, height, width)
     total = sum(map(len, candidates))
     assert count_intersections(splats, height, width) == total
-    lists = BUILD(splats, height, width, GSPLAT, total + 13)
+    lists = BUILD(splats, Static(height, width, total + 13, GSPLAT))
     actual = listed(lists, count)
     assert lists.num_dropped == 0
     assert total > sum(map(len, actual)) > 5
@@ -135,20 +136,17 @@ def test_lists_hold_whoever_reaches_the_tile(height, width, count):
 )
 def test_counting_equals_sorting(count, capacity, side):
     """The two ways to place slots, with and without overflow."""
-    height, width = 50, 70
-    find = jax.jit(candidate_slots, static_argnums=(1, 2, 3, 4))
-    candidates = find(random_splats(count), height, width, GSPLAT, side)
-    by_counting = jax.jit(place_by_counting, static_argnums=(1, 2, 3, 4))
-    by_sorting = jax.jit(place_by_sorting, static_argnums=(1, 2, 3, 4))
-    actual = by_counting(candidates, height, width, capacity, side)
-    expected = by_sorting(candidates, height, width, capacity, side)
+    static = Static(50, 70, capacity, GSPLAT, side)
+    candidates = jax.jit(candidate_slots, static_argnums=1)(random_splats(count), static)
+    actual = jax.jit(place_by_counting, static_argnums=1)(candidates, static)
+    expected = jax.jit(place_by_sorting, static_argnums=1)(candidates, static)
     for a, b in zip(actual, expected, strict=True):
         np.testing.assert_array_equal(a, b)
 
 
 def test_nobody_drawn_is_empty_lists():
     splats = random_splats(5).replace(radius=jnp.zeros((5, 2), jnp.int32), conic=jnp.zeros((5, 3)))
-    lists = BUILD(splats, 9, 17, GSPLAT, 8)
+    lists = BUILD(splats, Static(9, 17, 8, GSPLAT))
     assert np.all(lists.num_chunks == 0)
     assert np.all(lists.gaussian == 5)
 
@@ -156,9 +154,9 @@ def test_nobody_drawn_is_empty_lists():
 def test_overflow_drops_the_farthest():
     count, capacity = 90, 300
     splats = random_splats(count)
-    complete = listed(BUILD(splats, 30, 41, GSPLAT, 5000), count)
+    complete = listed(BUILD(splats, Static(30, 41, 5000, GSPLAT)), count)
     candidates = count_intersections(splats, 30, 41)
-    lists = BUILD(splats, 30, 41, GSPLAT, capacity)
+    lists = BUILD(splats, Static(30, 41, capacity, GSPLAT))
     assert lists.num_dropped == candidates - capacity > 0
     depth = np.asarray(splats.depth)
     kept = listed(lists, count)
@@ -173,7 +171,7 @@ def test_dropped_intersections_change_nothing(monkeypatch):
     height, width = 37, 45
 
     def loss(splats, bars):
-        image = tiled.composite(splats, height, width, GSPLAT, capacity=8192)
+        image = tiled.composite(splats, Static(height, width, 8192, GSPLAT))
         return jnp.sum(image.feature * bars[..., :2]) + jnp.sum(image.transmittance * bars[..., 2])
 
     with jax.enable_x64(True):

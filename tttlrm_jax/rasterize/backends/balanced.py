@@ -21,22 +21,21 @@ import jax.numpy as jnp
 from jax import custom_batching, lax
 from jaxtyping import Array, Bool, Float, Int
 
-from tttlrm_jax.config import RasterConfig
 from tttlrm_jax.rasterize.backends.chunks import evaluate, feature_sums, gradient, product_exponent
 from tttlrm_jax.rasterize.backends.tables import (
     NUM_GEOMETRY,
-    Static,
     Table,
     composite_lists,
     corners,
     image_from_tiles,
     read_rows,
+    tangent_of,
     tiles_from_image,
 )
 from tttlrm_jax.rasterize.compositing import Composite, ScreenSplats, thresholds
 from tttlrm_jax.rasterize.forward_mode import both_modes
 from tttlrm_jax.rasterize.manual_axes import varying_as
-from tttlrm_jax.rasterize.tile_lists import CHUNK, TileLists, build_tile_lists
+from tttlrm_jax.rasterize.tile_lists import CHUNK, Static, TileLists, build_tile_lists
 
 BATCH = 2**22  # slots x pixels evaluated at once: arrays of 16 MiB in float32
 
@@ -59,12 +58,10 @@ class _Saved(NamedTuple):
     left: Float[Array, "scene tile pixel"]  # transmittance behind everything
 
 
-def composite(
-    splats: ScreenSplats, height: int, width: int, config: RasterConfig, capacity: int
-) -> Composite:
+def composite(splats: ScreenSplats, static: Static) -> Composite:
     """Front-to-back compositing with at most `capacity` candidate Gaussian-tile intersections."""
-    lists = build_tile_lists(lax.stop_gradient(splats), height, width, config, capacity)
-    return composite_lists(draw, Static(height, width, capacity, config), splats, lists)
+    lists = build_tile_lists(lax.stop_gradient(splats), static)
+    return composite_lists(draw, static, splats, lists)
 
 
 def _over_scenes(function: Callable) -> Callable:
@@ -205,13 +202,9 @@ def _split_scenes(num_scenes: int, x):
     return x.reshape(num_scenes, -1, *x.shape[1:])
 
 
-def _tangent(static: Static, table: Table, lists: TileLists, table_dot):
-    """Derivative of the images of `_forward` along `table_dot`: it walks once more."""
-    return jax.jvp(lambda table: _forward(static, table, lists)[0], (table,), (table_dot,))[1]
-
-
-def _backward(static: Static, saved: _Saved, feature_bar, transmittance_bar) -> Table:
-    """Gradient of the table."""
+def _backward(static: Static, saved: _Saved, bars: tuple[Array, Array]) -> Table:
+    """Gradient of the table, from those of features and transmittance."""
+    feature_bar, transmittance_bar = bars
     table = saved.table
     work = _work(saved.lists, table[0].shape[1])
     tiles = jax.vmap(functools.partial(tiles_from_image, static))
@@ -244,17 +237,5 @@ def _join_scenes(x):
     return x.reshape(-1, *x.shape[2:])
 
 
-def tangent_of_lists(static: Static, table: Table, lists: TileLists, table_dot):
-    """Derivative of what drawing `lists` gives, along `table_dot`; of one scene, or mapped."""
-    return _over_scenes(_tangent)(static, table, lists, table_dot)
-
-
-def _tangent_rule(static: Static, saved: _Saved, table_dot):
-    return tangent_of_lists(static, saved.table, saved.lists, table_dot)
-
-
-def _backward_rule(static: Static, saved: _Saved, cotangents):
-    return _over_scenes(_backward)(static, saved, *cotangents)
-
-
-draw = both_modes(_over_scenes(_forward), _tangent_rule, _backward_rule)
+tangent = tangent_of(_forward, _over_scenes)
+draw = both_modes(_over_scenes(_forward), tangent, _over_scenes(_backward))

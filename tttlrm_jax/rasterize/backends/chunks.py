@@ -180,7 +180,8 @@ def gradient(params: ChunkParams, chunk: Chunk, corner, feature_bar, behind):
     alpha_bar = chunk.before * gain - behind_slot / (1 - chunk.alpha)
     # alpha = exp(log_opacity - sigma).
     raw_bar = jnp.where(chunk.contributes & ~chunk.clamped, alpha_bar * chunk.alpha, 0)
-    geometry = _geometry_gradient(params, _moments(params, raw_bar, corner))
+    conic = (params.conic_uu, params.conic_uv, params.conic_vv)
+    geometry = jnp.stack(geometry_gradient(conic, _moments(params, raw_bar, corner)), axis=-1)
     features = _product("bkp,bdp->bkd", weight, feature_bar)
     return jnp.concatenate([geometry, features], axis=-1), behind
 
@@ -201,11 +202,8 @@ def _moments(params: ChunkParams, raw_bar: Float[Array, "tile slot pixel"], corn
     return s, dx, dy, dxx, dxy, dyy
 
 
-def _geometry_gradient(params: ChunkParams, moments):
-    """[tile, slot, mean conic log_opacity]; sigma = (uu dx^2 + vv dy^2) / 2 + uv dx dy."""
+def geometry_gradient(conic, moments) -> tuple[Array, ...]:
+    """By mean, conic and log opacity; sigma = (uu dx^2 + vv dy^2) / 2 + uv dx dy."""
+    uu, uv, vv = conic
     s, dx, dy, dxx, dxy, dyy = moments
-    uu, uv, vv = params.conic_uu, params.conic_uv, params.conic_vv
-    columns = (
-        -(uu * dx + uv * dy), -(uv * dx + vv * dy), -0.5 * dxx, -dxy, -0.5 * dyy, s
-    )  # fmt: skip
-    return jnp.stack(columns, axis=-1)
+    return -(uu * dx + uv * dy), -(uv * dx + vv * dy), -0.5 * dxx, -dxy, -0.5 * dyy, s

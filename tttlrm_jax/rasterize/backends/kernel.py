@@ -20,9 +20,10 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 from jaxtyping import Array, Float, Int
 
-from tttlrm_jax.rasterize.backends.tables import NUM_GEOMETRY, Static
+from tttlrm_jax.rasterize.backends.chunks import geometry_gradient
+from tttlrm_jax.rasterize.backends.tables import NUM_GEOMETRY, corners
 from tttlrm_jax.rasterize.compositing import negative_log_falloff, thresholds
-from tttlrm_jax.rasterize.tile_lists import CHUNK, tile_grid
+from tttlrm_jax.rasterize.tile_lists import CHUNK, Static
 
 TILE = 16  # px: two pixels a thread, and a third of the slots of 8 px
 _BUFFERS = 2  # chunks in shared memory: one to draw, one on its way
@@ -76,10 +77,8 @@ def _limits(static: Static, dtype):
 
 def _pixel_centres(static: Static, tile, centres_ref):
     """(x, y) of a tile's pixels, px; `centres_ref` [2, pixel] has those of the first tile."""
-    _, columns = tile_grid(static.height, static.width, static.tile)
-    left, top = tile % columns * static.tile, tile // columns * static.tile
-    dtype = centres_ref.dtype
-    return centres_ref[0] + left.astype(dtype), centres_ref[1] + top.astype(dtype)
+    left, top = corners(static, tile, centres_ref.dtype)
+    return centres_ref[0] + left, centres_ref[1] + top
 
 
 def _centres(static: Static, dtype) -> Float[Array, "2 pixel"]:
@@ -241,10 +240,7 @@ def _slot_gradient(static: Static, slot: _Slot, before, feature_bar, behind):
     alpha_bar = before * gain - behind / (1 - slot.alpha)
     raw_bar = jnp.where(drawn & (slot.raw <= max_alpha), alpha_bar * slot.alpha, 0.0)
     along_x, along_y = raw_bar * slot.dx, raw_bar * slot.dy
-    s, sx, sy = jnp.sum(raw_bar), jnp.sum(along_x), jnp.sum(along_y)
-    sxx, sxy = jnp.sum(along_x * slot.dx), jnp.sum(along_x * slot.dy)
-    syy = jnp.sum(along_y * slot.dy)
-    uu, uv, vv = slot.conic
-    geometry = (-(uu * sx + uv * sy), -(uv * sx + vv * sy), -0.5 * sxx, -sxy, -0.5 * syy, s)
+    terms = (raw_bar, along_x, along_y, along_x * slot.dx, along_x * slot.dy, along_y * slot.dy)
+    geometry = geometry_gradient(slot.conic, [jnp.sum(term) for term in terms])
     features = [jnp.sum(weight * bar) for bar in feature_bar]
     return (*geometry, *features), behind + weight * gain

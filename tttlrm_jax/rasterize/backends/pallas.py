@@ -12,12 +12,11 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array
 
-from tttlrm_jax.config import RasterConfig
 from tttlrm_jax.core.devices import target_device
 from tttlrm_jax.rasterize.backends import balanced
 from tttlrm_jax.rasterize.backends.tables import (
-    Static,
     Table,
     composite_lists,
     image_from_tiles,
@@ -27,7 +26,7 @@ from tttlrm_jax.rasterize.backends.tables import (
 )
 from tttlrm_jax.rasterize.compositing import Composite, ScreenSplats
 from tttlrm_jax.rasterize.forward_mode import both_modes
-from tttlrm_jax.rasterize.tile_lists import TileLists
+from tttlrm_jax.rasterize.tile_lists import Static, TileLists
 
 INTERPRETERS = (  # where versions of JAX keep the parameters of their interpreter
     "jax.experimental.pallas.mosaic_gpu",
@@ -39,13 +38,6 @@ _logger = logging.getLogger("tttlrm_jax.rasterize")
 _said: set[str] = set()
 
 
-class _Static(NamedTuple):
-    """What is known while tracing."""
-
-    shape: Static
-    interpret: bool
-
-
 class _Saved(NamedTuple):
     """Residuals of the backward pass."""
 
@@ -54,45 +46,30 @@ class _Saved(NamedTuple):
     drawn: Any  # kernel.Drawn
 
 
-def composite(
-    splats: ScreenSplats, height: int, width: int, config: RasterConfig, capacity: int
-) -> Composite:
+def composite(splats: ScreenSplats, static: Static) -> Composite:
     """Front-to-back compositing, by the kernel if it can run and by `balanced` otherwise."""
-    return _composite_unless(why_not(splats), splats, height, width, config, capacity, False)
+    return _composite_unless(why_not(splats), splats, static)
 
 
-def composite_interpreted(
-    splats: ScreenSplats, height: int, width: int, config: RasterConfig, capacity: int
-) -> Composite:
+def composite_interpreted(splats: ScreenSplats, static: Static) -> Composite:
     """`composite` by the interpreted kernel; JAX's interpreter does float32 only."""
     reason = _why_not_splats(splats) or _why_not_interpreted()
-    return _composite_unless(reason, splats, height, width, config, capacity, True)
+    return _composite_unless(reason, splats, static._replace(interpret=True))
 
 
-def _composite_unless(
-    reason: str | None, splats: ScreenSplats, height, width, config, capacity, interpret: bool
-) -> Composite:
+def _composite_unless(reason: str | None, splats: ScreenSplats, static: Static) -> Composite:
     if reason is None:
-        return composite_by_kernel(splats, height, width, config, capacity, interpret=interpret)
+        return composite_by_kernel(splats, static)
     if reason not in _said:
         _said.add(reason)
         _logger.warning("backend pallas: %s; using balanced instead", reason)
-    return balanced.composite(splats, height, width, config, capacity)
+    return balanced.composite(splats, static)
 
 
-def composite_by_kernel(
-    splats: ScreenSplats,
-    height: int,
-    width: int,
-    config: RasterConfig,
-    capacity: int,
-    *,
-    interpret: bool,
-) -> Composite:
+def composite_by_kernel(splats: ScreenSplats, static: Static) -> Composite:
     """`composite`, wherever it is going to run."""
-    shape = Static(height, width, capacity, config, _kernel().TILE)
-    lists = lists_one_by_one(shape, splats)
-    return composite_lists(draw, _Static(shape, interpret), splats, lists)
+    static = static._replace(tile=_kernel().TILE)
+    return composite_lists(draw, static, splats, lists_one_by_one(static, splats))
 
 
 def why_not(splats: ScreenSplats) -> str | None:
@@ -153,7 +130,7 @@ def _interpreter() -> Any:
     raise ImportError(f"no InterpretGPUParams in {' or '.join(INTERPRETERS)}")
 
 
-def _interpret_option(static: _Static) -> Any:
+def _interpret_option(static: Static) -> Any:
     """What `plgpu.kernel` takes."""
     return _interpreter() if static.interpret else False
 
@@ -170,23 +147,23 @@ def _gather(table: Table, lists: TileLists):
     return jnp.stack(columns, axis=1)
 
 
-def _forward(static: _Static, table: Table, lists: TileLists):
+def _forward(static: Static, table: Table, lists: TileLists):
     """((feature [height, width, channel], transmittance [height, width]), residuals)."""
-    drawn = _kernel().draw(
-        static.shape, _gather(table, lists), _walk(lists), _interpret_option(static)
-    )
-    feature = image_from_tiles(static.shape, drawn.feature)
-    transmittance = image_from_tiles(static.shape, drawn.left[:, None])[..., 0]
+    interpret = _interpret_option(static)
+    drawn = _kernel().draw(static, _gather(table, lists), _walk(lists), interpret)
+    feature = image_from_tiles(static, drawn.feature)
+    transmittance = image_from_tiles(static, drawn.left[:, None])[..., 0]
     return (feature, transmittance), _Saved(table, lists, drawn)
 
 
-def _backward(static: _Static, saved: _Saved, feature_bar, transmittance_bar) -> Table:
-    """Gradient of the table."""
+def _backward(static: Static, saved: _Saved, bars: tuple[Array, Array]) -> Table:
+    """Gradient of the table, from those of features and transmittance."""
+    feature_bar, transmittance_bar = bars
     table, lists, drawn = saved.table, saved.lists, saved.drawn
     bar = _kernel().differentiate(
-        static.shape, _gather(table, lists), _walk(lists), drawn,
-        tiles_from_image(static.shape, feature_bar),
-        tiles_from_image(static.shape, transmittance_bar[..., None])[:, 0],
+        static, _gather(table, lists), _walk(lists), drawn,
+        tiles_from_image(static, feature_bar),
+        tiles_from_image(static, transmittance_bar[..., None])[:, 0],
         _interpret_option(static),
     )  # fmt: skip
     bar = jnp.where(_walked(lists, drawn.rounds)[:, None, None], bar, 0)
@@ -203,12 +180,4 @@ def _walked(lists: TileLists, rounds):
     return number < lists.first_chunk[tile] + rounds[tile]
 
 
-def _tangent_rule(static: _Static, saved: _Saved, table_dot):
-    return balanced.tangent_of_lists(static.shape, saved.table, saved.lists, table_dot)
-
-
-def _backward_rule(static: _Static, saved: _Saved, cotangents):
-    return one_by_one(_backward)(static, saved, *cotangents)
-
-
-draw = both_modes(one_by_one(_forward), _tangent_rule, _backward_rule)
+draw = both_modes(one_by_one(_forward), balanced.tangent, one_by_one(_backward))

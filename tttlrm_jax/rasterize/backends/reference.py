@@ -16,17 +16,15 @@ from tttlrm_jax.rasterize.compositing import (
     negative_log_falloff,
     thresholds,
 )
+from tttlrm_jax.rasterize.tile_lists import Static
 
 
-def composite(
-    splats: ScreenSplats, height: int, width: int, config: RasterConfig, capacity: int | None
-) -> Composite:
+def composite(splats: ScreenSplats, static: Static) -> Composite:
     """Front-to-back compositing; `capacity` is ignored, nothing is ever dropped."""
-    del capacity
     order = jnp.argsort(depth_order_key(splats), stable=True)
     ordered = jax.tree.map(lambda x: x[order], splats)
-    row = jax.checkpoint(lambda y: _composite_row(ordered, y, width, config))
-    centres = jnp.arange(height, dtype=splats.mean.dtype) + 0.5
+    row = jax.checkpoint(lambda y: _composite_row(ordered, y, static.width, static.config))
+    centres = jnp.arange(static.height, dtype=splats.mean.dtype) + 0.5
     feature, transmittance = lax.map(row, centres)
     return Composite(feature, transmittance, jnp.zeros((), dtype=jnp.int32))
 

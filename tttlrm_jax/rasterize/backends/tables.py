@@ -1,24 +1,18 @@
-"""What every backend with tile lists shares: parameters as columns, tiles from and to images."""
+"""What backends with tile lists share: scenes, parameters as columns, tiles from and to images."""
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import custom_batching, lax
 from jaxtyping import Array, Float, Int
 
-from tttlrm_jax.config import RasterConfig
 from tttlrm_jax.rasterize.backends.chunks import ChunkParams
 from tttlrm_jax.rasterize.columns import split_columns
 from tttlrm_jax.rasterize.compositing import Composite, ScreenSplats
-from tttlrm_jax.rasterize.tile_lists import (
-    TILE,
-    TileLists,
-    build_tile_lists,
-    num_list_chunks,
-    tile_grid,
-)
+from tttlrm_jax.rasterize.tile_lists import Static, TileLists, build_tile_lists
 
 NUM_GEOMETRY = 6  # columns before the features
 
@@ -26,55 +20,35 @@ NUM_GEOMETRY = 6  # columns before the features
 Table = tuple[Float[Array, "*scene gaussian_plus_one"], ...]
 
 
-class Static(NamedTuple):
-    """What is known while tracing."""
-
-    height: int
-    width: int
-    capacity: int
-    config: RasterConfig
-    tile: int = TILE  # px
-
-    @property
-    def num_tiles(self) -> int:
-        rows, columns = tile_grid(self.height, self.width, self.tile)
-        return rows * columns
-
-    @property
-    def num_pixels(self) -> int:
-        """Pixels of a tile."""
-        return self.tile * self.tile
-
-    @property
-    def empty_chunk(self) -> int:
-        """Number of the last chunk of the lists, which is empty."""
-        return num_list_chunks(self.height, self.width, self.capacity, self.tile) - 1
-
-
 def one_by_one(function: Callable) -> Callable:
     """`function(static, *arrays)`, whose mapped scenes are taken one after another."""
 
-    def mapped(static: Any, *arrays):
+    def mapped(static: Static, *arrays):
         run: Any = custom_batching.sequential_vmap(functools.partial(function, static))
         return run(*arrays)
 
     return mapped
 
 
-@one_by_one
-def _lists(static: Static, splats: ScreenSplats) -> TileLists:
-    return build_tile_lists(
-        splats, static.height, static.width, static.config, static.capacity, static.tile
-    )
-
-
 def lists_one_by_one(static: Static, splats: ScreenSplats) -> TileLists:
     """`build_tile_lists` without derivative, for mapped scenes one after another."""
-    return _lists(static, lax.stop_gradient(splats))
+    build = one_by_one(lambda static, splats: build_tile_lists(splats, static))
+    return build(static, lax.stop_gradient(splats))
+
+
+def tangent_of(forward: Callable, over_scenes: Callable) -> Callable:
+    """`tangent(static, saved, table_dot)`: the derivative of the images that `forward(static,
+    table, lists)` gives with its residuals, by drawing once more; nothing is kept."""
+
+    def along(static: Static, table: Table, lists: TileLists, table_dot):
+        return jax.jvp(lambda table: forward(static, table, lists)[0], (table,), (table_dot,))[1]
+
+    mapped = over_scenes(along)
+    return lambda static, saved, table_dot: mapped(static, saved.table, saved.lists, table_dot)
 
 
 def composite_lists(
-    draw: Callable, static: Any, splats: ScreenSplats, lists: TileLists
+    draw: Callable, static: Static, splats: ScreenSplats, lists: TileLists
 ) -> Composite:
     """What a backend's `draw(static, table, lists)` makes of splats and their lists."""
     feature, transmittance = draw(static, parameter_table(splats), lists)
@@ -108,15 +82,14 @@ def read_rows(table: Table, row: Int[Array, "tile slot"]) -> ChunkParams:
 
 def corners(static: Static, tile: Int[Array, " tile"], dtype):
     """(x, y) of the top left corners of tiles, px."""
-    _, columns = tile_grid(static.height, static.width, static.tile)
+    columns = static.grid[1]
     left, top = tile % columns * static.tile, tile // columns * static.tile
     return left.astype(dtype), top.astype(dtype)
 
 
 def image_from_tiles(static: Static, tiles: Float[Array, "tile channel pixel"]):
     """Tiles in row-major order to [height, width, channel]."""
-    rows, columns = tile_grid(static.height, static.width, static.tile)
-    num_channels, side = tiles.shape[1], static.tile
+    (rows, columns), num_channels, side = static.grid, tiles.shape[1], static.tile
     image = tiles.reshape(rows, columns, num_channels, side, side).transpose(0, 3, 1, 4, 2)
     image = image.reshape(rows * side, columns * side, num_channels)
     return image[: static.height, : static.width]
@@ -124,8 +97,7 @@ def image_from_tiles(static: Static, tiles: Float[Array, "tile channel pixel"]):
 
 def tiles_from_image(static: Static, image: Float[Array, "height width channel"]):
     """[height, width, channel] to [tile, channel, pixel], zero outside of the image."""
-    rows, columns = tile_grid(static.height, static.width, static.tile)
-    num_channels, side = image.shape[-1], static.tile
+    (rows, columns), num_channels, side = static.grid, image.shape[-1], static.tile
     bottom, right = rows * side - static.height, columns * side - static.width
     padded = jnp.pad(image, ((0, bottom), (0, right), (0, 0)))
     tiles = padded.reshape(rows, side, columns, side, num_channels).transpose(0, 2, 4, 1, 3)

@@ -13,12 +13,10 @@ are mapped one after another.
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from tttlrm_jax.config import RasterConfig
 from tttlrm_jax.rasterize.backends.chunks import (
     Chunk,
     ChunkParams,
@@ -29,7 +27,6 @@ from tttlrm_jax.rasterize.backends.chunks import (
 )
 from tttlrm_jax.rasterize.backends.tables import (
     NUM_GEOMETRY,
-    Static,
     Table,
     composite_lists,
     corners,
@@ -37,12 +34,13 @@ from tttlrm_jax.rasterize.backends.tables import (
     lists_one_by_one,
     one_by_one,
     read_rows,
+    tangent_of,
     tiles_from_image,
 )
 from tttlrm_jax.rasterize.compositing import Composite, ScreenSplats, thresholds
 from tttlrm_jax.rasterize.forward_mode import both_modes
 from tttlrm_jax.rasterize.manual_axes import full_after, varying_as
-from tttlrm_jax.rasterize.tile_lists import TILE, TileLists
+from tttlrm_jax.rasterize.tile_lists import TILE, Static, TileLists
 
 GROUP = 16  # tiles walked together: their arrays fit the second-level cache of a CPU
 PIXELS = TILE * TILE
@@ -67,20 +65,9 @@ class _Saved(NamedTuple):
     transmittance: Float[Array, "group tile pixel"]
 
 
-def composite(
-    splats: ScreenSplats, height: int, width: int, config: RasterConfig, capacity: int
-) -> Composite:
+def composite(splats: ScreenSplats, static: Static) -> Composite:
     """Front-to-back compositing with at most `capacity` candidate Gaussian-tile intersections."""
-    static = Static(height, width, capacity, config)
     return composite_lists(draw, static, splats, lists_one_by_one(static, splats))
-
-
-def _tangent_rule(static: Static, saved: _Saved, table_dot):
-    return one_by_one(_tangent)(static, saved.table, saved.lists, table_dot)
-
-
-def _backward_rule(static: Static, saved: _Saved, cotangents):
-    return one_by_one(_backward)(static, saved, *cotangents)
 
 
 # ---- walking the lists ------------------------------------------------------------------------
@@ -154,13 +141,9 @@ def _forward(static: Static, table: Table, lists: TileLists):
     return (feature, transmittance), saved
 
 
-def _tangent(static: Static, table: Table, lists: TileLists, table_dot):
-    """Derivative of the images of `_forward` along `table_dot`: a second walk, nothing kept."""
-    return jax.jvp(lambda table: _forward(static, table, lists)[0], (table,), (table_dot,))[1]
-
-
-def _backward(static: Static, saved: _Saved, feature_bar, transmittance_bar) -> Table:
-    """Gradient of the table."""
+def _backward(static: Static, saved: _Saved, bars: tuple[Array, Array]) -> Table:
+    """Gradient of the table, from those of features and transmittance."""
+    feature_bar, transmittance_bar = bars
     table, lists, schedule = saved.table, saved.lists, saved.schedule
     feature_bar = _tiles_from_image(static, schedule, feature_bar)
     transmittance_bar = _tiles_from_image(static, schedule, transmittance_bar[..., None])[:, :, 0]
@@ -206,4 +189,4 @@ def _tiles_from_image(static: Static, schedule: _Schedule, image):
     return tiles.at[schedule.tile].get(mode="fill", fill_value=0)
 
 
-draw = both_modes(one_by_one(_forward), _tangent_rule, _backward_rule)
+draw = both_modes(one_by_one(_forward), tangent_of(_forward, one_by_one), one_by_one(_backward))
