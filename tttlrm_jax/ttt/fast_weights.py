@@ -11,7 +11,6 @@ from collections.abc import Callable
 
 import flax.struct
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from tttlrm_jax.core.precision import einsum, safe_norm
@@ -102,14 +101,8 @@ def column_norms(weights: FastWeights) -> FastWeights:
 
 def renormalise(weights: FastWeights, target_norm: FastWeights) -> FastWeights:
     """Scales each output unit's weights to its target norm: `W / (|W| + 1e-5) * n`."""
-    return jax.tree.map(
-        lambda matrix, norm, target: matrix / (norm + RENORM_EPS) * target,
-        weights,
-        column_norms(weights),
-        target_norm,
-    )
 
+    def rescaled(matrix, norm, target):
+        return matrix / (norm + RENORM_EPS) * target
 
-def tile_over_batch(weights: FastWeights, batch: int) -> FastWeights:
-    """`[head, ., .]` initial weights to one copy per scene."""
-    return jax.tree.map(lambda m: jnp.broadcast_to(m[None], (batch, *m.shape)), weights)
+    return jax.tree.map(rescaled, weights, column_norms(weights), target_norm)

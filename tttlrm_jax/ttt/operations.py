@@ -65,10 +65,7 @@ def initial_state(weights: FastWeights, rule: UpdateRule) -> LayerState:
 
 def full_plan(num_input: int, num_token: int) -> tuple[Operation, ...]:
     """Updates once with all `num_input` tokens, then reads all `num_token`."""
-    return (
-        Operation(0, num_input, update=True, persist=True),
-        Operation(0, num_token, apply=True),
-    )
+    return Operation(0, num_input, update=True, persist=True), Operation(0, num_token, apply=True)
 
 
 def sequential_plan(num_input: int, num_token: int, chunk: int) -> tuple[Operation, ...]:
@@ -163,9 +160,9 @@ def run_operations(
     """
     _check_ranges(operations, query.shape[2])
     outputs = []
-    for op, scanned in _steps(operations):
-        if scanned:
-            state = _scan_updates(state, key, value, rates, scanned, rule, dtype, mask)
+    for op, *others in _steps(operations):
+        if others:
+            state = _scan_updates(state, key, value, rates, [op, *others], rule, dtype, mask)
             continue
         tokens = slice(op.start, op.end)
         current = state
@@ -190,15 +187,10 @@ def _check_ranges(operations: tuple[Operation, ...], num_token: int) -> None:
             )  # fmt: skip
 
 
-def _steps(
-    operations: tuple[Operation, ...],
-) -> Iterator[tuple[Operation, list[Operation]]]:
-    """Operations one by one, or the first of a run with the whole run to scan."""
+def _steps(operations: tuple[Operation, ...]) -> Iterator[list[Operation]]:
+    """Operations one by one, those of a run to scan together."""
     for group in _scannable_groups(operations):
-        if len(group) > MAX_UNROLLED:
-            yield group[0], group
-        else:
-            yield from ((op, []) for op in group)
+        yield from [group] if len(group) > MAX_UNROLLED else ([op] for op in group)
 
 
 def _scannable_groups(operations: tuple[Operation, ...]) -> list[list[Operation]]:

@@ -68,7 +68,8 @@ class Registry(dict[str, RegisteredRule]):
             return lambda function: self.register(function, inner=inner)
         name = build.__name__
         earlier = self.get(name)
-        if earlier is not None and _file(earlier.build) != _file(build):
+        file = inspect.getsourcefile
+        if earlier is not None and file(earlier.build) != file(build):
             raise ConfigError(f"{self.kind} {name} is registered already; choose another name")
         hints = get_type_hints(build)
         parameters = inspect.signature(build).parameters
@@ -163,10 +164,6 @@ class Registry(dict[str, RegisteredRule]):
                 for key, option in rule.options.items()
             ]
         return "\n".join(lines)
-
-
-def _file(build: Callable[..., Any]) -> str | None:
-    return inspect.getsourcefile(build)
 
 
 def _type_name(option: RuleOption) -> str:

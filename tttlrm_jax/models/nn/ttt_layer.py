@@ -19,7 +19,6 @@ from tttlrm_jax.ttt import (
     rule_from_config,
     run_operations,
 )
-from tttlrm_jax.ttt.fast_weights import tile_over_batch
 from tttlrm_jax.ttt.rules import Gate, UpdateRule
 
 UNIT_EPS = 1e-5
@@ -105,8 +104,9 @@ class TTTLayer(nnx.Module):
     def initial_state(self, batch: int) -> LayerState:
         """State with the learned initial weights, one copy per scene."""
         weights = FastWeights(gate=self.w0[...], down=self.w1[...], up=self.w2[...])
-        weights = jax.tree.map(lambda w: w.astype(accumulation_dtype(w.dtype)), weights)
-        return initial_state(tile_over_batch(weights, batch), self.rule())
+        weights = jax.tree.map(lambda w: w.astype(accumulation_dtype(w.dtype))[None], weights)
+        weights = jax.tree.map(lambda w: jnp.broadcast_to(w, (batch, *w.shape[1:])), weights)
+        return initial_state(weights, self.rule())
 
     def __call__(
         self,
@@ -122,16 +122,10 @@ class TTTLayer(nnx.Module):
         wide = accumulation_dtype(self.config.compute_dtype)
         qkv = jax.nn.silu(self.to_qkv(x).astype(wide))
         query, key, value = (self._split_heads(part) for part in jnp.split(qkv, 3, axis=-1))
+        query, key, rates = unit_vectors(query), unit_vectors(key), self._rates(x)
+        dtype = jnp.dtype(self.config.compute_dtype)
         out, state = run_operations(
-            state,
-            unit_vectors(query),
-            unit_vectors(key),
-            value,
-            self._rates(x),
-            operations,
-            self.rule(),
-            jnp.dtype(self.config.compute_dtype),
-            mask,
+            state, query, key, value, rates, operations, self.rule(), dtype, mask
         )
         return self.c_proj(self._merge_heads(out)), state
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from tttlrm_jax.core.errors import ConfigError
 from tttlrm_jax.ttt.fast_weights import FastWeights, Objective, inner_product
@@ -32,8 +32,9 @@ def require_option(option: str, value: Any, low: float, high: float = math.inf) 
         raise ConfigError(f"rule.{option}={value} is not {limits}; give such a value")
 
 
-def keep_rule_state(rule_state: Any, _: Any) -> Any:
-    return rule_state
+def stateless(step: Callable[[FastWeights], FastWeights]) -> "UpdateRule":
+    """The rule `delta = step(grad)`, whose state is empty."""
+    return UpdateRule(lambda weights: (), lambda grad, rule_state, _: (step(grad), rule_state))
 
 
 class UpdateRule(NamedTuple):
@@ -50,10 +51,10 @@ class UpdateRule(NamedTuple):
 
     init: Callable[[FastWeights], Any]
     update: Callable[[FastWeights, Any, FastWeights], tuple[FastWeights, Any]]
-    commit: Callable[[Any, FastWeights], Any] = keep_rule_state
+    commit: Callable[[Any, FastWeights], Any] = lambda rule_state, _: rule_state
     objective: Objective = inner_product
     gates: tuple[Gate, ...] = ()
-    observe: Callable[[Any, tuple[Float[Array, "batch head"], ...]], Any] = keep_rule_state
+    observe: Callable[[Any, tuple[Array, ...]], Any] = lambda rule_state, _: rule_state
 
     def wrapped(self, init: Callable, update: Callable) -> "UpdateRule":
         """This rule inside another, whose state holds this one's under the name `inner`.

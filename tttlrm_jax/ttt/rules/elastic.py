@@ -45,7 +45,6 @@ def elastic(
 
     `fisher_dtype` is the precision in which `(1 - a) D^2` is evaluated.
     """
-
     require_option("strength", strength, 0)
     require_option("fisher_decay", fisher_decay, 0, 1)
     require_option("anchor_decay", anchor_decay, 0, 1)
@@ -70,11 +69,10 @@ def elastic(
         return delta, state.replace(fisher=fisher, inner=inner_state)
 
     def commit(state: ElasticState, weights: FastWeights) -> ElasticState:
-        anchor = jax.tree.map(
-            lambda a, w: anchor_decay * a + (1 - anchor_decay) * jax.lax.stop_gradient(w),
-            state.anchor,
-            weights,
-        )
+        def average(anchor, weight):
+            return anchor_decay * anchor + (1 - anchor_decay) * jax.lax.stop_gradient(weight)
+
+        anchor = jax.tree.map(average, state.anchor, weights)
         return state.replace(anchor=anchor, inner=inner.commit(state.inner, weights))
 
     return inner.wrapped(init, update)._replace(commit=commit)

@@ -21,7 +21,6 @@ def momentum(inner: UpdateRule, decay: float = 0.9) -> UpdateRule:
 
     Around `sgd` it is the heavy ball, around `muon` the optimizer Muon as published for training.
     """
-
     require_option("decay", decay, 0, 1)
 
     def init(weights: FastWeights) -> MomentumState:

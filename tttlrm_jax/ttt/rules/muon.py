@@ -8,7 +8,7 @@ from jaxtyping import Array
 from tttlrm_jax.config import Dtype
 from tttlrm_jax.ttt.fast_weights import FastWeights
 from tttlrm_jax.ttt.newton_schulz import newton_schulz
-from tttlrm_jax.ttt.rules.base import UpdateRule, require_option
+from tttlrm_jax.ttt.rules.base import UpdateRule, require_option, stateless
 from tttlrm_jax.ttt.rules.table import register_rule
 
 
@@ -28,19 +28,13 @@ def orthogonalised(factor: Callable[[Array], Array], rate: float) -> UpdateRule:
 
     `down` is turned to the shape of the other two, which orthogonalising commutes with.
     """
-
     require_option("rate", rate, 0)
 
-    def init(weights: FastWeights):
-        del weights
-        return ()
-
-    def update(grad: FastWeights, rule_state, weights: FastWeights):
-        del weights
+    def step(grad: FastWeights) -> FastWeights:
         square = grad.down.shape == grad.gate.shape
         down = grad.down if square else jnp.swapaxes(grad.down, -1, -2)
         gate, down, up = rate * factor(jnp.stack([grad.gate, down, grad.up]))
         down = down if square else jnp.swapaxes(down, -1, -2)
-        return FastWeights(gate=gate, down=down, up=up), rule_state
+        return FastWeights(gate=gate, down=down, up=up)
 
-    return UpdateRule(init, update)
+    return stateless(step)

@@ -2,8 +2,7 @@
 
 import jax
 
-from tttlrm_jax.ttt.fast_weights import FastWeights
-from tttlrm_jax.ttt.rules.base import UpdateRule, require_option
+from tttlrm_jax.ttt.rules.base import UpdateRule, require_option, stateless
 from tttlrm_jax.ttt.rules.table import register_rule
 
 
@@ -15,15 +14,5 @@ def sgd(rate: float = 1.0) -> UpdateRule:
     further; `rate` multiplies those rates. For steps of fixed length take `muon` with `steps=0`,
     which divides by the Frobenius norm.
     """
-
     require_option("rate", rate, 0)
-
-    def init(weights: FastWeights):
-        del weights
-        return ()
-
-    def update(grad: FastWeights, rule_state, weights: FastWeights):
-        del weights
-        return jax.tree.map(lambda g: rate * g, grad), rule_state
-
-    return UpdateRule(init, update)
+    return stateless(lambda grad: jax.tree.map(lambda g: rate * g, grad))

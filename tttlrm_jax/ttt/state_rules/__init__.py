@@ -10,11 +10,7 @@ import pkgutil
 from tttlrm_jax.ttt.state_rules.base import Proposal, StateRule
 from tttlrm_jax.ttt.state_rules.cut3r import cut3r
 from tttlrm_jax.ttt.state_rules.ema import ema
-from tttlrm_jax.ttt.state_rules.table import (
-    STATE_RULES,
-    build_state_rule,
-    register_state_rule,
-)
+from tttlrm_jax.ttt.state_rules.table import STATE_RULES, build_state_rule, register_state_rule
 from tttlrm_jax.ttt.state_rules.ttt3r import ttt3r
 
 __all__ = [

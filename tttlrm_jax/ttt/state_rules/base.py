@@ -37,3 +37,12 @@ class StateRule(NamedTuple):
 
     init: Callable[[Float[Array, "batch state d_model"]], Any]
     update: Callable[[Proposal, Any, Float[Array, "batch state d_model"]], tuple[Array, Any]]
+
+
+def stateless(rate: Callable[[Proposal, Array], Array]) -> StateRule:
+    """The rule with `rate(proposal, tokens)`, whose state is empty."""
+
+    def update(proposal, rule_state, tokens):
+        return rate(proposal, tokens), rule_state
+
+    return StateRule(lambda tokens: (), update)

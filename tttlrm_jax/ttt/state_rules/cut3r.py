@@ -2,16 +2,11 @@
 
 import jax.numpy as jnp
 
-from tttlrm_jax.ttt.state_rules.base import StateRule
+from tttlrm_jax.ttt.state_rules.base import StateRule, stateless
 from tttlrm_jax.ttt.state_rules.table import register_state_rule
 
 
 @register_state_rule
 def cut3r() -> StateRule:
     """Full overwrite: rate 1 for every token."""
-
-    def update(proposal, rule_state, tokens):
-        del proposal
-        return jnp.ones(tokens.shape[:2], tokens.dtype), rule_state
-
-    return StateRule(lambda tokens: (), update)
+    return stateless(lambda _, tokens: jnp.ones(tokens.shape[:2], tokens.dtype))

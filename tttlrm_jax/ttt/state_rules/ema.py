@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from tttlrm_jax.ttt.rules.base import require_option
-from tttlrm_jax.ttt.state_rules.base import StateRule
+from tttlrm_jax.ttt.state_rules.base import StateRule, stateless
 from tttlrm_jax.ttt.state_rules.table import register_state_rule
 
 
@@ -11,9 +11,4 @@ from tttlrm_jax.ttt.state_rules.table import register_state_rule
 def ema(rate: float = 0.5) -> StateRule:
     """Constant rate: `tokens <- rate * candidate + (1 - rate) * tokens`."""
     require_option("rate", rate, 0, 1)
-
-    def update(proposal, rule_state, tokens):
-        del proposal
-        return jnp.full(tokens.shape[:2], rate, tokens.dtype), rule_state
-
-    return StateRule(lambda tokens: (), update)
+    return stateless(lambda _, tokens: jnp.full(tokens.shape[:2], rate, tokens.dtype))

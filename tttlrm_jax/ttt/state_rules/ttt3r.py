@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from tttlrm_jax.ttt.state_rules.base import StateRule
+from tttlrm_jax.ttt.state_rules.base import StateRule, stateless
 from tttlrm_jax.ttt.state_rules.table import register_state_rule
 
 
@@ -14,9 +14,4 @@ def ttt3r() -> StateRule:
     The mean is over layers, heads and the frame's tokens, as in the published program; Eq. 7 of
     the paper writes a sum.
     """
-
-    def update(proposal, rule_state, tokens):
-        del tokens
-        return jax.nn.sigmoid(jnp.mean(proposal.alignment, axis=(1, 2))), rule_state
-
-    return StateRule(lambda tokens: (), update)
+    return stateless(lambda proposal, _: jax.nn.sigmoid(jnp.mean(proposal.alignment, axis=(1, 2))))
