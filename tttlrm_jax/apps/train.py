@@ -25,7 +25,7 @@ from tttlrm_jax.config.command_line import (
 from tttlrm_jax.config.run import AnyRun, CurriculumConfig
 from tttlrm_jax.config.user_file import run_user_file
 from tttlrm_jax.core.errors import ConfigError, InputError
-from tttlrm_jax.parallel.mesh import init_distributed
+from tttlrm_jax.parallel.processes import init_distributed
 from tttlrm_jax.training.curriculum import train_curriculum
 from tttlrm_jax.training.stopping import Stopped, StopRequest
 from tttlrm_jax.training.trainer import RunResult, train

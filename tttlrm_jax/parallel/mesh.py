@@ -26,14 +26,6 @@ from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionS
 
 from tttlrm_jax.config import MeshConfig
 from tttlrm_jax.core.errors import ConfigError, InputError
-from tttlrm_jax.parallel.processes import init_distributed
-
-__all__ = [
-    "AXES", "TABLE", "Layout", "average", "axes_of", "current_layout", "gather_outer_parameters",
-    "gather_parameters", "init_distributed", "make_mesh", "maximum", "mesh_sizes", "put_whole",
-    "require_split",
-    "total",
-]  # fmt: skip
 
 AXES = ("data", "seq", "fsdp")
 # logical axis -> mesh axes; `part` is a share of the target images (see rasterize.exchange)
@@ -165,17 +157,14 @@ class Layout:
 
         def spec(path, leaf) -> PartitionSpec:
             axis = _parted_axis(_names(path), leaf.shape, size)
-            if axis is None:
-                return PartitionSpec()
-            return PartitionSpec(*(None,) * axis, "fsdp")
+            return PartitionSpec() if axis is None else PartitionSpec(*(None,) * axis, "fsdp")
 
         return jax.tree_util.tree_map_with_path(spec, params)
 
     def parameter_shardings(self, params: Any) -> Any:
         """Shardings of a tree like parameters."""
-        return jax.tree.map(
-            lambda spec: NamedSharding(self.mesh, spec), self.parameter_specs(params)
-        )
+        specs = self.parameter_specs(params)
+        return jax.tree.map(lambda spec: NamedSharding(self.mesh, spec), specs)
 
     @contextlib.contextmanager
     def region(self, params: Any) -> Iterator[None]:

@@ -1,6 +1,6 @@
 """Several processes as one: finding each other, and agreeing.
 
-`parallel` re-exports `init_distributed`. Nothing else here does anything in a single process.
+Nothing but `init_distributed` does anything in a single process.
 """
 
 import os
@@ -207,6 +207,4 @@ def host_value(array: jax.Array) -> np.ndarray:
     """An array of all processes on this one's host."""
     if array.is_fully_addressable or array.is_fully_replicated:
         return np.asarray(array)
-    from jax.experimental import multihost_utils
-
     return np.asarray(multihost_utils.process_allgather(array, tiled=True))
