@@ -19,7 +19,7 @@ from tttlrm_jax.models.streaming import (
     split_into_chunks,
     step,
 )
-from tttlrm_jax.models.ttt3r import TTT3R
+from tttlrm_jax.models.ttt3r_network import TTT3R
 from tttlrm_jax.models.tttlrm import TTTLRM, gaussian_usage, prune
 
 MODELS = {"tttlrm": TTTLRM, "lvsm": LVSM, "ttt3r": TTT3R}
@@ -57,25 +57,8 @@ def reconstruct(
 
 
 __all__ = [
-    "LVSM",
-    "MODELS",
-    "TTT3R",
-    "TTTLRM",
-    "ModelGraph",
-    "StreamState",
-    "abstract_model",
-    "build_model",
-    "gaussian_usage",
-    "init_stream",
-    "live_query",
-    "live_step",
-    "merge_model",
-    "prune",
-    "published_ratios",
-    "query",
-    "reconstruct",
-    "scan_stream",
-    "split_into_chunks",
-    "split_model",
-    "step",
+    "LVSM", "MODELS", "TTT3R", "TTTLRM", "ModelGraph", "StreamState", "abstract_model",
+    "build_model", "gaussian_usage", "init_stream", "live_query", "live_step", "merge_model",
+    "prune", "published_ratios", "query", "reconstruct", "scan_stream", "split_into_chunks",
+    "split_model", "step",
 ]  # fmt: skip

@@ -7,6 +7,7 @@ Gaussians and cameras (and images, where all views are read again) grow and lie 
 """
 
 import dataclasses
+import functools
 import math
 import time
 from typing import Any
@@ -96,16 +97,13 @@ class LiveStream:
         start = time.perf_counter()
         chunk, state = self._padded(_blank(settings)), self._fresh_state(params)
 
-        def write(params, state, chunk):
-            return step(params, state, chunk, graph=self.graph)
-
-        def read(params, state, views):
-            return query(params, state, views, graph=self.graph)
-
-        self._step = jax.jit(write).lower(params, state, chunk).compile()
+        write, read = (
+            jax.jit(functools.partial(function, graph=self.graph)) for function in (step, query)
+        )
+        self._step = write.lower(params, state, chunk).compile()
         self._query = None
         if settings.accumulate == "all":
-            self._query = jax.jit(read).lower(params, state, chunk.views).compile()
+            self._query = read.lower(params, state, chunk.views).compile()
         self.compile_seconds = time.perf_counter() - start
         jax.block_until_ready(self._step(params, state, chunk))  # the first call is slower
 
@@ -168,7 +166,7 @@ class LiveStream:
         stepped = time.perf_counter()
         earlier = self._earlier(params, state, scene)
         end = time.perf_counter()
-        gaussians = _joined([*earlier, newest])
+        gaussians = jax.tree.map(lambda *parts: np.concatenate(parts), *earlier, newest)
         seen, images = scene.cameras, scene.images
         cameras = jax.tree.map(lambda a, b: np.concatenate([a, b[0]]), seen, views.cameras)
         if images is not None:
@@ -256,10 +254,6 @@ def filled_up(gaussians: Gaussians, count: int) -> Gaussians:
 @jax.jit
 def _all_finite(tree: Any) -> jax.Array:
     return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
-
-
-def _joined(parts: list[Gaussians]) -> Gaussians:
-    return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
 
 
 def _blank(settings: StreamSettings) -> Views:

@@ -21,12 +21,7 @@ from tttlrm_jax.models.nn.tokens import (
     unpatchify,
 )
 from tttlrm_jax.models.streaming import run_stream
-from tttlrm_jax.models.trunk import (
-    check_cameras,
-    check_same_frame,
-    check_views,
-    plan_operations,
-)
+from tttlrm_jax.models.trunk import cameras_of, check_same_frame, check_views, plan_operations
 from tttlrm_jax.ttt import LayerState, Operation
 
 
@@ -51,17 +46,15 @@ class LVSM(nnx.Module):
 
     def tokenize_targets(self, cameras: Cameras) -> Float[Array, "batch view token d_model"]:
         """Tokens of views to synthesise: a pose, and zeros for the image."""
-        check_cameras(cameras, self.config.patch_size)
+        check_views(cameras, self.config.patch_size)
         return self._embed(pose_only_image(cameras))
 
-    def tokenize_queries(
-        self, queries: Views | Cameras
-    ) -> Float[Array, "batch view token d_model"]:
+    def tokenize_queries(self, queries: Views | Cameras) -> Array:
         """As `tokenize_targets`; images of the queries are not looked at."""
-        return self.tokenize_targets(_cameras(queries))
+        return self.tokenize_targets(cameras_of(queries))
 
     def decode_queries(self, tokens: Array, queries: Views | Cameras) -> Array:
-        return self.decode(tokens, _cameras(queries))
+        return self.decode(tokens, cameras_of(queries))
 
     def __call__(
         self, inputs: Views, targets: Cameras, *, plan: Plan = "full", chunk_views: int = 1
@@ -110,7 +103,3 @@ class LVSM(nnx.Module):
 
     def _embed(self, image: Array) -> Array:
         return self.input_norm(self.tokenizer(patchify(image, self.config.patch_size)))
-
-
-def _cameras(queries: Views | Cameras) -> Cameras:
-    return queries.cameras if isinstance(queries, Views) else queries

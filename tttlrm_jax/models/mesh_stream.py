@@ -20,6 +20,7 @@ from tttlrm_jax.core.types import Cameras, Chunk, Views
 from tttlrm_jax.models import streaming
 from tttlrm_jax.models.graph import split_model
 from tttlrm_jax.models.streaming import StreamState
+from tttlrm_jax.models.trunk import cameras_of
 from tttlrm_jax.parallel.mesh import Layout, gather_outer_parameters
 
 
@@ -57,45 +58,33 @@ class MeshStream:
 
     def _mapped_step(self, params, state: StreamState, chunk: Chunk):
         batch, views = chunk.views.image.shape[:2]
-        layout = Layout.of(self.mesh, batch, views, _num_views(chunk.virtual))
-        lie = layout.spec("batch", "view")
-
-        def local(held, state, chunk):
-            with layout.region(params):
-                whole = gather_outer_parameters(held)
-                return streaming.step(whole, state, chunk, graph=self._graph)
-
-        specs = _state_specs(state, layout)
-        return self._map(local, layout, params, (specs, lie), (specs, lie))(params, state, chunk)
+        virtual = None if chunk.virtual is None else cameras_of(chunk.virtual).intrinsics.shape[1]
+        layout = Layout.of(self.mesh, batch, views, virtual)
+        out_specs = (_state_specs(state, layout), layout.spec("batch", "view"))
+        return self._mapped(streaming.step, layout, out_specs, params, state, chunk)
 
     def _mapped_query(self, params, state: StreamState, views: Views | Cameras, mask):
-        cameras = views.cameras if isinstance(views, Views) else views
-        layout = Layout.of(self.mesh, *cameras.intrinsics.shape[:2])
+        layout = Layout.of(self.mesh, *cameras_of(views).intrinsics.shape[:2])
+
+        def read(params, state, views, mask, *, graph):
+            return streaming.query(params, state, views, graph=graph, mask=mask)
+
         lie = layout.spec("batch", "view")
+        return self._mapped(read, layout, lie, params, state, views, mask)
 
-        def local(held, state, views, mask):
+    def _mapped(self, function, layout: Layout, out_specs, params, state: StreamState, *arrays):
+        """`function(params, state, *arrays)` over the mesh."""
+
+        def local(held, state, *arrays):
             with layout.region(params):
-                whole = gather_outer_parameters(held)
-                return streaming.query(whole, state, views, graph=self._graph, mask=mask)
+                return function(gather_outer_parameters(held), state, *arrays, graph=self._graph)
 
-        specs = (_state_specs(state, layout), lie, lie)
-        return self._map(local, layout, params, specs, lie)(params, state, views, mask)
-
-    def _map(self, local, layout: Layout, params, in_specs: tuple, out_specs):
-        return jax.shard_map(
-            local,
-            mesh=self.mesh,
-            in_specs=(layout.parameter_specs(params), *in_specs),
-            out_specs=out_specs,
-            check_vma=False,
+        lie = [layout.spec("batch", "view") for _ in arrays]
+        in_specs = (layout.parameter_specs(params), _state_specs(state, layout), *lie)
+        mapped = jax.shard_map(
+            local, mesh=self.mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False
         )
-
-
-def _num_views(views: Views | Cameras | None) -> int | None:
-    if views is None:
-        return None
-    cameras = views.cameras if isinstance(views, Views) else views
-    return cameras.intrinsics.shape[1]
+        return mapped(params, state, *arrays)
 
 
 def _state_specs(state: StreamState, layout: Layout) -> Any:

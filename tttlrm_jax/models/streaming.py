@@ -35,7 +35,7 @@ from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.types import Cameras, Chunk, Gaussians, Views
 from tttlrm_jax.models.graph import merge_model, split_model
 from tttlrm_jax.models.nn.block import initial_states, run_blocks
-from tttlrm_jax.models.trunk import check_cameras, check_same_frame, check_views
+from tttlrm_jax.models.trunk import cameras_of, check_same_frame, check_views, not_finite, refuse
 from tttlrm_jax.parallel.mesh import total
 from tttlrm_jax.ttt import LayerState, Operation
 from tttlrm_jax.ttt.rules import RULES
@@ -75,26 +75,24 @@ def step(params: Any, state: StreamState, chunk: Chunk, *, graph: Any) -> tuple[
     model = merge_model(graph, params)
     _check_chunk(chunk, model.config.patch_size)
     check_state(state, params, chunk.views.image.shape[0], graph=graph)
-    views = _without_masked(chunk.views, chunk.mask)
+    queries = views = _without_masked(chunk.views, chunk.mask)
+    mask = shown = chunk.mask
     tokens = model.tokenize(views)
     num_input, per_view = tokens.shape[1:3]
-    writes = Operation(0, num_input * per_view, update=True, persist=True, apply=True)
-    queries, shown = _queries(chunk, views)
-    mask = chunk.mask
-    if chunk.virtual is None and model.inputs_are_queries:
-        tokens, layers = run_blocks(
-            model.blocks, tokens, (writes,), state.layers, model.config.remat, mask
-        )
-    else:
+    operations = (Operation(0, num_input * per_view, update=True, persist=True, apply=True),)
+    if chunk.virtual is not None:
+        queries, shown = _without_masked(chunk.virtual, chunk.virtual_mask), chunk.virtual_mask
+    reads_apart = chunk.virtual is not None or not model.inputs_are_queries
+    if reads_apart:
         read = model.tokenize_queries(queries)
         tokens = jnp.concatenate([tokens, read], axis=1)
-        reads = Operation(writes.end, tokens.shape[1] * per_view, apply=True)
+        operations += (Operation(num_input * per_view, tokens.shape[1] * per_view, apply=True),)
         if mask is not None:
             mask = jnp.concatenate([mask, jnp.ones(read.shape[:2], bool)], axis=1)
-        tokens, layers = run_blocks(
-            model.blocks, tokens, (writes, reads), state.layers, model.config.remat, mask
-        )
-        tokens = tokens[:, num_input:]
+    tokens, layers = run_blocks(
+        model.blocks, tokens, operations, state.layers, model.config.remat, mask
+    )
+    tokens = tokens[:, num_input:] if reads_apart else tokens
     seen = num_input if chunk.mask is None else jnp.sum(chunk.mask, axis=1, dtype=jnp.int32)
     state = state.replace(layers=layers, num_views=state.num_views + total(seen, "view"))
     return state, hide_masked(model.decode_queries(tokens, queries), shown)
@@ -115,8 +113,7 @@ def query(
     """
     model = merge_model(graph, params)
     _check_queries(views, mask, model.config.patch_size)
-    cameras = views.cameras if isinstance(views, Views) else views
-    check_state(state, params, cameras.intrinsics.shape[0], graph=graph)
+    check_state(state, params, cameras_of(views).intrinsics.shape[0], graph=graph)
     views = _without_masked(views, mask)
     tokens = model.tokenize_queries(views)
     reads = (Operation(0, tokens.shape[1] * tokens.shape[2], apply=True),)
@@ -156,7 +153,8 @@ def scan_stream(
     def body(state, indexed):
         index, chunk = indexed
         if truncate and truncate < num_chunks:
-            state = _stop_gradient((index > 0) & (index % truncate == 0), state)
+            stop = (index > 0) & (index % truncate == 0)
+            state = jax.tree.map(lambda x: jnp.where(stop, jax.lax.stop_gradient(x), x), state)
         if accumulate == "all":
             chunk = _reading_all(chunk, chunks, index)
         state, out = step(params, state, chunk, graph=graph)
@@ -226,28 +224,14 @@ def check_values(views: Views | Cameras, mask: Any, name: str) -> None:
     A view needs finite pixels, pose and intrinsics, and focal lengths that are not 0. Reads the
     values back from the device: not for use under `jit`.
     """
-    cameras = views.cameras if isinstance(views, Views) else views
+    cameras = cameras_of(views)
     parts = {"world_from_camera": cameras.world_from_camera, "intrinsics": cameras.intrinsics}
     if isinstance(views, Views):
         parts["image"] = views.image
     for part, values in parts.items():
-        values = np.asarray(values)
-        _refuse(~np.isfinite(values).all(axis=tuple(range(2, values.ndim))), mask,
-                f"{name} {part}", "non-finite")  # fmt: skip
+        refuse(not_finite(values, 2), mask, f"{name} {part}", "non-finite")
     no_focal = (np.asarray(cameras.intrinsics)[..., :2] == 0).any(axis=-1)
-    _refuse(no_focal, mask, f"{name} intrinsics", "focal length 0")
-
-
-def _refuse(broken: Any, mask: Any, field: str, value: str) -> None:
-    """Raises InputError for the first `[batch, view]` that is broken and not masked."""
-    if mask is not None:
-        broken = broken & np.asarray(mask)
-    if broken.any():
-        scene, view = np.argwhere(broken)[0]
-        raise InputError.of(
-            f"{field} of scene {scene}, view {view}", value, "would spoil the state for good",
-            "leave the view out or mask it",
-        )  # fmt: skip
+    refuse(no_focal, mask, f"{name} intrinsics", "focal length 0")
 
 
 def check_state(state: StreamState, params: Any, batch: int, *, graph: Any) -> None:
@@ -288,19 +272,11 @@ _compiled_step = jax.jit(step, static_argnames="graph")
 _compiled_query = jax.jit(query, static_argnames="graph")
 
 
-def _queries(chunk: Chunk, views: Views) -> tuple[Views | Cameras, Array | None]:
-    """What is read after a chunk, and which of it is shown."""
-    if chunk.virtual is None:
-        return views, chunk.mask
-    return _without_masked(chunk.virtual, chunk.virtual_mask), chunk.virtual_mask
-
-
 def _reading_all(chunk: Chunk, chunks: Chunk, index: Array) -> Chunk:
     """The chunk with the virtual views of chunks 0..index; later ones are masked."""
     views = chunks.views if chunks.virtual is None else chunks.virtual
     mask = chunks.mask if chunks.virtual is None else chunks.virtual_mask
-    cameras = views.cameras if isinstance(views, Views) else views
-    num_chunks, batch, num_views = cameras.intrinsics.shape[:3]
+    num_chunks, batch, num_views = cameras_of(views).intrinsics.shape[:3]
     arrived = (jnp.arange(num_chunks, dtype=jnp.int32) <= index)[:, None, None]
     arrived = jnp.broadcast_to(arrived, (num_chunks, batch, num_views))
     mask = arrived if mask is None else arrived & mask
@@ -311,11 +287,6 @@ def _reading_all(chunk: Chunk, chunks: Chunk, index: Array) -> Chunk:
 
     views, mask = jax.tree.map(on_one_axis, (views, mask))
     return Chunk(views=chunk.views, mask=chunk.mask, virtual=views, virtual_mask=mask)
-
-
-def _stop_gradient(stop: Bool[Array, ""], state: StreamState) -> StreamState:
-    """`state`, constant of differentiation where `stop` holds."""
-    return jax.tree.map(lambda x: jnp.where(stop, jax.lax.stop_gradient(x), x), state)
 
 
 def _without_masked(views: Any, mask: Any) -> Any:
@@ -330,12 +301,8 @@ def _without_masked(views: Any, mask: Any) -> Any:
     focal = max(height, width)
     blank = jnp.asarray([focal, focal, width / 2, height / 2], lens.dtype)
     eye = jnp.eye(4, dtype=poses.dtype)
-    return Cameras(
-        jnp.where(mask[..., None, None], poses, eye[None, None]),
-        jnp.where(mask[..., None], lens, blank[None, None]),
-        height,
-        width,
-    )
+    poses = jnp.where(mask[..., None, None], poses, eye[None, None])
+    return Cameras(poses, jnp.where(mask[..., None], lens, blank[None, None]), height, width)
 
 
 def hide_masked(out: Any, mask: Bool[Array, "batch view"] | None) -> Any:
@@ -353,18 +320,12 @@ def _check_chunk(chunk: Chunk, patch_size: int) -> None:
     _check_mask(chunk.views.cameras, chunk.mask, "chunk")
     if chunk.virtual is not None:
         _check_queries(chunk.virtual, chunk.virtual_mask, patch_size)
-        virtual = chunk.virtual
-        cameras = virtual.cameras if isinstance(virtual, Views) else virtual
-        check_same_frame(chunk.views.cameras, cameras, "virtual")
+        check_same_frame(chunk.views.cameras, cameras_of(chunk.virtual), "virtual")
 
 
 def _check_queries(views: Views | Cameras, mask, patch_size: int) -> None:
-    if isinstance(views, Views):
-        check_views(views, patch_size)
-        _check_mask(views.cameras, mask, "query")
-    else:
-        check_cameras(views, patch_size)
-        _check_mask(views, mask, "query")
+    check_views(views, patch_size)
+    _check_mask(cameras_of(views), mask, "query")
 
 
 def _check_mask(cameras: Cameras, mask, name: str) -> None:

@@ -36,14 +36,9 @@ from jaxtyping import Array, Bool, Float, Int
 from tttlrm_jax.config.ttt3r import Behaviour, TTT3RConfig
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.models.graph import merge_model
-from tttlrm_jax.models.ttt3r_checks import check_finite, check_size
+from tttlrm_jax.models.trunk import check_pixels, not_finite, refuse
 from tttlrm_jax.models.ttt3r_network import RAY_CHANNELS, RGB_CHANNELS, TTT3R, Decoded
 from tttlrm_jax.ttt.state_rules import Proposal, StateRule, build_state_rule
-
-__all__ = [
-    "TTT3R", "Frame", "FrameOutput", "RecurrentState", "advance", "init_state", "live_query",
-    "live_step", "query", "scan_frames", "step",
-]  # fmt: skip
 
 
 @flax.struct.dataclass
@@ -124,16 +119,15 @@ def step(
     """
     model = merge_model(graph, params)
     chosen: StateRule = rule or build_state_rule("ttt3r")
-    masks = frame_masks(frame, model.config)
+    masked = with_masks(frame, model.config)
     initial = _initial(model, frame.image.shape[0], chosen)
     check_state(state, initial)
-    read = read_frame(model, state, frame, masks, behaviour, rays_in_sequence)
+    read = read_frame(model, state, masked, behaviour, rays_in_sequence)
     decoded = read.decoded
     memory = model.memory.write(state.memory, read.summary, decoded.pose_token)
     proposal = Proposal(candidate=decoded.candidate, alignment=decoded.alignment)
-    moved, gate = advance(
-        state, initial, proposal, memory, masks.image & masks.update, masks.reset, chosen, behaviour
-    )
+    update, reset = masked.image_mask & masked.update, masked.reset
+    moved, gate = advance(state, initial, proposal, memory, update, reset, chosen, behaviour)
     return moved, FrameOutput(**model.predict(decoded, *model.grid(frame.image)), gate=gate)
 
 
@@ -150,12 +144,12 @@ def read_frame(
     model: TTT3R,
     state: RecurrentState,
     frame: Frame,
-    masks: "FrameMasks",
     behaviour: Behaviour,
     rays_in_sequence: Bool[Array, " batch"] | None = None,
 ) -> FrameReading:
-    """Encodes a frame, recalls its pose token and decodes it with the state; changes nothing."""
-    tokens = frame_tokens(model, frame, masks, behaviour, rays_in_sequence)
+    """Encodes a frame `with_masks`, recalls its pose token and decodes it with the state; changes
+    nothing."""
+    tokens = frame_tokens(model, frame, behaviour, rays_in_sequence)
     summary = jnp.mean(tokens, axis=1, keepdims=True)
     remembered = model.memory.read(summary, state.memory)
     learned = model.initial_pose_token(frame.image.shape[0])
@@ -196,15 +190,11 @@ def advance(
 
 
 def query(
-    params: Any,
-    state: RecurrentState,
-    ray_map: Float[Array, "batch height width 6"],
-    *,
-    graph: Any,
+    params: Any, state: RecurrentState, ray_map: Float[Array, "batch height width 6"], *, graph: Any
 ) -> FrameOutput:
     """What a camera would see, given by its ray map alone; changes nothing (gates are 0)."""
     model = merge_model(graph, params)
-    check_size("ray_map", ray_map, RAY_CHANNELS, model.config)
+    check_pixels("ray_map", ray_map, RAY_CHANNELS, model.config.patch_size)
     rows, columns = model.grid(ray_map)
     tokens = model.encode_rays(ray_map)
     pose_token = model.memory.read(jnp.mean(tokens, axis=1, keepdims=True), state.memory)
@@ -233,8 +223,9 @@ def scan_frames(
     num_frames = frames.image.shape[0]
     if num_frames == 0:
         raise InputError("frames=0 make no sequence; give at least one")
-    _check_some_image(frames, behaviour)
-    rays = _rays_in_sequence(frames)
+    mask, rays = frames.image_mask, _rays_in_sequence(frames)
+    if behaviour == "batch" and _known(mask) and not np.asarray(mask).any(axis=0).all():
+        raise InputError("frames.image_mask leaves a scene without any image; give one at least")
 
     def body(state, indexed):
         index, frame = indexed
@@ -266,9 +257,9 @@ def live_step(
 
     Raises InputError as `step` does, and for values that are not finite within the masks.
     """
-    check_finite("frame.image", frame.image, frame.image_mask)
+    _check_finite("frame.image", frame.image, frame.image_mask)
     if frame.ray_map is not None:
-        check_finite("frame.ray_map", frame.ray_map, frame.ray_mask)
+        _check_finite("frame.ray_map", frame.ray_map, frame.ray_mask)
     return _compiled_step(
         params, state, frame, graph=graph, rule=rule, behaviour=behaviour,
         rays_in_sequence=rays_in_sequence,
@@ -277,30 +268,28 @@ def live_step(
 
 def live_query(params: Any, state: RecurrentState, ray_map: Array, *, graph: Any) -> FrameOutput:
     """`query`, compiled once per shape, after a look at the ray map."""
-    check_finite("ray_map", ray_map, None)
+    _check_finite("ray_map", ray_map, None)
     return _compiled_query(params, state, ray_map, graph=graph)
 
 
-class FrameMasks(NamedTuple):
-    """The masks of a frame, spelled out."""
-
-    image: Bool[Array, " batch"]
-    rays: Bool[Array, " batch"]
-    update: Bool[Array, " batch"]
-    reset: Bool[Array, " batch"]
+def _check_finite(field: str, pixels: Array, mask: Any) -> None:
+    refuse(not_finite(pixels, 1), mask, field, "non-finite", "frame")
 
 
-def frame_masks(frame: Frame, config: TTT3RConfig) -> FrameMasks:
-    """The masks of a frame. Raises InputError for sizes that do not fit each other or the patch."""
-    check_size("frame.image", frame.image, RGB_CHANNELS, config)
+def with_masks(frame: Frame, config: TTT3RConfig) -> Any:
+    """The frame with every mask spelled out.
+
+    Raises InputError for sizes that do not fit each other or the patch.
+    """
+    check_pixels("frame.image", frame.image, RGB_CHANNELS, config.patch_size)
     if frame.ray_map is not None:
-        check_size("frame.ray_map", frame.ray_map, RAY_CHANNELS, config)
+        check_pixels("frame.ray_map", frame.ray_map, RAY_CHANNELS, config.patch_size)
         if frame.ray_map.shape[:3] != frame.image.shape[:3]:
             raise InputError.of(
                 "frame.ray_map size", frame.ray_map.shape[:3],
                 f"is not the image's {frame.image.shape[:3]}", "give both at one size",
             )  # fmt: skip
-    elif frame.ray_mask is not None and _may_hold(frame.ray_mask):
+    elif _known(frame.ray_mask) and np.any(np.asarray(frame.ray_mask)):
         raise InputError.of("frame.ray_map", None, "is missing beside a ray_mask", "give it")
 
     def spelled_out(name: str, default: bool) -> Array:
@@ -313,12 +302,9 @@ def frame_masks(frame: Frame, config: TTT3RConfig) -> FrameMasks:
             )  # fmt: skip
         return mask
 
-    return FrameMasks(
-        image=spelled_out("image_mask", True),
-        rays=spelled_out("ray_mask", frame.ray_map is not None),
-        update=spelled_out("update", True),
-        reset=spelled_out("reset", False),
-    )
+    defaults = {"image_mask": True, "ray_mask": frame.ray_map is not None, "update": True}
+    masks = {name: spelled_out(name, value) for name, value in defaults.items()}
+    return frame.replace(**masks, reset=spelled_out("reset", False))
 
 
 def check_state(state: RecurrentState, expected: RecurrentState) -> None:
@@ -337,19 +323,17 @@ def check_state(state: RecurrentState, expected: RecurrentState) -> None:
             )  # fmt: skip
 
 
-def frame_tokens(
-    model: TTT3R, frame: Frame, masks: FrameMasks, behaviour: Behaviour, rays_in_sequence
-) -> Array:
-    """Tokens of the frame's image and of its ray map, added."""
-    tokens = _masked(masks.image, model.encode_image, frame.image)
+def frame_tokens(model: TTT3R, frame: Any, behaviour: Behaviour, rays_in_sequence) -> Array:
+    """Tokens of the image of a frame `with_masks` and of its ray map, added."""
+    tokens = _masked(frame.image_mask, model.encode_image, frame.image)
     if frame.ray_map is not None:
-        tokens = tokens + _masked(masks.rays, model.encode_rays, frame.ray_map)
+        tokens = tokens + _masked(frame.ray_mask, model.encode_rays, frame.ray_map)
     if behaviour == "streaming":
         return tokens
-    rays = masks.rays if rays_in_sequence is None else rays_in_sequence
+    rays = frame.ray_mask if rays_in_sequence is None else rays_in_sequence
     for missing, token in (
-        (~masks.image, model.missing_image),
-        (rays & ~masks.rays, model.missing_rays),
+        (~frame.image_mask, model.missing_image),
+        (rays & ~frame.ray_mask, model.missing_rays),
     ):
         tokens = tokens + jnp.where(missing[:, None, None], token[...][None], 0)
     return tokens
@@ -372,14 +356,6 @@ def _rays_in_sequence(frames: Frame) -> Bool[Array, " batch"]:
     return jnp.any(frames.ray_mask, axis=0)
 
 
-def _may_hold(mask: Any) -> bool:
-    """Whether a mask is, as far as is known, not empty."""
-    return not isinstance(mask, jax.core.Tracer) and bool(np.any(np.asarray(mask)))
-
-
-def _check_some_image(frames: Frame, behaviour: Behaviour) -> None:
-    mask = frames.image_mask
-    if behaviour != "batch" or mask is None or isinstance(mask, jax.core.Tracer):
-        return
-    if not np.asarray(mask).any(axis=0).all():
-        raise InputError("frames.image_mask leaves a scene without any image; give one at least")
+def _known(mask: Any) -> bool:
+    """Whether there is a mask whose values are known while tracing."""
+    return mask is not None and not isinstance(mask, jax.core.Tracer)

@@ -15,8 +15,8 @@ from tttlrm_jax.models.nn.layers import LINEAR_INIT_STD, linear
 from tttlrm_jax.models.nn.point_heads import DPTHead, LinearHead
 from tttlrm_jax.models.nn.pose_memory import PoseMemory
 from tttlrm_jax.models.nn.rope import grid_positions, pose_position, state_positions
-from tttlrm_jax.models.nn.rope_blocks import BiasedLayerNorm, DecoderBlock, EncoderBlock, Rope
-from tttlrm_jax.models.nn.stacking import scan_modules, stack_modules
+from tttlrm_jax.models.nn.rope_blocks import BiasedLayerNorm, DecoderBlock, EncoderBlock
+from tttlrm_jax.models.nn.stacking import apply_modules, scan_modules, stack_modules
 from tttlrm_jax.models.nn.tokens import patchify
 
 HEADS = {"dpt": DPTHead, "linear": LinearHead}
@@ -46,18 +46,14 @@ class TTT3R(nnx.Module):
         def affine(in_features: int, out_features: int):
             return linear(in_features, out_features, config, rngs=rngs, use_bias=True)
 
-        def encoder_stack(depth: int, heads: int, half: bool) -> EncoderBlock:
-            rope, factor = Rope(config.rope_base, half), config.mlp_factor
+        def encoder_stack(depth: int, heads: int, half_rope: bool) -> EncoderBlock:
             return stack_modules(
-                lambda rngs: EncoderBlock(encoder, heads, factor, rope, config, rngs), depth, rngs
+                lambda rngs: EncoderBlock(encoder, heads, config, rngs, half_rope), depth, rngs
             )
 
         def branch(heads: int) -> DecoderBlock:
-            rope, factor = Rope(config.rope_base), config.mlp_factor
             return stack_modules(
-                lambda rngs: DecoderBlock(decoder, heads, factor, rope, config, rngs),
-                config.decoder_depth,
-                rngs,
+                lambda rngs: DecoderBlock(decoder, heads, config, rngs), config.decoder_depth, rngs
             )
 
         pixels = config.patch_size**2
@@ -108,10 +104,7 @@ class TTT3R(nnx.Module):
     def _encode(self, pixels, patches, encoder, norm) -> Array:
         positions = _per_sample(grid_positions(*self.grid(pixels)), pixels.shape[0])
         x = patches(patchify(pixels, self.config.patch_size)).astype(self.wide_dtype)
-        x, _ = scan_modules(
-            encoder, lambda block, x: (block(x, positions), ()), x, self.config.remat
-        )
-        return norm(x)
+        return norm(apply_modules(encoder, x, positions, remat=self.config.remat))
 
     def initial_tokens(self, batch: int) -> Float[Array, "batch state d_model"]:
         """The state before any frame: learned tokens, projected, without a norm."""

@@ -5,6 +5,8 @@ predicted Gaussians, read them. Where the virtual views are the input views them
 tokens pass through the same computation as the input tokens, so they are computed once.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -40,9 +42,7 @@ class TTTLRM(nnx.Module):
         patches = patchify(posed_image(views.image, views.cameras), self.config.patch_size)
         return self.input_norm(self.tokenizer(patches))
 
-    def tokenize_queries(
-        self, queries: Views | Cameras
-    ) -> Float[Array, "batch view token d_model"]:
+    def tokenize_queries(self, queries: Views | Cameras) -> Array:
         """Tokens of views that are read; cameras alone carry zeros for the image."""
         return self.tokenize(_with_image(queries))
 
@@ -76,9 +76,7 @@ class TTTLRM(nnx.Module):
         if virtual is not None:
             check_same_frame(inputs.cameras, virtual.cameras, "virtual")
         if plan == "causal":
-            queries = inputs if virtual is None else virtual
-            if virtual_indices is not None:
-                queries = _select_views(inputs, virtual_indices)
+            queries = _select(inputs, virtual_indices) if virtual is None else virtual
             return run_stream(self, inputs, queries, chunk_views)
         tokens = self.tokenize(inputs)
         num_input = tokens.shape[1]
@@ -88,9 +86,7 @@ class TTTLRM(nnx.Module):
         tokens, _ = run_blocks(self.blocks, tokens, operations, remat=self.config.remat)
         if virtual is not None:
             return self.decoder(tokens[:, num_input:], virtual)
-        if virtual_indices is None:
-            return self.decoder(tokens, inputs)
-        chosen = _select_views(inputs, virtual_indices)
+        chosen = _select(inputs, virtual_indices)
         return self.decoder(_select(tokens, virtual_indices), chosen)
 
 
@@ -102,13 +98,14 @@ def _with_image(queries: Views | Cameras) -> Views:
     return Views(jnp.full(shape, NO_CONTENT, queries.intrinsics.dtype), queries)
 
 
-def _select_views(views: Views, indices: Int[Array, "batch chosen"]) -> Views:
-    return jax.tree.map(lambda x: _select(x, indices), views)
+def _select(tree: Any, indices: Int[Array, "batch chosen"] | None) -> Any:
+    """Entries along the second axis of every array; None: all."""
 
+    def select(x):
+        index = indices.reshape(*indices.shape, *(1,) * (x.ndim - 2))
+        return jnp.take_along_axis(x, index, axis=1)
 
-def _select(x, indices):
-    index = indices.reshape(*indices.shape, *(1,) * (x.ndim - 2))
-    return jnp.take_along_axis(x, index, axis=1)
+    return tree if indices is None else jax.tree.map(select, tree)
 
 
 def keep_counts(num_gaussians: int, keep_ratio: float, random_ratio: float) -> tuple[int, int]:
@@ -133,7 +130,7 @@ def prune(
     batch, and need `key` unless `random_ratio` is 0.
     """
     kept = kept_indices(gaussians.opacity_logit, keep_ratio, random_ratio, key)
-    return jax.tree.map(lambda x: _select(x, kept), gaussians)
+    return _select(gaussians, kept)
 
 
 def kept_indices(

@@ -17,13 +17,13 @@ from tttlrm_jax.core.errors import ConfigError, InputError
 from tttlrm_jax.models import abstract_model, merge_model, split_model
 from tttlrm_jax.models.ttt3r import (
     Frame,
-    frame_masks,
     frame_tokens,
     init_state,
     live_step,
     query,
     scan_frames,
     step,
+    with_masks,
 )
 from tttlrm_jax.ttt.state_rules import STATE_RULES, Proposal, build_state_rule
 
@@ -215,7 +215,7 @@ def test_mixed_modalities_differ_between_behaviours_only_where_rays_are_missing(
     @functools.partial(jax.jit, static_argnums=1)
     def tokens(image, behaviour, some):
         seen = frame.replace(image=image)
-        return frame_tokens(network, seen, frame_masks(seen, CONFIG), behaviour, some)
+        return frame_tokens(network, with_masks(seen, CONFIG), behaviour, some)
 
     streamed = tokens(frame.image, "streaming", masks(1, 1))
     assert_close(tokens(frame.image, "batch", masks(0, 0)), streamed, 1e-6)

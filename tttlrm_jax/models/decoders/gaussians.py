@@ -16,7 +16,7 @@ from tttlrm_jax.core.geometry.spherical_harmonics import SH_CONSTANT
 from tttlrm_jax.core.precision import accumulation_dtype
 from tttlrm_jax.core.types import Gaussians, Views, typechecked
 from tttlrm_jax.models.nn.layers import LayerNorm, linear
-from tttlrm_jax.models.nn.tokens import patchify
+from tttlrm_jax.models.nn.tokens import patchify, unpatchify
 
 SH_OFFSET = 0.5  # colour = SH + 0.5
 
@@ -120,6 +120,6 @@ def pixel_grid_of_gaussians(
 ) -> Float[Array, "batch view {height} {width} channel"]:
     """Lays values per Gaussian (before pruning) out as the virtual views' images."""
     batch, _, channel = per_gaussian.shape
-    rows, columns = height // patch, width // patch
-    x = per_gaussian.reshape(batch, -1, rows, columns, patch, patch, channel)
-    return jnp.swapaxes(x, 3, 4).reshape(batch, -1, height, width, channel)
+    num_token = (height // patch) * (width // patch)
+    tokens = per_gaussian.reshape(batch, -1, num_token, patch * patch * channel)
+    return unpatchify(tokens, height, width, patch)

@@ -14,8 +14,6 @@ from tttlrm_jax.core.types import typechecked
 from tttlrm_jax.models.nn.layers import linear, rms_norm
 
 QK_NORM_EPS = 1.1920929e-07  # float32 machine epsilon: the reference left eps unset
-
-
 MAX_LOGITS = 2**28  # 1 GiB of float32 logits; beyond it queries are taken in blocks
 # Windows computed at once on a CPU hold at most this many: 16 MiB of float32, for its caches.
 CPU_GROUP_LOGITS = 2**22
@@ -79,13 +77,10 @@ def attend_in_blocks(
     def one_window(window):
         window_query, window_key, window_value = window
         blocks = window_query.reshape(-1, block, heads, d_head)
-        if allowed is None:
-            out = jax.lax.map(lambda q: one_block(q, window_key, window_value, None), blocks)
-        else:
-            rows = allowed.reshape(-1, block, tokens)
-            out = jax.lax.map(
-                lambda args: one_block(args[0], window_key, window_value, args[1]), (blocks, rows)
-            )
+        rows = None if allowed is None else allowed.reshape(-1, block, tokens)
+        out = jax.lax.map(
+            lambda pair: one_block(pair[0], window_key, window_value, pair[1]), (blocks, rows)
+        )
         return out.reshape(tokens, heads, d_head)
 
     return jax.lax.map(one_window, windows).reshape(query.shape)

@@ -77,7 +77,6 @@ class Block(nnx.Module):
 
 def stack_blocks(config: ModelConfig, rngs: nnx.Rngs) -> Block:
     """Blocks with a leading layer axis on every parameter."""
-
     return stack_modules(lambda rngs: Block(config, rngs=rngs), config.num_layers, rngs)
 
 

@@ -118,12 +118,8 @@ class DPTAdapter(nnx.Module):
     def __init__(self, out_channels: int, config: TTT3RConfig, rngs: nnx.Rngs):
         width, last = config.dpt_width, config.dpt_last_width
         sources = (config.encoder_width, *(config.decoder_width,) * 3)
-        levels = (
-            Level(source, level_width, scale, config, rngs)
-            for source, level_width, scale in zip(
-                sources, config.dpt_layer_widths, SCALES, strict=True
-            )
-        )
+        sizes = zip(sources, config.dpt_layer_widths, SCALES, strict=True)
+        levels = (Level(*size, config, rngs) for size in sizes)
         self.level1, self.level2, self.level3, self.level4 = levels
         self.head_conv = convolution(width, width // 2, 3, config, rngs)
         self.last_conv = convolution(width // 2, last, 3, config, rngs)

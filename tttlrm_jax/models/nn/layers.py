@@ -1,30 +1,20 @@
 """Norms, linear layers and the MLP: thin modules over pure functions."""
 
-from typing import Protocol
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
-from tttlrm_jax.config import Dtype, ModelConfig
+from tttlrm_jax.config import ModelConfig
+from tttlrm_jax.config.ttt3r import TTT3RConfig
 from tttlrm_jax.core.precision import accumulation_dtype, matmul_precision
 from tttlrm_jax.core.types import typechecked
 
 LAYER_NORM_EPS = 1e-5
 LINEAR_INIT_STD = 0.02
 LINEAR_OUTPUT = "linear"  # its name for rematerialisation policies
-
-
-class Dtypes(Protocol):
-    """What layers read of a model's configuration."""
-
-    @property
-    def compute_dtype(self) -> Dtype: ...
-
-    @property
-    def param_dtype(self) -> Dtype: ...
+Dtypes = ModelConfig | TTT3RConfig  # of which most layers read the dtypes alone
 
 
 @typechecked
@@ -107,9 +97,7 @@ class MLP(nnx.Module):
     ):
         hidden = int(config.d_model * config.mlp_factor) + wider
         self.c_fc = linear(config.d_model, hidden, config, rngs=rngs)
-        self.c_proj = linear(
-            hidden, config.d_model, config, rngs=rngs, init_std=projection_std
-        )  # fmt: skip
+        self.c_proj = linear(hidden, config.d_model, config, rngs=rngs, init_std=projection_std)
 
     def __call__(self, x: Float[Array, "... d_model"]) -> Float[Array, "... d_model"]:
         return self.c_proj(jax.nn.gelu(self.c_fc(x), approximate=False))

@@ -14,8 +14,8 @@ from tttlrm_jax.config.ttt3r import TTT3RConfig
 from tttlrm_jax.core.precision import safe_norm
 from tttlrm_jax.core.types import typechecked
 from tttlrm_jax.models.nn.dpt import DPTAdapter
-from tttlrm_jax.models.nn.rope_blocks import BiasedMLP, ModulatedBlock, Rope
-from tttlrm_jax.models.nn.stacking import scan_modules, stack_modules
+from tttlrm_jax.models.nn.rope_blocks import BiasedMLP, ModulatedBlock
+from tttlrm_jax.models.nn.stacking import apply_modules, stack_modules
 
 POINT_CHANNELS = 4  # x, y, z, confidence
 RGB_CHANNELS = 3
@@ -71,10 +71,7 @@ class PointHead(nnx.Module):
         hidden = int(width * config.mlp_factor)
 
         def block(rngs: nnx.Rngs) -> ModulatedBlock:
-            rope = Rope(config.rope_base)
-            return ModulatedBlock(
-                width, config.decoder_heads, config.mlp_factor, rope, config, rngs
-            )
+            return ModulatedBlock(width, config.decoder_heads, config, rngs)
 
         self.pose = BiasedMLP(width, hidden, POSE_CHANNELS, config, rngs)
         self.world_blocks = stack_modules(block, config.head_depth, rngs)
@@ -83,10 +80,7 @@ class PointHead(nnx.Module):
 
     def world_tokens(self, tokens: Array, pose_token: Array, positions: Array) -> Array:
         """Image tokens as the pose token moves them into the world."""
-        return scan_modules(
-            self.world_blocks, lambda block, x: (block(x, pose_token, positions), ()), tokens,
-            self.remat,
-        )[0]  # fmt: skip
+        return apply_modules(self.world_blocks, tokens, pose_token, positions, remat=self.remat)
 
     def maps(self, taps, world_tokens, rows: int, columns: int) -> tuple[Array, Array, Array]:
         """Raw channels per pixel: self view, world, colour."""
@@ -103,9 +97,8 @@ class PointHead(nnx.Module):
         """Everything about one frame, by the names of `FrameOutput`, in at least float32."""
         world = self.world_tokens(taps[-1], pose_token, positions)
         wide = jnp.promote_types(pose_token.dtype, jnp.float32)
-        raw_self, raw_world, raw_rgb = (
-            each.astype(wide) for each in self.maps(taps, world, rows, columns)
-        )
+        maps = self.maps(taps, world, rows, columns)
+        raw_self, raw_world, raw_rgb = (each.astype(wide) for each in maps)
         points_self, confidence_self = decode_points(raw_self, self.linear_self_view)
         points_world, confidence_world = decode_points(raw_world)
         return {
@@ -144,9 +137,9 @@ class LinearHead(PointHead):
     def __init__(self, config: TTT3RConfig, *, rngs: nnx.Rngs):
         super().__init__(config, rngs=rngs)
         width, pixels = config.decoder_width, config.patch_size**2
+        hidden = int(width * config.mlp_factor)
 
         def mlp(channels: int) -> BiasedMLP:
-            hidden = int(width * config.mlp_factor)
             return BiasedMLP(width, hidden, channels * pixels, config, rngs)
 
         self.self_view, self.world = mlp(POINT_CHANNELS), mlp(POINT_CHANNELS)
@@ -154,13 +147,11 @@ class LinearHead(PointHead):
         self.patch_size = config.patch_size
 
     def maps(self, taps, world_tokens, rows: int, columns: int) -> tuple[Array, Array, Array]:
-        tokens = (taps[-1], world_tokens, taps[-1])
-        mlps = (self.self_view, self.world, self.rgb)
-        first, second, third = (
-            channels_to_pixels(mlp(x), rows, columns, self.patch_size)
-            for mlp, x in zip(mlps, tokens, strict=True)
-        )
-        return first, second, third
+        def pixels(mlp: BiasedMLP, tokens: Array) -> Array:
+            return channels_to_pixels(mlp(tokens), rows, columns, self.patch_size)
+
+        own = taps[-1]
+        return pixels(self.self_view, own), pixels(self.world, world_tokens), pixels(self.rgb, own)
 
 
 @typechecked

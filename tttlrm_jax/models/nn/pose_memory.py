@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 from tttlrm_jax.config import Remat
 from tttlrm_jax.config.ttt3r import TTT3RConfig
 from tttlrm_jax.models.nn.layers import LINEAR_INIT_STD, linear
-from tttlrm_jax.models.nn.rope_blocks import DecoderBlock, Rope
+from tttlrm_jax.models.nn.rope_blocks import DecoderBlock
 from tttlrm_jax.models.nn.stacking import scan_modules, stack_modules
 
 
@@ -21,17 +21,12 @@ class PoseMemory(nnx.Module):
         width = config.decoder_width
 
         def block(rngs: nnx.Rngs) -> DecoderBlock:
-            rope = Rope(config.rope_base)
-            return DecoderBlock(
-                2 * width, config.memory_heads, config.mlp_factor, rope, config, rngs
-            )
+            return DecoderBlock(2 * width, config.memory_heads, config, rngs)
 
         normal, dtype = nnx.initializers.normal(LINEAR_INIT_STD), config.param_dtype
         self.masked_token = nnx.Param(normal(rngs.params(), (1, 1, width), dtype))
         self.slots = nnx.Param(normal(rngs.params(), (1, config.memory_slots, 2 * width), dtype))
-        self.key_projection = linear(
-            config.encoder_width, width, config, rngs=rngs, use_bias=True
-        )  # fmt: skip
+        self.key_projection = linear(config.encoder_width, width, config, rngs=rngs, use_bias=True)
         self.write_blocks = stack_modules(block, config.memory_depth, rngs)
         self.read_blocks = stack_modules(block, config.memory_depth, rngs)
         self.width, self.depth = width, config.memory_depth

@@ -7,20 +7,11 @@ from tttlrm_jax.core.precision import accumulation_dtype, round_to
 from tttlrm_jax.core.types import typechecked
 
 
-@typechecked
-def rope_angles(
-    positions: Int[Array, "*batch token 2"], d_head: int, base: float, dtype=jnp.float32
-) -> Float[Array, "*batch token 2 frequency"]:
-    """Angles `position * base^(-j / frequencies)` for y, then x; `d_head` is a multiple of 4.
-
-    Any integer is a position, -1 (the pose token's) included.
-    """
-    frequencies = d_head // 4
-    exponent = jnp.arange(frequencies, dtype=dtype) / frequencies
+def _angles(positions: Array, count: int, base: float, dtype) -> Array:
+    """`position * base^(-j / count)` for y, then x, [*batch, token, 2, count]."""
+    exponent = jnp.arange(count, dtype=dtype) / count
     frequency = jnp.asarray(base, dtype) ** -exponent
-    return positions[..., None].astype(dtype) * frequency.reshape(
-        (1,) * positions.ndim + (frequencies,)
-    )
+    return positions[..., None].astype(dtype) * frequency.reshape((1,) * positions.ndim + (-1,))
 
 
 @typechecked
@@ -33,11 +24,12 @@ def apply_rope(
 ) -> Float[Array, "*batch token head d_head"]:
     """Rotates the first half of the channels by y and the second by x, at least in float32.
 
-    Within a half, channel j and channel `j + d_head/4` are the two coordinates that turn. `half`
-    rounds to float16 before and after, as the published image encoder does.
+    Within a half, channel j and channel `j + d_head/4` are the two coordinates that turn; `d_head`
+    is a multiple of 4, a position any integer. `half` rounds to float16 before and after, as the
+    published image encoder does.
     """
     dtype = accumulation_dtype(x.dtype)
-    angles = rope_angles(positions, x.shape[-1], base, dtype)[..., None, :, :]
+    angles = _angles(positions, x.shape[-1] // 4, base, dtype)[..., None, :, :]
     cosine, sine = jnp.cos(angles), jnp.sin(angles)
     x = x.astype(dtype)
     pairs = (round_to(x, jnp.float16) if half else x).reshape(*x.shape[:-1], 2, 2, -1)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from tttlrm_jax.config.ttt3r import TTT3RConfig
 from tttlrm_jax.core.precision import einsum
 from tttlrm_jax.models.nn.attention import attend
 from tttlrm_jax.models.nn.layers import Dtypes, layer_norm, linear
@@ -119,13 +120,14 @@ class EncoderBlock(nnx.Module):
     """`x += attention(norm(x))`, `x += mlp(norm(x))`."""
 
     def __init__(
-        self, width: int, heads: int, mlp_factor: float, rope: Rope, config: Dtypes,
-        rngs: nnx.Rngs,
-    ):  # fmt: skip
+        self, width: int, heads: int, config: TTT3RConfig, rngs: nnx.Rngs, half_rope: bool = False
+    ):
         self.attention_norm = BiasedLayerNorm(width, config)
-        self.attention = RopeAttention(width, heads, rope, config, rngs)
+        self.attention = RopeAttention(
+            width, heads, Rope(config.rope_base, half_rope), config, rngs
+        )
         self.mlp_norm = BiasedLayerNorm(width, config)
-        self.mlp = BiasedMLP(width, int(width * mlp_factor), width, config, rngs)
+        self.mlp = BiasedMLP(width, int(width * config.mlp_factor), width, config, rngs)
 
     def __call__(self, x: Array, positions: Array | None) -> Array:
         x = x + self.attention(self.attention_norm(x), positions).astype(x.dtype)
@@ -135,17 +137,15 @@ class EncoderBlock(nnx.Module):
 class DecoderBlock(nnx.Module):
     """An encoder block that looks at another sequence between its attention and its MLP."""
 
-    def __init__(
-        self, width: int, heads: int, mlp_factor: float, rope: Rope, config: Dtypes,
-        rngs: nnx.Rngs,
-    ):  # fmt: skip
+    def __init__(self, width: int, heads: int, config: TTT3RConfig, rngs: nnx.Rngs):
+        rope = Rope(config.rope_base)
         self.attention_norm = BiasedLayerNorm(width, config)
         self.attention = RopeAttention(width, heads, rope, config, rngs)
         self.cross_norm = BiasedLayerNorm(width, config)
         self.other_norm = BiasedLayerNorm(width, config)
         self.cross_attention = CrossAttention(width, heads, rope, config, rngs)
         self.mlp_norm = BiasedLayerNorm(width, config)
-        self.mlp = BiasedMLP(width, int(width * mlp_factor), width, config, rngs)
+        self.mlp = BiasedMLP(width, int(width * config.mlp_factor), width, config, rngs)
 
     def attended(self, x: Array, x_positions: Array | None) -> Array:
         """`x` after its self-attention."""
@@ -188,14 +188,11 @@ class ModulatedNorm(nnx.Module):
 class ModulatedBlock(nnx.Module):
     """An encoder block whose norms are modulated by a condition."""
 
-    def __init__(
-        self, width: int, heads: int, mlp_factor: float, rope: Rope, config: Dtypes,
-        rngs: nnx.Rngs,
-    ):  # fmt: skip
+    def __init__(self, width: int, heads: int, config: TTT3RConfig, rngs: nnx.Rngs):
         self.attention_norm = ModulatedNorm(width, config, rngs)
-        self.attention = RopeAttention(width, heads, rope, config, rngs)
+        self.attention = RopeAttention(width, heads, Rope(config.rope_base), config, rngs)
         self.mlp_norm = ModulatedNorm(width, config, rngs)
-        self.mlp = BiasedMLP(width, int(width * mlp_factor), width, config, rngs)
+        self.mlp = BiasedMLP(width, int(width * config.mlp_factor), width, config, rngs)
 
     def __call__(self, x: Array, condition: Array, positions: Array | None) -> Array:
         normed = self.attention_norm(x, condition)

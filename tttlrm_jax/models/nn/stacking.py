@@ -44,3 +44,8 @@ def scan_modules(stacked: nnx.Module | tuple[nnx.Module, ...], body: Callable, c
         return body(nnx.merge(graph, layer_params), carry)
 
     return jax.lax.scan(rematerialised(one_layer, remat), carry, params)
+
+
+def apply_modules(stacked: nnx.Module, x, *arguments, remat: Remat):
+    """`x = module(x, *arguments)` through the layers."""
+    return scan_modules(stacked, lambda module, x: (module(x, *arguments), ()), x, remat)[0]

@@ -24,7 +24,6 @@ from tttlrm_jax.models.nn.rope_blocks import (
     DecoderBlock,
     EncoderBlock,
     ModulatedBlock,
-    Rope,
     scores,
 )
 from tttlrm_jax.models.nn.tokens import patchify
@@ -68,11 +67,12 @@ def recorded(
     return recording.compare_all(actual, tolerance, "1+abs", prefix, optional=True)
 
 
-def _block(kind: type, recording: Recording, variant: Variant, half: bool = False) -> nnx.Module:
-    meta, config = recording.meta, TTT3RConfig(**dtypes(variant))
-    rope = Rope(meta.get("rope", config.rope_base), half)
-    sizes = recording["x"].shape[-1], meta["num_heads"], meta.get("mlp_ratio", config.mlp_factor)
-    return published_module(recording.under("param/"), kind, *sizes, rope, config)
+def _block(kind: type, recording: Recording, variant: Variant, **options) -> nnx.Module:
+    meta, named = recording.meta, {"rope": "rope_base", "mlp_ratio": "mlp_factor"}
+    given = {field: meta[key] for key, field in named.items() if key in meta}
+    sizes = recording["x"].shape[-1], meta["num_heads"]
+    config = PartConfig(**dtypes(variant), **given)
+    return published_module(recording.under("param/"), kind, *sizes, config, **options)
 
 
 @by_precision
@@ -109,7 +109,7 @@ def check_encoder_block(recording: Recording, variant: Variant) -> Iterator[Row]
     given = arrays(recording, variant, "x", "xpos")
     yield from recorded(recording, call(_block(EncoderBlock, recording, variant), run, *given))
     if "out_half_rope" in recording:
-        halved = _block(EncoderBlock, recording, variant, half=True)
+        halved = _block(EncoderBlock, recording, variant, half_rope=True)
         out = call(halved, EncoderBlock.__call__, *given)
         yield from recorded(recording, {"out_half_rope": out}, HALF_ROPE)
 

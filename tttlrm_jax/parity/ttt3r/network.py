@@ -19,7 +19,7 @@ from tttlrm_jax.convert import (
 from tttlrm_jax.models import TTT3R, abstract_model
 from tttlrm_jax.models.nn.point_heads import POINT_CHANNELS, DPTHead, LinearHead, PointHead
 from tttlrm_jax.models.nn.rope import grid_positions, state_positions
-from tttlrm_jax.models.ttt3r import Frame, frame_masks, frame_tokens
+from tttlrm_jax.models.ttt3r import Frame, frame_tokens, with_masks
 from tttlrm_jax.parity.modules import call, compare_shapes, published_module
 from tttlrm_jax.parity.recording import VARIANTS, Recording, Variant, load
 from tttlrm_jax.parity.report import Row
@@ -225,8 +225,7 @@ def _mixed(recording: Recording, network: TTT3R, variant: Variant) -> np.ndarray
 
     def run(network: TTT3R, image, rays, image_mask, ray_mask):
         frame = Frame(image, ray_map=rays, image_mask=image_mask, ray_mask=ray_mask)
-        masks = frame_masks(frame, network.config)
-        return frame_tokens(network, frame, masks, "batch", any_rays)
+        return frame_tokens(network, with_masks(frame, network.config), "batch", any_rays)
 
     frames = zip(image, rays, *masks, strict=True)
     return np.stack([call(network, run, *map(jnp.asarray, frame)) for frame in frames])

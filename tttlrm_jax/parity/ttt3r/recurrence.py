@@ -15,11 +15,11 @@ from tttlrm_jax.models.ttt3r import (
     Frame,
     RecurrentState,
     advance,
-    frame_masks,
     init_state,
     query,
     read_frame,
     step,
+    with_masks,
 )
 from tttlrm_jax.parity.recording import VARIANTS, Recording, quick_jit
 from tttlrm_jax.parity.report import Row
@@ -158,8 +158,7 @@ def run_sequence(
     @quick_jit
     def one_frame(params, state, frame):
         network = merge_model(graph, params)
-        masks = frame_masks(frame, network.config)
-        read = read_frame(network, state, frame, masks, behaviour, rays)
+        read = read_frame(network, state, with_masks(frame, network.config), behaviour, rays)
         moved, out = step(
             params, state, frame, graph=graph, rule=rule, behaviour=behaviour, rays_in_sequence=rays
         )
