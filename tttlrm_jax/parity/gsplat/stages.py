@@ -56,7 +56,8 @@ def check_covariance(recording: Recording, variant: Variant) -> Iterator[Row]:
     """Rotation matrices, covariances, precisions and gradients of quaternions and scales."""
     quaternion, scale = arrays(recording, variant, "quats", "scales")
     tolerance = COVARIANCE[variant.name]
-    yield recording.compare("rotmats", rotation_from_quaternion(quaternion), tolerance)
+    rotation = quick_jit(rotation_from_quaternion)(quaternion)
+    yield recording.compare("rotmats", rotation, tolerance)
     for key, power in (("covars", 2), ("precis", -2)):
         (bar,) = arrays(recording, variant, f"v_{key}")
         matrix, grads = _value_and_gradients(_spread(power), (quaternion, scale), bar)
