@@ -6,12 +6,12 @@ writes fitted.ply and fitted.splat in the capture's frame, and scores the held-o
 
 import argparse
 
+import jax
 import jax.numpy as jnp
 
 import tttlrm_jax as tj
 from tttlrm_jax.captures.capture import load_views
 from tttlrm_jax.config import RasterConfig
-from tttlrm_jax.core.types import Views
 from tttlrm_jax.export.gaussians import save_gaussians
 from tttlrm_jax.metrics.images import psnr
 from tttlrm_jax.per_scene import FitConfig, fit_scene
@@ -25,18 +25,16 @@ options = parser.parse_args()
 background, size = (1.0, 1.0, 1.0), (options.side, options.side)
 
 capture = tj.open_capture(options.capture)
-inputs, held_out = capture.split(options.views)  # every 8th frame is held out
-image, cameras = load_views(capture, inputs, *size, background=background)
-cameras = tj.Cameras(*map(jnp.float32, (cameras.world_from_camera, cameras.intrinsics)), *size)
-views = Views(jnp.float32(image), cameras)
+given, held_out = (
+    jax.tree.map(jnp.float32, tj.Views(*load_views(capture, frames, *size, background=background)))
+    for frames in capture.split(options.views)  # every 8th frame is held out
+)
 
 config = FitConfig(steps=options.steps, num_initial=2000, capacity=20_000)
-fitted = fit_scene(views, config, raster=RasterConfig(), background=background)
+fitted = fit_scene(given, config, raster=RasterConfig(), background=background)
 print(f"{len(fitted.gaussians.mean)} Gaussians, loss {fitted.losses[-1]:.3f} at the last step")
 
-target, cameras = load_views(capture, held_out, *size, background=background)
-cameras = tj.Cameras(*map(jnp.float32, (cameras.world_from_camera, cameras.intrinsics)), *size)
-shown = tj.Renderer(background=background)(fitted.gaussians, cameras).rgb
-print(f"held-out PSNR {float(psnr(shown, jnp.asarray(target)).mean()):.2f} dB")
+shown = tj.Renderer(background=background)(fitted.gaussians, held_out.cameras).rgb
+print(f"held-out PSNR {float(psnr(shown, held_out.image).mean()):.2f} dB")
 for name in ("fitted.ply", "fitted.splat"):
     save_gaussians(name, fitted.gaussians, min_opacity=1 / 255)
