@@ -100,12 +100,14 @@ def _with_image(queries: Views | Cameras) -> Views:
 
 def _select(tree: Any, indices: Int[Array, "batch chosen"] | None) -> Any:
     """Entries along the second axis of every array; None: all."""
+    if indices is None:
+        return tree
 
     def select(x):
         index = indices.reshape(*indices.shape, *(1,) * (x.ndim - 2))
         return jnp.take_along_axis(x, index, axis=1)
 
-    return tree if indices is None else jax.tree.map(select, tree)
+    return jax.tree.map(select, tree)
 
 
 def keep_counts(num_gaussians: int, keep_ratio: float, random_ratio: float) -> tuple[int, int]:
