@@ -96,7 +96,8 @@ def assert_same_step(directory, plan, sizes, elastic=0.0, **mesh_settings):
     )
     ours, our_metrics = program.step(placed, batch, None, train.chunk_views)
     assert_close({name: our_metrics[name] for name in metrics}, metrics, ROUND_OFF, "metrics")
-    assert int(our_metrics["num_unsent"]) == 0
+    if program.mesh.size > 1:  # one device runs the program without a mesh
+        assert int(our_metrics["num_unsent"]) == 0
     adam, our_adam = state.opt_state[0], ours.opt_state[0]
     assert_close(our_adam.mu, adam.mu, ROUND_OFF, "gradient ")
     assert_close(our_adam.nu, adam.nu, ROUND_OFF, "second moment ")
