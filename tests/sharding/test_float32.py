@@ -46,7 +46,7 @@ ROUND_OFF = 1e-5
 MUCH_FURTHER = 4.0  # times one device's own distance from float64; of the bias: 0.4 to 0.8
 ILL_CONDITIONED = ("['blocks']['ttt']['lr_fc']['bias']",)
 PLANS = ("full", "sequential", "causal")
-MESHES = ((1, 1, 1), (1, 8, 1), (2, 4, 1), (2, 2, 2), (1, 2, 4), (8, 1, 1))
+MESHES = ((1, 8, 1), (2, 4, 1), (2, 2, 2), (1, 2, 4), (8, 1, 1))
 FEW = 1e-3  # of the values of an image
 A_GAUSSIANS_END = 1 / 255
 FLOAT64 = False  # see conftest.py
@@ -105,6 +105,13 @@ def one_device(directory: str, plan: str) -> tuple[Step, Step]:
     return ours, exact
 
 
+@functools.cache
+def images_of_one(directory: str, plan: str) -> np.ndarray:
+    """What one device renders of the targets, in float32."""
+    static, params = parts_of(run_config(directory, plan))
+    return np.asarray(images_alone(params, static, batch_from_arrays(arrays_of(directory))))
+
+
 def optimizer_step(config: RunConfig, params: Any, gradient: dict[str, np.ndarray]) -> Any:
     """The parameters that one device's optimizer makes of these gradients, by name."""
     optimizer = make_optimizer(config.optimizer, config.train.num_steps)
@@ -154,9 +161,7 @@ def test_a_step_over_a_mesh_is_one_devices_to_round_off(directory, plan, sizes):
     images, _ = program.predict(
         placed.params, arrays, config.train.batch_size, config.train.chunk_views
     )
-    alone = batch_from_arrays(arrays_of(directory))
-    rendered = images_alone(params, static, alone)
-    off = np.abs(np.asarray(images[-1][:SCENES]) - np.asarray(rendered))
+    off = np.abs(np.asarray(images[-1][:SCENES]) - images_of_one(directory, plan))
     print(plan, sizes, f"image {off.max():.1e}, beyond round-off {np.mean(off > ROUND_OFF):.1e}")
     assert np.mean(off > ROUND_OFF) <= FEW
     assert off.max() <= A_GAUSSIANS_END

@@ -118,6 +118,7 @@ def test_pictures_film_and_report(result):
     assert "http" not in page.replace("http-equiv", "")
 
 
+@pytest.mark.extended
 def test_a_second_run_replaces_the_first_as_a_subprocess(result, arguments, tmp_path):
     """The command itself, other options, over an existing result; a table on stdout."""
     output = tmp_path / "again"

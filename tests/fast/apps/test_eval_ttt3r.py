@@ -41,6 +41,7 @@ def evaluate(given, output, *arguments):
     return metrics, read_tum_trajectory(output / "trajectory.txt")[1]
 
 
+@pytest.mark.extended
 def test_rules_and_resets_change_what_comes_later(given, tmp_path, capsys):
     metrics, gated = evaluate(given, tmp_path / "ttt3r")
     assert "5 frames, 48x32 pixels, rule ttt3r" in capsys.readouterr().out

@@ -26,6 +26,7 @@ FAST_BACKENDS = ["tiled", "balanced", INTERPRETED]
 ALL_BACKENDS = ["reference", *FAST_BACKENDS]
 # For what happens before compositing, in code that the backends share.
 LESS_OFTEN = ["tiled", pytest.param("balanced", marks=pytest.mark.extended), INTERPRETED]
+SLOW_REFERENCE = pytest.param("reference", marks=pytest.mark.extended)
 SMALL = 512  # slots: more than any scene below needs
 
 
@@ -119,7 +120,7 @@ def assert_close(actual, expected, tolerance):
         ),
     ],
 )
-@pytest.mark.parametrize("backend", ["tiled", "balanced"])
+@pytest.mark.parametrize("backend", LESS_OFTEN[:2])
 def test_equals_reference(backend, name):
     with jax.enable_x64(True):
         expected = value_and_gradients(SCENES[name], "reference", jnp.float64)
@@ -139,7 +140,7 @@ def test_equals_reference_in_float32(backend):
     assert_close(actual, expected, FLOAT32)
 
 
-@pytest.mark.parametrize("backend", ["reference", *LESS_OFTEN])
+@pytest.mark.parametrize("backend", [SLOW_REFERENCE, *LESS_OFTEN])
 def test_scenes_and_views_are_independent(backend):
     """vmap over scenes of render_views equals one scene and one view at a time.
 
@@ -195,7 +196,7 @@ def test_overflow_is_counted_and_spares_the_near(backend):
     assert fit_capacity(splats, cameras, config=config) >= count
 
 
-@pytest.mark.parametrize("backend", ["reference", *LESS_OFTEN])
+@pytest.mark.parametrize("backend", [SLOW_REFERENCE, *LESS_OFTEN])
 def test_non_finite_gaussians_are_absent(backend):
     scene = Scene(14, 17, 12, (1, 3), config=RasterConfig(backend=backend), capacity=SMALL)
     splats, cameras, background = scene.build(jnp.float32)
@@ -293,7 +294,7 @@ def edge_case_runner(backend: str, size: tuple[int, int]):
 
 
 @pytest.mark.parametrize("backend", FAST_BACKENDS)
-@pytest.mark.parametrize("size", [(1, 1), (9, 10)])
+@pytest.mark.parametrize("size", [pytest.param((1, 1), marks=pytest.mark.extended), (9, 10)])
 def test_edge_cases_are_defined(size, backend):
     """Backends agree, every derivative is finite, and values are those worked out by hand."""
     alpha = {}

@@ -15,7 +15,6 @@ from tttlrm_jax.rasterize import expected_depth, render
 
 COUNT, HEIGHT, WIDTH = 24, 11, 13
 TOLERANCE = 1e-9  # of the largest entry, in float64: only the order of sums differs
-FAST_BACKENDS = ["tiled", "balanced"]
 
 scenes = st.fixed_dictionaries(
     {
@@ -69,7 +68,7 @@ def compiled(backend: str):
     return run
 
 
-@pytest.mark.parametrize("backend", FAST_BACKENDS)
+@pytest.mark.parametrize("backend", [pytest.param("tiled", marks=pytest.mark.extended), "balanced"])
 def test_random_scenes_agree_with_the_reference(backend):
     @hypothesis.given(scenes)
     @hypothesis.settings(max_examples=30, derandomize=True, deadline=None, database=None)

@@ -42,6 +42,7 @@ def test_stream(tmp_path):
     assert (tmp_path / "streamed.ply").stat().st_size > 10_000
 
 
+@pytest.mark.extended
 def test_fit_scene(tmp_path):
     said = run("fit_scene", tmp_path, "--steps", "3", "--side", "16", "--views", "3")
     assert "held-out PSNR" in said

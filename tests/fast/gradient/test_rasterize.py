@@ -53,7 +53,9 @@ def _loss(rng, config, channels):
     return loss
 
 
-@pytest.mark.parametrize("backend", CASES)
+@pytest.mark.parametrize(
+    "backend", ["reference", pytest.param("tiled", marks=pytest.mark.extended)]
+)
 def test_directional_derivatives(backend):
     """Along random directions of each argument alone, forward and reverse mode."""
     antialiased, features = CASES[backend]

@@ -95,6 +95,7 @@ def test_rematerialised_scan_equals_the_unrolled_stream():
     assert float(jnp.abs(grads[1]).max()) > 1e-4  # there is something to compare
 
 
+@pytest.mark.extended
 def test_truncation_that_covers_the_stream_is_the_full_gradient():
     outs, grads = gradients(None)
     covered_outs, covered = gradients(CHUNKS)

@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from tttlrm_jax.config import ModelConfig
 from tttlrm_jax.core.geometry.spherical_harmonics import evaluate_sh
@@ -42,6 +43,7 @@ def test_zero_coefficients_show_the_pixels_colour():
     np.testing.assert_allclose(evaluate_sh(shown.sh, direction) + 0.5, colour, atol=1e-6)
 
 
+@pytest.mark.extended
 def test_colours_follow_the_virtual_views_in_every_way_to_name_them():
     config = ModelConfig(
         d_model=16, num_layers=1, patch_size=2, attention_head_dim=8, ttt_inner_factor=1.0,

@@ -1,4 +1,4 @@
-"""Every recording of the rasterizer, gradients included.
+"""Every recording of the rasterizer, gradients included; by default one of each backend.
 
 The parity command checks both backends in both precisions; to save compiling, here each backend
 takes one: the contract tests hold tiled against reference in float64.
@@ -18,27 +18,24 @@ RASTER = tuple(
         "antialiased", "features",
     )
 )  # fmt: skip
+OFTEN = ("raster_random_odd.npz", "raster_features.npz")
+EXTENDED = pytest.mark.extended
 TILED = ("fp32", "tiled")
 DENSE = ("fp64", "reference")
 BALANCED = ("fp32", "balanced")
 CASES = [
     *(pytest.param(name, None, id=name) for name in STAGES),
     *(
-        pytest.param(
-            name,
-            TILED,
-            id=f"{name}-tiled",
-            marks=pytest.mark.extended if name == "raster_opaque_stack.npz" else (),
-        )
+        pytest.param(name, TILED, id=f"{name}-tiled", marks=() if name in OFTEN else EXTENDED)
         for name in (*RASTER, "garden.npz")
     ),
     pytest.param("raster_depth_ties.npz", BALANCED, id="raster_depth_ties.npz-balanced"),
     *(
-        pytest.param(name, BALANCED, id=f"{name}-balanced", marks=pytest.mark.extended)
+        pytest.param(name, BALANCED, id=f"{name}-balanced", marks=EXTENDED)
         for name in ("raster_random_odd.npz", "raster_opaque_stack.npz", "raster_needles.npz")
     ),
     *(
-        pytest.param(name, DENSE, id=f"{name}-reference", marks=pytest.mark.extended)
+        pytest.param(name, DENSE, id=f"{name}-reference", marks=EXTENDED)
         for name in RASTER  # garden has 10,000 Gaussians: too many for dense
     ),
 ]

@@ -225,6 +225,7 @@ def test_memory_is_no_product_of_gaussians_and_pixels():
     assert memory.temp_size_in_bytes < 4 * count * size**2 / 8
 
 
+@pytest.mark.extended
 def test_rematerialised_views_keep_one_views_memory_and_the_gradient():
     """Residuals of a view are 8 bytes per slot and more: five further views add none of them."""
     count, size = 600, 32

@@ -40,7 +40,8 @@ def run_of(micro_batches: int, **train):
 CAUSAL = {"plan": "causal", "accumulate": "append"}
 
 
-@pytest.mark.parametrize("plan", [{}, pytest.param(CAUSAL, marks=pytest.mark.extended)])
+@pytest.mark.extended
+@pytest.mark.parametrize("plan", [{}, CAUSAL])
 def test_parts_equal_the_whole(plan):
     (whole, metrics), (ours, our_metrics) = run_of(1, **plan), run_of(2, **plan)
     assert metrics.keys() == our_metrics.keys()
