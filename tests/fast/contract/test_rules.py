@@ -105,9 +105,13 @@ def test_state_keeps_its_structure_and_inputs_stay(rule, stream):
 
 def test_scanned_chunks_equal_single_updates(rule, stream):
     weights, query, *written = stream
-    scanned, state = run_operations(
-        initial_state(weights, rule), query, *written, sequential_plan(16, 16, 4), rule, F32
-    )
+
+    @jax.jit
+    def run(weights, query, *written):
+        plan = sequential_plan(16, 16, 4)
+        return run_operations(initial_state(weights, rule), query, *written, plan, rule, F32)
+
+    scanned, state = run(weights, query, *written)
     expected = four_updates(weights, *written, rule)
     assert_close(state, expected)
     assert_close(scanned, apply_fast_mlp(expected.weights, query, F32), atol=2e-4)
@@ -120,9 +124,9 @@ def test_tokens_with_zero_rates_write_nothing(rule, stream):
         *(r.at[:, :, 8:].set(0.0) for r in (rates.gate, rates.down, rates.up)), gates=rates.gates
     )
     state = initial_state(weights, rule)
-    with_silent = update_state(state, key, value, masked, rule, F32)
+    update = jax.jit(functools.partial(update_state, rule=rule, dtype=F32))
     half = jax.tree.map(lambda x: x[:, :, :8], (key, value, rates))
-    assert_close(with_silent, update_state(state, *half, rule, F32))
+    assert_close(update(state, key, value, masked), update(state, *half))
 
 
 def test_first_step_points_uphill(rule, stream):

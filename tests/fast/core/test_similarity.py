@@ -24,10 +24,10 @@ def test_colour_in_a_turned_direction_is_the_old_colour(degree):
     coefficients, directions = rng.normal(size=((degree + 1) ** 2, 3)), rng.normal(size=(50, 3))
     rotation = random_rotation(degree)
     with jax.enable_x64(True):
-        mixing = sh_rotation(jnp.asarray(rotation), degree)
+        mixing = jax.jit(sh_rotation, static_argnums=1)(jnp.asarray(rotation), degree)
         turned = mixing @ jnp.asarray(coefficients)
         before, after = (
-            evaluate_sh(
+            jax.jit(evaluate_sh)(
                 jnp.broadcast_to(values, (50, *values.shape)), jnp.asarray(directions @ turn)
             )
             for values, turn in ((jnp.asarray(coefficients), np.eye(3)), (turned, rotation.T))

@@ -7,6 +7,8 @@ from skimage.metrics import structural_similarity
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.metrics.images import psnr, ssim, ssim_map
 
+psnr, ssim, ssim_map = jax.jit(psnr), jax.jit(ssim), jax.jit(ssim_map)
+
 
 def images(shape, seed=0, noise=0.1):
     rng = np.random.default_rng(seed)

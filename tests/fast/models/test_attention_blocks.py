@@ -26,8 +26,8 @@ def test_blocks_equal_dense(causal, max_logits):
         return jnp.sum(out * cotangent)
 
     grad = functools.partial(jax.value_and_grad, argnums=(0, 1, 2))
-    dense = grad(lambda *x: scalar(*x, 10**6))(query, key, value)
-    blocks = grad(lambda *x: scalar(*x, max_logits))(query, key, value)
+    dense = jax.jit(grad(lambda *x: scalar(*x, 10**6)))(query, key, value)
+    blocks = jax.jit(grad(lambda *x: scalar(*x, max_logits)))(query, key, value)
     for ours, theirs in zip(jax.tree.leaves(blocks), jax.tree.leaves(dense), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=2e-5, atol=2e-6)
 
@@ -41,7 +41,7 @@ def test_groups_of_windows_equal_dense(monkeypatch, windows_at_once, causal):
         def scalar(*x):
             return jnp.sum(attend_in_blocks(*x, jnp.float32, causal=causal) * cotangent)
 
-        return jax.value_and_grad(scalar, argnums=(0, 1, 2))(query, key, value)
+        return jax.jit(jax.value_and_grad(scalar, argnums=(0, 1, 2)))(query, key, value)
 
     dense = grads()
     monkeypatch.setattr(attention, "CPU_GROUP_LOGITS", windows_at_once * 2 * 6 * 6 + 1)

@@ -56,7 +56,7 @@ def assert_equal(actual, expected, atol=2e-4):
 @pytest.mark.parametrize(("plan", "chunk_views"), [("full", 1), ("sequential", 2)])
 def test_virtual_views_given_in_three_ways(model, plan, chunk_views):
     views = make_views()
-    run = functools.partial(model, views, plan=plan, chunk_views=chunk_views)
+    run = jax.jit(functools.partial(model, views, plan=plan, chunk_views=chunk_views))
     default = run()
     assert default.mean.shape == (2, 4 * 8 * 12, 3)
     assert_equal(run(virtual=views), default)
@@ -70,13 +70,13 @@ def test_virtual_views_given_in_three_ways(model, plan, chunk_views):
 
 
 def test_batch_of_two_is_two_scenes_and_order_of_views_is_free(model):
-    views = make_views()
-    both = model(views)
+    views, run = make_views(), jax.jit(functools.partial(model))
+    both = run(views)
     for scene in range(2):
-        alone = model(select(views, slice(scene, scene + 1)))
+        alone = run(select(views, slice(scene, scene + 1)))
         assert_equal(alone, jax.tree.map(lambda x, s=scene: x[s : s + 1], both))
     order = np.array([3, 1, 0, 2])
-    shuffled = model(jax.tree.map(lambda x: x[:, order], views))
+    shuffled = run(jax.tree.map(lambda x: x[:, order], views))
     per_view = both.opacity_logit.reshape(2, 4, -1)[:, order].reshape(2, -1)
     assert_equal(shuffled.opacity_logit, per_view)
 
@@ -84,11 +84,16 @@ def test_batch_of_two_is_two_scenes_and_order_of_views_is_free(model):
 def test_scanned_layers_equal_a_python_loop(model):
     x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 3, 6, 16)), jnp.float32)
     operations = full_plan(12, 18)
-    scanned, states = run_blocks(model.blocks, x, operations)
+    scanned, states = jax.jit(lambda x: run_blocks(model.blocks, x, operations))(x)
     graph, params = nnx.split(model.blocks)
+
+    @jax.jit
+    def run(params, x):
+        block = nnx.merge(graph, params)
+        return block(x, operations, block.ttt.initial_state(2))
+
     for layer in range(2):
-        block = nnx.merge(graph, jax.tree.map(lambda p, i=layer: p[i], params))
-        x, state = block(x, operations, block.ttt.initial_state(2))
+        x, state = run(jax.tree.map(lambda p, i=layer: p[i], params), x)
         assert_equal(state, jax.tree.map(lambda s, i=layer: s[i], states))
     assert_equal(scanned, x)
 
@@ -96,8 +101,9 @@ def test_scanned_layers_equal_a_python_loop(model):
 def test_explicit_initial_states_change_nothing(model):
     x = jnp.asarray(np.random.default_rng(0).standard_normal((1, 2, 6, 16)), jnp.float32)
     operations = full_plan(12, 12)
-    plain, _ = run_blocks(model.blocks, x, operations)
-    given, _ = run_blocks(model.blocks, x, operations, initial_states(model.blocks, 1))
+    states = initial_states(model.blocks, 1)
+    run = jax.jit(lambda states: run_blocks(model.blocks, x, operations, states)[0])
+    plain, given = run(None), run(states)
     assert_equal(given, plain, atol=1e-6)
 
 
@@ -181,7 +187,9 @@ def test_bfloat16_products_stay_near_float32(model):
     """Logits of the two agree to a few parts in a hundred of their spread."""
     views = make_views()
     narrow = build_model(dataclasses.replace(CONFIG, compute_dtype="bfloat16"), seed=1)
-    ours, exact = narrow(views).opacity_logit, model(views).opacity_logit
+    ours, exact = (
+        jax.jit(lambda each=each: each(views).opacity_logit)() for each in (narrow, model)
+    )
     assert ours.dtype == jnp.float32
     assert 0 < np.abs(ours - exact).mean() < 0.1 * np.std(exact)
 
@@ -265,19 +273,20 @@ def lvsm():
 
 def test_two_stages_equal_one_pass(lvsm):
     inputs, targets = make_views(view=3), make_views(view=2, seed=5)
-    together = lvsm(inputs, targets.cameras)
+    together = np.asarray(jax.jit(functools.partial(lvsm))(inputs, targets.cameras))
     assert together.shape == (2, 2, 8, 12, 3)
     assert 0 < together.min() < together.max() < 1
-    state = lvsm.reconstruct(inputs)
-    np.testing.assert_allclose(lvsm.render(state, targets.cameras), together, atol=1e-5)
-    one = lvsm.render(state, targets.cameras[:, 1:])
+    state, render = jax.jit(lvsm.reconstruct)(inputs), jax.jit(lvsm.render)
+    np.testing.assert_allclose(render(state, targets.cameras), together, atol=1e-5)
+    one = render(state, targets.cameras[:, 1:])
     np.testing.assert_allclose(one, together[:, 1:], atol=1e-5)
 
 
 def test_lvsm_output_depends_on_inputs_and_target_pose(lvsm):
     inputs, targets = make_views(view=3), make_views(view=1, seed=5)
-    image = lvsm(inputs, targets.cameras)
-    darker = lvsm(inputs.replace(image=0.2 * inputs.image), targets.cameras)
-    elsewhere = lvsm(inputs, make_views(view=1, seed=6).cameras)
+    run = jax.jit(functools.partial(lvsm))
+    image = run(inputs, targets.cameras)
+    darker = run(inputs.replace(image=0.2 * inputs.image), targets.cameras)
+    elsewhere = run(inputs, make_views(view=1, seed=6).cameras)
     assert np.abs(image - darker).max() > 1e-4
     assert np.abs(image - elsewhere).max() > 1e-4

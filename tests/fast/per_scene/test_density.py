@@ -19,6 +19,7 @@ from tttlrm_jax.per_scene.scratch import (
 )
 from tttlrm_jax.per_scene.settings import FitConfig
 
+densify = jax.jit(densify, static_argnums=1)
 CONFIG = FitConfig(gradient_threshold=0.1, split_above=0.1, prune_above=1.0, num_initial=4)
 SMALL, LARGE, CALM, FAINT, HUGE, FREE = range(6)
 

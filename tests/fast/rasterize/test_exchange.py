@@ -1,5 +1,6 @@
 """What a device puts into its buffers; tests/sharding has the exchange itself."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ def screen() -> ScreenSplats:
 
 @pytest.mark.parametrize("capacity", [1, 12, 26, 30, NUM_GAUSSIANS])
 def test_the_nearest_are_packed_in_the_order_of_the_cloud(screen, capacity):
-    numbers, radius, count = _packed(screen, capacity)
+    numbers, radius, count = jax.jit(_packed, static_argnums=1)(screen, capacity)
     drawn = np.flatnonzero(np.asarray(screen.radius[:, 0]) > 0)
     order = drawn[np.argsort(np.asarray(screen.depth)[drawn], kind="stable")]
     expected = np.sort(order[:capacity])

@@ -48,7 +48,11 @@ def tokens(batch=2, head=3, token=24, d_head=4, d_hid=6, seed=0):
 
 
 def run(weights, sequence, operations, rule=PLAIN):
-    return run_operations(initial_state(weights, rule), *sequence, operations, rule, F32)
+    @jax.jit
+    def compiled(weights, sequence):
+        return run_operations(initial_state(weights, rule), *sequence, operations, rule, F32)
+
+    return compiled(weights, sequence)
 
 
 def test_fast_network_by_hand():
@@ -68,7 +72,7 @@ def test_ascent_direction_is_the_gradient_of_the_weighted_inner_products():
         out = apply_fast_mlp(weights, key, F32)
         return jnp.sum(rate * jnp.sum(out * value, axis=-1))
 
-    ours = ascent_direction(weights, key, value, rates, F32)
+    ours = jax.jit(functools.partial(ascent_direction, dtype=F32))(weights, key, value, rates)
     for name in ("gate", "down", "up"):
         expected = getattr(jax.grad(objective)(weights, getattr(rates, name)), name)
         np.testing.assert_allclose(getattr(ours, name), expected, rtol=2e-4, atol=2e-5)
