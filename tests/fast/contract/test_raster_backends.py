@@ -26,6 +26,7 @@ FAST_BACKENDS = ["tiled", "balanced", INTERPRETED]
 ALL_BACKENDS = ["reference", *FAST_BACKENDS]
 # For what happens before compositing, in code that the backends share.
 LESS_OFTEN = ["tiled", pytest.param("balanced", marks=pytest.mark.extended), INTERPRETED]
+BALANCED_OFTEN = [pytest.param("tiled", marks=pytest.mark.extended), "balanced", INTERPRETED]
 SLOW_REFERENCE = pytest.param("reference", marks=pytest.mark.extended)
 SMALL = 512  # slots: more than any scene below needs
 
@@ -132,7 +133,7 @@ def test_equals_reference(backend, name):
     assert_close(actual, expected, FLOAT64)
 
 
-@pytest.mark.parametrize("backend", FAST_BACKENDS)
+@pytest.mark.parametrize("backend", BALANCED_OFTEN)
 def test_equals_reference_in_float32(backend):
     scene = SCENES["harmonics"]
     expected = value_and_gradients(scene, "reference", jnp.float32)
@@ -140,7 +141,8 @@ def test_equals_reference_in_float32(backend):
     assert_close(actual, expected, FLOAT32)
 
 
-@pytest.mark.parametrize("backend", [SLOW_REFERENCE, *LESS_OFTEN])
+@pytest.mark.extended
+@pytest.mark.parametrize("backend", ALL_BACKENDS)
 def test_scenes_and_views_are_independent(backend):
     """vmap over scenes of render_views equals one scene and one view at a time.
 
@@ -293,7 +295,7 @@ def edge_case_runner(backend: str, size: tuple[int, int]):
     return lambda splats: run(splats, jnp.eye(4), intrinsics, background)
 
 
-@pytest.mark.parametrize("backend", FAST_BACKENDS)
+@pytest.mark.parametrize("backend", BALANCED_OFTEN)
 @pytest.mark.parametrize("size", [pytest.param((1, 1), marks=pytest.mark.extended), (9, 10)])
 def test_edge_cases_are_defined(size, backend):
     """Backends agree, every derivative is finite, and values are those worked out by hand."""

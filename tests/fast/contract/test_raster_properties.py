@@ -68,7 +68,8 @@ def compiled(backend: str):
     return run
 
 
-@pytest.mark.parametrize("backend", [pytest.param("tiled", marks=pytest.mark.extended), "balanced"])
+@pytest.mark.extended
+@pytest.mark.parametrize("backend", ["tiled", "balanced"])
 def test_random_scenes_agree_with_the_reference(backend):
     @hypothesis.given(scenes)
     @hypothesis.settings(max_examples=30, derandomize=True, deadline=None, database=None)

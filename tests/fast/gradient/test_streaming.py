@@ -103,6 +103,7 @@ def test_truncation_that_covers_the_stream_is_the_full_gradient():
     assert largest_difference(covered, grads) == 0
 
 
+@pytest.mark.extended
 def test_shorter_truncation_changes_gradients_and_no_values():
     outs, grads = gradients(None)
     cut_outs, cut = gradients(1)

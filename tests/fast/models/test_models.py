@@ -121,7 +121,10 @@ def plain_gradients():
     return gradients(CONFIG, make_views(batch=1, view=2))
 
 
-@pytest.mark.parametrize("remat", ["block", "dots", "linear"])
+@pytest.mark.parametrize(
+    "remat",
+    ["linear", *(pytest.param(each, marks=pytest.mark.extended) for each in ("block", "dots"))],
+)
 def test_rematerialisation_changes_no_gradient(plain_gradients, remat):
     config = dataclasses.replace(CONFIG, remat=remat)
     assert_equal(gradients(config, make_views(batch=1, view=2)), plain_gradients)

@@ -11,7 +11,8 @@ from tttlrm_jax.core.types import Cameras, Splats
 from tttlrm_jax.rasterize import render
 
 
-@pytest.mark.parametrize("backend", [pytest.param("tiled", marks=pytest.mark.extended), "balanced"])
+@pytest.mark.extended
+@pytest.mark.parametrize("backend", ["tiled", "balanced"])
 def test_gradients_under_shard_map(backend):
     """Cameras by device, splats shared: their gradient is summed. (A mesh of one device is as
     strict.)"""

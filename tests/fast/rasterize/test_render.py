@@ -208,6 +208,7 @@ def test_views_need_a_view_axis_and_at_least_one_at_once():
         render_views(cloud(3), views, views_at_once=0)
 
 
+@pytest.mark.extended
 def test_memory_is_no_product_of_gaussians_and_pixels():
     """A gradient at 4,000 Gaussians and 64x64 pixels: what dense evaluation would hold is 65 MB."""
     count, size = 4000, 64
