@@ -34,7 +34,7 @@ CHECKS = {  # of what a page's examples leave behind
     "assert jax.tree.structure(gradient) == jax.tree.structure(params)\n"
     "assert state.num_views.tolist() == [2]\n",
 }
-NEWCOMERS = ("README", "quickstart")  # their examples run by default, those of other pages do not
+OFTEN = ("README",)  # its examples run by default, those of other pages are extended
 OUTSIDE = ("pip", "venv", "pytest", "http.server")  # modules that are not ours
 RUNS = re.compile(r"<!-- runs -->\n```python\n(.*?)```", re.DOTALL)
 WRITTEN_BY_COMMANDS = re.compile(r"(NAME|DIR|FOLDER|CURRICULUM)")
@@ -167,7 +167,7 @@ def test_api_page_is_what_the_docstrings_make():
 @pytest.mark.parametrize(
     "page",
     [
-        pytest.param(page, marks=() if page.stem in NEWCOMERS else pytest.mark.extended)
+        pytest.param(page, marks=() if page.stem in OFTEN else pytest.mark.extended)
         for page in PAGES if RUNS.search(text_of(page))
     ],
     ids=lambda page: page.stem,

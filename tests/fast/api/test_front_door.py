@@ -32,6 +32,7 @@ def python(script: str, directory: Path) -> str:
     return said.stdout
 
 
+@pytest.mark.extended
 def test_five_lines_reconstruct_the_sample(tmp_path):
     """PSNR is what eval.py says of the sample (`main` in the README)."""
     assert python(README_SCRIPT, tmp_path).startswith("PSNR 19.55 dB, SSIM 0.772")

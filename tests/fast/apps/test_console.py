@@ -130,6 +130,7 @@ def test_a_signal_while_processes_meet_is_told_by_its_code(monkeypatch, number):
     assert train.main([str(SMOKE)]) == (130 if number == signal.SIGINT else 75)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("module", ["tyro", "jax"])
 def test_sigterm_while_the_command_imports(tmp_path, module):
     """In a process of its own, at the moment when the import of a large module begins."""

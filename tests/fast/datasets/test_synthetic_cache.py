@@ -88,6 +88,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_killed_build_leaves_whole_shards_and_is_finished_later(tmp_path, workers):
     config = dataclasses.replace(CONFIG, num_scenes=800)

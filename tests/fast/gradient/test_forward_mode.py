@@ -80,7 +80,8 @@ def scene(dtype, count: int = 20) -> tuple[Splats, jax.Array]:
     return jax.tree.map(lambda x: jnp.asarray(x, dtype), splats), intrinsics
 
 
-@pytest.mark.parametrize("backend", ["tiled", pytest.param("balanced", marks=pytest.mark.extended)])
+@pytest.mark.extended
+@pytest.mark.parametrize("backend", ["tiled", "balanced"])
 def test_linearised_rendering_and_its_transpose(backend):
     """<J v, u> = <v, J^T u> from one linearisation. (The reference is differentiated by JAX.)"""
     with jax.enable_x64(True):

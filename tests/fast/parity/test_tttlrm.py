@@ -12,10 +12,8 @@ from tttlrm_jax.parity.suites import collect
 FILES = (
     "window_attention.npz",
     "model_sh3.npz",
-    "model_virt_ar_fp64.npz",
     "model_virt_full_bf16.npz",
     "model_sh0_cotangents.npz",
-    "lvsm_forward_grads.npz",
     "losses.npz",
     "perceptual_loss.npz",
     "checkpoint_keys.json",
@@ -31,6 +29,8 @@ EXTENDED = (
     "model_sh0_full_fp64.npz",
     "model_virt_ar_grads_fp64.npz",
     "lvsm_forward.npz",
+    "lvsm_forward_grads.npz",
+    "model_virt_ar_fp64.npz",
 )
 
 
