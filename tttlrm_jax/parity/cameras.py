@@ -71,10 +71,10 @@ def _recorded_anchor(poses: np.ndarray, method: str) -> np.ndarray:
 def _check_rays(recording: Recording) -> Iterator[Row]:
     height, width = recording["rays/ray_o"].shape[-2:]
     given = (jnp.asarray(recording[f"rays/{key}"]) for key in ("c2w", "fxfycxcy"))
-    rays = plucker(*camera_rays(Cameras(*given, height, width)))
+    rays = plucker(*camera_rays(Cameras(*given, height=height, width=width)))
     parts = np.split(np.moveaxis(np.asarray(rays), -1, -3), 3, axis=-3)
-    made = dict(zip(("ray_o", "ray_d", "o_cross_d"), parts, strict=True))
-    yield from recording.compare_all(made, FLOAT32, prefix="rays/")
+    names = ("ray_o", "ray_d", "o_cross_d")
+    yield from recording.compare_all(dict(zip(names, parts, strict=True)), FLOAT32, prefix="rays/")
 
 
 def _check_kmeans(recording: Recording) -> Iterator[Row]:

@@ -115,7 +115,7 @@ def _project_all(recording: Recording, variant: Variant):
     config = raster_config(recording, max_alpha=RasterConfig().max_alpha, backend="reference")
     shape = image_shape(recording)
     cloud = arrays(recording, variant, "means", "quats", "scales", "opacities")
-    splats = Splats(*cloud, features=np.zeros((len(cloud[0]), 1), variant.dtype))
+    splats = Splats(*cloud, features=jnp.zeros((len(cloud[0]), 1), variant.dtype))
 
     @quick_jit
     def one_camera(splats, viewmat, intrinsics, bars):
@@ -199,7 +199,7 @@ def image_shape(recording: Recording) -> tuple[int, int]:
     return int(recording["height"]), int(recording["width"])
 
 
-def arrays(recording: Recording, variant: Variant, *keys: str) -> list[np.ndarray]:
+def arrays(recording: Recording, variant: Variant, *keys: str) -> list[Any]:
     """Recorded arrays in a precision; NumPy's, whose slices need no compiling."""
     return [np.asarray(recording[key], variant.dtype) for key in keys]
 

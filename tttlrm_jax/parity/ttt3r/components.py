@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from tttlrm_jax.config import Dtype
 from tttlrm_jax.config.ttt3r import TTT3RConfig
 from tttlrm_jax.convert.layouts import patches as patch_layout
 from tttlrm_jax.core.geometry.poses import encoding_from_matrix, matrix_from_encoding
@@ -46,7 +45,7 @@ class PartConfig(TTT3RConfig):
         """Nothing is checked: a part that does not fit its tensors says so itself."""
 
 
-def dtypes(variant: Variant) -> dict[str, Dtype]:
+def dtypes(variant: Variant) -> dict[str, Any]:
     """Fields of a configuration."""
     return {"compute_dtype": variant.dtype, "param_dtype": variant.dtype}
 

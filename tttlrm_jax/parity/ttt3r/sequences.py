@@ -215,7 +215,8 @@ def check_camera_utils(recording: Recording) -> Iterator[Row]:
     moved = transform_points(recording["geotrf/T"], recording["geotrf/pts"])
     yield from _recorded(recording, "geotrf", {"out": moved}, STORED32)
     given = (recording[f"raymap/{name}"] for name in ("c2w_first", "c2w_view", "K"))
-    rays = ray_map(*given, *recording["raymap/out"].shape[:2])
+    height, width = recording["raymap/out"].shape[:2]
+    rays = ray_map(*given, height=height, width=width)
     yield from _recorded(recording, "raymap", {"out": rays}, STORED32)
     yield from _check_chunks(recording)
 

@@ -43,7 +43,7 @@ def _case(source: Recording, variant: Variant) -> tuple[LVSM, Views, Views]:
     model = published_module(tensors, LVSM, model_config(tensors, source.meta, variant))
     keys = ("image", "c2w", "fxfycxcy")
     inputs, targets = (
-        views_from(*(source[f"in/{kind}_{key}"] for key in keys), variant.dtype)
+        views_from(*(source[f"in/{kind}_{key}"] for key in keys), dtype=variant.dtype)
         for kind in ("input", "target")
     )
     return model, inputs, targets

@@ -154,7 +154,7 @@ def _input_views(recording: Recording, dtype) -> tuple[Views, Views, np.ndarray]
     )
     indices = recording["in/virtual_input_indices"]
     virtual = (recording[f"in/virtual_{key}"] for key in ("c2w", "fxfycxcy"))
-    virtual_views = views_from(_taken(image, indices), *virtual, dtype)
+    virtual_views = views_from(_taken(image, indices), *virtual, dtype=dtype)
     return views_from(image, poses, intrinsics, dtype), virtual_views, indices
 
 

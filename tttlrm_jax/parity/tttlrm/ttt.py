@@ -124,9 +124,9 @@ def _fast_weight_case(inputs, cotangent, config: ModelConfig, operations):
         one_head = {key: value[:, None] for key, value in inputs.items()}
         weights = FastWeights(**{name: one_head[key] for key, name in MATRICES.items()})
         rates = TokenRates(**{name: one_head[key][..., 0] for key, name in RATES.items()})
-        start, tokens = initial_state(weights, rule), (one_head[key] for key in ("q", "k", "v"))
-        dtype = jnp.dtype(config.compute_dtype)
-        out, state = run_operations(start, *tokens, rates, operations, rule, dtype)
+        query, key, value = (one_head[name] for name in ("q", "k", "v"))
+        start, dtype = initial_state(weights, rule), jnp.dtype(config.compute_dtype)
+        out, state = run_operations(start, query, key, value, rates, operations, rule, dtype)
         out = out[:, 0]
         return jnp.sum(out * cotangent), (out, jax.tree.map(lambda w: w[:, 0], state.weights))
 

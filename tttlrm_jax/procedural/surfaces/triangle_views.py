@@ -190,11 +190,12 @@ def _shade(scene, number, projected, hits, sample, position, pose, lens) -> np.n
     ray = pose[:3, :3].astype(np.float32) @ ray
     point = ray / hits.nearness.take(sample, mode="clip") + pose[:3, 3, None].astype(np.float32)
     owner = hits.triangle.take(sample, mode="clip")
+    corner_rows, attribute_rows = projected.rows
     if number >= scene.planar_from:
-        attributes = projected.rows[1][0].take(owner, axis=1, mode="clip")
+        attributes = attribute_rows[0].take(owner, axis=1, mode="clip")
         normal = attributes[:3]
     else:
-        attributes = _interpolated(*projected.rows, owner, x, y)
+        attributes = _interpolated(corner_rows, attribute_rows, owner, x, y)
         length = np.sqrt((attributes[:3] ** 2).sum(axis=0))
         normal = attributes[:3] / np.maximum(length, np.float32(1e-12))
     material, turn = scene.materials[number], scene.part_from_world[number]
