@@ -15,8 +15,7 @@ Devices   64 of 80 GB for all stages as they stand: eight objects a device, two,
           on each eight devices (mesh.seq=8, train.micro_batches=8). Batches and views part over 8,
           16 and 32 as well: on N devices multiply train.micro_batches by 64 / N, as in
           --train.micro-batches 8 --3.train.micro-batches 64 on 8
-Time      not run: 400 M parameters (396 M in the blocks) and 42 M objects to draw are not for the
-          machines at hand
+Time      not run: it takes a cluster (400 M parameters, 396 M of them in the blocks; 42 M objects)
 Result    object_curriculum/3_1024x1024 in runs/
 """
 

@@ -12,8 +12,7 @@ Devices   64 of 80 GB for all stages as they stand: two scenes a device, one, th
           and 32 as well: on N devices multiply train.micro_batches by 64 / N, as in
           --train.micro-batches 8 --3.train.micro-batches 64 (--4. and --5. too) on 8
 Pruning   40 % by opacity and 10 % of the rest at random; 30 % and 5 % in steps of 64 views
-Time      not run: 400 M parameters (396 M in the blocks) and 11 M scenes are not for the machines
-          at hand
+Time      not run: it takes a cluster (400 M parameters, 396 M of them in the blocks; 11 M scenes)
 Result    scene_curriculum/5_autoregressive in runs/
 """
 

@@ -20,7 +20,15 @@ SECTIONS = (
     ("tttlrm_jax.models", "Models", "Networks and pure functions of their parameters."),
     ("tttlrm_jax.ttt", "Fast weights", "The layer's mathematics and its update rules."),
     ("tttlrm_jax.rasterize", "Rasterizer", "Gaussians to images, differentiable in everything."),
+    (
+        "tttlrm_jax.per_scene",
+        "One scene",
+        "Gaussians refined on, or fitted to, photographs.",
+    ),
 )
+INSIDE = {  # methods that the commands use, not for users
+    "SceneStream": ("of", "resumed", "begun", "live", "advance", "write"),
+}
 HEADER = """# Python API
 
 Made from the docstrings by `python docs/make_api.py`; do not edit. The guide
@@ -126,13 +134,16 @@ def methods(nodes: list[Definition]) -> Iterator[str]:
     for node in nodes:
         for item in node.body if isinstance(node, ast.ClassDef) else ():
             if isinstance(item, ast.FunctionDef) and item.name not in seen:
+                if item.name in INSIDE.get(node.name, ()):
+                    continue
                 seen.add(item.name)
                 if not item.name.startswith("_") or item.name == "__call__":
                     yield _method(item)
 
 
 def _method(item: ast.FunctionDef) -> str:
-    is_property = {"property", "cached_property"} & {ast.unparse(d) for d in item.decorator_list}
+    decorators = {ast.unparse(d).rpartition(".")[2] for d in item.decorator_list}
+    is_property = decorators & {"property", "cached_property"}
     name = "" if item.name == "__call__" else f".{item.name}"
     call = name if is_property else f"{name}({names_of(item.args)})"
     return textwrap.indent(f"**`{call}`** {docstring(item)}".rstrip(), "  ").replace("  ", "- ", 1)

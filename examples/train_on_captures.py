@@ -29,7 +29,7 @@ run = config.RunConfig(
         capture_height=options.side, capture_width=options.side,
         num_input_views=4, num_target_views=4, holdout_every=8,  # frames 0, 8, ... for evaluation
     ),
-    loss=config.LossConfig(depth=0.0),  # photographs alone; see data.prepare_depth for depth
+    loss=config.LossConfig(depth=0.0),  # photographs alone; datasets.prepare_depth adds depth
     optimizer=config.OptimizerConfig(peak_lr=4e-4, warmup_steps=min(100, options.steps)),
     train=config.TrainConfig(num_steps=options.steps, batch_size=2, eval_every=500),
 )  # fmt: skip

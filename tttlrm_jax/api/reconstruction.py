@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
 import numpy as np
@@ -21,6 +21,9 @@ from tttlrm_jax.per_scene.refine import refine
 from tttlrm_jax.per_scene.settings import RefineConfig
 from tttlrm_jax.rasterize import Renderer, Rendering
 
+if TYPE_CHECKING:
+    from tttlrm_jax.api.models import SceneModel
+
 MIN_OPACITY = 1.0 / 255.0  # fainter Gaussians cannot show
 
 
@@ -28,7 +31,7 @@ MIN_OPACITY = 1.0 / 255.0  # fainter Gaussians cannot show
 class Reconstruction:
     """Gaussians of one scene with the views they came from; see `SceneModel.reconstruct`."""
 
-    model: Any  # `SceneModel` that made it; it keeps the compiled renderers
+    model: "SceneModel"  # that made it; it keeps the compiled renderers
     scene: PosedScene  # input and held-out views, in the model's frame
     predicted: Gaussians  # in the model's frame, pruned
     background: tuple[float, float, float]  # RGB in [0, 1]

@@ -5,6 +5,7 @@ checks every camera and that every photograph exists; pixels are decoded only fo
 are used, and checked then.
 """
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Sequence
@@ -252,10 +253,19 @@ def find_camera_file(path: Path, field: str = "capture") -> Path:
     found = _camera_file(path)
     if found is None:
         remedy = "export the cameras to one of them"
-        if any(_camera_file(each) for each in path.iterdir() if each.is_dir()):
-            remedy = f"it is a folder of captures: name one, or {path}/* where many can be given"
+        if inner := _first_capture(path):
+            remedy = f"it is a folder of captures: name one of them, e.g. {inner}"
         raise InputError(f"{field}={path} holds no {known}; {remedy}")
     return found
+
+
+def _first_capture(folder: Path) -> Path | None:
+    """The first capture inside a folder, among what may be read."""
+    for each in sorted(folder.iterdir()):
+        with contextlib.suppress(PermissionError):
+            if each.is_dir() and _camera_file(each):
+                return each
+    return None
 
 
 def _camera_file(directory: Path) -> Path | None:

@@ -118,7 +118,7 @@ class DataConfig:
     background: RGB = (1.0, 1.0, 1.0)  # under transparent pixels
     mirror_probability: Share = 0.0  # of training on the mirrored scene
     reverse_probability: Share = 0.0  # of taking the input views in the opposite order
-    min_crop: Annotated[float, between(0.1, 1)] = 1.0  # share of sides cut out; 1: all
+    min_crop: Annotated[float, between(0.1, 1)] = 1.0  # smallest share of sides; 1: all
     random_background: Share = 0.0  # probability of a colour of its own under a training item
     num_threads: NonNegativeInt = 4  # reading ahead; 0 reads in the calling thread
     prefetch: NonNegativeInt = 8  # batches kept ready; 0 switches it off

@@ -36,7 +36,7 @@ class EvalConfig:
     plan: Plan | None = None
     rule: OptionalRule = None  # takes the place of the checkpoint's update rule
     frames: str | None = None  # input frames by number, in order: 1-7,9; None: chosen by k-means
-    chunk_views: PositiveInt | None = None  # per update; None: trained, for causal trained inputs
+    chunk_views: PositiveInt | None = None  # views per update; None: as trained (causal: inputs)
     accumulate: Accumulate | None = None  # Gaussians shown after each chunk; None: append
     # of the scene from the cameras of a stream's first chunk, in the capture's units, where these
     # stand in one place and give no scale; None: 1
@@ -99,10 +99,10 @@ class SequenceEvalConfig:
 
     capture: PathText | None = None  # folder or video
     checkpoint: PathText | None = None  # run or model directory; None: the package's small network
-    protocol: PathText | None = None  # configs/ttt3r/NAME.py: sets what is below as a paper's table
+    protocol: PathText | None = None  # configs/ttt3r/NAME.py: settings of a paper's table
     length: FrameCount | None = None  # number of frames, one of the protocol's lengths
     kind: str | None = None  # form of the capture; None: recognised
-    size: PositiveInt | None = None  # longer side, 224: square; None: the checkpoint's, else 512
+    size: PositiveInt | None = None  # pixels, longer side (224: square); None: trained, or 512
     fit: Literal["crop", "resize"] = "crop"  # middle of the picture, or all of it squeezed
     reset_every: NonNegativeInt = 0  # frames between resets of the state; 0: never
     behaviour: Literal["streaming", "batch"] = "streaming"  # after resets and with ray maps

@@ -77,7 +77,7 @@ class CommonTrainConfig:
     batch_size: PositiveInt
     ema_decay: ShareBelow1 = 0.0  # of the averaged weights that evaluation uses; 0: none are kept
     seed: NonNegativeInt = 0
-    max_nonfinite: PositiveInt = 10  # steps in a row of a loss or gradient not finite end the run
+    max_nonfinite: PositiveInt = 10  # so many steps in a row that are not finite end the run
     init_from: str | None = None  # run or model directory whose parameters the run starts from
     init_moments: bool = False  # Adam's moments of that run too; its schedule is never kept
     log_every: PositiveInt
@@ -113,7 +113,7 @@ class TrainConfig(CommonTrainConfig):
     # of the causal plan
     chunk_counts: tuple[int, ...] = ()  # chunks per scene, drawn per step; none: by chunk_views
     chunk_weights: ChunkWeights = "uniform"  # of the loss after each chunk
-    truncate_chunks: NonNegativeInt = 0  # gradients stop where as many chunks end; 0: nowhere
+    truncate_chunks: NonNegativeInt = 0  # gradients end after so many chunks; 0: they do not
     accumulate: Literal["append", "all"] = "all"  # earlier views' Gaussians: as read, or read anew
     # rendering
     keep_ratio: PositiveShare = 1.0  # of Gaussians kept by opacity for rendering; 1: no pruning
@@ -167,7 +167,7 @@ class MeshConfig:
     seq: int = 1  # devices that part the views of a scene
     fsdp: int = 1  # devices that part parameters and optimizer state
     exchange: Literal["all_to_all", "all_gather"] = "all_to_all"
-    exchange_capacity: PositiveShare = 1.0  # of a device's Gaussians that one image part may take
+    exchange_capacity: PositiveShare = 1.0  # share of Gaussians one image part may take
     # of several processes: all three, or none to take them from the environment
     coordinator: str | None = None  # HOST:PORT of process 0
     num_processes: int | None = None

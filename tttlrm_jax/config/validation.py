@@ -29,7 +29,7 @@ class Bound:
 def between(low: float, high: float) -> Bound:
     """Values in [low, high]."""
     limit = f"is not in [{low:g}, {high:g}]"
-    return Bound(lambda value: low <= value <= high, limit, "use a value in it")
+    return Bound(lambda value: low <= value <= high, limit, f"use {low:g} to {high:g}")
 
 
 FINITE = Bound(math.isfinite, "is not finite", "use a number that is")
@@ -38,7 +38,9 @@ _NON_NEGATIVE = Bound(lambda value: value >= 0, "is negative", "use 0 or more")
 PositiveInt, PositiveFloat = Annotated[int, _POSITIVE], Annotated[float, _POSITIVE]
 NonNegativeInt, NonNegativeFloat = Annotated[int, _NON_NEGATIVE], Annotated[float, _NON_NEGATIVE]
 Share = Annotated[float, Bound(lambda value: 0 <= value <= 1, "is not in [0, 1]", "use a share")]
-ShareBelow1 = Annotated[float, Bound(lambda value: 0 <= value < 1, "is not in [0, 1)", "lower it")]
+ShareBelow1 = Annotated[
+    float, Bound(lambda value: 0 <= value < 1, "is not in [0, 1)", "use a share below 1")
+]
 PositiveShare = Annotated[
     float, Bound(lambda value: 0 < value <= 1, "is not in (0, 1]", "use a share above 0")
 ]

@@ -65,6 +65,7 @@ class Inert:
     def __init__(self, *_, **__):
         pass
 
+    # what a pickle may call to fill an object; each takes anything and does nothing
     __setstate__ = __setitem__ = append = extend = add = __init__
 
 

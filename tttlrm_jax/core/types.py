@@ -53,7 +53,7 @@ class Views:
     """Posed images of a batch of scenes or, without that axis, of one."""
 
     image: Float[Array, "*batch view height width 3"]
-    cameras: Cameras  # leading axes batch, view
+    cameras: Cameras  # the same leading axes
 
     def __getitem__(self, index) -> "Views":
         """Indexes the leading axes."""

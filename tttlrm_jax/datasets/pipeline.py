@@ -145,6 +145,11 @@ def draw_views(
         pool, reserved = pool[~held_out[pool]], pool[held_out[pool]]
     apart = held_out is not None and split == "eval"  # targets come from `reserved`
     field, needed = views_needed(config, apart)
+    if apart and config.num_target_views > len(reserved):
+        raise InputError.of(
+            "data.num_target_views", config.num_target_views,
+            f"exceeds the {len(reserved)} held-out frames of a scene", "draw fewer targets",
+        )  # fmt: skip
     if needed > len(pool):
         raise InputError.of(
             field, needed, f"exceeds the {len(pool)} frames of a scene that are not held out",

@@ -12,6 +12,7 @@ with zeros, and one-byte normals; `published_layout=True` writes that.
 from collections.abc import Sequence
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 
 from tttlrm_jax.core.errors import InputError
@@ -19,7 +20,12 @@ from tttlrm_jax.core.types import Gaussians
 from tttlrm_jax.export.writable import ExportCount, writable
 
 PUBLISHED_REST = 45
-TYPES = {"float": "<f4", "uchar": "u1"}  # of PLY in NumPy
+TYPES = {
+    "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1", "short": "<i2", "int16": "<i2",
+    "ushort": "<u2", "uint16": "<u2", "int": "<i4", "int32": "<i4", "uint": "<u4",
+    "uint32": "<u4", "float": "<f4", "float32": "<f4", "double": "<f8", "float64": "<f8",
+}  # fmt: skip
+_DEGREE_OF_REST = {0: 0, 9: 1, 24: 2, 45: 3, 72: 4}
 
 
 def write_ply(
@@ -67,5 +73,69 @@ def ply_header(columns: Sequence[tuple[str, str]], num_vertices: int | str) -> b
     ).encode("ascii")
 
 
+def read_ply(path: Path | str, *, published_degree: int | None = None) -> Gaussians:
+    """Reads what `write_ply` wrote (any column order and number type), as float32 arrays.
+
+    The degree follows from the number of `f_rest` columns. Files in the published layout do not
+    say theirs: give it as `published_degree`. Raises InputError if the file is not such a PLY.
+    """
+    table = read_vertices(Path(path))
+    names = table.dtype.names or ()
+
+    def group(*columns: str) -> np.ndarray:
+        missing = [column for column in columns if column not in names]
+        if missing:
+            raise InputError.of(
+                str(path), missing, "are missing from the vertex", "give a 3D Gaussian splat PLY"
+            )
+        stacked = [table[column].astype(np.float32) for column in columns]
+        return np.stack(stacked, axis=-1) if columns else np.zeros((len(table), 0), np.float32)
+
+    num_rest = sum(name.startswith("f_rest_") for name in names)
+    degree = _DEGREE_OF_REST.get(num_rest) if published_degree is None else published_degree
+    if degree is None or 3 * ((degree + 1) ** 2 - 1) > num_rest:
+        raise InputError.of(
+            str(path), f"{num_rest} f_rest columns", "is not the number of any wanted degree",
+            f"use one of {sorted(_DEGREE_OF_REST)} columns, or the right published_degree",
+        )  # fmt: skip
+    num_higher = (degree + 1) ** 2 - 1
+    rest = group(*_numbered("f_rest", 3 * num_higher)).reshape(len(table), 3, num_higher)
+    base = group(*_numbered("f_dc", 3))
+    return Gaussians(
+        mean=jnp.asarray(group("x", "y", "z")),
+        sh=jnp.asarray(np.concatenate([base[:, None], np.moveaxis(rest, 1, 2)], axis=1)),
+        log_scale=jnp.asarray(group(*_numbered("scale", 3))),
+        quaternion=jnp.asarray(group(*_numbered("rot", 4))),
+        opacity_logit=jnp.asarray(group("opacity")[:, 0]),
+    )
+
+
 def _numbered(stem: str, count: int) -> tuple[str, ...]:
     return tuple(f"{stem}_{index}" for index in range(count))
+
+
+def read_vertices(path: Path) -> np.ndarray:
+    """The vertices of a binary PLY file, of splats or of points, as a structured array.
+
+    Raises InputError for a file that is no such PLY, and for one that is cut short.
+    """
+    head, mark, body = path.read_bytes().partition(b"end_header\n")
+    lines = [line.split() for line in head.decode("ascii", "replace").splitlines()]
+    if not mark or not lines or lines[0] != ["ply"]:
+        raise InputError(f"{path} is not a PLY file; give a 3D Gaussian splat PLY")
+    if ["format", "binary_little_endian", "1.0"] not in lines:
+        raise InputError(f"{path} is not binary little endian; convert it first")
+    elements = [line for line in lines if line[:1] == ["element"]]
+    if len(elements) != 1 or elements[0][1:2] != ["vertex"]:
+        raise InputError(f"{path} holds elements other than one list of vertices; remove them")
+    properties = [line for line in lines if line[:1] == ["property"]]
+    columns = [(line[2], TYPES[line[1]]) for line in properties if line[1] in TYPES]
+    if len(columns) < len(properties):
+        raise InputError(f"{path} has vertex properties that are not plain numbers; remove them")
+    dtype, count = np.dtype(columns), int(elements[0][2])
+    if len(body) < count * dtype.itemsize:
+        raise InputError.of(
+            str(path), f"{len(body)} bytes of vertices", f"is less than the {count} of its header",
+            "copy the file again",
+        )  # fmt: skip
+    return np.frombuffer(body, dtype, count)

@@ -49,11 +49,16 @@ class LVSM(nnx.Module):
         check_views(cameras, self.config.patch_size)
         return self._embed(pose_only_image(cameras))
 
-    def tokenize_queries(self, queries: Views | Cameras) -> Array:
+    def tokenize_queries(
+        self, queries: Views | Cameras
+    ) -> Float[Array, "batch view token d_model"]:
         """As `tokenize_targets`; images of the queries are not looked at."""
         return self.tokenize_targets(cameras_of(queries))
 
-    def decode_queries(self, tokens: Array, queries: Views | Cameras) -> Array:
+    def decode_queries(
+        self, tokens: Float[Array, "batch view token d_model"], queries: Views | Cameras
+    ) -> Float[Array, "batch view height width 3"]:
+        """Images in [0, 1] of the queries' cameras."""
         return self.decode(tokens, cameras_of(queries))
 
     def __call__(

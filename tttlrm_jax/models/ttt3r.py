@@ -119,7 +119,7 @@ def step(
     """
     model = merge_model(graph, params)
     chosen: StateRule = rule or build_state_rule("ttt3r")
-    masked = with_masks(frame, model.config)
+    masked: Any = with_masks(frame, model.config)  # none of its masks is None
     initial = _initial(model, frame.image.shape[0], chosen)
     check_state(state, initial)
     read = read_frame(model, state, masked, behaviour, rays_in_sequence)
@@ -276,7 +276,7 @@ def _check_finite(field: str, pixels: Array, mask: Any) -> None:
     refuse(not_finite(pixels, 1), mask, field, "non-finite", "frame")
 
 
-def with_masks(frame: Frame, config: TTT3RConfig) -> Any:
+def with_masks(frame: Frame, config: TTT3RConfig) -> Frame:
     """The frame with every mask spelled out.
 
     Raises InputError for sizes that do not fit each other or the patch.

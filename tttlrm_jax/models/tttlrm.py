@@ -42,7 +42,9 @@ class TTTLRM(nnx.Module):
         patches = patchify(posed_image(views.image, views.cameras), self.config.patch_size)
         return self.input_norm(self.tokenizer(patches))
 
-    def tokenize_queries(self, queries: Views | Cameras) -> Array:
+    def tokenize_queries(
+        self, queries: Views | Cameras
+    ) -> Float[Array, "batch view token d_model"]:
         """Tokens of views that are read; cameras alone carry zeros for the image."""
         return self.tokenize(_with_image(queries))
 

@@ -15,7 +15,7 @@ from tttlrm_jax.parity.tttlrm import files, layers, losses, lvsm, models, ttt
 
 RECORDING_SUFFIXES = (".npz", ".json")
 
-# Of a suite the first pattern that fits a file's name decides; None: known, but not checked yet.
+# Of a suite the first pattern that fits a file's name decides; None: known, but not yet checked.
 SUITES: Mapping[str, Mapping[str, Check | None]] = {
     "gsplat": {
         "spherical_harmonics.npz": stages.check_spherical_harmonics,

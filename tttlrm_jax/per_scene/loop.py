@@ -16,6 +16,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
+from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.types import Gaussians, Views
 from tttlrm_jax.per_scene.objective import RenderSettings, slopes_of_views
 from tttlrm_jax.per_scene.settings import LearningRates
@@ -33,6 +34,15 @@ class Optimised:
     losses: np.ndarray
     seconds: float
     compile_seconds: float
+
+
+def check_one_scene(views: Views) -> None:
+    """Raises InputError unless images are [view, height, width, 3], without an axis of scenes."""
+    if views.image.ndim != 4:
+        raise InputError.of(
+            "views.image shape", views.image.shape, "is not (view, height, width, 3)",
+            "give the views of one scene, such as views[0] of a batch",
+        )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,14 @@ import numpy as np
 
 from tttlrm_jax.config import RasterConfig
 from tttlrm_jax.core.types import Gaussians, Views
-from tttlrm_jax.per_scene.loop import Optimised, Schedule, Stepper, scene_extent, start_state
+from tttlrm_jax.per_scene.loop import (
+    Optimised,
+    Schedule,
+    Stepper,
+    check_one_scene,
+    scene_extent,
+    start_state,
+)
 from tttlrm_jax.per_scene.objective import RenderSettings
 from tttlrm_jax.per_scene.settings import RefineConfig
 from tttlrm_jax.rasterize import fit_capacity
@@ -27,9 +34,10 @@ def refine(
 ) -> Optimised:
     """Refines the Gaussians of one scene [gaussian]; with 0 steps they come back as they are.
 
-    Views and Gaussians are in one frame, that of the model. Raises InputError for views below 7
-    pixels, SSIM's window.
+    Views, [view, height, width, 3], and Gaussians are in one frame, that of the model. Raises
+    InputError for views of several scenes, or below 7 pixels, SSIM's window.
     """
+    check_one_scene(views)
     if config.steps == 0 or gaussians.mean.shape[0] == 0:
         return Optimised(gaussians=gaussians, losses=np.zeros(0), seconds=0.0, compile_seconds=0.0)
     needed = fit_capacity(gaussians.activate(), views.cameras, config=raster)

@@ -24,6 +24,7 @@ from tttlrm_jax.per_scene.loop import (
     Optimised,
     Schedule,
     Stepper,
+    check_one_scene,
     scene_extent,
     start_state,
 )
@@ -56,11 +57,13 @@ def fit_scene(
     background: tuple[float, float, float],
     points: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Fitted:
-    """Fits Gaussians to the views of one scene.
+    """Fits Gaussians to the views of one scene, [view, height, width, 3].
 
     `points` are positions [point, 3] and colours [point, 3] to start from (structure from motion);
     without them the start is random, see `random_points`. Seconds are without compiling.
+    Raises InputError for views of several scenes.
     """
+    check_one_scene(views)
     start = time.perf_counter()
     points = random_points(views, config) if points is None else points
     state = initial_state(points, views, config)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import tttlrm_jax as tj
-from tests.ply_files import read_gaussians
 from tttlrm_jax.apps.reconstruct import command
 from tttlrm_jax.config import RasterConfig
+from tttlrm_jax.export.ply import read_ply
 
 README_SCRIPT = """
 import tttlrm_jax as tj
@@ -36,7 +36,7 @@ def python(script: str, directory: Path) -> str:
 def test_five_lines_reconstruct_the_sample(tmp_path):
     """PSNR is what eval.py says of the sample (`main` in the README)."""
     assert python(README_SCRIPT, tmp_path).startswith("PSNR 19.55 dB, SSIM 0.772")
-    assert len(read_gaussians(tmp_path / "scene.ply").mean) == 5276
+    assert len(read_ply(tmp_path / "scene.ply").mean) == 5276
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.ply_files import read_gaussians
 from tttlrm_jax.apps.reconstruct import command as evaluate
 from tttlrm_jax.apps.reconstruct.files import OUTPUT_FILES
 from tttlrm_jax.captures.capture import load_views, read_capture
 from tttlrm_jax.config import RasterConfig
 from tttlrm_jax.core.types import Cameras
+from tttlrm_jax.export.ply import read_ply
 from tttlrm_jax.metrics.images import psnr
 from tttlrm_jax.rasterize import Renderer
 
@@ -91,7 +91,7 @@ def test_ply_in_the_input_frame_renders_to_the_reported_score(result, tiny_captu
     near = 0.1 * 0.01  # below any Gaussian; the scale of the frame differs from the model's
     renderer = Renderer(background=(1.0, 1.0, 1.0), config=RasterConfig(near=near))
     rendering = renderer(
-        read_gaussians(result / "scene.ply"),
+        read_ply(result / "scene.ply"),
         Cameras(
             jnp.asarray(cameras.world_from_camera, jnp.float32),
             jnp.asarray(cameras.intrinsics, jnp.float32),

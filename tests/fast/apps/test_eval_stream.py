@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.ply_files import read_gaussians
 from tttlrm_jax.apps.reconstruct import command as evaluate
 from tttlrm_jax.apps.reconstruct.files import ALL_FILES
 from tttlrm_jax.captures.capture import load_views, read_capture
 from tttlrm_jax.checkpoints.models import export_model
 from tttlrm_jax.config import RasterConfig
 from tttlrm_jax.core.types import Cameras
+from tttlrm_jax.export.ply import read_ply
 from tttlrm_jax.metrics.images import psnr
 from tttlrm_jax.models import build_model, split_model
 from tttlrm_jax.rasterize import Renderer
@@ -126,7 +126,7 @@ def test_scene_lands_in_the_input_frame(whole, capture):
     image, cameras = load_views(read_capture(capture), [0, 8], *SIZE)
     raster = RasterConfig(near=1e-3, backend="reference")
     rendering = Renderer(background=(1.0, 1.0, 1.0), config=raster)(
-        read_gaussians(whole / "out" / "scene.ply"),
+        read_ply(whole / "out" / "scene.ply"),
         Cameras(
             jnp.asarray(cameras.world_from_camera, jnp.float32),
             jnp.asarray(cameras.intrinsics, jnp.float32),

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.ply_files import read_vertices
 from tttlrm_jax.api.sequences import Prediction
 from tttlrm_jax.apps.protocols.command import evaluate_protocol, table_summary
 from tttlrm_jax.apps.protocols.tables import apply_protocol, protocol_overrides
@@ -26,6 +25,7 @@ from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.alignment import transform_points
 from tttlrm_jax.core.geometry.pointmaps import unproject
 from tttlrm_jax.core.geometry.poses import encoding_from_matrix
+from tttlrm_jax.export.ply import read_vertices
 from tttlrm_jax.export.video import write_video
 from tttlrm_jax.procedural.walks import render_walk, write_seven_scenes
 from tttlrm_jax.sequences.readers import read_tum_trajectory

@@ -266,6 +266,13 @@ def test_masks_are_left_out_of_all_items_if_one_image_has_none(
         assert not {"input_mask", "target_mask", "input_depth", "target_depth"} & set(next(loader))
 
 
+def test_more_targets_than_held_out_frames_are_refused():
+    rng, held_out = np.random.default_rng(0), np.arange(40) % 20 == 0
+    poses = np.tile(np.eye(4), (40, 1, 1))
+    with pytest.raises(InputError, match="=3 exceeds the 2 held-out frames of a scene"):
+        draw_views(poses, rng, config(num_target_views=3), held_out, "eval")
+
+
 @pytest.mark.parametrize("selection", ["random", "kmeans", "range"])
 @pytest.mark.parametrize("include", [False, True])
 def test_held_out_views_are_targets_of_evaluation_only(selection, include):

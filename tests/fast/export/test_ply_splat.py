@@ -5,11 +5,10 @@ import struct
 import numpy as np
 import pytest
 
-from tests.ply_files import read_gaussians
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.types import Gaussians
 from tttlrm_jax.export.gaussians import save_gaussians
-from tttlrm_jax.export.ply import write_ply
+from tttlrm_jax.export.ply import read_ply, write_ply
 from tttlrm_jax.export.splat import encode_splat, write_splat
 
 FIELDS = ("mean", "sh", "log_scale", "quaternion", "opacity_logit")
@@ -30,7 +29,7 @@ def test_round_trip_is_exact(tmp_path, degree):
     gaussians = random_gaussians(degree=degree)
     count = write_ply(tmp_path / "scene.ply", gaussians)
     assert count.num_written == 7
-    back = read_gaussians(tmp_path / "scene.ply")
+    back = read_ply(tmp_path / "scene.ply")
     for field in FIELDS:
         np.testing.assert_array_equal(getattr(back, field), getattr(gaussians, field))
 
@@ -59,9 +58,9 @@ def test_published_layout_packs_45_columns_from_the_left(tmp_path):
     write_ply(path, gaussians, published_layout=True)
     assert [line for line in header(path) if " nx" in line] == ["property uchar nx"]
     assert sum("f_rest" in line for line in header(path)) == 45
-    back = read_gaussians(path, degree=1)
+    back = read_ply(path, published_degree=1)
     np.testing.assert_array_equal(back.sh, gaussians.sh)
-    as_degree_3 = read_gaussians(path)
+    as_degree_3 = read_ply(path)
     assert np.all(as_degree_3.sh[:, 10:, 0] == 0)
     with pytest.raises(InputError, match="45 columns"):
         write_ply(path, random_gaussians(degree=4), published_layout=True)
@@ -78,7 +77,7 @@ def test_invalid_gaussians_are_never_written(tmp_path):
     path = tmp_path / "scene.ply"
     count = write_ply(path, gaussians)
     assert (count.num_written, count.num_invalid, count.num_transparent) == (3, 5, 0)
-    back = read_gaussians(path)
+    back = read_ply(path)
     assert all(np.isfinite(getattr(back, field)).all() for field in FIELDS)
     assert back.opacity_logit[0] == 30
     np.testing.assert_array_equal(back.mean, gaussians.mean[5:])
@@ -102,6 +101,23 @@ def test_a_batch_of_scenes_is_refused(tmp_path):
     with pytest.raises(InputError, match="one scene"):
         write_ply(tmp_path / "scene.ply", batch)
     assert not (tmp_path / "scene.ply").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"solid x", "not a PLY"),
+        (b"ply\nformat ascii 1.0\nend_header\n", "not binary little endian"),
+        (b"ply\nformat binary_little_endian 1.0\nelement vertex 2\nproperty float x\nend_header\n",
+         "less than the 2"),
+        (b"ply\nformat binary_little_endian 1.0\nelement vertex 0\nproperty float x\nend_header\n",
+         "missing"),
+    ],
+)  # fmt: skip
+def test_foreign_files_are_refused(tmp_path, content, message):
+    (tmp_path / "scene.ply").write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        read_ply(tmp_path / "scene.ply")
 
 
 def test_splat_record_by_hand(tmp_path):

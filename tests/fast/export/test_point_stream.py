@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tests.ply_files import read_vertices
+from tttlrm_jax.export.ply import read_vertices
 from tttlrm_jax.export.point_stream import PointStream
 from tttlrm_jax.export.trajectories import TrajectoryFile, tum_line
 

@@ -1,4 +1,4 @@
-"""Recordings of TTT3R unlike the ones at hand: other names, optional keys left out, other paths."""
+"""Recordings of TTT3R unlike those in ../shared: other names and paths, keys left out."""
 
 import jax
 import numpy as np

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from tttlrm_jax.config import RasterConfig
-from tttlrm_jax.core.errors import ConfigError
+from tttlrm_jax.core.errors import ConfigError, InputError
 from tttlrm_jax.metrics.images import psnr
-from tttlrm_jax.per_scene import refine
+from tttlrm_jax.per_scene import FitConfig, fit_scene, refine
 from tttlrm_jax.per_scene.loop import Schedule, Stepper, rates_at, scene_extent, start_state
 from tttlrm_jax.per_scene.objective import RenderSettings, slopes_of_views, view_loss
 from tttlrm_jax.per_scene.settings import LearningRates, RefineConfig
@@ -49,6 +49,18 @@ def test_no_steps_change_nothing(disturbed, views):
     result = refine(disturbed, views, config, raster=RASTER, background=BACKGROUND)
     assert result.gaussians is disturbed
     assert not len(result.losses)
+
+
+def test_views_of_several_scenes_are_refused(disturbed, views):
+    batch = jax.tree.map(lambda x: x[None], views)
+    for fit in (
+        lambda: refine(
+            disturbed, batch, RefineConfig(steps=1), raster=RASTER, background=BACKGROUND
+        ),
+        lambda: fit_scene(batch, FitConfig(steps=1), raster=RASTER, background=BACKGROUND),
+    ):
+        with pytest.raises(InputError, match=r"is not \(view, height, width, 3\); give the views"):
+            fit()
 
 
 def test_broken_gaussians_stay_and_harm_no_other(disturbed, views):
