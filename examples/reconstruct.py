@@ -24,6 +24,6 @@ scene.save("scene.ply")  # for desktop viewers and 3DGS tools
 scene.save("scene.splat")  # for web viewers
 
 # Any camera in the frame of the capture: here the one of frame 3, at four times the pixels.
-height, width = scene.scene.targets.image.shape[2:4]
+height, width = scene.posed.targets.image.shape[2:4]
 rendering = scene.render(capture.cameras([3], resolution=(2 * height, 2 * width)))
 Image.fromarray(np.uint8(255 * np.clip(rendering.rgb[0], 0, 1))).save("view.png")

@@ -162,7 +162,7 @@ class SceneModel(PosedImageModel):
                 "the model's Gaussians are not finite; use another checkpoint or update rule"
             )
         return Reconstruction(
-            model=self, scene=scene, predicted=gaussians, background=request.background,
+            model=self, posed=scene, predicted=gaussians, background=request.background,
             seconds=seconds, compile_seconds=compile_seconds,
         )  # fmt: skip
 

@@ -32,7 +32,7 @@ class Reconstruction:
     """Gaussians of one scene with the views they came from; see `SceneModel.reconstruct`."""
 
     model: "SceneModel"  # that made it; it keeps the compiled renderers
-    scene: PosedScene  # input and held-out views, in the model's frame
+    posed: PosedScene  # input and held-out views, in the model's frame
     predicted: Gaussians  # in the model's frame, pruned
     background: tuple[float, float, float]  # RGB in [0, 1]
     seconds: float  # to reconstruct, compiling excluded
@@ -46,7 +46,7 @@ class Reconstruction:
     @functools.cached_property
     def gaussians(self) -> Gaussians:
         """The Gaussians [gaussian] in the capture's frame and scale."""
-        return transform_gaussians(self.predicted, self.scene.similarity.inverse())
+        return transform_gaussians(self.predicted, self.posed.similarity.inverse())
 
     def save(self, path: str | Path, *, min_opacity: float = MIN_OPACITY) -> ExportCount:
         """Writes the Gaussians in the capture's frame, in the form the suffix names.
@@ -69,23 +69,23 @@ class Reconstruction:
             picture = scene.render(capture.cameras([0])).rgb[0]
         """
         if cameras is None:
-            return self._in_capture(self.renderer(self.predicted, self.scene.target_cameras))
-        inputs = self.scene.inputs.cameras
+            return self._in_capture(self.renderer(self.predicted, self.posed.target_cameras))
+        inputs = self.posed.inputs.cameras
         size = inputs.height, inputs.width
         if isinstance(cameras, Capture):
             cameras = cameras.cameras(resolution=size)
-        posed = posed_cameras(cameras, self.scene.similarity)
+        posed = posed_cameras(cameras, self.posed.similarity)
         grown = enlarged_blur(self.model.run.raster, size, (posed.height, posed.width))
         renderer = self.model.renderer(self.background, grown)
         return self._in_capture(renderer(self.predicted, posed))
 
     def target_pictures(self) -> np.ndarray:
         """Pictures float32 [target, height, width, 3] of the held-out views."""
-        return np.asarray(self.renderer(self.predicted, self.scene.target_cameras).rgb)
+        return np.asarray(self.renderer(self.predicted, self.posed.target_cameras).rgb)
 
     def scores(self, lpips: LPIPS | None = None) -> Scores:
         """PSNR and SSIM on the held-out frames, and LPIPS where a network is given."""
-        return score(self.target_pictures(), self.scene, lpips)
+        return score(self.target_pictures(), self.posed, lpips)
 
     def refine(self, steps: int) -> tuple["Reconstruction", np.ndarray]:
         """The scene after so many optimisation steps on its input views, and the losses before
@@ -94,7 +94,7 @@ class Reconstruction:
         Raises InputError for views below 7 pixels and a negative number of steps.
         """
         refined = refine(
-            self.predicted, self.scene.inputs[0], RefineConfig(steps=steps),
+            self.predicted, self.posed.inputs[0], RefineConfig(steps=steps),
             raster=self.model.run.raster, background=self.background,
         )  # fmt: skip
         changed = dataclasses.replace(
@@ -104,7 +104,7 @@ class Reconstruction:
         return changed, refined.losses
 
     def _in_capture(self, rendering: Rendering) -> Rendering:
-        return dataclasses.replace(rendering, depth=rendering.depth / self.scene.similarity.scale)
+        return dataclasses.replace(rendering, depth=rendering.depth / self.posed.similarity.scale)
 
 
 def posed_cameras(cameras: Cameras, similarity: PoseNormalisation) -> Cameras:

@@ -119,7 +119,7 @@ def test_rendering_is_in_the_frame_of_the_capture(scene, capture):
     np.testing.assert_allclose(one.depth, held_out.depth[0], atol=1e-4)
     # the Gaussians alone, seen with the pure renderer from the capture's own cameras
     plain = tj.Cameras(*map(jnp.float32, (cameras.world_from_camera, cameras.intrinsics)), 16, 24)
-    near = RasterConfig(near=0.1 / scene.scene.similarity.scale)
+    near = RasterConfig(near=0.1 / scene.posed.similarity.scale)
     alone = tj.Renderer(background=(1.0, 1.0, 1.0), config=near)(scene.gaussians, plain)
     np.testing.assert_allclose(alone.rgb, held_out.rgb, atol=2e-3)
     np.testing.assert_allclose(alone.depth, held_out.depth, atol=2e-3)

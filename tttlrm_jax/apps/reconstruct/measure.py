@@ -89,7 +89,7 @@ def measure_stream(job: Job, baselines: dict[str, Answer]) -> Evaluated:
         baselines = baselines | {"untrained": job.answer(_pictures(job, untrained.scene, count))}
     taken = sum(chunk["seconds"] for chunk in history.chunks)
     made = Reconstruction(
-        model=job.model, scene=job.scene, background=job.request.background, seconds=taken,
+        model=job.model, posed=job.scene, background=job.request.background, seconds=taken,
         predicted=jax.tree.map(jnp.asarray, stream.scene.gaussians),
         compile_seconds=live.compile_seconds,
     )  # fmt: skip
