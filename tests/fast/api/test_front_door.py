@@ -138,7 +138,7 @@ def test_programs_are_kept(model, capture):
     again = model.reconstruct(capture, frames="1,2,3", resolution=(16, 24), seed=3)
     assert again.compile_seconds == first.compile_seconds
     assert again.renderer is first.renderer
-    assert again.scene.input_names == ["images/000001.png", "images/000002.png",
+    assert again.posed.input_names == ["images/000001.png", "images/000002.png",
                                        "images/000003.png"]  # fmt: skip
     untrained = model.untrained()
     assert untrained.programs is model.programs
