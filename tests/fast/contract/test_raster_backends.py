@@ -198,6 +198,7 @@ def test_overflow_is_counted_and_spares_the_near(backend):
     assert fit_capacity(splats, cameras, config=config) >= count
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("backend", [SLOW_REFERENCE, *LESS_OFTEN])
 def test_non_finite_gaussians_are_absent(backend):
     scene = Scene(14, 17, 12, (1, 3), config=RasterConfig(backend=backend), capacity=SMALL)

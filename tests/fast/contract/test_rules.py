@@ -23,8 +23,7 @@ from tttlrm_jax.ttt import (
 
 F32 = jnp.dtype("float32")
 # Every registered rule with its defaults, and compositions whose state or gates differ.
-CASES = {
-    **{name: RuleConfig(name) for name in RULES},
+COMPOSED = {
     "forget learned": RuleConfig.of(
         "forget", gate="token", toward="zero", inner=RuleConfig.of("momentum", decay=0.5)
     ),
@@ -35,6 +34,7 @@ CASES = {
         ),
     ),
 }
+CASES = {name: RuleConfig(name) for name in RULES} | COMPOSED
 DOCUMENTED = "file of the documentation"
 
 
@@ -49,7 +49,12 @@ def with_two_steps(rule: RuleConfig) -> RuleConfig:
     return RuleConfig.of(rule.name, **options)
 
 
-@pytest.fixture(params=[*sorted(CASES), DOCUMENTED])
+@pytest.fixture(
+    params=[
+        *sorted(RULES), DOCUMENTED,
+        *(pytest.param(name, marks=pytest.mark.extended) for name in sorted(COMPOSED)),
+    ]
+)  # fmt: skip
 def rule(request):
     if request.param == DOCUMENTED:
         file = request.getfixturevalue("documented_rule")

@@ -73,6 +73,7 @@ def test_broken_gaussians_stay_and_harm_no_other(disturbed, views):
     assert result.losses[-1] < result.losses[0]
 
 
+@pytest.mark.extended
 def test_slopes_are_the_derivative_of_the_mean_loss(disturbed, views):
     settings = RenderSettings(background=BACKGROUND, raster=RASTER, capacity=4096, ssim_weight=0.2)
 

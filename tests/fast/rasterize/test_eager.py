@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from tttlrm_jax.config import RasterConfig
 from tttlrm_jax.core.geometry.poses import look_at
@@ -32,6 +33,7 @@ def test_frames_equal_views_whatever_the_portion():
     assert whole.std(axis=(1, 2, 3)).min() > 0.01
 
 
+@pytest.mark.extended
 def test_renderer_drops_nothing_in_scenes_after_the_first():
     """A scene with far more intersections than the one the program was made for."""
     rng = np.random.default_rng(2)

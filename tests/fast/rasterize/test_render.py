@@ -87,6 +87,7 @@ def cloud(count: int) -> Splats:
     return Splats(*(jnp.asarray(x, jnp.float32) for x in arrays))
 
 
+@pytest.mark.extended
 def test_views_equal_single_renderings():
     poses = np.tile(np.eye(4, dtype=np.float32), (3, 1, 1))
     poses[:, 0, 3] = [-0.3, 0.0, 0.4]
@@ -118,6 +119,7 @@ def test_eager_rendering_outgrows_the_default():
     assert needed <= capacity < 2 * needed
 
 
+@pytest.mark.extended
 def test_parts_of_a_cloud_are_projected_apart():
     """Projecting halves, joining what they give, and compositing equals rendering the whole."""
     whole, one, white = cloud(31), camera(13, 18), jnp.ones(3)

@@ -14,6 +14,7 @@ from tttlrm_jax.training.tasks import reconstruction
 from tttlrm_jax.training.trainer import train
 
 
+@pytest.mark.extended
 def test_run_ends_after_so_many_nonfinite_steps_and_keeps_the_batch(tmp_path, monkeypatch):
     """Of batches 1..8 those after the third one are broken; one before it is too, alone."""
     config = dataclasses.replace(
