@@ -18,8 +18,11 @@ from tttlrm_jax.config import (
     SyntheticConfig,
     TrainConfig,
 )
+from tttlrm_jax.core.types import Chunk
 from tttlrm_jax.datasets.pipeline import make_loader
-from tttlrm_jax.models import build_model, split_model
+from tttlrm_jax.models import build_model, init_stream, merge_model, split_model, step
+from tttlrm_jax.models.mesh_stream import MeshStream
+from tttlrm_jax.parallel.mesh import make_mesh
 from tttlrm_jax.training.objectives import objective_of
 from tttlrm_jax.training.objectives.batches import Batch, StaticParts
 
@@ -99,3 +102,30 @@ def assert_close(ours, theirs, tolerance: float, what: str = "") -> None:
         scale = max(np.abs(b).max(initial=0), 1e-6)
         error = np.abs(a - b).max(initial=0) / scale
         assert error <= tolerance, f"{what}{jax.tree_util.keystr(path)}: {error:.2e} of {scale:.2e}"
+
+
+def on_mesh(config, sizes, **mesh_settings):
+    """The configuration on a mesh of sizes (data, seq, fsdp), with scenes enough for it."""
+    data, seq, fsdp = sizes
+    mesh = MeshConfig(data=data, seq=seq, fsdp=fsdp, **mesh_settings)
+    train = dataclasses.replace(config.train, batch_size=max(SCENES, data))
+    return dataclasses.replace(config, mesh=mesh, train=train)
+
+
+def streamed_alike(static: StaticParts, params, chunks: list[Chunk], sizes, tolerance: float):
+    """Chunks streamed over a mesh of sizes (data, seq, fsdp) and on one device, equal at each.
+
+    (Stream, state and last reading over the mesh, state of one device.)
+    """
+    data, seq, fsdp = sizes
+    mesh = make_mesh(MeshConfig(data=data, seq=seq, fsdp=fsdp))
+    stream = MeshStream(merge_model(static.graph, params), mesh)
+    single = jax.jit(functools.partial(step, graph=static.graph))
+    scenes = chunks[0].views.image.shape[0]
+    state, ours = init_stream(params, scenes, graph=static.graph), stream.init(scenes)
+    for chunk in chunks:
+        state, read = single(params, state, chunk)
+        ours, our_read = stream.step(ours, chunk)
+        assert_close(ours, state, tolerance, "state ")
+        assert_close(our_read, read, tolerance, "read ")
+    return stream, ours, our_read, state

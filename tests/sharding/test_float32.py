@@ -25,18 +25,15 @@ import pytest
 from tests.sharding.scene import (
     SCENES,
     arrays_of,
-    assert_close,
     images_alone,
+    on_mesh,
     parts_of,
     repeated,
     run_config,
+    streamed_alike,
 )
-from tests.sharding.test_mesh import on_mesh
-from tttlrm_jax.config import MeshConfig, RunConfig
+from tttlrm_jax.config import RunConfig
 from tttlrm_jax.core.types import Chunk
-from tttlrm_jax.models import init_stream, merge_model, step
-from tttlrm_jax.models.mesh_stream import MeshStream
-from tttlrm_jax.parallel.mesh import make_mesh
 from tttlrm_jax.training.objectives.batches import batch_from_arrays
 from tttlrm_jax.training.optimizer import make_optimizer
 from tttlrm_jax.training.tasks.mesh_program import MeshProgram
@@ -184,15 +181,4 @@ def test_a_streamed_state_is_one_devices_to_round_off(directory, sizes):
     scenes = max(SCENES, sizes[0])
     views = batch_from_arrays(repeated(arrays_of(directory), scenes)).inputs
     chunks = [Chunk(jax.tree.map(lambda x, k=k: x[:, 8 * k : 8 * k + 8], views)) for k in range(2)]
-    single = jax.jit(functools.partial(step, graph=static.graph))
-    state = init_stream(params, scenes, graph=static.graph)
-    data, seq, fsdp = sizes
-    stream = MeshStream(
-        merge_model(static.graph, params), make_mesh(MeshConfig(data=data, seq=seq, fsdp=fsdp))
-    )
-    ours = stream.init(scenes)
-    for chunk in chunks:
-        state, read = single(params, state, chunk)
-        ours, our_read = stream.step(ours, chunk)
-        assert_close(ours, state, ROUND_OFF, "state ")
-        assert_close(our_read, read, ROUND_OFF, "read ")
+    streamed_alike(static, params, chunks, sizes, ROUND_OFF)

@@ -15,16 +15,17 @@ from tests.sharding.scene import (
     arrays_of,
     assert_close,
     images_alone,
+    on_mesh,
     parts_of,
     repeated,
     run_config,
+    streamed_alike,
 )
 from tttlrm_jax.config import LossConfig, MeshConfig, RuleConfig
 from tttlrm_jax.core.errors import ConfigError, InputError
 from tttlrm_jax.core.types import Chunk, Gaussians
-from tttlrm_jax.models import init_stream, merge_model, query, step
+from tttlrm_jax.models import query
 from tttlrm_jax.models.global_rank import hide_pruned, largest, opacity_key
-from tttlrm_jax.models.mesh_stream import MeshStream
 from tttlrm_jax.models.streaming import HIDDEN_OPACITY_LOGIT
 from tttlrm_jax.parallel.mesh import Layout, make_mesh
 from tttlrm_jax.rasterize.exchange import _to_owners, ragged_to_owners
@@ -47,14 +48,6 @@ ROUND_OFF = 1e-9  # of float64, after sums in another order and a Newton-Schulz 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory) -> str:
     return str(tmp_path_factory.mktemp("scenes"))
-
-
-def on_mesh(config, sizes, **mesh_settings):
-    """The configuration on a mesh of sizes (data, seq, fsdp), with scenes enough for it."""
-    data, seq, fsdp = sizes
-    mesh = MeshConfig(data=data, seq=seq, fsdp=fsdp, **mesh_settings)
-    train = dataclasses.replace(config.train, batch_size=max(SCENES, data))
-    return dataclasses.replace(config, mesh=mesh, train=train)
 
 
 def configured(directory, plan: str, elastic: float = 0.0):
@@ -247,18 +240,8 @@ def test_streamed_state_equals_one_devices(directory, sizes):
     chunks = [Chunk(jax.tree.map(lambda x, k=k: x[:, 8 * k : 8 * k + 8], views)) for k in range(2)]
     mask = jnp.asarray(np.arange(8)[None] < np.array([[8], [3], [0], [5]]))
     chunks[1] = chunks[1].replace(mask=mask)
-    single = jax.jit(functools.partial(step, graph=static.graph))
-    state = init_stream(params, SCENES, graph=static.graph)
+    stream, ours, our_read, state = streamed_alike(static, params, chunks, sizes, ROUND_OFF)
     data, seq, fsdp = sizes
-    stream = MeshStream(
-        merge_model(static.graph, params), make_mesh(MeshConfig(data=data, seq=seq, fsdp=fsdp))
-    )
-    ours = stream.init(SCENES)
-    for chunk in chunks:
-        state, read = single(params, state, chunk)
-        ours, our_read = stream.step(ours, chunk)
-        assert_close(ours, state, ROUND_OFF, "state ")
-        assert_close(our_read, read, ROUND_OFF, "read ")
     assert isinstance(our_read, Gaussians)
     assert _largest_repeated(our_read, parts=data * seq * fsdp) == (0, set())
     weights = ours.layers.weights.gate

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.fast.reports.cameras import camera
 from tttlrm_jax.core.errors import InputError
-from tttlrm_jax.core.geometry.poses import look_at
-from tttlrm_jax.reports.camera_plots import NamedCamera, camera_plot, level_axes, trajectory_plot
+from tttlrm_jax.reports.camera_plots import camera_plot, level_axes, trajectory_plot
 from tttlrm_jax.reports.plots import (
     COLOURS,
     THEME,
@@ -232,14 +232,6 @@ def test_matplotlib_is_imported_when_something_is_drawn():
 
 
 # ---- cameras ------------------------------------------------------------------------------------
-
-
-def camera(name, role, position, size=(16, 24)):
-    pose = look_at(np.array(position), np.zeros(3), np.array([0.0, 0.0, 1.0]))
-    return NamedCamera(
-        name=name, role=role, world_from_camera=pose, intrinsics=np.array([20.0, 20, 12, 8]),
-        height=size[0], width=size[1],
-    )  # fmt: skip
 
 
 POSITIONS = [(3, 0, 1), (0, 3, 2), (-3, 0.5, 1)]

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tttlrm_jax.core.geometry.poses import look_at
+from tests.fast.reports.cameras import camera
 from tttlrm_jax.core.types import Gaussians
 from tttlrm_jax.export.point_stream import VERTEX
 from tttlrm_jax.reports import reconstruction as report_module
-from tttlrm_jax.reports.camera_plots import NamedCamera, trajectory_plot
+from tttlrm_jax.reports.camera_plots import trajectory_plot
 from tttlrm_jax.reports.comparison import ComparedView, comparison_sheet, representative
 from tttlrm_jax.reports.heatmap import absolute_error, error_scale, heat
 from tttlrm_jax.reports.plots import Panel, Series, line_charts
@@ -53,14 +53,6 @@ class Page(HTMLParser):
 
     def find(self, tag):
         return [attributes for name, attributes in self.elements if name == tag]
-
-
-def camera(name, role, position, size=(16, 24)):
-    pose = look_at(np.array(position), np.zeros(3), np.array([0.0, 0.0, 1.0]))
-    return NamedCamera(
-        name=name, role=role, world_from_camera=pose, intrinsics=np.array([20.0, 20, 12, 8]),
-        height=size[0], width=size[1],
-    )  # fmt: skip
 
 
 def view(name, psnr, seed=0, size=(16, 24)):
