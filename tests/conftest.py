@@ -1,5 +1,6 @@
 """Shared test settings: CPU, checked shapes, no rank promotion, programs compiled once."""
 
+import gc
 import importlib.metadata
 import os
 import re
@@ -30,9 +31,11 @@ SETTINGS = {
     "JAX_COMPILATION_CACHE_DIR": program_directory(),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    "JAX_TRACEBACK_IN_LOCATIONS_LIMIT": "0",
 }
 for name, value in SETTINGS.items():
     os.environ.setdefault(name, value)
+gc.set_threshold(100_000, 50, 100)  # tracing makes many objects: a tenth of its time was collecting
 
 import jax  # noqa: E402 - reads the environment
 import pytest  # noqa: E402

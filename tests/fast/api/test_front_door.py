@@ -39,42 +39,50 @@ def test_five_lines_reconstruct_the_sample(tmp_path):
     assert len(read_ply(tmp_path / "scene.ply").mean) == 5276
 
 
-@pytest.mark.parametrize(
-    ("script", "loaded", "absent"),
-    [
-        ("import tttlrm_jax", "tttlrm_jax", ("jax", "numpy", "tyro")),
-        ("import tttlrm_jax as tj; tj.InputError", "tttlrm_jax.core", ("jax", "numpy")),
-        (
-            "import tttlrm_jax as tj; tj.render; tj.render_views; tj.Cameras",
-            "tttlrm_jax.rasterize",
-            ("grain", "orbax", "optax", "PIL", "tttlrm_jax.captures", "tttlrm_jax.datasets",
-             "tttlrm_jax.models", "tttlrm_jax.checkpoints", "tttlrm_jax.training"),
-        ),
-        (
-            "from tttlrm_jax.rasterize import render_views", "tttlrm_jax.rasterize",
-            ("grain", "orbax", "optax", "PIL", "tttlrm_jax.captures", "tttlrm_jax.datasets"),
-        ),
-        (
-            "from tttlrm_jax.captures import capture", "tttlrm_jax.captures",
-            ("grain", "orbax", "optax", "tttlrm_jax.models", "tttlrm_jax.training"),
-        ),
-        (
-            "from tttlrm_jax.metrics import depth, images, lpips, point_clouds, trajectory",
-            "tttlrm_jax.metrics",
-            ("grain", "orbax", "tttlrm_jax.models", "tttlrm_jax.training", "tttlrm_jax.apps"),
-        ),
-        (
-            "import tttlrm_jax as tj; tj.load(); tj.open_capture()", "tttlrm_jax.models",
-            ("grain", "tensorflow_datasets", "array_record", "tensorboardX", "matplotlib", "jinja2",
-             "tttlrm_jax.training", "tttlrm_jax.datasets", "tttlrm_jax.procedural",
-             "tttlrm_jax.apps", "tttlrm_jax.reports"),
-        ),
-    ],
-)  # fmt: skip
-def test_nothing_is_imported_that_is_not_used(tmp_path, script, loaded, absent):
-    listed = python(f"{script}\nimport sys\nprint(*sys.modules)", tmp_path).split()
-    assert loaded in listed
-    assert not [name for name in absent if name in listed]
+# What one process runs line by line, what a line loads, and what has not been loaded by then.
+LOADED = [
+    ("import tttlrm_jax as tj", "tttlrm_jax", ("jax", "numpy", "tyro")),
+    ("tj.InputError", "tttlrm_jax.core", ("jax", "numpy")),
+    (
+        "from tttlrm_jax.rasterize import render_views", "tttlrm_jax.rasterize",
+        ("grain", "orbax", "optax", "PIL", "tttlrm_jax.captures", "tttlrm_jax.datasets"),
+    ),
+    (
+        "tj.render; tj.render_views; tj.Cameras", "tttlrm_jax.rasterize",
+        ("grain", "orbax", "optax", "PIL", "tttlrm_jax.captures", "tttlrm_jax.datasets",
+         "tttlrm_jax.models", "tttlrm_jax.checkpoints", "tttlrm_jax.training"),
+    ),
+    (
+        "from tttlrm_jax.captures import capture", "tttlrm_jax.captures",
+        ("grain", "orbax", "optax", "tttlrm_jax.models", "tttlrm_jax.training"),
+    ),
+    (
+        "from tttlrm_jax.metrics import depth, images, lpips, point_clouds, trajectory",
+        "tttlrm_jax.metrics",
+        ("grain", "orbax", "tttlrm_jax.models", "tttlrm_jax.training", "tttlrm_jax.apps"),
+    ),
+    (
+        "tj.load(); tj.open_capture()", "tttlrm_jax.models",
+        ("grain", "tensorflow_datasets", "array_record", "tensorboardX", "matplotlib", "jinja2",
+         "tttlrm_jax.training", "tttlrm_jax.datasets", "tttlrm_jax.procedural",
+         "tttlrm_jax.apps", "tttlrm_jax.reports"),
+    ),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def modules(tmp_path_factory) -> dict[str, set[str]]:
+    """Those that are loaded after each script."""
+    scripts = [script for script, *_ in LOADED]
+    lines = [f"{script}; print(*sys.modules)" for script in scripts]
+    said = python("\n".join(["import sys", *lines]), tmp_path_factory.mktemp("empty"))
+    return dict(zip(scripts, (set(line.split()) for line in said.splitlines()), strict=True))
+
+
+@pytest.mark.parametrize(("script", "loaded", "absent"), LOADED)
+def test_nothing_is_imported_that_is_not_used(modules, script, loaded, absent):
+    assert loaded in modules[script]
+    assert not [name for name in absent if name in modules[script]]
 
 
 @pytest.fixture(scope="module")

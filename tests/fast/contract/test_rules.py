@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.fast.cutting import cut
 from tttlrm_jax.apps.rule_arguments import register_from_file
 from tttlrm_jax.config import RuleConfig
 from tttlrm_jax.ttt import (
@@ -59,7 +60,12 @@ def rule(request):
     if request.param == DOCUMENTED:
         file = request.getfixturevalue("documented_rule")
         return build_rule(RuleConfig(register_from_file(str(file), RULES)))
-    return build_rule(with_two_steps(CASES[request.param]), "float32")
+    return built(request.param)
+
+
+@functools.cache
+def built(name: str):
+    return build_rule(with_two_steps(CASES[name]), "float32")
 
 
 @pytest.fixture
@@ -79,9 +85,8 @@ def stream(rule):
     return weights, query, key, value, rates
 
 
-def four_updates(weights, key, value, rates, rule, dtype=F32):
-    """State after four chunks of 4 tokens, in one compilation."""
-
+@functools.cache
+def compiled_updates(rule, dtype):
     @jax.jit
     def run(weights, *written):
         state = initial_state(weights, rule)
@@ -90,7 +95,12 @@ def four_updates(weights, key, value, rates, rule, dtype=F32):
             state = update_state(state, *chunk, rule, dtype)
         return state
 
-    return run(weights, key, value, rates)
+    return run
+
+
+def four_updates(weights, key, value, rates, rule, dtype=F32):
+    """State after four chunks of 4 tokens, in one compilation."""
+    return compiled_updates(rule, dtype)(weights, key, value, rates)
 
 
 def assert_close(ours, expected, atol=2e-5):
@@ -130,7 +140,7 @@ def test_tokens_with_zero_rates_write_nothing(rule, stream):
     )
     state = initial_state(weights, rule)
     update = jax.jit(functools.partial(update_state, rule=rule, dtype=F32))
-    half = jax.tree.map(lambda x: x[:, :, :8], (key, value, rates))
+    half = cut((key, value, rates), slice(None), slice(None), slice(8))
     assert_close(update(state, key, value, masked), update(state, *half))
 
 
@@ -184,19 +194,20 @@ def test_scenes_and_heads_do_not_mix(rule, stream, request):
         pytest.skip("elastic takes the maximum over scenes and heads together, as published")
     weights, _, *written = stream
     together = four_updates(weights, *written, rule)
-    alone = [jax.tree.map(lambda x, b=b: x[b : b + 1], (weights, *written)) for b in range(2)]
+    alone = [cut((weights, *written), slice(b, b + 1)) for b in range(2)]
     scenes = [four_updates(*one, rule) for one in alone]
-    assert_close(together, jax.tree.map(lambda *x: jnp.concatenate(x), *scenes))
-    head = four_updates(*jax.tree.map(lambda x: x[:, 1:], (weights, *written)), rule)
-    assert_close(jax.tree.map(lambda x: x[:, 1:], together), head)
+    assert_close(together, jax.tree.map(lambda *x: np.concatenate(x), *scenes))
+    second = (slice(None), slice(1, None))
+    head = four_updates(*cut((weights, *written), *second), rule)
+    assert_close(cut(together, *second), head)
 
 
 def test_vmap_equals_a_loop(rule, stream):
     weights, _, *written = stream
-    stacked = jax.tree.map(lambda x: jnp.stack([x, x[:, ::-1]]), (weights, *written))
+    turned = cut((weights, *written), slice(None), slice(None, None, -1))
+    stacked = jax.tree.map(lambda *x: jnp.asarray(np.stack(x)), (weights, *written), turned)
     mapped = jax.vmap(functools.partial(four_updates, rule=rule))(*stacked)
-    second = four_updates(*jax.tree.map(lambda x: x[1], stacked), rule)
-    assert_close(jax.tree.map(lambda x: x[1], mapped), second, atol=2e-4)
+    assert_close(cut(mapped, 1), four_updates(*turned, rule), atol=2e-4)
 
 
 def test_float64_stays_float64(rule, stream):

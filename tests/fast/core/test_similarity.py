@@ -49,6 +49,11 @@ def test_rendering_does_not_change(degree):
         np.array([[0.0, -1.0, -4.0], [3.0, 0.5, 2.0]]), np.zeros(3), np.array([0.0, -1.0, 0.0])
     )
     config = RasterConfig(backend="reference")
+
+    @jax.jit
+    def drawn(scene, cameras, background):
+        return render_views(scene.activate(), cameras, background=background, config=config)
+
     with jax.enable_x64(True):
         gaussians = Gaussians(
             mean=jnp.asarray(rng.uniform(-1, 1, size=(count, 3))),
@@ -65,9 +70,7 @@ def test_rendering_does_not_change(degree):
             intrinsics = jnp.asarray([[40.0, 42.0, 16.0, 12.0]] * 2)
             cameras = Cameras(jnp.asarray(where), intrinsics, 24, 32)
             background = jnp.ones(3)
-            results.append(
-                render_views(scene.activate(), cameras, background=background, config=config)
-            )
+            results.append(drawn(scene, cameras, background))
     before, after = results
     assert float(before.alpha.max()) > 0.5
     # Thresholds of the renderer may fall on the other side by rounding: 1/255 * colour at most.

@@ -10,6 +10,7 @@ import pytest
 from flax import nnx
 from jax.ad_checkpoint import print_saved_residuals
 
+from tests.fast.cutting import cut
 from tttlrm_jax.config import ModelConfig, published_ratios
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.types import Cameras, Gaussians, Views
@@ -36,7 +37,7 @@ def make_views(batch=2, view=4, height=8, width=12, seed=0) -> Views:
 
 
 def select(views: Views, index) -> Views:
-    return jax.tree.map(lambda x: x[index], views)
+    return cut(views, index)
 
 
 @pytest.fixture(scope="module")
@@ -74,10 +75,10 @@ def test_batch_of_two_is_two_scenes_and_order_of_views_is_free(model):
     both = run(views)
     for scene in range(2):
         alone = run(select(views, slice(scene, scene + 1)))
-        assert_equal(alone, jax.tree.map(lambda x, s=scene: x[s : s + 1], both))
+        assert_equal(alone, select(both, slice(scene, scene + 1)))
     order = np.array([3, 1, 0, 2])
-    shuffled = run(jax.tree.map(lambda x: x[:, order], views))
-    per_view = both.opacity_logit.reshape(2, 4, -1)[:, order].reshape(2, -1)
+    shuffled = run(cut(views, slice(None), order))
+    per_view = np.asarray(both.opacity_logit).reshape(2, 4, -1)[:, order].reshape(2, -1)
     assert_equal(shuffled.opacity_logit, per_view)
 
 
@@ -93,8 +94,8 @@ def test_scanned_layers_equal_a_python_loop(model):
         return block(x, operations, block.ttt.initial_state(2))
 
     for layer in range(2):
-        x, state = run(jax.tree.map(lambda p, i=layer: p[i], params), x)
-        assert_equal(state, jax.tree.map(lambda s, i=layer: s[i], states))
+        x, state = run(cut(params, layer), x)
+        assert_equal(state, cut(states, layer))
     assert_equal(scanned, x)
 
 

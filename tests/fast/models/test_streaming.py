@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.fast.cutting import cut
 from tttlrm_jax.config import ModelConfig, RuleConfig
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.types import Cameras, Chunk, Views
@@ -89,7 +90,7 @@ def read(state, views, mask=None):
 
 
 def at(tree, index):
-    return jax.tree.map(lambda x: x[index], tree)
+    return cut(tree, *index) if isinstance(index, tuple) else cut(tree, index)
 
 
 def assert_close(actual, expected, tolerance=TOLERANCE):
@@ -102,7 +103,11 @@ def assert_identical(actual, expected):
 
 def gaussians_of(gaussians, views, count):
     """The Gaussians of some of `count` views."""
-    return jax.tree.map(lambda x: x.reshape(len(x), count, -1, *x.shape[2:])[:, views], gaussians)
+
+    def of_views(x):
+        return np.asarray(x).reshape(len(x), count, -1, *x.shape[2:])[:, views]
+
+    return jax.tree.map(of_views, gaussians)
 
 
 def layer_major(model, groups):
@@ -141,14 +146,14 @@ def test_scan_of_steps_is_layer_major_evaluation():
 
     gaussians, layers = expected()
     chunks = split_into_chunks(views, 2)
-    others = chunks.replace(virtual=jax.tree.map(lambda *x: jnp.stack(x), *virtual))
+    others = chunks.replace(virtual=jax.tree.map(lambda *x: jnp.asarray(np.stack(x)), *virtual))
     for given, wanted in ((chunks, gaussians[::2]), (others, gaussians[1::2])):
         state, outs = scan(given)
         assert_close(state.layers, layers)
         np.testing.assert_array_equal(state.num_views, [VIEWS, VIEWS])
         for t in range(3):
             count = wanted[t].mean.shape[1]
-            assert_close(jax.tree.map(lambda x, n=count: x[:, :n], at(outs, t)), wanted[t])
+            assert_close(at(at(outs, t), (slice(None), slice(count))), wanted[t])
 
 
 @pytest.mark.parametrize("kind", ["tttlrm", "lvsm"])
@@ -232,7 +237,7 @@ def test_a_chunk_of_masked_views_keeps_the_scene():
     mixed, _ = advance(state, second, jnp.asarray([[False, False], [True, True]]))
 
     def scene(state, index):
-        return jax.tree.map(lambda x: x[:, index], state.layers)
+        return at(state.layers, (slice(None), index))
 
     assert_identical(scene(mixed, 0), scene(state, 0))
     moved = scene(mixed, 1).weights.gate - scene(state, 1).weights.gate

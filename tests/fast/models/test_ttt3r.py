@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.fast.cutting import cut
 from tttlrm_jax.config import RuleConfig
 from tttlrm_jax.config.ttt3r import TTT3RConfig
 from tttlrm_jax.convert import params_from_published, published_shapes
@@ -77,7 +78,7 @@ def run(model, frames, **options):
     graph, params = model
     states, outs = [init_state(params, frames.image.shape[1], graph=graph)], []
     for index in range(frames.image.shape[0]):
-        frame = jax.tree.map(lambda x, index=index: x[index], frames)
+        frame = cut(frames, index)
         state, out = compiled(graph, **options)(params, states[-1], frame)
         states.append(state)
         outs.append(out)
@@ -98,7 +99,7 @@ def test_scan_equals_calls(model):
     states, outs = run(model, frames)
     state, stacked = jax.jit(functools.partial(scan_frames, graph=graph))(params, states[0], frames)
     assert_close(state, states[-1], 1e-4)
-    assert_close(stacked, jax.tree.map(lambda *x: jnp.stack(x), *outs), 1e-4)
+    assert_close(stacked, jax.tree.map(lambda *x: np.stack(x), *outs), 1e-4)
     assert outs[0].points_world.shape == (2, HEIGHT, WIDTH, 3)
     assert np.all((np.asarray(stacked.rgb) > 0) & (np.asarray(stacked.rgb) < 1))
     np.testing.assert_array_equal(state.num_frames, FRAMES)
@@ -108,9 +109,9 @@ def test_gate_is_per_scene(model):
     """A batch of two equals two batches of one."""
     both = run(model, sequence())
     for scene in range(2):
-        alone = jax.tree.map(lambda x, s=scene: x[:, s : s + 1], sequence())
+        alone = cut(sequence(), slice(None), slice(scene, scene + 1))
         states, outs = run(model, alone)
-        picked = jax.tree.map(lambda x, s=scene: x[s : s + 1], (both[0], both[1]))
+        picked = cut((both[0], both[1]), slice(scene, scene + 1))
         assert_close(picked, (states, outs), 1e-4)
     gates = np.asarray(both[1][1].gate)
     assert np.all((gates > 0) & (gates < 1))
@@ -131,7 +132,7 @@ def test_masked_frames_change_nothing(model, mask):
         missing = ~held[..., None, None, None]
         frames = frames.replace(image=jnp.where(missing, jnp.nan, frames.image))
     states, outs = run(model, frames)
-    first, second = ([jax.tree.map(lambda x, s=s: x[s], state) for state in states] for s in (0, 1))
+    first, second = ([cut(state, scene) for state in states] for scene in (0, 1))
     assert same_tokens(first[1], first[2])
     assert not same_tokens(second[1], second[2])
     np.testing.assert_array_equal(outs[1].gate[0], 0)
@@ -143,16 +144,16 @@ def test_masked_frames_change_nothing(model, mask):
 def test_reset_starts_over(model, behaviour):
     frames = sequence(reset=masks([0, 0], [0, 1], [0, 0], [0, 0]))
     states, outs = run(model, frames, behaviour=behaviour)
-    scene = [jax.tree.map(lambda x: x[1], state) for state in states]
+    scene = [cut(state, 1) for state in states]
     assert same_tokens(scene[2], scene[0])
     assert bool(scene[2].first) == (behaviour == "streaming")
     assert np.all(np.asarray(outs[1].gate[1]) < 1)  # the frame itself is an ordinary one
     ungated = np.all(np.asarray(outs[2].gate[1]) == 1)
     assert ungated == (behaviour == "streaming")
     # in streaming the rest is a sequence of its own
-    rest = jax.tree.map(lambda x: x[2:, 1:], frames)
+    rest = cut(frames, slice(2, None), slice(1, None))
     _, alone = run(model, rest, behaviour=behaviour)
-    after = jax.tree.map(lambda x: x[1:], outs[2])
+    after = cut(outs[2], slice(1, None))
     if behaviour == "streaming":
         assert_close(after, alone[0], 1e-4)
     else:
@@ -172,7 +173,7 @@ def test_outputs_do_not_depend_on_their_own_update(model):
 
 def test_rules_move_tokens_as_they_say(model):
     graph, params = model
-    frame = jax.tree.map(lambda x: x[1], sequence())
+    frame = cut(sequence(), 1)
     state, _ = compiled(graph)(params, init_state(params, 2, graph=graph), frame)
     overwritten, _ = compiled(graph, "cut3r")(params, state, frame)
     halved, out = compiled(graph, "ema")(params, state, frame)
@@ -228,7 +229,7 @@ def test_mixed_modalities_differ_between_behaviours_only_where_rays_are_missing(
 @pytest.mark.extended
 def test_gradients_are_finite_everywhere(model):
     graph, params = model
-    frames = jax.tree.map(lambda x: x[:2], sequence())
+    frames = cut(sequence(), slice(2))
 
     @jax.jit
     def gradient(params):

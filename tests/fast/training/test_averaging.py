@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.fast.training.test_step import CONFIG, arrays, parts
+from tests.fast.training.test_step import CONFIG, DECAY, arrays, compiled_step, parts
 from tttlrm_jax.checkpoints.directories import write_config
 from tttlrm_jax.checkpoints.models import load_model
 from tttlrm_jax.checkpoints.runs import RunCheckpoints
@@ -16,22 +16,12 @@ from tttlrm_jax.config import TrainConfig
 from tttlrm_jax.core.errors import ConfigError
 from tttlrm_jax.training.objectives.batches import batch_from_arrays
 from tttlrm_jax.training.optimizer import initial_average, moved_average
-from tttlrm_jax.training.update import init_train_state, train_step
-
-DECAY = 0.25
-
-
-def with_average(decay: float = DECAY):
-    train = dataclasses.replace(CONFIG.train, ema_decay=decay)
-    return dataclasses.replace(CONFIG, train=train)
+from tttlrm_jax.training.update import init_train_state
 
 
 @pytest.fixture(scope="module")
 def run():
-    config = with_average()
-    static, params = parts(config)
-    function = jax.jit(functools.partial(train_step, static=static))
-    return config, function, init_train_state(params, config)
+    return compiled_step()
 
 
 def test_average_by_hand():
@@ -53,7 +43,7 @@ def test_average_of_narrow_parameters_is_float32():
 
 
 def test_steps_follow_the_recursion_and_evaluation_takes_the_average(run):
-    _, function, state = run
+    function, state = run
     batch = batch_from_arrays(arrays())
     expected = jax.tree.map(np.asarray, state.params)
     for step in range(3):
@@ -71,7 +61,7 @@ def test_steps_follow_the_recursion_and_evaluation_takes_the_average(run):
 
 
 def test_refused_step_keeps_the_average(run):
-    _, function, state = run
+    function, state = run
     state, _ = function(state, batch_from_arrays(arrays()))
     broken = arrays()
     broken["target_image"][0, 0, 0, 0, 0] = np.nan
@@ -80,7 +70,7 @@ def test_refused_step_keeps_the_average(run):
 
 
 def test_checkpoint_keeps_both_and_loading_gives_the_average(run, tmp_path):
-    config, function, fresh = run
+    function, fresh = run
     state, _ = function(fresh, batch_from_arrays(arrays()))
     checkpoints = RunCheckpoints(tmp_path, keep=1)
     checkpoints.save(state, {"at": 1})
@@ -88,7 +78,7 @@ def test_checkpoint_keeps_both_and_loading_gives_the_average(run, tmp_path):
     restored, _, _ = checkpoints.restore_newest(fresh)
     jax.tree.map(np.testing.assert_array_equal, restored, state)
     checkpoints.close()
-    write_config(tmp_path, config)
+    write_config(tmp_path, CONFIG)
     from tttlrm_jax.models import split_model
 
     _, loaded = split_model(load_model(tmp_path)[1])
@@ -97,7 +87,8 @@ def test_checkpoint_keeps_both_and_loading_gives_the_average(run, tmp_path):
 
 def test_without_average_nothing_is_kept():
     _, params = parts()
-    state = init_train_state(params, CONFIG)
+    train = dataclasses.replace(CONFIG.train, ema_decay=0)
+    state = init_train_state(params, dataclasses.replace(CONFIG, train=train))
     assert state.ema is None
     assert state.evaluated is state.params
     with pytest.raises(ConfigError, match=r"train\.ema_decay=1 is not in"):

@@ -24,6 +24,7 @@ from tttlrm_jax.training.objectives.batches import Batch, StaticParts, batch_fro
 from tttlrm_jax.training.objectives.gaussians import loss_terms
 from tttlrm_jax.training.update import init_train_state, train_step
 
+DECAY = 0.25  # of averaged weights, whose tests take the same step
 MODEL = ModelConfig(
     d_model=16, num_layers=1, patch_size=4, attention_head_dim=8, num_ttt_heads=2,
     ttt_inner_factor=1.0, mlp_factor=1.0, sh_degree=1, max_distance=4.0, log_scale_offset=-3.0,
@@ -34,7 +35,9 @@ CONFIG = RunConfig(
     raster=RasterConfig(near=0.1, backend="reference"),  # compiles sooner than tiles
     loss=LossConfig(opacity=0.01, depth=0.1, mask=0.3),
     optimizer=OptimizerConfig(peak_lr=1e-2, warmup_steps=0, guard_from_step=0, skip_norm=1e6),
-    train=TrainConfig(num_steps=10, batch_size=2, keep_ratio=0.5, random_ratio=0.5),
+    train=TrainConfig(
+        num_steps=10, batch_size=2, keep_ratio=0.5, random_ratio=0.5, ema_decay=DECAY
+    ),
 )
 
 
@@ -61,10 +64,16 @@ def parts(config: RunConfig = CONFIG):
     return StaticParts(graph, config), params
 
 
-@pytest.fixture(scope="module")
-def step():
+@functools.cache
+def compiled_step():
+    """(step, the state before the first one)."""
     static, params = parts()
     return jax.jit(functools.partial(train_step, static=static)), init_train_state(params, CONFIG)
+
+
+@pytest.fixture(scope="module")
+def step():
+    return compiled_step()
 
 
 def test_step_lowers_the_loss_on_its_batch(step):

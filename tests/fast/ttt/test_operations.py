@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.fast.cutting import cut
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.ttt import (
     FastWeights,
@@ -47,12 +48,20 @@ def tokens(batch=2, head=3, token=24, d_head=4, d_hid=6, seed=0):
     return weights, (query, key, value, rates)
 
 
-def run(weights, sequence, operations, rule=PLAIN):
+@functools.cache
+def compiled(operations, rule):
     @jax.jit
-    def compiled(weights, sequence):
+    def program(weights, sequence):
         return run_operations(initial_state(weights, rule), *sequence, operations, rule, F32)
 
-    return compiled(weights, sequence)
+    return program
+
+
+def run(weights, sequence, operations, rule=PLAIN):
+    return compiled(operations, rule)(weights, sequence)
+
+
+update = jax.jit(update_state, static_argnums=(4, 5))
 
 
 def test_fast_network_by_hand():
@@ -72,16 +81,17 @@ def test_ascent_direction_is_the_gradient_of_the_weighted_inner_products():
         out = apply_fast_mlp(weights, key, F32)
         return jnp.sum(rate * jnp.sum(out * value, axis=-1))
 
+    differentiate = jax.jit(jax.grad(objective))
     ours = jax.jit(functools.partial(ascent_direction, dtype=F32))(weights, key, value, rates)
     for name in ("gate", "down", "up"):
-        expected = getattr(jax.grad(objective)(weights, getattr(rates, name)), name)
+        expected = getattr(differentiate(weights, getattr(rates, name)), name)
         np.testing.assert_allclose(getattr(ours, name), expected, rtol=2e-4, atol=2e-5)
 
 
 def test_update_keeps_the_norms_of_output_units():
     weights, (_, key, value, rates) = tokens()
     state = initial_state(weights, PLAIN)
-    updated = update_state(state, key, value, rates, PLAIN, F32).weights
+    updated = update(state, key, value, rates, PLAIN, F32).weights
     for name in ("gate", "down", "up"):
         before, after = (np.linalg.norm(getattr(w, name), axis=-2) for w in (weights, updated))
         np.testing.assert_allclose(after, before, rtol=1e-4)
@@ -104,13 +114,11 @@ def test_a_common_factor_on_all_rates_cancels_but_zero_rates_do_not_write():
 def test_scanned_chunks_equal_a_python_loop(rule):
     weights, sequence = tokens()
     query, key, value, rates = sequence
-    out, state = jax.jit(functools.partial(run, operations=sequential_plan(18, 24, 6), rule=rule))(
-        weights, sequence
-    )
+    out, state = run(weights, sequence, sequential_plan(18, 24, 6), rule)
     expected = initial_state(weights, rule)
     for start in range(0, 18, 6):
-        chunk = jax.tree.map(lambda x, s=start: x[:, :, s : s + 6], (key, value, rates))
-        expected = update_state(expected, *chunk, rule, F32)
+        chunk = cut((key, value, rates), slice(None), slice(None), slice(start, start + 6))
+        expected = update(expected, *chunk, rule, F32)
     jax.tree.map(functools.partial(np.testing.assert_allclose, atol=2e-5), state, expected)
     np.testing.assert_allclose(out, apply_fast_mlp(expected.weights, query, F32), atol=2e-4)
 
@@ -155,11 +163,9 @@ def test_heads_and_scenes_do_not_mix():
     out, _ = run(weights, sequence, operations)
     for batch in range(2):
         for head in range(3):
-            alone = jax.tree.map(
-                lambda x, b=batch, h=head: x[b : b + 1, h : h + 1], (weights, sequence)
-            )
+            alone = cut((weights, sequence), slice(batch, batch + 1), slice(head, head + 1))
             expected, _ = run(*alone, operations)
-            np.testing.assert_allclose(out[batch, head], expected[0, 0], atol=1e-4)
+            np.testing.assert_allclose(cut(out, batch, head), cut(expected, 0, 0), atol=1e-4)
 
 
 def test_a_plan_that_reads_nothing_gives_no_tokens():
