@@ -147,18 +147,21 @@ def test_tokens_with_zero_rates_write_nothing(rule, stream):
 def test_first_step_points_uphill(rule, stream):
     """The step and the gradient of the rule's own objective form an acute angle."""
     weights, _, key, value, rates = stream
-    grads, steps = [], []
 
-    def record(grad, rule_state, weights):
-        delta, rule_state = rule.update(grad, rule_state, weights)
-        grads.append(grad)
-        steps.append(delta)
-        return delta, rule_state
+    @jax.jit
+    def product(weights, *written):
+        products = []
 
-    state = initial_state(weights, rule)
-    update_state(state, key, value, rates, rule._replace(update=record), F32)
-    products = jax.tree.map(lambda g, d: jnp.sum(g * d), grads[0], steps[0])
-    assert sum(jax.tree.leaves(products)) > 0
+        def record(grad, rule_state, weights):
+            delta, rule_state = rule.update(grad, rule_state, weights)
+            products.append(jax.tree.map(lambda g, d: jnp.sum(g * d), grad, delta))
+            return delta, rule_state
+
+        state = initial_state(weights, rule)
+        update_state(state, *written, rule._replace(update=record), F32)
+        return sum(jax.tree.leaves(products[0]))
+
+    assert product(weights, key, value, rates) > 0
 
 
 def test_outer_gradient_reaches_every_input(rule, stream):

@@ -82,7 +82,8 @@ def test_rasterize_runs(capsys):
         assert row[name]["seconds_per_view"] > 0
 
 
-def test_ttt_layer_scaling_runs(capsys):
+def test_ttt_layer_scaling_runs(capsys, monkeypatch):
+    monkeypatch.setattr(ttt_layer, "SMALL_SIZE", (32, 64))
     assert ttt_layer.main(["scaling", "--views", "1", "2", "--repeats", "1", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)["scaling"]
     flops = {(r["what"], r["views"], r["pass"]): r["gflop"] for r in rows}

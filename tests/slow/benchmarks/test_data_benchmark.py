@@ -123,7 +123,9 @@ def test_runs_that_cannot_be_measured_are_named(capsys, tmp_path):
 
 
 @pytest.mark.parametrize("stage", [1, 2])
-def test_everything_is_measured(capsys, stage):
+def test_everything_is_measured(capsys, monkeypatch, stage):
+    monkeypatch.setattr(data_run, "LOADED_SCENES", 8)
+    monkeypatch.setattr(data_run, "BATCHES_PER_ROUND", 2)
     sizes = ["--sizes", "16", "--generators", "primitives", "--workers", "1", "--cache-scenes", "2"]
     arguments = ["--config", str(STAGES), "--stage", str(stage), "--repeats", "1", "--json"]
     assert data.main([*sizes, *arguments]) == 0

@@ -28,7 +28,8 @@ from experiments.quality.methods import (
 )
 from experiments.quality.report import claims, table
 from experiments.quality.rows import GrowingTable, rows_of
-from experiments.quality.scenes import objects, on_procedural_objects
+from experiments.quality.scenes import captures, objects, on_procedural_objects
+from tttlrm_jax.apps.make_sample import SampleConfig, write_sample
 from tttlrm_jax.checkpoints.models import export_model, load_model
 from tttlrm_jax.config import RunConfig
 from tttlrm_jax.core.errors import InputError
@@ -203,16 +204,27 @@ def test_a_call_goes_on_with_the_rows_of_an_earlier_one(tmp_path):
         rows_of(str(output), settings)
 
 
+def test_captures_keep_their_shape_at_the_pixels_of_training(tiny_run, tiny_capture_source):
+    """32x48 pixels at the pixels of 32x32, multiples of 8."""
+    (subject,) = captures([str(tiny_capture_source)], tiny_run, 1, 2)
+    assert subject.posed(2, tiny_run.data).inputs.image.shape[-3:-1] == (24, 40)
+
+
 @pytest.mark.timeout(3600)
-def test_every_row_on_objects_and_captures(tiny_checkpoint, tiny_capture_source, tmp_path, capsys):
-    output = tmp_path / "quality.json"
+def test_every_row_on_objects_and_captures(tiny_checkpoint, tiny_run, tmp_path, capsys):
+    """The capture is as large as the objects, so that they share their programs."""
+    output, capture = tmp_path / "quality.json", tmp_path / "object"
+    views = dataclasses.replace(
+        tiny_run.data.synthetic, split="eval", num_views=10, max_primitives=2, supersampling=1
+    )
+    write_sample(SampleConfig(output=str(capture), object=views))
     run, _ = load_model(tiny_checkpoint)
     control = written(run, tmp_path / "control")
     attention = written(attending(run), tmp_path / "attention")
     arguments = [
         "--checkpoint", str(tiny_checkpoint), "--scenes", "1", "--targets", "1", "--views", "2",
         "--chunk-views", "1", "--post-optimize", "1", "--fit", "2", "--capture-targets", "1",
-        "--captures", str(tiny_capture_source), "--output", str(output),
+        "--captures", str(capture), "--output", str(output),
         "--attention", str(attention), "--control", str(control),
     ]  # fmt: skip
     assert quality.main(arguments) == 0

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tttlrm_jax.apps.train import main
 from tttlrm_jax.core.errors import ConfigError, InputError
 from tttlrm_jax.parallel import processes
 from tttlrm_jax.parallel.processes import detected, init_distributed
@@ -26,17 +27,17 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def start(
-    workspace: Path, name: str, *arguments: str, devices: int = 1, config: Path = TINY,
-    **environment: str,
-):  # fmt: skip
-    """`train.py` on the tiny run as a process with so many simulated devices."""
-    flags = os.environ["XLA_FLAGS"]
-    command = [
-        sys.executable, str(ROOT / "train.py"), str(config), "--name", name,
-        "--train.directory", str(workspace / "runs"),
+def tiny(workspace: Path, name: str, *arguments: str) -> list[str]:
+    return [
+        str(TINY), "--name", name, "--train.directory", str(workspace / "runs"),
         "--data.cache-directory", str(workspace / "cache"), *arguments,
     ]  # fmt: skip
+
+
+def start(*arguments: str, program: Path = ROOT / "train.py", devices: int = 1, **environment: str):
+    """A process with so many simulated devices."""
+    flags = os.environ["XLA_FLAGS"]
+    command = [sys.executable, str(program), *arguments]
     environment = (
         os.environ
         | environment
@@ -50,14 +51,14 @@ def start(
     )
 
 
-def start_two(workspace: Path, name: str, *arguments: str, config: Path = TINY):
+def start_two(*arguments: str, **settings):
     """A job of two processes with two devices each; its address comes from the environment."""
     address = f"127.0.0.1:{free_port()}"
     return [
         start(
-            workspace, name, *arguments, "--mesh.timeout", str(TIMEOUT * 6),
-            config=config, devices=2, TTTLRM_COORDINATOR=address,
-            TTTLRM_NUM_PROCESSES="2", TTTLRM_PROCESS_ID=str(process),
+            *arguments, "--mesh.data", "2", "--mesh.seq", "2", "--mesh.timeout", str(TIMEOUT * 6),
+            devices=2, TTTLRM_COORDINATOR=address, TTTLRM_NUM_PROCESSES="2",
+            TTTLRM_PROCESS_ID=str(process), **settings,
         )
         for process in range(2)
     ]  # fmt: skip
@@ -87,37 +88,36 @@ def wait_for_a_step(workspace: Path, job) -> None:
 
 
 @pytest.mark.timeout(1800)
-def test_two_processes_save_what_one_resumes_on_another_mesh(tmp_path):
-    """Scenes over two processes, views over two devices of each; then parameters over two."""
-    job = start_two(
-        tmp_path, "job", "--mesh.data", "2", "--mesh.seq", "2", "--train.num-steps", "5"
-    )
-    for process in job:
+def test_two_processes_save_what_one_resumes_on_another_mesh(tmp_path, capfd):
+    """Scenes over two processes, views over two devices of each; then parameters over two. The run
+    that both equal is one of this process."""
+    for process in start_two(*tiny(tmp_path, "job", "--train.num-steps", "5")):
         code, errors = finish(process)
         assert code == 0, errors[-3000:]
-    one = start(tmp_path, "one", "--train.num-steps", "5")
-    assert finish(one)[0] == 0
+    assert main(tiny(tmp_path, "one", "--train.num-steps", "5")) == 0
     assert set(losses(tmp_path, "job")) == {1, 2, 3, 4, 5}
-    for name, arguments, devices in (
-        ("job", ("--mesh.data", "1", "--mesh.seq", "1", "--mesh.fsdp", "2"), 2),
-        ("one", (), 1),
-    ):
-        resumed = start(tmp_path, name, *arguments, "--train.num-steps", "7", devices=devices)
-        code, errors = finish(resumed)
-        assert code == 0, errors[-3000:]
-        assert "resumed" in errors
+    other = ("--mesh.data", "1", "--mesh.seq", "1", "--mesh.fsdp", "2", "--train.num-steps", "7")
+    code, errors = finish(start(*tiny(tmp_path, "job", *other), devices=2))
+    assert code == 0, errors[-3000:]
+    assert "resumed" in errors
+    capfd.readouterr()
+    assert main(tiny(tmp_path, "one", "--train.num-steps", "7")) == 0
+    assert "resumed" in capfd.readouterr().err
     ours, theirs = losses(tmp_path, "job"), losses(tmp_path, "one")
     assert set(ours) == set(range(1, 8))
     assert ours == pytest.approx(theirs, rel=1e-4)
 
 
+ENDLESS = (
+    "--train.num-steps", "100000", "--train.eval-every", "100000",
+    "--train.checkpoint-every", "100000",
+)  # fmt: skip
+
+
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("victim", [0, 1], ids=["coordinator", "other"])
 def test_the_survivor_of_two_ends_with_an_error(tmp_path, victim):
-    job = start_two(
-        tmp_path, "job", "--mesh.data", "2", "--mesh.seq", "2", "--train.num-steps", "100000",
-        "--train.eval-every", "100000", "--train.checkpoint-every", "100000",
-    )  # fmt: skip
+    job = start_two(*tiny(tmp_path, "job", *ENDLESS))
     wait_for_a_step(tmp_path, job)
     job[victim].send_signal(signal.SIGKILL)
     code, errors = finish(job[1 - victim], seconds=TIMEOUT * 6 + 60)
@@ -128,10 +128,7 @@ def test_the_survivor_of_two_ends_with_an_error(tmp_path, victim):
 @pytest.mark.timeout(1800)
 def test_a_signal_to_one_of_two_stops_both_after_the_same_step(tmp_path, monkeypatch):
     monkeypatch.setenv("TTTLRM_UNFINISHED_EXIT", "75")
-    job = start_two(
-        tmp_path, "job", "--mesh.data", "2", "--mesh.seq", "2", "--train.num-steps", "100000",
-        "--train.eval-every", "100000", "--train.checkpoint-every", "100000",
-    )  # fmt: skip
+    job = start_two(*tiny(tmp_path, "job", *ENDLESS))
     wait_for_a_step(tmp_path, job)
     job[1].send_signal(signal.SIGTERM)
     for process in job:
@@ -142,30 +139,26 @@ def test_a_signal_to_one_of_two_stops_both_after_the_same_step(tmp_path, monkeyp
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(
-    ("process", "preparation"),
-    [(0, "fresh_state"), (1, "fresh_state"), (0, "make_loader"), (1, "make_loader"),
-     (0, "write_run_directory")],
-)  # fmt: skip
-def test_a_signal_to_one_of_two_before_the_first_step(tmp_path, monkeypatch, process, preparation):
-    """Amid the model, the scenes, which the first process renders, and what only it writes."""
+def test_a_signal_to_one_of_two_before_the_first_step(tmp_path, monkeypatch):
+    """Amid the model, the scenes, which the first process renders, and what only it writes; one run
+    of the same two processes after the other."""
     monkeypatch.setenv("TTTLRM_UNFINISHED_EXIT", "75")
-    monkeypatch.setenv("SIGNALLED", f"{process} {preparation}")
+    cases = {  # whether the preparation begins in each process
+        "0:fresh_state": (True, True), "1:fresh_state": (True, True),
+        "0:make_loader": (True, False), "1:make_loader": (True, True),
+        "0:write_run_directory": (True, False),
+    }  # fmt: skip
     job = start_two(
-        tmp_path, "job", "--mesh.data", "2", "--mesh.seq", "2", "--train.num-steps", "100000",
-        config=TINY.with_name("signalled_run.py"),
+        *ENDLESS, program=ROOT / "tests" / "runs" / "signalled_runs.py",
+        SIGNALLED=" ".join(cases), WORKSPACE=str(tmp_path),
     )  # fmt: skip
-    begun = []
-    for ended in job:
+    for process, ended in enumerate(job):
         code, errors = finish(ended)
         assert code == 75, errors[-3000:]
-        begun.append(f"{preparation} begun" in errors)
-    first_alone = preparation == "write_run_directory" or (process, preparation) == (
-        0,
-        "make_loader",
-    )
-    assert begun == [True, not first_alone]
-    assert not list((tmp_path / "runs").glob("job/checkpoints/[0-9]*"))
+        (said,) = (line for line in errors.splitlines() if line.startswith("ended: "))
+        ends = json.loads(said.removeprefix("ended: "))
+        assert ends == [[75, begins[process]] for begins in cases.values()], errors[-3000:]
+    assert not list(tmp_path.glob("*/runs/*/checkpoints/[0-9]*"))
 
 
 JOINED_BY_ITS_USER = """
@@ -234,7 +227,7 @@ def test_jax_does_not_keep_the_signal():
 def test_a_coordinator_that_is_not_there_is_named_in_time(tmp_path):
     address = f"127.0.0.1:{free_port()}"
     lonely = start(
-        tmp_path, "lonely", "--mesh.coordinator", address, "--mesh.num-processes", "2",
+        *tiny(tmp_path, "lonely"), "--mesh.coordinator", address, "--mesh.num-processes", "2",
         "--mesh.process-id", "1", "--mesh.timeout", "2",
     )  # fmt: skip
     code, errors = finish(lonely, seconds=200)

@@ -9,7 +9,7 @@ import numpy as np
 
 from tttlrm_jax.apps.train import load_config_file
 from tttlrm_jax.checkpoints.models import load_model
-from tttlrm_jax.config import RuleConfig, RunConfig
+from tttlrm_jax.config import RasterConfig, RuleConfig, RunConfig
 from tttlrm_jax.models import split_model
 from tttlrm_jax.training.objectives.causal import chunk_views_at
 from tttlrm_jax.training.trainer import train
@@ -31,6 +31,7 @@ def stream_config(workspace: Path, name: str) -> RunConfig:
             rule=RuleConfig.of("muon", steps=1), sh_degree=0,
             ttt_inner_factor=1.0, mlp_factor=1.0,
         ),
+        raster=RasterConfig(backend="reference"),  # compiles sooner than tiles
         data=dataclasses.replace(
             base.data, synthetic=synthetic, num_input_views=VIEWS, num_target_views=1,
             cache_directory=str(workspace / "cache"),

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 import pytest
 
+from tttlrm_jax.apps.train import main
 from tttlrm_jax.checkpoints.models import load_model
 from tttlrm_jax.models import split_model
 
@@ -128,21 +129,23 @@ def test_saves_and_starts_are_refused_and_the_newest_checkpoint_stays(bound):
     assert not (directory / "config.json").exists()  # the refused start wrote nothing
 
 
+LONG = ("--train.num-steps", "60", "--train.eval-every", "60", "--train.checkpoint-every", "10")
+
+
+@pytest.fixture(scope="module")
+def left_alone(tmp_path_factory) -> list[np.ndarray]:
+    """Parameters of the run that nothing locks."""
+    workspace = tmp_path_factory.mktemp("alone")
+    assert main(arguments(workspace, *LONG)) == 0
+    return parameters(workspace / "runs" / "run")
+
+
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("locked", ["checkpoints", "."])
-def test_a_run_that_can_no_longer_save_ends_in_words_and_resumes(bound, locked):
+def test_a_run_that_can_no_longer_save_ends_in_words_and_resumes(bound, left_alone, locked, capfd):
     """Locked after the first checkpoint; unlocked, the run ends as one that was left alone."""
     directory = bound / "runs" / "run"
-    long = arguments(
-        bound,
-        "--train.num-steps",
-        "60",
-        "--train.eval-every",
-        "60",
-        "--train.checkpoint-every",
-        "10",
-    )
-    process = start(str(ROOT / "train.py"), *long)
+    process = start(str(ROOT / "train.py"), *arguments(bound, *LONG))
     deadline = time.monotonic() + 400
     while not (directory / "checkpoints" / "10").is_dir():
         assert time.monotonic() < deadline, "no checkpoint appeared"
@@ -160,12 +163,8 @@ def test_a_run_that_can_no_longer_save_ends_in_words_and_resumes(bound, locked):
         assert contents(directory / "checkpoints" / step) == files
     for folder in folders:
         folder.chmod(0o755)
-    resumed = start(str(ROOT / "train.py"), *long)
-    _, errors = resumed.communicate(timeout=400)
-    assert resumed.returncode == 0, errors[-3000:]
-    assert f"at step {max(map(int, saved))}" in errors
-    alone = start(str(ROOT / "train.py"), *long, "--name", "alone")
-    _, errors = alone.communicate(timeout=400)
-    assert alone.returncode == 0, errors[-3000:]
-    pairs = zip(parameters(directory), parameters(bound / "runs" / "alone"), strict=True)
+    capfd.readouterr()
+    assert main(arguments(bound, *LONG)) == 0
+    assert f"at step {max(map(int, saved))}" in capfd.readouterr().err
+    pairs = zip(parameters(directory), left_alone, strict=True)
     assert all(np.array_equal(ours, theirs) for ours, theirs in pairs)

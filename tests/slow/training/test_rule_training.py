@@ -45,7 +45,9 @@ def losses(directory: Path) -> list[float]:
 
 def test_two_steps_with_each_of_two_rules(tmp_path):
     """The same weights and pictures; only the rule differs, and it matters from the first step."""
-    plan = ["--train.plan", "sequential", "--train.chunk-views", "1"]
+    plan = [
+        "--train.plan", "sequential", "--train.chunk-views", "1", "--raster.backend", "reference"
+    ]  # fmt: skip
     elastic = train(
         tmp_path, "smoke.py", "elastic", 2, *plan, "--rule", "elastic", "--rule.strength", "0.4",
         "--rule.inner", "muon", "--rule.inner.steps", "1",

@@ -20,31 +20,38 @@ from tttlrm_jax.training.trainer import train
 TINY = Path(__file__).resolve().parents[2] / "runs" / "tiny_sequence_run.py"
 
 
-def test_loss_falls_and_a_resumed_run_is_the_same(tmp_path, capsys):
-    runs = ["--train.directory", str(tmp_path / "runs")]
-    assert main([str(TINY), "--name", "whole", *runs]) == 0
-    parts = parse([str(TINY), "--name", "parts", *runs])
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> Path:
+    """A directory of runs, with one that has ended."""
+    directory = tmp_path_factory.mktemp("runs")
+    assert main([str(TINY), "--name", "whole", "--train.directory", str(directory)]) == 0
+    return directory
+
+
+def test_loss_falls_and_a_resumed_run_is_the_same(runs, tmp_path, capsys):
+    directory = ["--train.directory", str(runs)]
+    parts = parse([str(TINY), "--name", "parts", *directory])
     assert train(parts, stop_at=10).step == 10
     assert train(parts).finished
-    lines = (tmp_path / "runs" / "whole" / "metrics.jsonl").read_text().splitlines()
+    lines = (runs / "whole" / "metrics.jsonl").read_text().splitlines()
     losses = [json.loads(line)["loss"] for line in lines]
     assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:3])
-    models = [load_ttt3r(tmp_path / "runs" / name)[1] for name in ("whole", "parts")]
+    models = [load_ttt3r(runs / name)[1] for name in ("whole", "parts")]
     leaves = [jax.tree.leaves(jax.tree.map(np.asarray, split_model(model)[1])) for model in models]
     for whole, parts in zip(*leaves, strict=True):
         np.testing.assert_array_equal(whole, parts)
     dest = tmp_path / "model"
-    whole = ["--run", str(tmp_path / "runs" / "whole"), "--dest", str(dest), "--dtype", "bfloat16"]
+    whole = ["--run", str(runs / "whole"), "--dest", str(dest), "--dtype", "bfloat16"]
     assert export_main(whole) == 0
-    assert trained_size(dest) == trained_size(tmp_path / "runs" / "whole") is not None
+    assert trained_size(dest) == trained_size(runs / "whole") is not None
     seen = "procedural box rooms at 24x16 pixels with 2 frames, 30 steps of 2 sequences (run whole)"
-    assert provenance_of(dest) == provenance_of(tmp_path / "runs" / "whole") == seen
+    assert provenance_of(dest) == provenance_of(runs / "whole") == seen
     exported = jax.tree.leaves(split_model(load_ttt3r(dest)[1])[1])
     for one, two in zip(leaves[0], exported, strict=True):
         np.testing.assert_allclose(one, two, rtol=2**-8)
     with pytest.raises(InputError, match="TTT3R"):
-        load_model(tmp_path / "runs" / "whole")
-    assert main([str(TINY), "--name", "whole", *runs, "--train.seed", "1"]) == 2
+        load_model(runs / "whole")
+    assert main([str(TINY), "--name", "whole", *directory, "--train.seed", "1"]) == 2
     assert "train.seed=1 (was 0)" in capsys.readouterr().err
 
 
@@ -67,17 +74,17 @@ def test_broken_pictures_end_the_run_and_are_kept(tmp_path, monkeypatch):
         assert np.isfinite(saved["points_self"]).all()
 
 
-def test_a_run_starts_from_another_ones_weights(tmp_path):
-    common = [str(TINY), "--train.directory", str(tmp_path), "--train.num-steps", "1"]
-    train(parse([*common, "--name", "first"]))
+def test_a_run_starts_from_another_ones_weights(runs, tmp_path):
+    common = [str(TINY), "--train.directory", str(tmp_path)]
+    shutil.copytree(runs / "whole", tmp_path / "first")
     again = ["--train.init-from", str(tmp_path / "first"), "--optimizer.peak-lr", "1e-12"]
-    train(parse([*common, "--name", "second", *again]))
+    train(parse([*common, "--name", "second", *again]), stop_at=1)
     models = [load_ttt3r(tmp_path / name)[1] for name in ("first", "second")]
     leaves = [jax.tree.leaves(split_model(model)[1]) for model in models]
     for one, two in zip(*leaves, strict=True):
         np.testing.assert_allclose(one, two, atol=1e-9)
     shutil.rmtree(tmp_path / "first")
-    resumed = train(parse([*common, "--name", "second", *again, "--train.num-steps", "2"]))
+    resumed = train(parse([*common, "--name", "second", *again]), stop_at=2)
     assert resumed.step == 2
     with pytest.raises(InputError, match="first"):  # a new run needs what it starts from
         train(parse([*common, "--name", "third", *again]))

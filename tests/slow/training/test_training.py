@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tttlrm_jax.apps.train import load_config_file, main
+from tttlrm_jax.apps.train import load_config_file, main, parse
 from tttlrm_jax.checkpoints.directories import read_config, write_config
 from tttlrm_jax.checkpoints.models import export_model, load_model
 from tttlrm_jax.config import RunConfig
@@ -26,6 +26,11 @@ from tttlrm_jax.training.trainer import train
 
 ROOT = Path(__file__).resolve().parents[3]
 SMOKE = ROOT / "configs" / "smoke.py"
+# Programs that compile sooner than those of the smoke run.
+SMALLER = (
+    "--model.num-layers", "1", "--raster.backend", "reference",
+    "--data.synthetic.height", "16", "--data.synthetic.width", "16",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +38,9 @@ def workspace(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("training")
 
 
-def smoke(workspace: Path, name: str, **settings) -> RunConfig:
-    config = load_config_file(SMOKE)
+def smoke(workspace: Path, name: str, *changes: str, **settings) -> RunConfig:
+    config = parse([str(SMOKE), *changes])
+    assert isinstance(config, RunConfig)
     settings = {"num_steps": 16, "eval_every": 16, "checkpoint_every": 4} | settings
     return dataclasses.replace(
         config,
@@ -44,10 +50,14 @@ def smoke(workspace: Path, name: str, **settings) -> RunConfig:
     )
 
 
+def smaller(workspace: Path, name: str, **settings) -> RunConfig:
+    return smoke(workspace, name, *SMALLER, **settings)
+
+
 @pytest.fixture(scope="module")
 def straight(workspace) -> RunConfig:
     """A finished run without interruption."""
-    config = smoke(workspace, "straight")
+    config = smaller(workspace, "straight")
     result = train(config)
     assert result.finished
     assert result.step == 16
@@ -72,7 +82,7 @@ def assert_same_bits(ours: list[np.ndarray], theirs: list[np.ndarray]) -> None:
 
 
 def test_resumed_run_equals_straight_run_bit_for_bit(workspace, straight):
-    config = smoke(workspace, "resumed")
+    config = smaller(workspace, "resumed")
     assert not train(config, stop_at=6).finished  # 6 is no multiple of the checkpoint interval
     assert train(config).finished
     assert_same_bits(parameters(config), parameters(straight))
@@ -92,7 +102,7 @@ def test_records_cover_each_step_once(workspace, straight):
 
 def _start(config: RunConfig) -> subprocess.Popen:
     command = [
-        sys.executable, str(ROOT / "train.py"), str(SMOKE), "--name", config.name,
+        sys.executable, str(ROOT / "train.py"), str(SMOKE), *SMALLER, "--name", config.name,
         "--train.directory", config.train.directory,
         "--data.cache-directory", config.data.cache_directory,
         "--train.num-steps", "16", "--train.eval-every", "16", "--train.checkpoint-every", "4",
@@ -109,7 +119,7 @@ def _wait_for_checkpoint(process: subprocess.Popen, config: RunConfig, step: int
 
 
 def test_kill_and_terminate_lose_nothing(workspace, straight):
-    config = smoke(workspace, "killed")
+    config = smaller(workspace, "killed")
     process = _start(config)
     _wait_for_checkpoint(process, config, 4)
     process.kill()
@@ -129,7 +139,7 @@ def test_kill_and_terminate_lose_nothing(workspace, straight):
 
 def test_a_run_goes_on_where_its_shards_were_moved(workspace):
     """Shards are known by what they hold: the same elsewhere resume exactly, others are refused."""
-    config = smoke(workspace, "shards", num_steps=4)
+    config = smaller(workspace, "shards")
     scenes = dataclasses.replace(config.data.synthetic, num_scenes=4)
     first, second = workspace / "first", workspace / "second"
     write_shards(first, {"train": synthetic_records(scenes)}, progress=False)
@@ -138,8 +148,8 @@ def test_a_run_goes_on_where_its_shards_were_moved(workspace):
 
     def reading(name: str, directory: Path) -> RunConfig:
         data = dataclasses.replace(
-            config.data, source="shards", shard_directory=str(directory), capture_height=24,
-            capture_width=32, holdout_every=5,
+            config.data, source="shards", shard_directory=str(directory), capture_height=16,
+            capture_width=16, holdout_every=5,
         )  # fmt: skip
         return dataclasses.replace(config, name=name, data=data)
 
@@ -160,7 +170,10 @@ def test_a_run_goes_on_where_its_shards_were_moved(workspace):
 
 def test_learns_one_scene(workspace):
     """On a single scene PSNR rises by 2.5 dB, past 15.5: the whole chain carries gradients."""
-    config = smoke(workspace, "overfit", num_steps=100, batch_size=1, eval_every=100, eval_scenes=1)
+    pixels = ("--data.synthetic.height", "16", "--data.synthetic.width", "16")
+    config = smoke(
+        workspace, "overfit", *pixels, num_steps=100, batch_size=1, eval_every=100, eval_scenes=1
+    )
     config = dataclasses.replace(
         config,
         model=dataclasses.replace(
@@ -200,7 +213,7 @@ def test_other_model_is_refused(workspace, straight, capsys):
     directory = run_directory(straight)
     before = (directory / "config.json").read_text()
     code = main(
-        [str(SMOKE), "--name", "straight", "--train.directory", straight.train.directory,
+        [str(SMOKE), *SMALLER, "--name", "straight", "--train.directory", straight.train.directory,
          "--data.cache-directory", straight.data.cache_directory, "--model.d-model", "64"]
     )  # fmt: skip
     assert code == 2
@@ -254,8 +267,9 @@ def test_refused_run_leaves_nothing_and_binds_to_nothing(tmp_path, tiny_capture_
         path = capture / frame["file_path"]
         Image.open(path).convert("RGB").save(path)
     arguments = [
-        str(SMOKE), "--data.source", "captures", "--data.capture-directories", str(capture),
-        "--data.capture-height", "24", "--data.capture-width", "32", "--loss.depth", "0",
+        str(SMOKE), *SMALLER, "--data.source", "captures", "--data.capture-directories",
+        str(capture), "--data.capture-height", "16", "--data.capture-width", "16",
+        "--loss.depth", "0",
         "--train.directory", str(tmp_path / "runs"), "--train.num-steps", "1",
     ]  # fmt: skip
     assert main(arguments) == 2
