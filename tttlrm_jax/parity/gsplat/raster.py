@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from tttlrm_jax.config import RasterConfig
 from tttlrm_jax.core.types import Splats
@@ -28,10 +27,9 @@ from tttlrm_jax.parity.recording import VARIANTS, Recording, Variant, long_jit, 
 from tttlrm_jax.parity.report import Row, over
 from tttlrm_jax.rasterize import BACKENDS, expected_depth, project
 from tttlrm_jax.rasterize.backends import pallas
-from tttlrm_jax.rasterize.backends.reference import row_alphas
-from tttlrm_jax.rasterize.compositing import depth_order_key
+from tttlrm_jax.rasterize.backends.reference import trace
 from tttlrm_jax.rasterize.render import composite, project_and_colour
-from tttlrm_jax.rasterize.tile_lists import count_intersections
+from tttlrm_jax.rasterize.tile_lists import Static, count_intersections
 
 RENDERED64 = 1e-9  # the recorded compensations of thin Gaussians are good to 1e-10
 COLOUR = {"fp32": 5e-5, "fp64": RENDERED64}
@@ -229,7 +227,7 @@ def _stage_rows(screens: _Screens) -> Iterator[Row]:
     """Visibility, stage values and per-pixel counts (of the reference, which decides alike)."""
     recording, variant = screens.recording, screens.variant
     count = _jit_for(recording, "reference")(
-        functools.partial(_counts, shape=screens.shape, config=screens.config)
+        functools.partial(_counts, static=Static(*screens.shape, 0, screens.config))
     )
     counted = stacked([count(screen) for screen in screens.screens])
     projected = stacked(screens.projected)
@@ -248,19 +246,11 @@ def _stage_rows(screens: _Screens) -> Iterator[Row]:
         yield recording.compare("mid_colors", colour, tolerance, "abs")
 
 
-def _counts(screen, *, shape, config):
+def _counts(screen, static: Static):
     """How many Gaussians each pixel sums, and whether it stops early, by recorded name."""
-    height, width = shape
-    order = jnp.argsort(depth_order_key(screen), stable=True)
-    ordered = jax.tree.map(lambda x: x[order], screen)
-
-    def one_row(y):
-        alpha, _, stopped = row_alphas(ordered, y, width, config)
-        return jnp.sum(alpha > 0, axis=0), jnp.any(stopped, axis=0)
-
-    centres = jnp.arange(height, dtype=screen.mean.dtype) + 0.5
-    contributors, terminated = lax.map(one_row, centres)
-    return {"n_contrib": contributors, "terminated": terminated}
+    _, light = trace(screen, static)
+    shape = (static.height, static.width)
+    return {"n_contrib": light.count.reshape(shape), "terminated": light.stopped.reshape(shape)}
 
 
 def _jit_for(recording: Recording, backend: str) -> Callable:

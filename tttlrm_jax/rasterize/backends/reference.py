@@ -1,14 +1,16 @@
-"""The oracle: every Gaussian against every pixel, row by row, differentiated by JAX.
+"""The oracle: every Gaussian against every pixel, front to back, differentiated by JAX.
 
-Time grows as pixels x Gaussians, memory as row width x Gaussians. Order, skipping and stopping
-are constants of the derivative; `min(max_alpha, .)` passes none where it is active.
+Time grows as pixels x Gaussians, memory as pixels x Gaussians / `CHUNK`. Order, skipping and
+stopping are constants of the derivative; `min(max_alpha, .)` passes none where it is active.
 """
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, Bool, Float, Int
 
-from tttlrm_jax.config import RasterConfig
 from tttlrm_jax.rasterize.compositing import (
     Composite,
     ScreenSplats,
@@ -18,42 +20,67 @@ from tttlrm_jax.rasterize.compositing import (
 )
 from tttlrm_jax.rasterize.tile_lists import Static
 
+CHUNK = 16  # Gaussians at once: what their backward pass reads stays in a processor's cache
+
+
+class Light(NamedTuple):
+    """What the Gaussians so far have left at each pixel."""
+
+    transmittance: Float[Array, " pixel"]
+    stopped: Bool[Array, " pixel"]  # by a Gaussian that would leave next to nothing
+    count: Int[Array, " pixel"]  # Gaussians that are summed
+
 
 def composite(splats: ScreenSplats, static: Static) -> Composite:
     """Front-to-back compositing; `capacity` is ignored, nothing is ever dropped."""
+    feature, light = trace(splats, static)
+    shape = (static.height, static.width)
+    return Composite(
+        feature=feature.reshape(*shape, -1),
+        transmittance=light.transmittance.reshape(shape),
+        num_dropped=jnp.zeros((), dtype=jnp.int32),
+    )
+
+
+def trace(splats: ScreenSplats, static: Static) -> tuple[Float[Array, "pixel channel"], Light]:
+    """Sums of features and what is left behind all Gaussians, by pixel, row after row."""
     order = jnp.argsort(depth_order_key(splats), stable=True)
-    ordered = jax.tree.map(lambda x: x[order], splats)
-    row = jax.checkpoint(lambda y: _composite_row(ordered, y, static.width, static.config))
-    centres = jnp.arange(static.height, dtype=splats.mean.dtype) + 0.5
-    feature, transmittance = lax.map(row, centres)
-    return Composite(feature, transmittance, jnp.zeros((), dtype=jnp.int32))
+    columns = (splats.mean, splats.conic, splats.opacity, splats.feature)
+    chunks = tuple(_in_chunks(column[order]) for column in columns)
+    dtype, pixels = splats.mean.dtype, static.height * static.width
+    *_, min_transmittance = thresholds(static.config, dtype)
+
+    def pass_one(light: Light, alpha):
+        after = light.transmittance * (1 - alpha)
+        stopped = light.stopped | (after <= min_transmittance)
+        alpha = jnp.where(stopped, jnp.zeros_like(alpha), alpha)
+        left = jnp.where(stopped, light.transmittance, after)
+        return Light(left, stopped, light.count + (alpha > 0)), light.transmittance * alpha
+
+    def draw_chunk(carry, chunk):
+        feature, light = carry
+        light, weights = lax.scan(pass_one, light, _alphas(*chunk[:3], static).T)
+        drawn = jnp.einsum("gp,gc->pc", weights, chunk[3], precision="highest")
+        return (feature + drawn, light), None
+
+    dark = jnp.zeros((pixels, splats.feature.shape[1]), splats.feature.dtype)
+    light = Light(jnp.ones(pixels, dtype), jnp.zeros(pixels, bool), jnp.zeros(pixels, jnp.int32))
+    drawn, _ = lax.scan(jax.checkpoint(draw_chunk, prevent_cse=False), (dark, light), chunks)
+    return drawn
 
 
-def _composite_row(splats: ScreenSplats, y, width: int, config: RasterConfig):
-    """One image row at height `y`: ([width, channel], [width])."""
-    alpha, before, _ = row_alphas(splats, y, width, config)
-    feature = jnp.sum((before * alpha)[..., None] * splats.feature[:, None, :], axis=0)
-    return feature, jnp.prod(1 - alpha, axis=0)
+def _in_chunks(column):
+    """[chunk, CHUNK, ...], filled up with zeros, which are skipped."""
+    missing = -len(column) % CHUNK
+    column = jnp.pad(column, ((0, missing), *((0, 0),) * (column.ndim - 1)))
+    return column.reshape(-1, CHUNK, *column.shape[1:])
 
 
-def row_alphas(splats: ScreenSplats, y, width: int, config: RasterConfig):
-    """(alpha, transmittance in front, stopped), each [gaussian, width], of one image row.
-
-    `splats` are in depth order. Alpha is zero where the Gaussian is skipped or comes after the
-    stop; `stopped` marks the Gaussian that stops the pixel and all behind it.
-    """
-    max_alpha, min_alpha, min_transmittance = thresholds(config, y.dtype)
-    x = jnp.arange(width, dtype=y.dtype) + 0.5
-    dx = splats.mean[:, :1] - x[None]
-    dy = splats.mean[:, 1:] - y
-    uu, uv, vv = (splats.conic[:, i, None] for i in range(3))
-    sigma = negative_log_falloff(dx, dy, uu, uv, vv)
-    raw = splats.opacity[:, None] * jnp.exp(-jnp.maximum(sigma, 0))
+def _alphas(mean, conic, opacity, static: Static) -> Float[Array, "pixel gaussian"]:
+    """Opacities at the pixels' centres, zero where a Gaussian is skipped."""
+    max_alpha, min_alpha, _ = thresholds(static.config, mean.dtype)
+    y, x = (c.reshape(-1, 1) + 0.5 for c in jnp.indices((static.height, static.width), mean.dtype))
+    sigma = negative_log_falloff(mean[:, 0] - x, mean[:, 1] - y, *conic.T)
+    raw = opacity * jnp.exp(-jnp.maximum(sigma, 0))
     alpha = jnp.where(raw > max_alpha, max_alpha, raw)
-    alpha = jnp.where((sigma >= 0) & (alpha >= min_alpha), alpha, jnp.zeros_like(alpha))
-
-    after = jnp.cumprod(1 - alpha, axis=0)
-    before = jnp.concatenate([jnp.ones_like(after[:1]), after])[:-1]
-    stopped = lax.cummax((after <= min_transmittance).astype(jnp.int32), axis=0) > 0
-    alpha, before = (jnp.where(stopped, jnp.zeros_like(v), v) for v in (alpha, before))
-    return alpha, before, stopped
+    return jnp.where((sigma >= 0) & (alpha >= min_alpha), alpha, jnp.zeros_like(alpha))
