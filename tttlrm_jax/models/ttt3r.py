@@ -25,7 +25,7 @@ the last reset.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import flax.struct
 import jax
@@ -119,16 +119,11 @@ def step(
     """
     model = merge_model(graph, params)
     chosen: StateRule = rule or build_state_rule("ttt3r")
-    masked: Any = with_masks(frame, model.config)  # none of its masks is None
+    masked = with_masks(frame, model.config)
     initial = _initial(model, frame.image.shape[0], chosen)
     check_state(state, initial)
     read = read_frame(model, state, masked, behaviour, rays_in_sequence)
-    decoded = read.decoded
-    memory = model.memory.write(state.memory, read.summary, decoded.pose_token)
-    proposal = Proposal(candidate=decoded.candidate, alignment=decoded.alignment)
-    update, reset = masked.image_mask & masked.update, masked.reset
-    moved, gate = advance(state, initial, proposal, memory, update, reset, chosen, behaviour)
-    return moved, FrameOutput(**model.predict(decoded, *model.grid(frame.image)), gate=gate)
+    return answer_frame(model, state, initial, masked, read, chosen, behaviour)
 
 
 class FrameReading(NamedTuple):
@@ -156,6 +151,24 @@ def read_frame(
     pose_token = _choose(state.first, learned, remembered)
     decoded = model.decode(tokens, pose_token, state.tokens, *model.grid(frame.image))
     return FrameReading(tokens, summary, pose_token, decoded)
+
+
+def answer_frame(
+    model: TTT3R,
+    state: RecurrentState,
+    initial: RecurrentState,
+    frame: Frame,
+    read: FrameReading,
+    rule: StateRule,
+    behaviour: Behaviour,
+) -> tuple[RecurrentState, FrameOutput]:
+    """The state after a frame `with_masks` that has been read, and what the head says about it."""
+    decoded, masked = read.decoded, cast(Any, frame)  # none of its masks is None
+    memory = model.memory.write(state.memory, read.summary, decoded.pose_token)
+    proposal = Proposal(candidate=decoded.candidate, alignment=decoded.alignment)
+    update, reset = masked.image_mask & masked.update, masked.reset
+    moved, gate = advance(state, initial, proposal, memory, update, reset, rule, behaviour)
+    return moved, FrameOutput(**model.predict(decoded, *model.grid(frame.image)), gate=gate)
 
 
 def advance(

@@ -1,5 +1,6 @@
 """Recurrent runs of TTT3R against their recordings: update rules, and whole networks."""
 
+import functools
 from collections.abc import Iterator
 from typing import Any, get_args
 
@@ -15,10 +16,10 @@ from tttlrm_jax.models.ttt3r import (
     Frame,
     RecurrentState,
     advance,
+    answer_frame,
     init_state,
     query,
     read_frame,
-    step,
     with_masks,
 )
 from tttlrm_jax.parity.recording import VARIANTS, Recording, quick_jit
@@ -119,7 +120,7 @@ def check_positions(recording: Recording, network: TTT3R) -> Iterator[Row]:
     return judged_positions(recording, made)
 
 
-def recorded_frames(recording: Recording) -> list[Frame]:
+def recorded_frames(recording: Recording, network: TTT3R) -> list[Frame]:
     """The frames of a run; pixels outside of the masks become NaN, which nothing may see."""
     image = np.asarray(unit_rgb(recording["in/img"], VARIANTS["fp32"]))
     image_mask = recording.arrays.get("in/img_mask", np.ones(image.shape[:2], bool))
@@ -132,7 +133,8 @@ def recorded_frames(recording: Recording) -> list[Frame]:
         rays = recording["in/ray_map"]
         optional["ray_map"] = np.where(mask[..., None, None, None], rays, np.float32(np.nan))
     frames = Frame(jnp.asarray(image), image_mask=jnp.asarray(image_mask), **optional)
-    return [jax.tree.map(lambda x, i=i: jnp.asarray(x[i]), frames) for i in range(len(image))]
+    each = [jax.tree.map(lambda x, i=i: jnp.asarray(x[i]), frames) for i in range(len(image))]
+    return [with_masks(frame, network.config) for frame in each]
 
 
 def _ray_mask(recording: Recording) -> np.ndarray:
@@ -151,28 +153,28 @@ def run_sequence(
     """
     behaviour, rule_name = recorded_behaviour(recording, recording.path.stem)
     graph, params = split_model(network)
-    rule, frames = build_state_rule(rule_name), recorded_frames(recording)
+    rule, frames = build_state_rule(rule_name), recorded_frames(recording, network)
     batch = frames[0].image.shape[0]
     rays = jnp.full(batch, _ray_mask(recording).any())
-
-    @quick_jit
-    def one_frame(params, state, frame):
-        network = merge_model(graph, params)
-        read = read_frame(network, state, with_masks(frame, network.config), behaviour, rays)
-        moved, out = step(
-            params, state, frame, graph=graph, rule=rule, behaviour=behaviour, rays_in_sequence=rays
-        )
-        return moved, out, stages_of(network, state, moved, read, frame, scores)
-
     state = init_state(params, batch, graph=graph, rule=rule)
     start = {"init_state": np.asarray(state.tokens), "init_mem": np.asarray(state.memory)}
     outs, stages = [], []
     for frame in frames:
-        state, out, stage = one_frame(params, state, frame)
+        state, out, stage = _one_frame(params, state, frame, rays, graph, rule, behaviour, scores)
         outs.append(vars(out))
         stages.append(stage)
     outputs = _by_name(outs)
     return outputs, {**start, **_by_name(stages), "gate": outputs["gate"]}
+
+
+@functools.partial(quick_jit, static_argnames=("graph", "rule", "behaviour", "scores"))
+def _one_frame(params, state, frame: Frame, rays, graph, rule, behaviour, scores: bool):
+    """`models.ttt3r.step`, and what lies between: the frame is read once for both."""
+    network = merge_model(graph, params)
+    initial = init_state(params, frame.image.shape[0], graph=graph, rule=rule)
+    read = read_frame(network, state, frame, behaviour, rays)
+    moved, out = answer_frame(network, state, initial, frame, read, rule, behaviour)
+    return moved, out, stages_of(network, state, moved, read, frame, scores)
 
 
 def stages_of(network: TTT3R, state, moved, read, frame: Frame, scores: bool) -> dict[str, Any]:
