@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only", default="*", metavar="GLOB", help="file names to run")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
     options = parser.parse_args(arguments)
-    gc.set_threshold(200_000, 50, 1000)  # tracing makes many objects: a tenth of its time is collecting
+    gc.set_threshold(200_000, 50, 1000)  # a tenth of the time of tracing is collecting
     try:
         with jax.enable_x64(True):  # recordings come in both precisions
             return _run(options)

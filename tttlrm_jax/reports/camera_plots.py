@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from markupsafe import Markup
 
+from tttlrm_jax.core.geometry.paths import up_direction
 from tttlrm_jax.reports.page import script_json
 from tttlrm_jax.reports.plots import (
     CARD,
@@ -67,13 +68,6 @@ def viewer_scene(
             for camera in cameras
         ],
     })  # fmt: skip
-
-
-def up_direction(world_from_camera: np.ndarray) -> np.ndarray:
-    """Against the mean image y axis of poses [camera, 4, 4]; the first one's where they cancel."""
-    down = world_from_camera[:, :3, 1].mean(axis=0)
-    chosen = down if np.linalg.norm(down) > 1e-3 else world_from_camera[0, :3, 1]
-    return -chosen / (np.linalg.norm(chosen) or 1.0)
 
 
 def level_axes(world_from_camera: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

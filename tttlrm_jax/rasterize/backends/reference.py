@@ -63,7 +63,7 @@ def trace(splats: ScreenSplats, static: Static) -> tuple[Float[Array, "pixel cha
         drawn = jnp.einsum("gp,gc->pc", weights, chunk[3], precision="highest")
         return (feature + drawn, light), None
 
-    dark = jnp.zeros((pixels, splats.feature.shape[1]), splats.feature.dtype)
+    dark = jnp.zeros((pixels, splats.feature.shape[1]), jnp.result_type(dtype, splats.feature))
     light = Light(jnp.ones(pixels, dtype), jnp.zeros(pixels, bool), jnp.zeros(pixels, jnp.int32))
     drawn, _ = lax.scan(jax.checkpoint(draw_chunk, prevent_cse=False), (dark, light), chunks)
     return drawn
@@ -80,7 +80,8 @@ def _alphas(mean, conic, opacity, static: Static) -> Float[Array, "pixel gaussia
     """Opacities at the pixels' centres, zero where a Gaussian is skipped."""
     max_alpha, min_alpha, _ = thresholds(static.config, mean.dtype)
     y, x = (c.reshape(-1, 1) + 0.5 for c in jnp.indices((static.height, static.width), mean.dtype))
-    sigma = negative_log_falloff(mean[:, 0] - x, mean[:, 1] - y, *conic.T)
-    raw = opacity * jnp.exp(-jnp.maximum(sigma, 0))
+    dx, dy = mean[None, :, 0] - x, mean[None, :, 1] - y
+    sigma = negative_log_falloff(dx, dy, *conic.T[:, None])
+    raw = opacity[None] * jnp.exp(-jnp.maximum(sigma, 0))
     alpha = jnp.where(raw > max_alpha, max_alpha, raw)
     return jnp.where((sigma >= 0) & (alpha >= min_alpha), alpha, jnp.zeros_like(alpha))
