@@ -6,8 +6,8 @@ import tttlrm_jax as tj
 
 
 @pytest.fixture(scope="module")
-def model(tiny_checkpoint):
-    return tj.load(tiny_checkpoint)
+def model(dense_checkpoint):
+    return tj.load(dense_checkpoint)
 
 
 @pytest.fixture(scope="module")

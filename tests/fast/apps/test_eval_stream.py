@@ -34,10 +34,10 @@ def capture(tiny_capture_source):
 
 
 @pytest.fixture(scope="module")
-def command(tiny_checkpoint, capture):
+def command(dense_checkpoint, capture):
     """Runs `eval.py` in this process; returns its exit code and what it said on both channels."""
 
-    def call(*arguments, with_capture=True, size=SIZE, checkpoint=tiny_checkpoint):
+    def call(*arguments, with_capture=True, size=SIZE, checkpoint=dense_checkpoint):
         common = ["--checkpoint", str(checkpoint)]
         if with_capture:
             common += ["--capture", str(capture), "--orbit-frames", "1", "--min-opacity", "0"]
@@ -255,10 +255,10 @@ def test_state_exists_unwritable_or_inside_the_output(refused, spoilt, tmp_path)
     assert "thesis.tex" in refused(*stream, tmp_path / "mine", "--overwrite-state")
 
 
-def test_state_of_another_model_weights_or_rule(refused, half, tmp_path, tiny_run):
+def test_state_of_another_model_weights_or_rule(refused, half, tmp_path, dense_run):
     go_on = ("--load-state", half / "state", "--frames", "5,7")
-    wide = dataclasses.replace(tiny_run, model=dataclasses.replace(tiny_run.model, d_model=64))
-    for run, seed, words in ((wide, 1, "d_model: 32 in the state, 64"), (tiny_run, 2, "weights")):
+    wide = dataclasses.replace(dense_run, model=dataclasses.replace(dense_run.model, d_model=64))
+    for run, seed, words in ((wide, 1, "d_model: 32 in the state, 64"), (dense_run, 2, "weights")):
         params = split_model(build_model(run.model, seed))[1]
         other = export_model(run, params, tmp_path / f"model{seed}")
         assert words in refused(*go_on, size=None, checkpoint=other)

@@ -65,7 +65,7 @@ class Scene:
 
 
 SCENES = {
-    "harmonics": Scene(37, 29, 70, (16, 3)),
+    "harmonics": Scene(21, 19, 70, (16, 3)),
     "features, one row": Scene(1, 43, 50, (5,)),
     "opaque stack": Scene(18, 21, 160, (1, 3), (0.5, 2.0), (0.9, 1.0)),
     "long lists": Scene(11, 9, 300, (1,), (0.3, 1.0), (0.01, 0.05)),
@@ -148,7 +148,7 @@ def test_scenes_and_views_are_independent(backend):
 
     `tests/fast/rasterize/test_balanced.py` has batches of the balanced backend by default.
     """
-    scene = Scene(13, 18, 20, (1, 3), config=RasterConfig(backend=backend), capacity=SMALL)
+    scene = Scene(9, 10, 20, (1, 3), config=RasterConfig(backend=backend), capacity=SMALL)
     parts = [scene.build(jnp.float32, seed) for seed in range(4)]
     splats = jax.tree.map(lambda *x: jnp.stack(x), *(part[0] for part in parts[:2]))
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *(part[1] for part in parts))
@@ -201,7 +201,7 @@ def test_overflow_is_counted_and_spares_the_near(backend):
 @pytest.mark.extended
 @pytest.mark.parametrize("backend", [SLOW_REFERENCE, *LESS_OFTEN])
 def test_non_finite_gaussians_are_absent(backend):
-    scene = Scene(14, 17, 12, (1, 3), config=RasterConfig(backend=backend), capacity=SMALL)
+    scene = Scene(9, 10, 12, (1, 3), config=RasterConfig(backend=backend), capacity=SMALL)
     splats, cameras, background = scene.build(jnp.float32)
     broken = Splats(
         mean=splats.mean.at[0, 1].set(jnp.nan),

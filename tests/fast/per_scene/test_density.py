@@ -40,9 +40,9 @@ def state(slots=8):
     )
     start = start_state(gaussians, 1.0, jnp.arange(slots) < FREE)
     moments = start.moments._replace(mu=jax.tree.map(jnp.ones_like, gaussians))
-    pull = jnp.zeros(slots).at[SMALL].set(0.9).at[LARGE].set(3.0)
-    seen = jnp.zeros(slots, jnp.int32).at[SMALL].set(3).at[LARGE].set(2)
-    return start.replace(moments=moments, pull=pull, seen=seen)
+    pull, seen = np.zeros(slots, np.float32), np.zeros(slots, np.int32)
+    pull[[SMALL, LARGE]], seen[[SMALL, LARGE]] = (0.9, 3.0), (3, 2)
+    return start.replace(moments=moments, pull=jnp.asarray(pull), seen=jnp.asarray(seen))
 
 
 def test_gaussians_are_added_where_gradients_are_large_and_only_there():

@@ -29,7 +29,7 @@ def run_of(micro_batches: int, **train):
         CONFIG,
         model=dataclasses.replace(MODEL, newton_schulz_dtype="float32"),
         train=dataclasses.replace(
-            CONFIG.train, batch_size=4, micro_batches=micro_batches, **train
+            CONFIG.train, batch_size=4, micro_batches=micro_batches, ema_decay=0, **train
         ),
     )  # fmt: skip
     static, params = parts(config)
