@@ -33,7 +33,7 @@ CHUNK = 8  # views
 def run_config(directory, plan: str = "full", *, backend: str = "reference", **changes):
     """A run on the tiny scenes, in float64 where JAX has it switched on."""
     synthetic = SyntheticConfig(
-        num_scenes=SCENES, num_views=INPUTS + TARGETS, height=12, width=16, supersampling=1
+        num_scenes=SCENES, num_views=INPUTS + TARGETS, height=8, width=12, supersampling=1
     )
     dtype = "float64" if jax.config.jax_enable_x64 else "float32"
     config = RunConfig(
