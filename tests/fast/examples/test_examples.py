@@ -43,17 +43,11 @@ def test_stream(tmp_path):
 
 
 @pytest.mark.extended
-def test_fit_scene(tmp_path):
-    said = run("fit_scene", tmp_path, "--steps", "3", "--side", "16", "--views", "3")
-    assert "held-out PSNR" in said
-    assert {path.name for path in tmp_path.iterdir()} == {"fitted.ply", "fitted.splat"}
-
-
-@pytest.mark.extended
 def test_fit_scene_learns_the_sample(tmp_path):
     """The mean colour of the inputs has 11 dB."""
-    said = run("fit_scene", tmp_path, "--side", "16", "--steps", "150")
+    said = run("fit_scene", tmp_path, "--side", "16", "--steps", "70", "--views", "12")
     assert float(said.split("held-out PSNR ")[1].split()[0]) > 17
+    assert {path.name for path in tmp_path.iterdir()} == {"fitted.ply", "fitted.splat"}
 
 
 @pytest.mark.extended

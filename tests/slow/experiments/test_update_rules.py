@@ -139,10 +139,11 @@ TINY_STREAMS = Streams(scenes=2, input_views=3, target_views=1, chunk_views=2)
 
 
 @pytest.mark.usefixtures("registered_rules")
-def test_reconstruction_with_a_gated_rule(tmp_path, tiny_checkpoint):
+def test_reconstruction_with_a_gated_rule(tmp_path, dense_checkpoint):
     file = tmp_path / "gated.py"
     file.write_text(GATED)
-    arguments = ["--quick", "--checkpoint", str(tiny_checkpoint), "--rules", "muon", "gated", "sgd"]
+    arguments = ["--quick", "--checkpoint", str(dense_checkpoint)]
+    arguments += ["--rules", "muon", "gated", "sgd"]
     assert main([*arguments, "--rule-file", str(file), "--output", str(tmp_path / "out")]) == 0
     results = read(tmp_path / "out")
     rules = {name: rule["reconstruction"] for name, rule in results["rules"].items()}
@@ -165,14 +166,14 @@ def test_reconstruction_with_a_gated_rule(tmp_path, tiny_checkpoint):
     assert section.count("<svg") == 2
 
 
-def test_gates_of_a_checkpoint_serve_their_own_rule_only(tmp_path, tiny_run):
+def test_gates_of_a_checkpoint_serve_their_own_rule_only(tmp_path, dense_run):
     """Initial gates equal the constant; trained ones are read by the rule trained with them."""
     trained = RULES.complete(RuleConfig.of("forget", gate="token", retention=0.5))
-    model = override_rule(tiny_run.model, trained)
+    model = override_rule(dense_run.model, trained)
     params = split_model(build_model(model, seed=1))[1]
     gates = params["blocks"]["ttt"]["rule_gates"]
     gates["bias"] = gates["bias"] + 3.0
-    config = dataclasses.replace(tiny_run, model=model)
+    config = dataclasses.replace(dense_run, model=model)
     scenes = Reconstructions(str(export_model(config, params, tmp_path / "gated")), TINY_STREAMS)
     own, other, constant, plain = (
         scenes.measure(rule) for rule in (
