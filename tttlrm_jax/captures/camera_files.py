@@ -48,11 +48,15 @@ class Frame:
 
 @dataclasses.dataclass(frozen=True)
 class CameraFile:
-    """What a camera file says: the scene's name, its frames and prescribed input lists."""
+    """What a camera file says: the scene's name, its frames and prescribed input lists.
+
+    `notes` say what was guessed or left out, a sentence each.
+    """
 
     scene_name: str
     frames: tuple[Frame, ...]
     folds: dict[int, tuple[int, ...]]
+    notes: tuple[str, ...] = ()
 
 
 def read_camera_file(path: Path) -> CameraFile:

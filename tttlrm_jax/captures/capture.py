@@ -41,13 +41,15 @@ class Capture:
     """Frames in the order of the camera file; `folds` maps a number of inputs to a fixed list.
 
     Frames are addressed by their position here; `frame_numbers` are those of the camera file,
-    which differ where frames without an image were left out.
+    which differ where frames without an image were left out. `notes` say what was guessed or left
+    out while reading; the commands print them.
     """
 
     name: str
     directory: Path
     frames: tuple[Frame, ...]
     folds: dict[int, tuple[int, ...]]
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -138,7 +140,7 @@ def make_capture(contents: CameraFile, path: Path, skip_missing: bool = False) -
         if all(number in position for number in numbers)
     }
     frames = tuple(contents.frames[number] for number in kept)
-    return Capture(contents.scene_name, path.parent, frames, folds)
+    return Capture(contents.scene_name, path.parent, frames, folds, contents.notes)
 
 
 def read_cameras(path: str | Path) -> tuple[Frame, ...]:

@@ -54,6 +54,7 @@ class FrameFolder:
     files: list[FrameFiles]
     read_depth: Callable[[Path], np.ndarray] | None = None
     intrinsics: np.ndarray | None = None  # [4] of the stored pictures
+    notes: tuple[str, ...] = ()  # what was guessed or left out, a sentence each
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -122,6 +123,7 @@ class Sequence:
     intrinsics: np.ndarray | None = None  # [4] fx, fy, cx, cy
     has_depth: bool = False
     has_poses: bool = False
+    notes: tuple[str, ...] = ()  # what was guessed or left out, a sentence each
 
     def frames(self) -> Iterator[SequenceFrame]:
         """Decodes frame after frame. Raises InputError at the first that cannot be used.
@@ -188,7 +190,7 @@ def folder_sequence(
         name=name, kind=kind, image_size=size, num_frames=len(chosen),
         expected_frames=len(chosen), decode=decode, intrinsics=folder.intrinsics,
         has_depth=read_depth is not None and any(each.depth is not None for each in chosen),
-        has_poses=any(each.world_from_camera is not None for each in chosen),
+        has_poses=any(each.world_from_camera is not None for each in chosen), notes=folder.notes,
     )  # fmt: skip
 
 

@@ -186,6 +186,7 @@ def summary(metrics: dict[str, Any]) -> str:
         f"{metrics['num_gaussians']} Gaussians; reconstructed in {seconds['reconstruct']:.2f} s "
         f"(compiling {seconds['reconstruct_compile']:.1f} s), rendered in "
         f"{1000 * seconds['render_per_view']:.0f} ms per view on {metrics['device']}",
+        *(f"note: {note}" for note in metrics["notes"]),
     ]
     return "\n".join(lines)
 

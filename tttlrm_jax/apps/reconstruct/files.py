@@ -130,6 +130,7 @@ def collect_metrics(job: Job, evaluated: Evaluated, count: ExportCount) -> dict[
             "baselines" + suffix: {k: v.scores.mean(name) for k, v in evaluated.baselines.items()}
             for name, suffix in zip(MEANS, ("", "_ssim", "_lpips"), strict=True)
         },
+        "notes": job.notes,
         "inputs": job.scene.input_names,
         **_stream_part(job, evaluated),
         **_refined_part(evaluated),
@@ -272,7 +273,7 @@ def caveats(job: Job, evaluated: Evaluated, metrics: dict[str, Any]) -> list[str
             f"{metrics['num_gaussians_invalid']} Gaussians had values that are not finite and "
             "were left out of scene.ply."
         )
-    return texts
+    return [*texts, *(f"{note[:1].upper()}{note[1:]}." for note in metrics["notes"])]
 
 
 def _stream_caveats(job: Job) -> list[str]:

@@ -60,6 +60,11 @@ class Job:
         return jax.tree.map(lambda a, b: np.concatenate([a, b]), earlier, new)
 
     @property
+    def notes(self) -> list[str]:
+        """What was guessed or left out, a sentence each; for metrics.json, console and page."""
+        return list(self.capture.notes)
+
+    @property
     def film_target(self) -> int:
         """Number of the target view that the film of a stream shows."""
         return len(self.scene.target_names) // 2

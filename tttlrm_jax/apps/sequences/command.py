@@ -124,6 +124,7 @@ def evaluate_sequence(
     fit = check_patches(plan_fit(*sequence.image_size, size, config.fit))
     model = open_model(config, rule)
     notes[:0] = _provenance_notes(config) if open_model is open_checkpoint else []
+    notes += sequence.notes
     if config.reconstruction and sequence.intrinsics is None:
         notes.append("reconstruction is not scored: the sequence says no intrinsics")
     job = SequenceJob(
