@@ -20,16 +20,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tttlrm_jax.captures.distortion import IDEAL_LENS, Distortion
+from tttlrm_jax.captures.distortion import IDEAL_LENS, AnyDistortion
 from tttlrm_jax.captures.images import image_size
+from tttlrm_jax.captures.lenses.transforms import finite_numbers, lens_of_entry
+from tttlrm_jax.captures.masks import MaskFile
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.poses import pose_problem, rigid_inverse
 
 OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 FOLD_KEY = re.compile(r"fold_8_kmeans_(\d+)_input")
-PINHOLE_MODELS = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "RADIAL", "SIMPLE_RADIAL")
-OTHER_LENSES = ("is_fisheye", "latlong", "equirectangular")  # instant-ngp's names of such models
-RATIONAL_TERMS = ("k5", "k6")  # of FULL_OPENCV, whose k4 is another one
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".JPG", ".PNG")
 
 
@@ -43,7 +42,8 @@ class Frame:
     intrinsics: np.ndarray  # float64 [4]
     world_from_camera: np.ndarray  # float64 [4, 4], OpenCV axes
     size: tuple[int, int] | None = None
-    distortion: Distortion = IDEAL_LENS
+    distortion: AnyDistortion = IDEAL_LENS
+    mask: MaskFile | None = None  # which of its pixels count
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,17 +103,17 @@ def _opencv_frame(path: Path, number: int, entry: dict, _shared: dict) -> Frame:
         # the matrix inverse gives back the pose that a writer inverted, even if it was rounded
         world_from_camera=np.linalg.inv(camera_from_world),
         size=_stated_size(where, entry),
+        mask=_mask(where, path.parent, entry),
     )
 
 
 def _transforms_frame(path: Path, number: int, entry: dict, shared: dict) -> Frame:
     entry = shared | entry
     where = f"{path}: frame {number} ({entry['file_path']})"
-    _check_model(where, entry)
+    distortion = lens_of_entry(where, entry)
     world_from_opengl = _pose(where, entry, "transform_matrix")
     image_path = _with_suffix(path.parent, entry["file_path"])
     size = _stated_size(where, entry)
-    terms = [entry.get(field.name, 0.0) for field in dataclasses.fields(Distortion)]
     return Frame(
         number=number,
         name=entry["file_path"],
@@ -121,27 +121,23 @@ def _transforms_frame(path: Path, number: int, entry: dict, shared: dict) -> Fra
         intrinsics=_transforms_intrinsics(where, entry, image_path, size),
         world_from_camera=world_from_opengl @ OPENCV_FROM_OPENGL,
         size=size,
-        distortion=Distortion(*_numbers(where, "distortion", terms)),
+        distortion=distortion,
+        mask=_mask(where, path.parent, entry),
     )
 
 
-def _check_model(where: str, entry: dict) -> None:
-    """Raises InputError for a lens that is not a pinhole with polynomial distortion."""
-    model = entry.get("camera_model", "OPENCV")
-    wrong = None
-    if model not in PINHOLE_MODELS:
-        wrong = f"camera_model={model}"
-    for key in OTHER_LENSES:
-        if entry.get(key):
-            wrong = f"{key}={entry[key]}"
-    for key in entry:
-        if key.startswith("ftheta_") or (key in RATIONAL_TERMS and entry[key] not in (0, None)):
-            wrong = f"{key}={reprlib.repr(entry[key])}"
-    if wrong is not None:
+def _mask(where: str, directory: Path, entry: dict) -> MaskFile | None:
+    """The picture that `mask_path` names; raises InputError where there is none."""
+    name = entry.get("mask_path")
+    if name is None:
+        return None
+    path = _with_suffix(directory, name) if isinstance(name, str) and name.strip() else None
+    if path is None or not os.path.isfile(path):
         raise InputError(
-            f"{where} has {wrong}, which is not a pinhole with radial and tangential distortion "
-            f"({', '.join(PINHOLE_MODELS)}); undistort the images first"
+            f"{where} has mask_path={reprlib.repr(name)}, which is no file; restore it or remove "
+            "mask_path"
         )
+    return MaskFile(path)
 
 
 def _transforms_intrinsics(where, entry, image_path, size) -> np.ndarray:
@@ -191,7 +187,7 @@ def _pose(where: str, entry: dict, key: str) -> np.ndarray:
 
 
 def _intrinsics(where: str, values: list) -> np.ndarray:
-    intrinsics = np.array(_numbers(where, "intrinsics (fx, fy, cx, cy)", values))
+    intrinsics = np.array(finite_numbers(where, "intrinsics (fx, fy, cx, cy)", values))
     if (intrinsics[:2] <= 0).any():
         raise InputError(
             f"{where}: focal lengths {intrinsics[:2].tolist()} are not positive; give pixels"
@@ -199,22 +195,10 @@ def _intrinsics(where: str, values: list) -> np.ndarray:
     return intrinsics
 
 
-def _numbers(where: str, field: str, values: list) -> list[float]:
-    numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
-    try:
-        numbers = [float(value) for value in values] if numeric else [math.nan]
-    except OverflowError:  # a whole number beyond float64
-        numbers = [math.nan]
-    if not all(map(math.isfinite, numbers)):
-        shown = ", ".join(map(reprlib.repr, values))
-        raise InputError(f"{where}: {field}=[{shown}] are not all finite numbers; correct the file")
-    return numbers
-
-
 def _stated_size(where: str, entry: dict) -> tuple[int, int] | None:
     if entry.get("w") is None or entry.get("h") is None:
         return None
-    height, width = _numbers(where, "h, w", [entry["h"], entry["w"]])
+    height, width = finite_numbers(where, "h, w", [entry["h"], entry["w"]])
     if height < 1 or width < 1 or height % 1 or width % 1:
         raise InputError(f"{where}: image size w={width} h={height} is not whole and positive")
     return int(height), int(width)

@@ -17,19 +17,18 @@ import numpy as np
 from tttlrm_jax.captures.camera_files import READERS, CameraFile, Frame, read_camera_file
 from tttlrm_jax.captures.colmap import COLMAP_FILES, find_model, read_colmap
 from tttlrm_jax.captures.depth_files import disparity_path, read_disparity
-from tttlrm_jax.captures.distortion import undistort
+from tttlrm_jax.captures.frame_pixels import check_size, read_pixels, rescaled
 from tttlrm_jax.captures.images import (
     WHITE,
     ResizeMode,
-    exif_orientation,
     flattened_to_size,
     image_size,
     is_transparent,
     open_image,
-    read_image,
     resize_intrinsics,
     resize_map,
 )
+from tttlrm_jax.captures.masks import find_masks
 from tttlrm_jax.captures.view_selection import TARGET_STRIDE, evaluation_split
 from tttlrm_jax.core.errors import InputError, listed
 from tttlrm_jax.core.scenes import SceneViews
@@ -65,17 +64,32 @@ class Capture:
         return np.array([frame.number for frame in self.frames])
 
     def has_alpha(self) -> bool:
-        """Whether every image has transparency, hence a mask; reads headers only."""
-        return all(open_image(frame.image_path, is_transparent) for frame in self.frames)
+        """Whether every frame has coverage: transparency, a mask, or a lens that is undistorted.
+
+        Reads headers only.
+        """
+        return all(
+            frame.mask is not None
+            or bool(frame.distortion)
+            or open_image(frame.image_path, is_transparent)
+            for frame in self.frames
+        )
 
     def has_disparity(self) -> bool:
         """Whether disparity lies beside the capture for every frame (`datasets.prepare_depth`)."""
         return all(disparity_path(self.directory, frame.name).is_file() for frame in self.frames)
 
     def image_size(self, index: int = 0) -> tuple[int, int]:
-        """Height and width of a frame: as stated, else from the file's header."""
+        """Height and width of a frame: as stated, else from the file's header.
+
+        Raises InputError where the intrinsics are those of pictures of another size.
+        """
         frame = self.frames[index]
-        return frame.size or image_size(frame.image_path)
+        if frame.size is not None:
+            return frame.size
+        size = image_size(frame.image_path)
+        check_size(frame, size)
+        return size
 
     def cameras(
         self,
@@ -104,19 +118,30 @@ class Capture:
         )
 
 
-def read_capture(directory: str | Path, skip_missing: bool = False) -> Capture:
+def read_capture(
+    directory: str | Path, skip_missing: bool = False, intrinsics_scale: float | None = None
+) -> Capture:
     """Reads the cameras of a capture directory (or of its camera file).
 
     Frames without their image raise one InputError that names them; `skip_missing` drops them
     instead, with the prescribed input lists that used them. The others keep their numbers, so
-    targets stay targets.
+    targets stay targets. `intrinsics_scale` multiplies the intrinsics of the file, which belong to
+    pictures of another size: 0.25 where the pictures are a quarter of theirs.
     """
     path = find_camera_file(Path(directory))
-    return make_capture(_read_any(path), path, skip_missing)
+    return make_capture(_read_any(path), path, skip_missing, intrinsics_scale)
 
 
-def make_capture(contents: CameraFile, path: Path, skip_missing: bool = False) -> Capture:
-    """A capture of what the camera file `path` says; checks that its images exist."""
+def make_capture(
+    contents: CameraFile,
+    path: Path,
+    skip_missing: bool = False,
+    intrinsics_scale: float | None = None,
+) -> Capture:
+    """A capture of what the camera file `path` says; checks that its images exist.
+
+    Masks beside the images are found here.
+    """
     for frame in contents.frames:
         if os.path.isdir(frame.image_path):
             raise InputError(
@@ -139,8 +164,20 @@ def make_capture(contents: CameraFile, path: Path, skip_missing: bool = False) -
         for count, numbers in contents.folds.items()
         if all(number in position for number in numbers)
     }
-    frames = tuple(contents.frames[number] for number in kept)
-    return Capture(contents.scene_name, path.parent, frames, folds, contents.notes)
+    frames, notes = [contents.frames[number] for number in kept], list(contents.notes)
+    if intrinsics_scale is not None:
+        frames = [rescaled(frame, intrinsics_scale) for frame in frames]
+        notes.append(f"the intrinsics of the file are multiplied by {intrinsics_scale:g}, as asked")
+    frames, note = _with_masks(frames, path.parent)
+    notes += [] if note is None else [note]
+    return Capture(contents.scene_name, path.parent, tuple(frames), folds, tuple(notes))
+
+
+def _with_masks(frames: list[Frame], directory: Path) -> tuple[list[Frame], str | None]:
+    paths, stated = [frame.image_path for frame in frames], [frame.mask for frame in frames]
+    masks, note = find_masks(paths, stated, directory)
+    masked = zip(frames, masks, strict=True)
+    return [dataclasses.replace(frame, mask=mask) for frame, mask in masked], note
 
 
 def read_cameras(path: str | Path) -> tuple[Frame, ...]:
@@ -198,7 +235,7 @@ class CaptureScene:
         return self.capture.frame_numbers % self.holdout_every == 0
 
     def read(self, view_indices: np.ndarray) -> SceneViews:
-        """Decodes, undistorts, composites and resizes; masks where all frames are transparent."""
+        """Decodes, masks, undistorts, composites, resizes; coverage where all frames have it."""
         frames = [self.capture.frames[index] for index in view_indices]
         loaded = [
             _load_frame(each, self.size, self.resize_mode, self.background) for each in frames
@@ -219,26 +256,8 @@ class CaptureScene:
 
 def _load_frame(frame: Frame, size, resize_mode, background):
     """Image float32 [h, w, 3], coverage float32 [h, w] or None, intrinsics of one frame."""
-    pixels = read_image(frame.image_path)
-    actual = pixels.shape[:2]
-    if frame.size is not None and actual != frame.size:
-        raise InputError(
-            f"image={frame.image_path} is {actual[1]}x{actual[0]} pixels, its camera says "
-            f"{frame.size[1]}x{frame.size[0]}; {_size_remedy(frame, actual)}"
-        )
-    if frame.distortion:
-        pixels = undistort(pixels, frame.intrinsics, frame.distortion)
+    pixels = read_pixels(frame)
     return flattened_to_size(pixels, frame.intrinsics, size, resize_mode, background)
-
-
-def _size_remedy(frame: Frame, actual: tuple[int, int]) -> str:
-    orientation = exif_orientation(frame.image_path) if frame.size == actual[::-1] else 1
-    if orientation != 1:
-        return (
-            f"its EXIF orientation={orientation} is not applied: save the image turned and "
-            "without it, or give the camera of the stored pixels"
-        )
-    return "resize the image or correct w, h and intrinsics"
 
 
 def _read_any(path: Path) -> CameraFile:

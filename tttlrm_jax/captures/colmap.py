@@ -16,7 +16,15 @@ from typing import Any, NoReturn
 import numpy as np
 
 from tttlrm_jax.captures.camera_files import CameraFile, Frame
-from tttlrm_jax.captures.distortion import Distortion
+from tttlrm_jax.captures.distortion import AnyDistortion, Distortion
+from tttlrm_jax.captures.lenses.models import (
+    EQUIRECTANGULAR,
+    LENS_MODELS,
+    MODEL_OF_NUMBER,
+    PANORAMA_REMEDY,
+    READABLE,
+    ModelDistortion,
+)
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.poses import matrix_from_encoding, rigid_inverse
 
@@ -24,23 +32,8 @@ MODEL_FOLDERS = ("", "sparse/0", "sparse", "colmap/sparse/0", "colmap/sparse")
 COLMAP_FILES = ("cameras.bin", "cameras.txt")
 IMAGE_FOLDER = "images"
 LEVELS_UP = 4  # above the model that the folder of images is looked for
-# names by number in binary models, with how many parameters they have
-MODELS = (
-    ("SIMPLE_PINHOLE", 3), ("PINHOLE", 4), ("SIMPLE_RADIAL", 4), ("RADIAL", 5), ("OPENCV", 8),
-    ("OPENCV_FISHEYE", 8), ("FULL_OPENCV", 12), ("FOV", 5), ("SIMPLE_RADIAL_FISHEYE", 4),
-    ("RADIAL_FISHEYE", 5), ("THIN_PRISM_FISHEYE", 12), ("RAD_TAN_THIN_PRISM_FISHEYE", 16),
-)  # fmt: skip
-ONE_FOCAL = ("SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL")
-# names of the parameters behind the principal point
-COEFFICIENTS = {
-    "SIMPLE_PINHOLE": (),
-    "PINHOLE": (),
-    "SIMPLE_RADIAL": ("k1",),
-    "RADIAL": ("k1", "k2"),
-    "OPENCV": ("k1", "k2", "p1", "p2"),
-    "FULL_OPENCV": ("k1", "k2", "p1", "p2", "k3", "r1", "r2", "r3"),  # r: of the denominator
-}
-DENOMINATOR = ("r1", "r2", "r3")
+BROWN_MODELS = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV")
+RATIONAL_TERMS = ("k4", "k5", "k6")  # of FULL_OPENCV's denominator
 Lens = dict[str, Any]  # what one of COLMAP's cameras says of a `Frame`
 
 
@@ -104,33 +97,37 @@ def _frame(path: Path, number: int, image: Photograph, lenses: dict[int, Lens], 
 
 
 def _lens(where: str, model: str, width: int, height: int, values: list[float]) -> Lens:
-    """Raises InputError for models whose distortion is not radial and tangential."""
-    names = COEFFICIENTS.get(model)
-    if names is None:
+    """Raises InputError for models that are not known, panoramas and broken parameters."""
+    if model == EQUIRECTANGULAR:
+        raise InputError(f"{where} has the model {model}; {PANORAMA_REMEDY}")
+    if model not in READABLE:
         raise InputError(
-            f"{where} has the model {model}, which is none of {', '.join(COEFFICIENTS)}; undistort "
+            f"{where} has the model {model}, which is none of {', '.join(READABLE)}; undistort "
             "the images with COLMAP's image_undistorter first"
         )
-    focal = values[:1] * 2 if model in ONE_FOCAL else values[:2]
-    rest = values[1 if model in ONE_FOCAL else 2 :]
-    sound = len(rest) == 2 + len(names) and all(map(math.isfinite, values))
+    kind = LENS_MODELS[model]
+    focal = values[: kind.num_focal] * (3 - kind.num_focal)
+    centre, rest = values[kind.num_focal :][:2], values[kind.num_focal + 2 :]
+    sound = len(values) == len(kind.parameters) and all(map(math.isfinite, values))
     if not sound or min(focal) <= 0 or width < 1 or height < 1:
         raise InputError(
             f"{where} ({model}, {width}x{height}) has the parameters {values}, which are not "
-            f"focal length, centre and {len(names)} coefficients in pixels; export the model again"
-        )
-    coefficients = dict(zip(names, rest[2:], strict=True))
-    rational = {name: coefficients.pop(name, 0.0) for name in DENOMINATOR}
-    if any(rational.values()):
-        raise InputError(
-            f"{where} has the model FULL_OPENCV with k4..k6={list(rational.values())}, a rational "
-            "distortion; undistort the images with COLMAP's image_undistorter first"
+            f"{', '.join(kind.parameters)} in pixels; export the model again"
         )
     return {
-        "intrinsics": np.array([*focal, *rest[:2]]),
+        "intrinsics": np.array([*focal, *centre]),
         "size": (height, width),
-        "distortion": Distortion(**coefficients),
+        "distortion": _distortion(model, dict(zip(kind.coefficients, rest, strict=True))),
     }
+
+
+def _distortion(model: str, coefficients: dict[str, float]) -> AnyDistortion:
+    """Brown's polynomial where it is one, else the model's own."""
+    rational = model == "FULL_OPENCV" and any(coefficients[name] for name in RATIONAL_TERMS)
+    if model not in BROWN_MODELS or rational:
+        return ModelDistortion(model, tuple(coefficients.values()))
+    kept = {"k1" if k == "k" else k: v for k, v in coefficients.items() if k not in RATIONAL_TERMS}
+    return Distortion(**kept)
 
 
 # ---- text ---------------------------------------------------------------------------------------
@@ -217,9 +214,14 @@ def _binary_cameras(path: Path) -> Iterator[tuple[int, Lens]]:
     for _ in range(reader.values("Q")[0]):
         key, kind, width, height = reader.values("IiQQ")
         where = f"{path}: camera {key}"
-        if not 0 <= kind < len(MODELS):
-            raise InputError(f"{where} has the model number {kind}, which is unknown; undistort it")
-        model, count = MODELS[kind]
+        if kind not in MODEL_OF_NUMBER:
+            raise InputError(
+                f"{where} has the model number {kind}, which is none of "
+                f"{', '.join(f'{number} {name}' for number, name in MODEL_OF_NUMBER.items())}; "
+                "undistort the images with COLMAP's image_undistorter first"
+            )
+        model = MODEL_OF_NUMBER[kind]
+        count = len(LENS_MODELS[model].parameters)
         yield key, _lens(where, model, width, height, list(reader.values(f"{count}d")))
 
 

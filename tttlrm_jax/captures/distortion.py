@@ -1,13 +1,18 @@
-"""Lens distortion of the OpenCV camera model, and its removal by resampling.
+"""Lens distortion, and its removal by resampling to an ideal pinhole.
 
-A point (x, y) on the plane z = 1 appears at `radial * (x, y) + tangential` with
-radial = 1 + k1 r^2 + k2 r^4 + k3 r^6 + k4 r^8 (Brown 1966; k3 and k4 in nerfstudio's order).
+`Distortion` is Brown's polynomial: a point (x, y) on the plane z = 1 appears at
+`radial * (x, y) + tangential` with radial = 1 + k1 r^2 + k2 r^4 + k3 r^6 + k4 r^8 (Brown 1966; k3
+and k4 in nerfstudio's order). Every other model of COLMAP is a `ModelDistortion` (`lenses`).
 """
 
 import dataclasses
 import functools
 
 import numpy as np
+
+from tttlrm_jax.captures.lenses.models import ModelDistortion
+
+FOLD_STEPS, FOLD_DIRECTIONS = 2048, 16  # of the search for the radius where a lens folds back
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +29,12 @@ class Distortion:
     def __bool__(self) -> bool:
         return any(dataclasses.astuple(self))
 
+    def apply(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where ideal points on the plane z = 1 appear."""
+        return distort(x, y, self)
 
+
+AnyDistortion = Distortion | ModelDistortion
 IDEAL_LENS = Distortion()
 
 
@@ -38,32 +48,78 @@ def distort(x: np.ndarray, y: np.ndarray, distortion: Distortion) -> tuple[np.nd
     )
 
 
-def undistort(image: np.ndarray, intrinsics: np.ndarray, distortion: Distortion) -> np.ndarray:
-    """The picture an ideal pinhole with the same intrinsics takes; uint8 [h, w, channel].
+def undistort(
+    image: np.ndarray,
+    intrinsics: np.ndarray,
+    distortion: AnyDistortion,
+    onto: tuple[np.ndarray, tuple[int, int]] | None = None,
+) -> np.ndarray:
+    """The picture an ideal pinhole takes: uint8 [h, w, 4], straight alpha, of [h, w, 3 or 4].
 
-    Bilinear; where the ideal camera sees past the edge of the photograph, the edge is repeated.
+    The pinhole has the same intrinsics and size, or those of `onto` (intrinsics [4], (height,
+    width)). Bilinear; where it sees past the edge of the photograph, or where the lens model folds
+    back on itself, alpha and colour are 0. Colour counts by its alpha, so that none bleeds in.
     """
     height, width = image.shape[:2]
-    key = tuple(float(value) for value in intrinsics)
-    row, column = _source_pixels(key, distortion, height, width)
+    target, size = (intrinsics, (height, width)) if onto is None else onto
+    lens, ideal = (tuple(map(float, values)) for values in (intrinsics, target))
+    row, column, inside = _source_pixels(lens, distortion, (height, width), ideal, tuple(size))
     top, left = np.floor(row).astype(np.intp), np.floor(column).astype(np.intp)
-    down, across = (row - top)[..., None], (column - left)[..., None]
     bottom, right = np.minimum(top + 1, height - 1), np.minimum(left + 1, width - 1)
-    source = image.astype(np.float32)
+    source = _premultiplied(image)
+    across, down = (column - left)[..., None], (row - top)[..., None]
     upper = source[top, left] * (1 - across) + source[top, right] * across
     lower = source[bottom, left] * (1 - across) + source[bottom, right] * across
-    return np.rint(upper * (1 - down) + lower * down).astype(np.uint8)
+    mixed = (upper * (1 - down) + lower * down) * inside[..., None]
+    alpha = np.where(mixed[..., 3:] > 0, mixed[..., 3:], 1)
+    mixed[..., :3] *= 255 / alpha
+    return np.rint(np.minimum(mixed, 255)).astype(np.uint8)
+
+
+def _premultiplied(image: np.ndarray) -> np.ndarray:
+    """float32 [h, w, 4]: colour times alpha / 255, and alpha."""
+    source = np.full((*image.shape[:2], 4), 255, np.float32)
+    source[..., : image.shape[-1]] = image
+    if image.shape[-1] == 4:
+        source[..., :3] *= source[..., 3:] / np.float32(255)
+    return source
 
 
 @functools.lru_cache(maxsize=4)  # frames of one camera share it
 def _source_pixels(
-    intrinsics: tuple[float, ...], distortion: Distortion, height: int, width: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Array positions (row, column) float32 [h, w] in the photograph of each ideal pixel."""
-    fx, fy, cx, cy = intrinsics
-    row, column = np.meshgrid(np.arange(height) + 0.5, np.arange(width) + 0.5, indexing="ij")
-    x, y = distort((column - cx) / fx, (row - cy) / fy, distortion)
+    intrinsics: tuple[float, ...],
+    distortion: AnyDistortion,
+    source: tuple[int, int],
+    ideal: tuple[float, ...],
+    size: tuple[int, int],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Array positions (row, column) float32 in the photograph of each ideal pixel of `size`.
+
+    The third array says which lie inside it; the others are moved to its edge.
+    """
+    (height, width), (fx, fy, cx, cy) = source, intrinsics
+    down, across = np.meshgrid(np.arange(size[0]) + 0.5, np.arange(size[1]) + 0.5, indexing="ij")
+    x, y = (across - ideal[2]) / ideal[0], (down - ideal[3]) / ideal[1]
+    squared = x * x + y * y
+    u, v = distortion.apply(x, y)
+    row, column = fy * v + cy - 0.5, fx * u + cx - 0.5
+    inside = (row >= -0.5) & (row <= height - 0.5) & (column >= -0.5) & (column <= width - 0.5)
+    inside &= squared < fold_radius(distortion, float(np.sqrt(squared.max()))) ** 2
     return (
-        np.clip(fy * y + cy - 0.5, 0, height - 1).astype(np.float32),
-        np.clip(fx * x + cx - 0.5, 0, width - 1).astype(np.float32),
+        np.clip(np.nan_to_num(row), 0, height - 1).astype(np.float32),
+        np.clip(np.nan_to_num(column), 0, width - 1).astype(np.float32),
+        inside,
     )
+
+
+def fold_radius(distortion: AnyDistortion, limit: float) -> float:
+    """Radius on the plane z = 1 from which points no longer move outwards, below `limit`; or inf.
+
+    Beyond it a polynomial would show a part of the photograph a second time.
+    """
+    radius = np.linspace(0.0, limit, FOLD_STEPS + 1)
+    angle = np.arange(FOLD_DIRECTIONS)[:, None] * (2 * np.pi / FOLD_DIRECTIONS)
+    u, v = distortion.apply(radius * np.cos(angle), radius * np.sin(angle))
+    outwards = np.diff(u * np.cos(angle) + v * np.sin(angle)) > 0
+    folds = np.flatnonzero(~outwards.all(axis=0))
+    return float(radius[folds[0]]) if folds.size else np.inf

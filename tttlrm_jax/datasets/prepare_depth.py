@@ -19,8 +19,8 @@ from tttlrm_jax.captures.camera_files import Frame
 from tttlrm_jax.captures.capture import Capture, read_capture
 from tttlrm_jax.captures.collections import CollectionConfig, open_collection
 from tttlrm_jax.captures.depth_files import disparity_path, write_disparity
-from tttlrm_jax.captures.distortion import undistort
-from tttlrm_jax.captures.images import flatten, read_image
+from tttlrm_jax.captures.frame_pixels import read_pixels
+from tttlrm_jax.captures.images import flatten
 from tttlrm_jax.config.command_line import run_command
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.datasets.depth_models import Prediction, Predictor, load_predictor
@@ -54,7 +54,8 @@ def store_disparity(
 ) -> int:
     """Predicts and writes the disparity of every frame that lacks it; returns how many did.
 
-    The model sees the frame undistorted and on white. Transparent pixels are stored as unknown.
+    The model sees the frame undistorted and on white. Transparent and masked pixels, and those
+    beyond the photograph's edge, are stored as unknown.
     """
     missing = [
         frame
@@ -68,9 +69,7 @@ def store_disparity(
 
 def _disparity(frame: Frame, predict: Predictor) -> np.ndarray:
     """Float32 [height, width] of the frame's pixels, NaN where unknown."""
-    pixels = read_image(frame.image_path)
-    if frame.distortion:
-        pixels = undistort(pixels, frame.intrinsics, frame.distortion)
+    pixels = read_pixels(frame)
     height, width = pixels.shape[:2]
     disparity = np.asarray(predict(flatten(pixels)), np.float32)
     if disparity.ndim != 2 or not np.isfinite(disparity).any():

@@ -18,8 +18,8 @@ from PIL import Image
 
 from tttlrm_jax.captures.capture import Capture
 from tttlrm_jax.captures.depth_files import disparity_path
-from tttlrm_jax.captures.distortion import undistort
-from tttlrm_jax.captures.images import DECODING_ERRORS, is_transparent, read_image, resize
+from tttlrm_jax.captures.frame_pixels import read_pixels
+from tttlrm_jax.captures.images import DECODING_ERRORS, is_transparent, resize
 from tttlrm_jax.config import SyntheticConfig
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.datasets.synthetic_cache import start_worker
@@ -97,9 +97,9 @@ def rendered_record(name: str, scene: dict[str, np.ndarray], credit: str = "") -
 def capture_records(
     captures: Iterable[Capture], max_side: int | None = None, credit: str = ""
 ) -> Iterator[SceneRecord]:
-    """Encodes captures: undistorted, with pictures at most `max_side` pixels wide and high.
+    """Encodes captures: masked, undistorted, with pictures at most `max_side` pixels wide and high.
 
-    Photographs that neither changes keep their bytes. Disparity beside a capture comes along.
+    Photographs that none of it changes keep their bytes. Disparity beside a capture comes along.
     """
     for capture in captures:
         taken = [capture.image_size(n) for n in range(len(capture))]
@@ -131,11 +131,12 @@ def _capture_view(
     disparity = b""
     if has_disparity:
         disparity = disparity_path(capture.directory, frame.name).read_bytes()
-    if capture.image_size(number) == size and not frame.distortion:
+    as_stored = not frame.distortion and (frame.mask is None or frame.mask.path is None)
+    if capture.image_size(number) == size and as_stored:
         return ViewRecord(Path(frame.image_path).read_bytes(), disparity=disparity)
-    pixels = read_image(frame.image_path)
-    if frame.distortion:
-        pixels = undistort(pixels, frame.intrinsics, frame.distortion)
+    pixels = read_pixels(frame)
+    if pixels.shape[-1] == 4 and pixels[..., 3].min() == 255:
+        pixels = pixels[..., :3]
     if pixels.shape[:2] != size:
         pixels = resize(pixels, frame.intrinsics, size, "tttlrm")[0]
     image = encode(pixels, "PNG" if pixels.shape[-1] == 4 else "JPEG")
