@@ -14,6 +14,7 @@ import math
 import os
 import re
 import reprlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,14 @@ from PIL import Image
 
 from tttlrm_jax.captures.distortion import IDEAL_LENS, AnyDistortion
 from tttlrm_jax.captures.images import image_size
+from tttlrm_jax.captures.lenses.models import PANORAMA
 from tttlrm_jax.captures.lenses.transforms import finite_numbers, lens_of_entry
 from tttlrm_jax.captures.masks import MaskFile
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.poses import pose_problem, rigid_inverse
 
 OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
+NO_LENS = np.full(4, np.nan)
 FOLD_KEY = re.compile(r"fold_8_kmeans_(\d+)_input")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".JPG", ".PNG")
 
@@ -118,7 +121,9 @@ def _transforms_frame(path: Path, number: int, entry: dict, shared: dict) -> Fra
         number=number,
         name=entry["file_path"],
         image_path=image_path,
-        intrinsics=_transforms_intrinsics(where, entry, image_path, size),
+        intrinsics=NO_LENS
+        if distortion == PANORAMA
+        else _transforms_intrinsics(where, entry, image_path, size),
         world_from_camera=world_from_opengl @ OPENCV_FROM_OPENGL,
         size=size,
         distortion=distortion,
@@ -224,12 +229,12 @@ def _read_folds(path: Path, document: dict, num_frames: int) -> dict[int, tuple[
 
 def write_opencv_capture(
     directory: Path,
-    images: np.ndarray,
+    images: Iterable[np.ndarray],
     world_from_camera: np.ndarray,
     intrinsics: np.ndarray,
     scene_name: str | None = None,
 ) -> None:
-    """Writes uint8 images [view, h, w, 3 or 4] as PNG files and their `opencv_cameras.json`.
+    """Writes uint8 images [h, w, 3 or 4] as PNG files and their `opencv_cameras.json`.
 
     Poses are [view, 4, 4], intrinsics [view, 4] in pixels; the scene is named like the directory
     unless `scene_name` says otherwise.

@@ -28,6 +28,7 @@ from tttlrm_jax.captures.images import (
     resize_intrinsics,
     resize_map,
 )
+from tttlrm_jax.captures.lenses.models import PANORAMA, PANORAMA_REMEDY
 from tttlrm_jax.captures.masks import find_masks
 from tttlrm_jax.captures.view_selection import TARGET_STRIDE, evaluation_split
 from tttlrm_jax.core.errors import InputError, listed
@@ -142,6 +143,7 @@ def make_capture(
 
     Masks beside the images are found here.
     """
+    _refuse_panoramas(path, contents.frames)
     for frame in contents.frames:
         if os.path.isdir(frame.image_path):
             raise InputError(
@@ -180,9 +182,27 @@ def _with_masks(frames: list[Frame], directory: Path) -> tuple[list[Frame], str 
     return [dataclasses.replace(frame, mask=mask) for frame, mask in masked], note
 
 
-def read_cameras(path: str | Path) -> tuple[Frame, ...]:
-    """The cameras of a capture directory or of its camera file; images need not exist."""
-    return _read_any(find_camera_file(Path(path), "query")).frames
+def read_cameras(
+    path: str | Path, field: str = "query", panoramas: bool = False
+) -> tuple[Frame, ...]:
+    """The cameras of a capture directory or of its camera file; images need not exist.
+
+    With `panoramas` there may be such among them, whose intrinsics are NaN.
+    """
+    camera_file = find_camera_file(Path(path), field)
+    frames = _read_any(camera_file).frames
+    if not panoramas:
+        _refuse_panoramas(camera_file, frames)
+    return frames
+
+
+def _refuse_panoramas(path: Path, frames: Sequence[Frame]) -> None:
+    first = next((frame for frame in frames if frame.distortion == PANORAMA), None)
+    if first is not None:
+        raise InputError(
+            f"{path}: frame {first.number} ({first.name}) has camera_model={PANORAMA.model}; "
+            f"{PANORAMA_REMEDY}"
+        )
 
 
 def load_views(

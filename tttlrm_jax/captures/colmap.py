@@ -15,13 +15,13 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from tttlrm_jax.captures.camera_files import CameraFile, Frame
+from tttlrm_jax.captures.camera_files import NO_LENS, CameraFile, Frame
 from tttlrm_jax.captures.distortion import AnyDistortion, Distortion
 from tttlrm_jax.captures.lenses.models import (
     EQUIRECTANGULAR,
     LENS_MODELS,
     MODEL_OF_NUMBER,
-    PANORAMA_REMEDY,
+    PANORAMA,
     READABLE,
     ModelDistortion,
 )
@@ -97,9 +97,9 @@ def _frame(path: Path, number: int, image: Photograph, lenses: dict[int, Lens], 
 
 
 def _lens(where: str, model: str, width: int, height: int, values: list[float]) -> Lens:
-    """Raises InputError for models that are not known, panoramas and broken parameters."""
+    """Raises InputError for models that are not known and for broken parameters."""
     if model == EQUIRECTANGULAR:
-        raise InputError(f"{where} has the model {model}; {PANORAMA_REMEDY}")
+        return {"intrinsics": NO_LENS, "size": (height, width), "distortion": PANORAMA}
     if model not in READABLE:
         raise InputError(
             f"{where} has the model {model}, which is none of {', '.join(READABLE)}; undistort "

@@ -54,6 +54,8 @@ class EvalConfig:
     splat: bool = False  # write scene.splat, for web viewers, beside scene.ply
     orbit_frames: PositiveInt = 72  # of the film, at 24 frames a second
     skip_missing: bool = False  # leave out frames whose image does not exist
+    # factor on the file's intrinsics, which are of pictures of another size: 0.5 for halved ones
+    intrinsics_scale: Annotated[PositiveFloat, FINITE] | None = None
     seed: int = 0  # of the untrained baseline and of random pruning
     output: PathText | None = None  # None: outputs/<scene>-<date>-<time>
 
@@ -110,6 +112,8 @@ class SequenceEvalConfig:
     stride: PositiveInt = 1
     max_frames: FrameCount | None = None
     frames: str | None = None  # in place of start and stride: 0-99,200
+    # factor on the file's intrinsics, which are of pictures of another size: 0.5 for halved ones
+    intrinsics_scale: Annotated[PositiveFloat, FINITE] | None = None
     skip_bad_poses: bool = False  # leave out frames whose true pose is not rigid or not finite
     min_confidence: float = 1.5  # of points in points.ply; confidence is 1 or more
     max_points: PositiveInt = 2_000_000  # in points.ply; thinned evenly beyond

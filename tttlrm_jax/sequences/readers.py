@@ -24,7 +24,9 @@ from tttlrm_jax.sequences.videos import open_video
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 IMAGE_FOLDERS = ("images", "rgb", "color")  # looked into where a folder has no pictures itself
 ASSOCIATION = 0.02  # seconds between a picture and its depth or pose (TUM's own tools)
-SEVEN_SCENES_FOCAL = 585.0  # pixels at 640 x 480, as the data set states
+# depth files of 7-Scenes, the first there is, with the focal length in pixels at 640 x 480 of the
+# camera that it belongs to: the colour camera's, to which depth was registered, or the depth one's
+SEVEN_SCENES_DEPTH = ((".depth.proj.png", 525.0), (".depth.png", 585.0))
 READ_MILLIMETRES, READ_TUM_DEPTH, READ_KITTI_DEPTH = (
     functools.partial(read_png_depth, units_per_metre=units) for units in (1000.0, 5000.0, 256.0)
 )
@@ -39,9 +41,11 @@ def open_sequence(
     *,
     kind: str | None = None,
     skip_bad_poses: bool = False,
+    intrinsics_scale: float | None = None,
 ) -> Sequence:
     """Opens a folder or video in the first form of `READERS` that it has, or as `kind`.
 
+    `intrinsics_scale` multiplies the intrinsics of a file that is for pictures of another size.
     Raises InputError where there is nothing of a known form, and as `Sequence` does.
     """
     path, selection = Path(path), selection or FrameSelection()
@@ -55,7 +59,7 @@ def open_sequence(
             return open_video(found, selection)
         if found is not None:
             name = path.resolve().name or "sequence"
-            return folder_sequence(name, form, found, selection, skip_bad_poses)
+            return folder_sequence(name, form, found, selection, skip_bad_poses, intrinsics_scale)
     raise InputError.of(
         "capture", path, f"holds no sequence of the form{'s' if kind is None else ''} "
         f"{', '.join(READERS) if kind is None else kind}",
@@ -64,23 +68,50 @@ def open_sequence(
 
 
 def _seven_scenes(path: Path) -> FrameFolder | None:
-    """frame-000000.color.png|jpg, .depth.png (mm), .pose.txt; camera-intrinsics.txt if present."""
+    """frame-000000.color.png|jpg, .depth.proj.png or .depth.png (mm), .pose.txt.
+
+    The lens is that of camera-intrinsics.txt, else the one that belongs to the depth.
+    """
     if not path.is_dir():
         return None
     images = sorted(each for each in path.glob("frame-*.color.*") if _is_image(each))
     if not images:
         return None
-    files = []
+    files, (suffix, focal) = [], _seven_scenes_depth(path)
     for image in images:
         stem = path / image.name.split(".")[0]
-        depth, pose = stem.with_suffix(".depth.png"), stem.with_suffix(".pose.txt")
+        depth, pose = stem.with_suffix(suffix), stem.with_suffix(".pose.txt")
         files.append(_frame(image, stem.name, _numbers(stem.name)[-1], depth, pose))
-    lens = path / "camera-intrinsics.txt"
+    lens, notes = path / "camera-intrinsics.txt", _seven_scenes_notes(path, files, suffix, focal)
     if lens.exists():
-        return FrameFolder(files, READ_MILLIMETRES, _lens(_read_matrix(lens, (3, 3))))
-    height, width = upright_size(images[0])
-    focal = SEVEN_SCENES_FOCAL * width / 640
-    return FrameFolder(files, READ_MILLIMETRES, np.array([focal, focal, width / 2, height / 2]))
+        intrinsics = _lens(_read_matrix(lens, (3, 3)))
+    else:
+        height, width = upright_size(images[0])
+        intrinsics = np.array([focal * width / 640] * 2 + [width / 2, height / 2])
+    return FrameFolder(files, READ_MILLIMETRES, intrinsics, notes)
+
+
+def _seven_scenes_depth(path: Path) -> tuple[str, float]:
+    """Which depth is read, and its camera's focal length: what is registered comes first."""
+    there = (kind for kind in SEVEN_SCENES_DEPTH if next(path.glob(f"frame-*{kind[0]}"), None))
+    return next(there, SEVEN_SCENES_DEPTH[-1])
+
+
+def _seven_scenes_notes(
+    path: Path, files: list[FrameFiles], suffix: str, focal: float
+) -> tuple[str, ...]:
+    """Which depth was read with which lens; nothing where there is no depth."""
+    count = sum(each.depth is not None for each in files)
+    if not count:
+        return ()
+    raw = suffix == ".depth.png"
+    what = "the raw depth camera's, not registered to the pictures" if raw else (
+        "registered to the pictures"
+    )  # fmt: skip
+    lens = f"the data set's {focal:g} px at 640 wide"
+    if (path / "camera-intrinsics.txt").exists():
+        lens = f"that of camera-intrinsics.txt, while the data set's is {focal:g} px at 640 wide"
+    return (f"depth of {count} of {len(files)} frames is {suffix[1:]}, {what}; the lens is {lens}",)
 
 
 def _tum(path: Path) -> FrameFolder | None:

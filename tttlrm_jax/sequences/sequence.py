@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tttlrm_jax.captures.lenses.sizes import intrinsics_for
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.poses import pose_problem
 from tttlrm_jax.sequences.frame_images import read_upright, upright_size
@@ -124,6 +125,7 @@ class Sequence:
     has_depth: bool = False
     has_poses: bool = False
     notes: tuple[str, ...] = ()  # what was guessed or left out, a sentence each
+    lens_problem: str | None = None  # why there are no intrinsics, though a file gives some
 
     def frames(self) -> Iterator[SequenceFrame]:
         """Decodes frame after frame. Raises InputError at the first that cannot be used.
@@ -154,13 +156,19 @@ class Sequence:
 
 
 def folder_sequence(
-    name: str, kind: str, folder: FrameFolder, selection: FrameSelection, skip_bad_poses: bool
+    name: str,
+    kind: str,
+    folder: FrameFolder,
+    selection: FrameSelection,
+    skip_bad_poses: bool,
+    intrinsics_scale: float | None = None,
 ) -> Sequence:
     """The sequence of the chosen files, whose headers and poses are checked here.
 
     Raises InputError where a chosen number does not exist, fewer than two frames are left,
     pictures have different sizes or a pose is not a rigid transform; with `skip_bad_poses` frames
-    of such poses are left out.
+    of such poses are left out. Intrinsics are multiplied by `intrinsics_scale`; without it those
+    of pictures of another size are left out, and a note says so.
     """
     files, read_depth = folder.files, folder.read_depth
     check_length(len(files), name)
@@ -178,6 +186,9 @@ def folder_sequence(
         if other != size:
             raise _size_error(each.name, other, size)
 
+    intrinsics, problem = intrinsics_for(folder.intrinsics, size, intrinsics_scale)
+    left_out = () if problem is None else (f"intrinsics are left out: {problem}",)
+
     def decode() -> Iterator[SequenceFrame]:
         for each in chosen:
             known = None if each.depth is None or read_depth is None else read_depth(each.depth)
@@ -188,9 +199,10 @@ def folder_sequence(
 
     return Sequence(
         name=name, kind=kind, image_size=size, num_frames=len(chosen),
-        expected_frames=len(chosen), decode=decode, intrinsics=folder.intrinsics,
+        expected_frames=len(chosen), decode=decode, intrinsics=intrinsics,
         has_depth=read_depth is not None and any(each.depth is not None for each in chosen),
-        has_poses=any(each.world_from_camera is not None for each in chosen), notes=folder.notes,
+        has_poses=any(each.world_from_camera is not None for each in chosen),
+        notes=(*folder.notes, *left_out), lens_problem=problem,
     )  # fmt: skip
 
 

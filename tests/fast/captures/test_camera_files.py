@@ -149,12 +149,8 @@ def test_numbers_beyond_float64(capture_directory, camera_file, fields, words):
 @pytest.mark.parametrize(
     ("lens", "words"),
     [
-        ({"camera_model": "FULL_OPENCV", "k4": 0.1}, "camera_model=FULL_OPENCV"),
-        ({"camera_model": "OPENCV_FISHEYE"}, "camera_model=OPENCV_FISHEYE"),
-        ({"camera_model": "THIN_PRISM_FISHEYE"}, "camera_model=THIN_PRISM_FISHEYE"),
+        ({"camera_model": "FISHEYE624"}, "camera_model=FISHEYE624"),
         ({"camera_model": None}, "camera_model=None"),
-        ({"is_fisheye": True}, "is_fisheye=True"),
-        ({"latlong": True}, "latlong=True"),
         ({"k6": -0.02}, "k6=-0.02"),
         ({"ftheta_p0": 0.0}, "ftheta_p0"),
     ],

@@ -6,9 +6,9 @@ import struct
 import numpy as np
 import pytest
 
-from tttlrm_jax.captures.capture import load_views, read_capture
-from tttlrm_jax.captures.colmap import MODELS
+from tttlrm_jax.captures.capture import load_views, read_cameras, read_capture
 from tttlrm_jax.captures.distortion import Distortion
+from tttlrm_jax.captures.lenses.models import LENS_MODELS, PANORAMA, ModelDistortion
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.poses import rigid_inverse
 from tttlrm_jax.core.geometry.rotations import quaternion_from_rotation
@@ -32,7 +32,7 @@ def write_model(folder, poses, names, lens, model="PINHOLE", binary=False, point
             text += f"{i + 1} {pose} 7 {name}\n" + " ".join(["1.5 2.5 -1"] * points) + "\n"
         (folder / "images.txt").write_text(text)
         return
-    kind = [name for name, _ in MODELS].index(model)
+    kind = LENS_MODELS[model].number
     camera = struct.pack("<QIiQQ", 1, 7, kind, 44, 30) + struct.pack(f"<{len(lens)}d", *lens)
     (folder / "cameras.bin").write_bytes(camera)
     out = struct.pack("<Q", len(entries))
@@ -99,6 +99,23 @@ def test_the_model_directory_itself_and_names_with_spaces(shot):
             "FULL_OPENCV", [50, 40, 22, 15, 0.1, 0.2, 0.3, 0.4, 0.5, 0, 0, 0], [50, 40, 22, 15],
             Distortion(k1=0.1, k2=0.2, p1=0.3, p2=0.4, k3=0.5),
         ),
+        (
+            "FULL_OPENCV", [50, 40, 22, 15, 0, 0, 0, 0, 0, 0, 0.1, 0], [50, 40, 22, 15],
+            ModelDistortion("FULL_OPENCV", (0, 0, 0, 0, 0, 0, 0.1, 0)),
+        ),
+        (
+            "OPENCV_FISHEYE", [50, 40, 22, 15, 0.1, 0.2, 0.3, 0.4], [50, 40, 22, 15],
+            ModelDistortion("OPENCV_FISHEYE", (0.1, 0.2, 0.3, 0.4)),
+        ),
+        (
+            "SIMPLE_DIVISION", [50, 22, 15, 0.1], [50, 50, 22, 15],
+            ModelDistortion("SIMPLE_DIVISION", (0.1,)),
+        ),
+        ("FISHEYE", [50, 40, 22, 15], [50, 40, 22, 15], ModelDistortion("FISHEYE")),
+        (
+            "EUCM", [50, 40, 22, 15, 0.5, 1.1], [50, 40, 22, 15],
+            ModelDistortion("EUCM", (0.5, 1.1)),
+        ),
     ],
 )  # fmt: skip
 def test_every_lens_that_can_be_undistorted(shot, kind, model, lens, expected, distortion):
@@ -113,8 +130,8 @@ def test_every_lens_that_can_be_undistorted(shot, kind, model, lens, expected, d
 @pytest.mark.parametrize(
     ("model", "lens", "message"),
     [
-        ("OPENCV_FISHEYE", [50, 50, 22, 15, 0, 0, 0, 0], "OPENCV_FISHEYE.*undistort"),
-        ("FULL_OPENCV", [50, 40, 22, 15, 0, 0, 0, 0, 0, 0, 0.1, 0], "rational.*undistort"),
+        ("EQUIRECTANGULAR", [44, 30], r"EQUIRECTANGULAR.*captures\.cut_panoramas CAPTURE"),
+        ("OPENCV_FISHEYE", [50, 50, 22, 15, 0, 0, 0, float("inf")], "OPENCV_FISHEYE.*export"),
         ("PINHOLE", [50, -40, 22, 15], "camera 7.*PINHOLE.*export"),
         ("PINHOLE", [50, float("nan"), 22, 15], "camera 7.*PINHOLE.*export"),
     ],
@@ -124,6 +141,25 @@ def test_other_lenses_end_in_one_sentence(shot, kind, model, lens, message):
     write_model(root / "sparse", poses, names, lens, model, kind == "bin")
     with pytest.raises(InputError, match=message):
         read_capture(root)
+
+
+def test_numbers_of_models_that_are_unknown_are_named(shot):
+    root, poses, names, lens = shot
+    write_model(root / "sparse", poses, names, lens, binary=True)
+    cameras = root / "sparse" / "cameras.bin"
+    whole = cameras.read_bytes()
+    cameras.write_bytes(whole[:12] + struct.pack("<i", 18) + whole[16:])
+    with pytest.raises(InputError, match=r"model number 18, which is none of .*16 EUCM, 17 EQ"):
+        read_capture(root)
+
+
+def test_cameras_of_panoramas_are_read_where_they_are_wanted(shot):
+    root, poses, names, _ = shot
+    write_model(root / "sparse", poses, names, [44, 30], "EQUIRECTANGULAR")
+    frame = read_cameras(root, panoramas=True)[0]
+    assert frame.distortion == PANORAMA
+    with pytest.raises(InputError, match="EQUIRECTANGULAR"):
+        read_cameras(root)
 
 
 def test_broken_files_end_in_one_sentence(shot):

@@ -33,7 +33,7 @@ def photograph(distortion, height=60, width=80):
 def test_undistorted_picture_is_the_pinholes(distortion):
     ideal = photograph(IDEAL_LENS).astype(int)
     bent = photograph(distortion)
-    straight = undistort(bent, LENS, distortion).astype(int)
+    straight = undistort(bent, LENS, distortion)[..., :3].astype(int)
     assert np.abs(bent.astype(int) - ideal).max() > 20
     assert np.abs(straight - ideal)[3:-3, 3:-3].max() <= 3
 
@@ -48,6 +48,12 @@ def test_coefficients_by_hand():
 
 def test_no_distortion_keeps_every_pixel():
     image = np.random.default_rng(0).integers(0, 256, (13, 17, 4)).astype(np.uint8)
-    np.testing.assert_array_equal(undistort(image, LENS, IDEAL_LENS), image)
+    straight = undistort(image, LENS, IDEAL_LENS)
+    np.testing.assert_array_equal(straight[..., 3], image[..., 3])
+    seen = image[..., 3] > 0
+    np.testing.assert_array_equal(straight[seen], image[seen])
+    opaque = undistort(image[..., :3], LENS, IDEAL_LENS)
+    np.testing.assert_array_equal(opaque[..., :3], image[..., :3])
+    assert (opaque[..., 3] == 255).all()
     assert not IDEAL_LENS
     assert Distortion(p2=1e-3)

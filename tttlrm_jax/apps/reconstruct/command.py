@@ -91,7 +91,7 @@ def evaluate(config: EvalConfig) -> tuple[Path, dict[str, Any]]:
     record = read_record(Path(config.load_state)) if config.load_state else None
     run = with_rule(read_config(checkpoint), config.rule, record)
     path = packaged("sample_capture") if config.capture is None else config.capture
-    capture = read_capture(path, skip_missing=config.skip_missing)
+    capture = read_capture(path, config.skip_missing, config.intrinsics_scale)
     request = resolve(config, run, capture, record)
     output = Path(config.output or default_output(capture.name, "scene"))
     with (

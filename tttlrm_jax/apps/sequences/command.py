@@ -118,8 +118,11 @@ def evaluate_sequence(
         frames=config.frames,
     )  # fmt: skip
     sequence = open_sequence(
-        config.capture, selection, kind=config.kind, skip_bad_poses=config.skip_bad_poses
-    )
+        config.capture, selection, kind=config.kind, skip_bad_poses=config.skip_bad_poses,
+        intrinsics_scale=config.intrinsics_scale,
+    )  # fmt: skip
+    if config.reconstruction and sequence.lens_problem is not None:
+        raise InputError(f"intrinsics of {sequence.name}: {sequence.lens_problem}")
     size, notes = picture_size(config)
     fit = check_patches(plan_fit(*sequence.image_size, size, config.fit))
     model = open_model(config, rule)

@@ -13,7 +13,7 @@ import numpy as np
 Points = tuple[np.ndarray, np.ndarray]
 EQUIRECTANGULAR = "EQUIRECTANGULAR"  # no such function: it sees behind the camera
 PANORAMA_REMEDY = (
-    "a panorama has no pinhole: cut it into perspective views first (python -m "
+    "a panorama is no picture of a pinhole: cut it into perspective views first (python -m "
     "tttlrm_jax.captures.cut_panoramas CAPTURE DEST)"
 )
 SMALL = 1e-12  # below it a quotient is replaced by its limit
@@ -193,3 +193,4 @@ NEUTRAL = {
     for name, model in LENS_MODELS.items()
     if model.distort in (_pinhole, _radial, _opencv, _full_opencv, _field_of_view, _division)
 } | {"EUCM": 1}
+PANORAMA = ModelDistortion(EQUIRECTANGULAR)  # has no pinhole; frames of it have no intrinsics

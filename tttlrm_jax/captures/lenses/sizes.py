@@ -12,22 +12,28 @@ import numpy as np
 from tttlrm_jax.core.errors import InputError
 
 CENTRED = 1.2  # factors up to it may be a principal point beside the middle
+STRETCHED = 1.5  # factors beyond it, whatever the other axis says, are none any more
 AGREEMENT = 0.1  # of the logarithms of both axes' factors
 WHOLE = 0.02  # factors this near to a whole number are taken as such
 
 
-def size_factor(intrinsics: np.ndarray, size: tuple[int, ...]) -> float | None:
-    """How many times as large the pictures of (fx, fy, cx, cy) are as `size` (height, width).
+def size_factors(intrinsics: np.ndarray, size: tuple[int, ...]) -> tuple[float, float] | None:
+    """How many times as wide and as high the pictures of (fx, fy, cx, cy) are as `size`.
 
-    None where nothing says that they are of another size.
+    `size` is (height, width). None where nothing says that they are of another size; both are the
+    same number where the picture was not stretched.
     """
     wide, high = 2 * intrinsics[2] / size[1], 2 * intrinsics[3] / size[0]
     if not (math.isfinite(wide) and math.isfinite(high)) or min(wide, high) <= 0:
         return None
     across, down = math.log(wide), math.log(high)
-    if min(abs(across), abs(down)) < math.log(CENTRED) or abs(across - down) > AGREEMENT:
+    least = min(abs(across), abs(down))
+    if across * down <= 0 or least < math.log(CENTRED):
         return None
-    return _rounded(math.exp(0.5 * (across + down)))
+    if abs(across - down) <= AGREEMENT:
+        factor = _rounded(math.exp(0.5 * (across + down)))
+        return factor, factor
+    return (wide, high) if least > math.log(STRETCHED) else None
 
 
 def _rounded(factor: float) -> float:
@@ -39,14 +45,22 @@ def _rounded(factor: float) -> float:
 
 
 def size_problem(intrinsics: np.ndarray, size: tuple[int, ...]) -> str | None:
-    """What is wrong with intrinsics of pictures of another size, as part of a sentence; or None."""
-    factor = size_factor(intrinsics, size)
-    if factor is None:
+    """What a picture of `size` has against its intrinsics, with the remedy; or None.
+
+    The text goes on after the picture's name.
+    """
+    factors = size_factors(intrinsics, size)
+    if factors is None:
         return None
+    wide, high = factors
+    larger = f"{wide:.3g} times as large"
+    remedy = f"give --intrinsics-scale {1 / wide:.4g} (1 to take them as they are)"
+    if wide != high:
+        larger = f"{wide:.3g} times as wide and {high:.3g} times as high"
+        remedy = "give those of the stretched pictures, or --intrinsics-scale 1 if they are"
     return (
         f"has {size[1]}x{size[0]} pixels, but the intrinsics have their principal point at "
-        f"({intrinsics[2]:.6g}, {intrinsics[3]:.6g}), as those of pictures {factor:.3g} times as "
-        f"large have"
+        f"({intrinsics[2]:.6g}, {intrinsics[3]:.6g}), as those of pictures {larger}; {remedy}"
     )
 
 
@@ -54,9 +68,19 @@ def check_intrinsics(where: str, intrinsics: np.ndarray, size: tuple[int, ...]) 
     """Raises InputError where the principal point says that the picture was of another size."""
     problem = size_problem(intrinsics, size)
     if problem is not None:
-        factor = size_factor(intrinsics, size)
-        assert factor is not None
-        raise InputError(
-            f"{where} {problem}; give --intrinsics-scale {1 / factor:.4g} (1 to take them as they "
-            "are), or state w and h of the pictures that they belong to"
-        )
+        raise InputError(f"{where} {problem}, or correct the camera file")
+
+
+def intrinsics_for(
+    intrinsics: np.ndarray | None, size: tuple[int, ...], scale: float | None
+) -> tuple[np.ndarray | None, str | None]:
+    """Intrinsics of pictures of `size` (height, width), or none and why.
+
+    With `scale` they are those of a file times it, and nothing is doubted.
+    """
+    if intrinsics is None:
+        return None, None
+    if scale is not None:
+        return np.asarray(intrinsics) * scale, None
+    problem = size_problem(intrinsics, size)
+    return (intrinsics, None) if problem is None else (None, f"a picture {problem}")

@@ -10,7 +10,7 @@ from tttlrm_jax.captures.distortion import AnyDistortion, Distortion
 from tttlrm_jax.captures.lenses.models import (
     EQUIRECTANGULAR,
     LENS_MODELS,
-    PANORAMA_REMEDY,
+    PANORAMA,
     READABLE,
     ModelDistortion,
 )
@@ -32,10 +32,11 @@ REQUIRED = ("k", "omega", "alpha", "beta")  # the others are 0 where a file leav
 def lens_of_entry(where: str, entry: dict) -> AnyDistortion:
     """The distortion of a frame, whose keys include those of the whole file.
 
-    Raises InputError for a model that is not known or has no pinhole, and for coefficients that it
-    has not.
+    Raises InputError for a model that is not known and for coefficients that it has not.
     """
     model = _model(where, entry)
+    if model == EQUIRECTANGULAR:
+        return PANORAMA
     names = _names(model, entry)
     for key in entry:
         if TERM.fullmatch(key) and key not in names and entry[key] not in (0, None):
@@ -49,11 +50,8 @@ def lens_of_entry(where: str, entry: dict) -> AnyDistortion:
 
 def _model(where: str, entry: dict) -> str:
     model = entry.get("camera_model", "OPENCV")
-    for key in PANORAMAS:
-        if entry.get(key):
-            raise InputError(f"{where} has {key}={entry[key]}; {PANORAMA_REMEDY}")
-    if model == EQUIRECTANGULAR:
-        raise InputError(f"{where} has camera_model={model}; {PANORAMA_REMEDY}")
+    if model == EQUIRECTANGULAR or any(entry.get(key) for key in PANORAMAS):
+        return EQUIRECTANGULAR
     unknown = model if model not in READABLE else None
     for key in entry:
         if key.startswith("ftheta_"):
