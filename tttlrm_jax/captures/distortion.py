@@ -12,6 +12,7 @@ import numpy as np
 
 from tttlrm_jax.captures.lenses.models import ModelDistortion
 
+BAND = 128  # rows that are resampled at a time
 FOLD_STEPS, FOLD_DIRECTIONS = 2048, 16  # of the search for the radius where a lens folds back
 
 
@@ -60,29 +61,34 @@ def undistort(
     width)). Bilinear; where it sees past the edge of the photograph, or where the lens model folds
     back on itself, alpha and colour are 0. Colour counts by its alpha, so that none bleeds in.
     """
-    height, width = image.shape[:2]
-    target, size = (intrinsics, (height, width)) if onto is None else onto
+    source = image
+    if image.shape[-1] == 3:
+        source = np.dstack([image, np.full(image.shape[:2], 255, np.uint8)])
+    target, size = (intrinsics, image.shape[:2]) if onto is None else onto
     lens, ideal = (tuple(map(float, values)) for values in (intrinsics, target))
-    row, column, inside = _source_pixels(lens, distortion, (height, width), ideal, tuple(size))
+    places = _source_pixels(lens, distortion, image.shape[:2], ideal, tuple(size))
+    bands = [slice(first, first + BAND) for first in range(0, size[0], BAND)]
+    return np.concatenate([_resampled(source, *(part[band] for part in places)) for band in bands])
+
+
+def _resampled(source, row, column, inside) -> np.ndarray:
+    """uint8 [..., 4] of uint8 [h, w, 4] at array positions; nothing where not `inside`."""
+    height, width = source.shape[:2]
     top, left = np.floor(row).astype(np.intp), np.floor(column).astype(np.intp)
     bottom, right = np.minimum(top + 1, height - 1), np.minimum(left + 1, width - 1)
-    source = _premultiplied(image)
     across, down = (column - left)[..., None], (row - top)[..., None]
-    upper = source[top, left] * (1 - across) + source[top, right] * across
-    lower = source[bottom, left] * (1 - across) + source[bottom, right] * across
+    upper = _taken(source, top, left) * (1 - across) + _taken(source, top, right) * across
+    lower = _taken(source, bottom, left) * (1 - across) + _taken(source, bottom, right) * across
     mixed = (upper * (1 - down) + lower * down) * inside[..., None]
-    alpha = np.where(mixed[..., 3:] > 0, mixed[..., 3:], 1)
-    mixed[..., :3] *= 255 / alpha
+    mixed[..., :3] *= 255 / np.where(mixed[..., 3:] > 0, mixed[..., 3:], 1)
     return np.rint(np.minimum(mixed, 255)).astype(np.uint8)
 
 
-def _premultiplied(image: np.ndarray) -> np.ndarray:
-    """float32 [h, w, 4]: colour times alpha / 255, and alpha."""
-    source = np.full((*image.shape[:2], 4), 255, np.float32)
-    source[..., : image.shape[-1]] = image
-    if image.shape[-1] == 4:
-        source[..., :3] *= source[..., 3:] / np.float32(255)
-    return source
+def _taken(source, row, column) -> np.ndarray:
+    """float32 [..., 4]: colour times alpha / 255, and alpha, of these pixels."""
+    taken = source[row, column].astype(np.float32)
+    taken[..., :3] *= taken[..., 3:] / np.float32(255)
+    return taken
 
 
 @functools.lru_cache(maxsize=4)  # frames of one camera share it

@@ -136,7 +136,12 @@ class _Beside:
             inside = Path(*inner[1:]) if len(inner) > 1 else Path(picture.name)
             for name in dict.fromkeys([FOLDERS[0] + size, *FOLDERS]):
                 folder = base / name
-                if self._folders.setdefault(folder, folder.is_dir()):
+                if self._is_folder(folder):
                     yield folder, inside
             if base == top:
                 return
+
+    def _is_folder(self, path: Path) -> bool:
+        if path not in self._folders:
+            self._folders[path] = os.path.isdir(path)
+        return self._folders[path]

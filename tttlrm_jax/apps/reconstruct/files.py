@@ -250,9 +250,9 @@ def caveats(job: Job, evaluated: Evaluated, metrics: dict[str, Any]) -> list[str
     mask = job.scene.target_mask
     if mask is not None and metrics["psnr_foreground"] is not None:
         texts.append(
-            f"{100 * (1 - float(mask.mean())):.0f} % of the target pixels are plain background, "
-            f"which every method gets right. Inside the object PSNR is "
-            f"{metrics['psnr_foreground']:.2f} dB."
+            f"{100 * (1 - float(mask.mean())):.0f} % of the target pixels are transparent, masked "
+            "or past a photograph's edge: plain background, which every method gets right. Over "
+            f"the others PSNR is {metrics['psnr_foreground']:.2f} dB."
         )
     worst = int(np.argmin(evaluated.ours.scores.psnr))
     texts.append(

@@ -16,10 +16,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tttlrm_jax.captures.camera_files import Frame
 from tttlrm_jax.captures.capture import Capture
 from tttlrm_jax.captures.depth_files import disparity_path
 from tttlrm_jax.captures.frame_pixels import read_pixels
-from tttlrm_jax.captures.images import DECODING_ERRORS, is_transparent, resize
+from tttlrm_jax.captures.images import DECODING_ERRORS, is_transparent, open_image, resize
 from tttlrm_jax.config import SyntheticConfig
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.datasets.synthetic_cache import start_worker
@@ -28,7 +29,8 @@ from tttlrm_jax.procedural.objects import scene_seed
 
 DEPTH_LEVELS = 65535
 PNG_EFFORT = 1  # of zlib: the fastest
-JPEG_QUALITY = 95
+JPEG_QUALITY = 95  # and WebP's, whose transparency has no loss
+WEBP_SIDE = 16383  # pixels at most
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,8 +141,15 @@ def _capture_view(
         pixels = pixels[..., :3]
     if pixels.shape[:2] != size:
         pixels = resize(pixels, frame.intrinsics, size, "tttlrm")[0]
-    image = encode(pixels, "PNG" if pixels.shape[-1] == 4 else "JPEG")
-    return ViewRecord(image, disparity=disparity)
+    return ViewRecord(encode(pixels, _kind(frame, pixels)), disparity=disparity)
+
+
+def _kind(frame: Frame, pixels: np.ndarray) -> str:
+    """Of file: without loss where the picture or its mask has none, as photographs otherwise."""
+    if pixels.shape[-1] == 3:
+        return "JPEG"
+    drawn = frame.mask is not None or open_image(frame.image_path, is_transparent)
+    return "PNG" if drawn or max(pixels.shape) > WEBP_SIDE else "WEBP"
 
 
 def to_levels(depth: np.ndarray, unit: float) -> np.ndarray:
