@@ -13,13 +13,14 @@ from tttlrm_jax.captures.camera_files import write_opencv_capture
 from tttlrm_jax.captures.capture import load_views, read_capture
 from tttlrm_jax.captures.collections import CollectionConfig, open_collection
 from tttlrm_jax.captures.depth_files import disparity_path, write_disparity
+from tttlrm_jax.captures.frame_pixels import read_pixels
 from tttlrm_jax.config import DataConfig, SyntheticConfig
 from tttlrm_jax.core.errors import ConfigError, InputError
 from tttlrm_jax.datasets.pipeline import make_loader
 from tttlrm_jax.datasets.prepare_shards import main
 from tttlrm_jax.datasets.shards.builder import write_shards
 from tttlrm_jax.datasets.shards.reader import ShardScenes, fingerprint_of_shards
-from tttlrm_jax.datasets.shards.records import capture_records, synthetic_records
+from tttlrm_jax.datasets.shards.records import capture_records, decode, synthetic_records
 from tttlrm_jax.datasets.synthetic_cache import SyntheticScenes, build_cache
 from tttlrm_jax.procedural.objects import render_object
 
@@ -140,6 +141,28 @@ def test_photographs_keep_their_bytes_unless_reduced(tmp_path):
     expected, _ = load_views(capture, [1], 12, 20)
     assert np.abs(views.image - expected).mean() < 0.01
     assert (path / "CREDITS.txt").read_text() == "CC0, nobody\n"
+
+
+def test_masks_and_edges_of_lenses_come_along(capture_directory, camera_file):
+    for path in (capture_directory / "images").iterdir():
+        Image.open(path).convert("RGB").save(path)
+    camera_file.to_transforms(k1=0.3)
+    for masked, kind in ((False, b"WEBP"), (True, b"PNG")):
+        if masked:
+            (capture_directory / "masks").mkdir()
+            half = Image.fromarray(np.repeat(np.uint8([[0, 255]]), 22, axis=1).repeat(30, axis=0))
+            for number in range(12):
+                half.save(capture_directory / f"masks/{number:06d}.png")
+        capture = read_capture(capture_directory)
+        (record,) = capture_records([capture])
+        assert record.has_mask
+        first = next(iter(record.views)).image
+        assert kind in first[:16]
+        expected = read_pixels(capture.frames[0])
+        stored = decode(first, "first")
+        np.testing.assert_array_equal(stored[..., 3], expected[..., 3])
+        seen = expected[..., 3] > 0
+        assert np.abs(stored[seen].astype(int) - expected[seen]).mean() < (0.1 if masked else 3)
 
 
 def test_disparity_comes_along(tmp_path):
