@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tttlrm_jax.captures import capture as captures
+from tttlrm_jax.captures import frame_pixels
 from tttlrm_jax.captures.capture import CaptureScene, load_views, read_capture
 from tttlrm_jax.core.errors import InputError
 
@@ -34,8 +34,10 @@ def test_background_and_resizing_reach_the_pixels(capture_directory):
 
 def test_only_the_frames_asked_for_are_decoded(capture_directory, monkeypatch):
     seen = []
-    original = captures.read_image
-    monkeypatch.setattr(captures, "read_image", lambda path: seen.append(path) or original(path))
+    original = frame_pixels.read_image
+    monkeypatch.setattr(
+        frame_pixels, "read_image", lambda path: seen.append(path) or original(path)
+    )
     for number in (2, 3):
         (capture_directory / "images" / f"{number:06d}.png").write_bytes(b"broken")
     load_views(read_capture(capture_directory), [5, 0], 16, 16)

@@ -42,7 +42,7 @@ def panoramas(tmp_path):
 @pytest.mark.parametrize("poles", [False, True])
 def test_views_show_what_pinholes_see(panoramas, tmp_path, poles, capsys):
     root, places = panoramas
-    arguments = [str(root), str(tmp_path / "cut"), *(["--poles", "True"] if poles else [])]
+    arguments = [str(root), str(tmp_path / "cut"), *(["--poles"] if poles else [])]
     assert main(arguments) == 0, capsys.readouterr().err
     capture = read_capture(tmp_path / "cut")
     count = 6 if poles else 4

@@ -52,7 +52,7 @@ def test_lenses_of_another_size_are_refused_or_scaled(
     before = load_views(read_capture(capture_directory), [3, 7], 16, 24)
     scaled(camera_file, factor, transforms)
     capture = read_capture(capture_directory)
-    words = f"principal point .*of pictures {factor:g} times as large .*scale {1 / factor:g} "
+    words = f"principal point .*of pictures {factor:g} times as large; .*scale {1 / factor:g} "
     for use in (lambda: load_views(capture, [3], 16, 24), capture.image_size):
         with pytest.raises(InputError, match=words):
             use()
@@ -84,7 +84,8 @@ def test_a_stated_size_is_scaled_along(capture_directory, camera_file):
 
 def test_a_centre_that_the_file_leaves_out_is_not_scaled(capture_directory, camera_file):
     camera_file.to_transforms()
-    camera_file.edit(lambda document: [document.pop(key) for key in ("w", "h", "cx", "cy")])
+    for key in ("w", "h", "cx", "cy"):
+        camera_file.edit(lambda document, key=key: document.update({key: None}))
     before = read_capture(capture_directory).frames[3].intrinsics
     after = read_capture(capture_directory, intrinsics_scale=0.5).frames[3].intrinsics
     np.testing.assert_allclose(after, before * [0.5, 0.5, 1, 1])

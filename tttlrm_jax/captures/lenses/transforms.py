@@ -52,7 +52,7 @@ def _model(where: str, entry: dict) -> str:
     model = entry.get("camera_model", "OPENCV")
     if model == EQUIRECTANGULAR or any(entry.get(key) for key in PANORAMAS):
         return EQUIRECTANGULAR
-    unknown = model if model not in READABLE else None
+    unknown = None if model in READABLE else str(model)
     for key in entry:
         if key.startswith("ftheta_"):
             unknown = f"{model} with {key}={reprlib.repr(entry[key])}"
