@@ -1,5 +1,6 @@
-"""A process of a job that starts the tiny run once for each `PROCESS:PREPARATION` of `SIGNALLED`, in
-which that process sends itself SIGTERM amid that preparation. Says which began and how each ended.
+"""A process of a job that starts the tiny run once for each `PROCESS:PREPARATION` of `SIGNALLED`.
+
+In it that process sends itself SIGTERM amid that preparation. Says which began and how each ended.
 """
 
 import json
@@ -28,8 +29,8 @@ def started(number: int, process: str, preparation: str) -> tuple[int, bool]:
             signal.raise_signal(signal.SIGTERM)
         return original(*arguments, **named)
 
-    workspace = Path(os.environ["WORKSPACE"]) / str(number)
-    places = ("--train.directory", workspace / "runs", "--data.cache-directory", workspace / "cache")
+    folder = Path(os.environ["WORKSPACE"]) / str(number)
+    places = ("--train.directory", folder / "runs", "--data.cache-directory", folder / "cache")
     sys.argv = ["train.py", str(TINY), *ARGUMENTS, *map(str, places)]
     with mock.patch.object(owner, preparation, signalled):
         return console.train(), bool(begun)

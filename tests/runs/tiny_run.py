@@ -15,7 +15,8 @@ from tttlrm_jax.config import (
 CONFIG = RunConfig(
     name="tiny",
     model=ModelConfig(
-        d_model=8, num_layers=1, attention_head_dim=4, rule=RuleConfig.of("muon", steps=1), sh_degree=0, patch_size=4,
+        d_model=8, num_layers=1, attention_head_dim=4, rule=RuleConfig.of("muon", steps=1),
+        sh_degree=0, patch_size=4,
         ttt_inner_factor=1.0, mlp_factor=1.0, newton_schulz_dtype="float32", max_distance=2.5,
         log_scale_offset=-2.5, log_scale_max=-1.5,
     ),
