@@ -19,7 +19,7 @@ from tttlrm_jax.config import Accumulate, EvalConfig, Plan, RunConfig
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.poses import PoseNormalisation, first_chunk_normalisation
 
-PART = re.compile(r"(\d+)(?:-(\d+))?")
+PART = re.compile("([0-9]+)(?:-([0-9]+))?")
 # Within 0.4 dB of reading all views again, either way, on three captures; its cost stays flat.
 DEFAULT_ACCUMULATE: Accumulate = "append"
 

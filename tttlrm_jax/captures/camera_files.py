@@ -14,7 +14,7 @@ import math
 import os
 import re
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,24 @@ from tttlrm_jax.captures.images import image_size
 from tttlrm_jax.captures.lenses.models import PANORAMA
 from tttlrm_jax.captures.lenses.transforms import finite_numbers, lens_of_entry
 from tttlrm_jax.captures.masks import MaskFile
-from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.captures.picture_paths import (
+    OTHER_FOLDERS,
+    Pictures,
+    locate,
+    picture_path,
+    places_of,
+)
+from tttlrm_jax.captures.pose_matrices import scale_notes, square_matrix, unscaled_pose
+from tttlrm_jax.captures.reduced_pictures import reduced_frames
+from tttlrm_jax.core.errors import InputError, listed
 from tttlrm_jax.core.geometry.poses import pose_problem, rigid_inverse
+from tttlrm_jax.core.natural_order import natural_order
 
 OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 NO_LENS = np.full(4, np.nan)
-FOLD_KEY = re.compile(r"fold_8_kmeans_(\d+)_input")
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".JPG", ".PNG")
+FOLD_KEY = re.compile(r"fold_8_kmeans_([0-9]+)_input")
+# of Blender's synthetic scenes, in the order in which they are looked for
+SPLIT_FILES = ("transforms_train.json", "transforms_test.json", "transforms_val.json")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -60,6 +71,7 @@ class CameraFile:
     frames: tuple[Frame, ...]
     folds: dict[int, tuple[int, ...]]
     notes: tuple[str, ...] = ()
+    looked_in: tuple[Path, ...] = ()  # folders in which its pictures were looked for
 
 
 def read_camera_file(path: Path) -> CameraFile:
@@ -76,32 +88,84 @@ def read_camera_file(path: Path) -> CameraFile:
         if not isinstance(name, str) or not name.strip():
             what = "an empty" if isinstance(name, str) else "no"
             raise InputError(f"{path}: frame {number} has {what} file_path; name its image there")
-    read, shared = READERS[path.name], {k: v for k, v in document.items() if k != "frames"}
-    frames = [read(path, number, entry, shared) for number, entry in enumerate(document["frames"])]
     name = document.get("scene_name") or path.resolve().parent.name
-    return CameraFile(str(name), tuple(frames), _read_folds(path, document, len(frames)))
+    frames, pictures = _read_frames(path, document)
+    folds = _read_folds(path, document, len(frames))
+    contents = CameraFile(str(name), frames, folds, pictures.notes, pictures.looked_in)
+    if path.name not in TRANSFORMS_FILES:
+        return contents
+    poses = [(document | entry)["transform_matrix"] for entry in document["frames"]]
+    return with_notes(_in_order(path, contents), *_beside(path), *scale_notes(poses))
+
+
+def _read_frames(path: Path, document: dict) -> tuple[tuple[Frame, ...], Pictures]:
+    """Frames in the order of the file, and where their pictures are."""
+    entries, shared = document["frames"], {k: v for k, v in document.items() if k != "frames"}
+    names = [entry["file_path"] for entry in entries]
+    pictures = locate(names, places_of([path.parent], ("", "images", *OTHER_FOLDERS), names))
+    frames = tuple(
+        READERS[path.name](path, number, entry | {"file_path": name}, shared, image_path)
+        for number, (entry, name, image_path) in enumerate(
+            zip(entries, pictures.names, pictures.paths, strict=True)
+        )
+    )
+    check_no_directories(path, frames)
+    return reduced_frames(frames, pictures.place), pictures
+
+
+def check_no_directories(path: Path, frames: Sequence[Frame]) -> None:
+    """Raises InputError where the file `path` names a directory as a frame's image."""
+    for frame in frames:
+        if os.path.isdir(frame.image_path):
+            raise InputError(
+                f"{path}: frame {frame.number} has file_path={frame.name}, a directory; "
+                "name an image file"
+            )
+
+
+def _in_order(path: Path, contents: CameraFile) -> CameraFile:
+    """In natural order of the names, as a COLMAP model is; lists of inputs keep the file's."""
+    ordered = natural_order(contents.frames, lambda frame: frame.name)
+    if contents.folds or list(contents.frames) == ordered:
+        return contents
+    frames = tuple(dataclasses.replace(frame, number=n) for n, frame in enumerate(ordered))
+    note = f"frames are taken in the order of their names, which is not that of {path.name}"
+    return with_notes(dataclasses.replace(contents, frames=frames), note)
+
+
+def _beside(path: Path) -> list[str]:
+    """What to say of the other lists of a scene that has several."""
+    others = [name for name in SPLIT_FILES if (path.parent / name).is_file() and name != path.name]
+    if path.name not in SPLIT_FILES or not others:
+        return []
+    return [f"{path.name} is read, {listed(others)} beside it not; name one to read it instead"]
+
+
+def with_notes(contents: CameraFile, *notes: str) -> CameraFile:
+    """What the file says, with more notes."""
+    return dataclasses.replace(contents, notes=(*contents.notes, *notes))
 
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_bytes())  # in UTF-8, or UTF-16 or 32 with or without a mark
     except RecursionError:
         raise InputError(
             f"{path} nests its lists too deeply for a camera file; export the cameras again"
         ) from None
-    except ValueError as error:  # of JSON, of UTF-8, or a number of thousands of digits
+    except ValueError as error:  # of JSON, of its encoding, or a number of thousands of digits
         raise InputError(f"{path} is not JSON ({error}); export the cameras again") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); check the path") from None
 
 
-def _opencv_frame(path: Path, number: int, entry: dict, _shared: dict) -> Frame:
+def _opencv_frame(path: Path, number: int, entry: dict, _shared: dict, image_path: Path) -> Frame:
     where = f"{path}: frame {number} ({entry['file_path']})"
     camera_from_world = _pose(where, entry, "w2c")
     return Frame(
         number=number,
         name=entry["file_path"],
-        image_path=path.parent / entry["file_path"],
+        image_path=image_path,
         intrinsics=_intrinsics(where, [entry.get(key) for key in ("fx", "fy", "cx", "cy")]),
         # the matrix inverse gives back the pose that a writer inverted, even if it was rounded
         world_from_camera=np.linalg.inv(camera_from_world),
@@ -110,12 +174,13 @@ def _opencv_frame(path: Path, number: int, entry: dict, _shared: dict) -> Frame:
     )
 
 
-def _transforms_frame(path: Path, number: int, entry: dict, shared: dict) -> Frame:
+def _transforms_frame(
+    path: Path, number: int, entry: dict, shared: dict, image_path: Path
+) -> Frame:
     entry = shared | entry
     where = f"{path}: frame {number} ({entry['file_path']})"
     distortion = lens_of_entry(where, entry)
-    world_from_opengl = _pose(where, entry, "transform_matrix")
-    image_path = _with_suffix(path.parent, entry["file_path"])
+    world_from_opengl = _pose(where, entry, "transform_matrix", scaled=True)
     size = _stated_size(where, entry)
     return Frame(
         number=number,
@@ -136,8 +201,8 @@ def _mask(where: str, directory: Path, entry: dict) -> MaskFile | None:
     name = entry.get("mask_path")
     if name is None:
         return None
-    path = _with_suffix(directory, name) if isinstance(name, str) and name.strip() else None
-    if path is None or not os.path.isfile(path):
+    path = picture_path(directory, name) if isinstance(name, str) and name.strip() else None
+    if path is None:
         raise InputError(
             f"{where} has mask_path={reprlib.repr(name)}, which is no file; restore it or remove "
             "mask_path"
@@ -172,19 +237,21 @@ def _focal(pixels: int, angle: Any) -> float | None:
     return 0.5 * pixels / math.tan(0.5 * angle)
 
 
-def _with_suffix(directory: Path, name: str) -> Path:
-    """Blender's files name images without their suffix, though perhaps with a dot: r_0.5."""
-    candidates = [directory / (name + suffix) for suffix in ("", *IMAGE_SUFFIXES)]
-    return next((path for path in candidates if os.path.isfile(path)), candidates[0])
+def _pose(where: str, entry: dict, key: str, scaled: bool = False) -> np.ndarray:
+    """The 4x4 or 3x4 matrix under `key`, also as one list of numbers.
 
-
-def _pose(where: str, entry: dict, key: str) -> np.ndarray:
+    With `scaled` a rotation times one factor is a rotation: a camera to world whose axes are
+    long has the same centre and sees the same.
+    """
     if key not in entry:
         raise InputError(f"{where} has no {key}; add its 4x4 matrix or drop the frame")
     try:
         pose = np.asarray(entry[key], np.float64)
     except (TypeError, ValueError, OverflowError):
         raise InputError(f"{where}: {key} is not a 4x4 matrix of numbers; correct it") from None
+    pose = square_matrix(pose)
+    if scaled:
+        pose = unscaled_pose(pose)[0]
     problem = pose_problem(pose)
     if problem is not None:
         raise InputError(f"{where}: {key} {problem}; give a rotation and a translation")
@@ -255,4 +322,8 @@ def write_opencv_capture(
     (directory / "opencv_cameras.json").write_text(json.dumps(document, indent=1) + "\n")
 
 
-READERS = {"opencv_cameras.json": _opencv_frame, "transforms.json": _transforms_frame}
+TRANSFORMS_FILES = ("transforms.json", *SPLIT_FILES)
+READERS = {
+    "opencv_cameras.json": _opencv_frame,
+    **dict.fromkeys(TRANSFORMS_FILES, _transforms_frame),
+}

@@ -14,8 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from tttlrm_jax.captures.camera_files import READERS, CameraFile, Frame, read_camera_file
-from tttlrm_jax.captures.colmap import COLMAP_FILES, find_model, read_colmap
+from tttlrm_jax.captures.camera_files import (
+    READERS,
+    CameraFile,
+    Frame,
+    check_no_directories,
+    read_camera_file,
+)
+from tttlrm_jax.captures.colmap import read_colmap
+from tttlrm_jax.captures.colmap_models import COLMAP_FILES, find_model
 from tttlrm_jax.captures.depth_files import disparity_path, read_disparity
 from tttlrm_jax.captures.frame_pixels import check_size, read_pixels, rescaled
 from tttlrm_jax.captures.images import (
@@ -32,6 +39,7 @@ from tttlrm_jax.captures.lenses.models import PANORAMA, PANORAMA_REMEDY
 from tttlrm_jax.captures.masks import find_masks
 from tttlrm_jax.captures.view_selection import TARGET_STRIDE, evaluation_split
 from tttlrm_jax.core.errors import InputError, listed
+from tttlrm_jax.core.natural_order import natural_order
 from tttlrm_jax.core.scenes import SceneViews
 from tttlrm_jax.core.types import Cameras
 
@@ -144,22 +152,19 @@ def make_capture(
     Masks beside the images are found here.
     """
     _refuse_panoramas(path, contents.frames)
-    for frame in contents.frames:
-        if os.path.isdir(frame.image_path):
-            raise InputError(
-                f"{path}: frame {frame.number} has file_path={frame.name}, a directory; "
-                "name an image file"
-            )
+    check_no_directories(path, contents.frames)
     exists = [os.path.isfile(frame.image_path) for frame in contents.frames]
     kept = [n for n, found in enumerate(exists) if found]
     missing = [frame.name for frame in contents.frames if not exists[frame.number]]
     if missing and not skip_missing:
         raise InputError(
-            f"{path}: {listed(missing)} of {len(contents.frames)} images do not exist; restore "
-            "them or leave their frames out (--skip-missing)"
+            f"{path}: {listed(missing)} of {len(contents.frames)} images do not exist"
+            f"{_looked_in(contents)}; restore them or leave their frames out (--skip-missing)"
         )
     if not kept:
-        raise InputError(f"{path}: 0 of {len(contents.frames)} images exist; restore them")
+        raise InputError(
+            f"{path}: 0 of {len(contents.frames)} images exist{_looked_in(contents)}; restore them"
+        )
     position = {number: place for place, number in enumerate(kept)}
     folds = {
         count: tuple(position[number] for number in numbers)
@@ -173,6 +178,11 @@ def make_capture(
     frames, note = _with_masks(frames, path.parent)
     notes += [] if note is None else [note]
     return Capture(contents.scene_name, path.parent, tuple(frames), folds, tuple(notes))
+
+
+def _looked_in(contents: CameraFile) -> str:
+    folders = [str(folder) for folder in contents.looked_in]
+    return f" (looked in {listed(folders, 10)})" if folders else ""
 
 
 def _with_masks(frames: list[Frame], directory: Path) -> tuple[list[Frame], str | None]:
@@ -302,7 +312,7 @@ def find_camera_file(path: Path, field: str = "capture") -> Path:
 
 def _first_capture(folder: Path) -> Path | None:
     """The first capture inside a folder, among what may be read."""
-    for each in sorted(folder.iterdir()):
+    for each in natural_order(folder.iterdir()):
         with contextlib.suppress(PermissionError):
             if each.is_dir() and _camera_file(each):
                 return each

@@ -18,8 +18,11 @@ import numpy as np
 from tttlrm_jax.captures.camera_files import CameraFile, Frame, read_camera_file
 from tttlrm_jax.captures.capture import Capture, make_capture, read_capture
 from tttlrm_jax.captures.images import image_size
+from tttlrm_jax.captures.reduced_pictures import resized_frame
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.poses import pose_problem
+from tttlrm_jax.core.natural_order import natural_order
+from tttlrm_jax.core.text_files import read_lines
 
 CLIP_COLUMNS = 19  # time stamp, fx fy cx cy over the image's size, two unused, 3x4 pose
 CLIP_SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -65,16 +68,18 @@ def _read(readers: Iterator[Callable[[], Capture]], skip_broken: bool) -> Iterat
                 raise InputError(f"{error} (or leave such captures out: --skip-broken)") from None
             print(f"left out: {error}", file=sys.stderr)
             continue
+        for note in capture.notes:
+            print(f"note: {capture.name}: {note}", file=sys.stderr)
         yield capture
 
 
 def _plain(config: CollectionConfig, root: Path) -> Iterator[Callable[[], Capture]]:
-    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+    for folder in natural_order(path for path in root.iterdir() if path.is_dir()):
         yield functools.partial(read_capture, folder, config.skip_missing)
 
 
 def _dl3dv(config: CollectionConfig, root: Path) -> Iterator[Callable[[], Capture]]:
-    for path in sorted(root.rglob("transforms.json")):
+    for path in natural_order(root.rglob("transforms.json")):
         scene = path.parent.parent if path.parent.name == "nerfstudio" else path.parent
         name = str(scene.relative_to(root)).replace("/", "-")
         yield functools.partial(read_dl3dv, path, config.image_folder, name, config.skip_missing)
@@ -94,7 +99,7 @@ def read_dl3dv(
     if found is None:
         raise InputError(f"{path}: {folder} holds none of its {len(frames)} images; restore them")
     size = image_size(found.image_path)
-    scaled = tuple(_resized(frame, size) for frame in frames)
+    scaled = tuple(resized_frame(frame, size) for frame in frames)
     return make_capture(
         CameraFile(name or contents.scene_name, scaled, contents.folds), path, skip_missing
     )
@@ -110,14 +115,8 @@ def _moved(frame: Frame, folder: Path, path: Path) -> Frame:
     return dataclasses.replace(frame, name=f"{folder.name}/{moved.name}", image_path=moved)
 
 
-def _resized(frame: Frame, size: tuple[int, int]) -> Frame:
-    height, width = frame.size  # type: ignore[misc]  # `_moved` has checked it
-    scale = np.tile([size[1] / width, size[0] / height], 2)
-    return dataclasses.replace(frame, intrinsics=frame.intrinsics * scale, size=size)
-
-
 def _realestate(config: CollectionConfig, root: Path) -> Iterator[Callable[[], Capture]]:
-    for path in sorted(root.rglob("*.txt")):
+    for path in natural_order(root.rglob("*.txt")):
         places = (path.with_suffix(""), root / "frames" / path.stem)
         folder = next((place for place in places if place.is_dir()), None)
         if folder is not None:
@@ -139,10 +138,7 @@ def read_realestate(path: Path, folder: Path, skip_missing: bool = False) -> Cap
     Numbers are the time stamp, fx, fy, cx, cy in parts of the image's width and height, two that
     are not used, and the rows of the 3x4 matrix camera_from_world of OpenCV axes.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"clip={path} cannot be read ({error}); restore it") from None
+    lines = read_lines(path, "clip")
     rows = [line.split() for line in lines[1:] if line.strip()]
     if not rows:
         raise InputError(f"clip={path} lists 0 frames; a capture needs at least one")

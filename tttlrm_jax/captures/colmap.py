@@ -2,7 +2,8 @@
 
 A model is a directory with `cameras` and `images`, both .bin or both .txt. Poses are
 `camera_from_world` as quaternion (w, x, y, z) and translation, OpenCV axes, pixel centres at +0.5.
-Points are not read. Frames are ordered by image name: COLMAP's own order is that of registration.
+Points are not read. Frames are in natural order of their names: COLMAP's own order is that of
+registration. Pictures lie in a folder beside or above the model.
 """
 
 import dataclasses
@@ -16,6 +17,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from tttlrm_jax.captures.camera_files import NO_LENS, CameraFile, Frame
+from tttlrm_jax.captures.colmap_models import capture_of, images_file, model_notes, pose_lines
 from tttlrm_jax.captures.distortion import AnyDistortion, Distortion
 from tttlrm_jax.captures.lenses.models import (
     EQUIRECTANGULAR,
@@ -25,15 +27,18 @@ from tttlrm_jax.captures.lenses.models import (
     READABLE,
     ModelDistortion,
 )
+from tttlrm_jax.captures.picture_paths import OTHER_FOLDERS, Pictures, locate, places_of
+from tttlrm_jax.captures.reduced_pictures import reduced_frames
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.poses import matrix_from_encoding, rigid_inverse
+from tttlrm_jax.core.natural_order import natural_order
+from tttlrm_jax.core.text_files import read_lines
 
-MODEL_FOLDERS = ("", "sparse/0", "sparse", "colmap/sparse/0", "colmap/sparse")
-COLMAP_FILES = ("cameras.bin", "cameras.txt")
-IMAGE_FOLDER = "images"
-LEVELS_UP = 4  # above the model that the folder of images is looked for
+IMAGE_FOLDERS = ("images", "", *OTHER_FOLDERS)  # beside or above a model
+LEVELS_UP = 4  # above the model that pictures are looked for
 BROWN_MODELS = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV")
 RATIONAL_TERMS = ("k4", "k5", "k6")  # of FULL_OPENCV's denominator
+REMEDY = "export the model again"
 Lens = dict[str, Any]  # what one of COLMAP's cameras says of a `Frame`
 
 
@@ -46,39 +51,37 @@ class Photograph:
     pose: Sequence[float]  # quaternion, then translation
 
 
-def find_model(directory: Path) -> Path | None:
-    """The `cameras` file of the model in or below a capture's directory; None without one."""
-    candidates = (directory / folder / name for folder in MODEL_FOLDERS for name in COLMAP_FILES)
-    return next((path for path in candidates if path.is_file()), None)
-
-
 def read_colmap(path: Path) -> CameraFile:
-    """Reads the model whose `cameras` file this is; its images lie in `images/` beside or above.
+    """Reads the model whose `cameras` file this is.
 
     Raises InputError, naming file and entry, for broken files, poses, and unknown lens models.
     """
-    binary = path.suffix == ".bin"
-    images_path = path.with_name("images" + path.suffix)
+    binary, images_path = path.suffix == ".bin", images_file(path)
     lenses = dict((_binary_cameras if binary else _text_cameras)(path))
     found = list((_binary_images if binary else _text_images)(images_path))
     if not found:
         raise InputError(f"{images_path} lists 0 images; a capture needs at least one")
-    root = _capture_root(path.parent)
-    folder = root / IMAGE_FOLDER if (root / IMAGE_FOLDER).is_dir() else root
-    found.sort(key=lambda image: image.name)
+    found = natural_order(found, lambda image: image.name)
+    pictures = _pictures(path.parent, [image.name for image in found])
     frames = [
-        _frame(images_path, number, image, lenses, folder) for number, image in enumerate(found)
+        _frame(images_path, number, image, lenses, picture)
+        for number, (image, picture) in enumerate(zip(found, pictures.paths, strict=True))
     ]
-    return CameraFile(root.resolve().name, tuple(frames), {})
+    root = pictures.place.root
+    notes = (*model_notes(path, root), *pictures.notes)
+    frames = reduced_frames(tuple(frames), pictures.place)
+    return CameraFile(root.resolve().name, frames, {}, notes, pictures.looked_in)
 
 
-def _capture_root(model: Path) -> Path:
-    """The nearest directory from the model upwards that holds a folder of images."""
+def _pictures(model: Path, names: list[str]) -> Pictures:
+    """Looked for from the model upwards, last without the first folders of their names."""
     above = [model.absolute(), *model.absolute().parents][: LEVELS_UP + 1]
-    return next((path for path in above if (path / IMAGE_FOLDER).is_dir()), model)
+    holding = (path for path in above if (path / IMAGE_FOLDERS[0]).is_dir())
+    likely = next(holding, capture_of(model))
+    return locate(names, places_of([likely, *above], IMAGE_FOLDERS, names))
 
 
-def _frame(path: Path, number: int, image: Photograph, lenses: dict[int, Lens], folder: Path):
+def _frame(path: Path, number: int, image: Photograph, lenses: dict[int, Lens], picture: Path):
     where = f"{path}: image {image.name}"
     if image.camera not in lenses:
         raise InputError(f"{where} has camera {image.camera}, which cameras lacks; export again")
@@ -90,7 +93,7 @@ def _frame(path: Path, number: int, image: Photograph, lenses: dict[int, Lens], 
     return Frame(
         number=number,
         name=image.name,
-        image_path=folder / image.name,
+        image_path=picture,
         world_from_camera=rigid_inverse(camera_from_world),
         **lenses[image.camera],
     )
@@ -133,19 +136,12 @@ def _distortion(model: str, coefficients: dict[str, float]) -> AnyDistortion:
 # ---- text ---------------------------------------------------------------------------------------
 
 
-def _lines(path: Path) -> list[str]:
-    """Without comments; empty lines stay, as an image without points has one."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        _unreadable(path, error)
-    return [line.strip() for line in text.splitlines() if not line.startswith("#")]
-
-
 def _text_cameras(path: Path) -> Iterator[tuple[int, Lens]]:
-    for line in filter(None, _lines(path)):
-        number, model, *values = line.split()
+    for line in read_lines(path, remedy=REMEDY):
+        if not line or line.startswith("#"):
+            continue
         try:
+            number, model, *values = line.split()
             width, height, parameters = int(values[0]), int(values[1]), list(map(float, values[2:]))
             key = int(number)
         except (ValueError, IndexError) as error:
@@ -154,13 +150,7 @@ def _text_cameras(path: Path) -> Iterator[tuple[int, Lens]]:
 
 
 def _text_images(path: Path) -> Iterator[Photograph]:
-    """Every other line is a pose; the ones between list points."""
-    lines = _lines(path)
-    while lines and not lines[0]:
-        lines.pop(0)
-    for line in lines[::2]:
-        if not line:
-            continue
+    for line in pose_lines(read_lines(path, remedy=REMEDY)):
         fields = line.split(maxsplit=9)
         try:
             pose, camera, name = list(map(float, fields[1:8])), int(fields[8]), fields[9]
@@ -185,7 +175,9 @@ class _Reader:
         try:
             self._stream = io.BytesIO(path.read_bytes())
         except OSError as error:
-            _unreadable(path, error)
+            raise InputError.of(
+                "file", path, f"cannot be read ({error.strerror})", REMEDY
+            ) from None
         self._path = path
 
     def values(self, layout: str) -> tuple:
@@ -232,8 +224,3 @@ def _binary_images(path: Path) -> Iterator[Photograph]:
         name = reader.name()
         reader.skip(24 * reader.values("Q")[0])  # x, y and the number of the point
         yield Photograph(name, camera, pose)
-
-
-def _unreadable(path: Path, error: Exception) -> NoReturn:
-    reason = getattr(error, "strerror", None) or "it is not text"
-    raise InputError(f"{path} cannot be read ({reason}); export the model again") from None

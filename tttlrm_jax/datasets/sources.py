@@ -1,6 +1,7 @@
 """The table of scene sources and how a configuration opens one."""
 
 import dataclasses
+import sys
 from collections.abc import Callable
 
 from tttlrm_jax.captures.capture import CaptureScene, read_capture
@@ -26,6 +27,9 @@ def _open_captures(config: DataConfig, split: Split) -> SceneSource:
     """
     captures = [read_capture(directory) for directory in config.capture_directories]
     use_mask = all(capture.has_alpha() for capture in captures)
+    for capture in captures:
+        for note in capture.notes:
+            print(f"note: {capture.name}: {note}", file=sys.stderr)
     for capture in captures if config.capture_depth else ():
         if not capture.has_disparity():
             raise InputError(

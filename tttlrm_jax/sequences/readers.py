@@ -1,6 +1,7 @@
 """The forms in which sequences lie on disk; one function each, listed in `READERS`."""
 
 import functools
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +11,16 @@ import numpy as np
 from tttlrm_jax.captures.depth_files import read_png_depth, read_sintel_depth, read_tagged
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.poses import matrix_from_encoding
+from tttlrm_jax.core.natural_order import natural_order
+from tttlrm_jax.core.text_files import read_lines
 from tttlrm_jax.sequences.frame_images import upright_size
+from tttlrm_jax.sequences.picture_folders import (
+    IMAGE_FOLDERS,
+    find_pictures,
+    is_image,
+    pictures_in,
+    what_lies_there,
+)
 from tttlrm_jax.sequences.sequence import (
     FrameFiles,
     FrameFolder,
@@ -21,8 +31,6 @@ from tttlrm_jax.sequences.sequence import (
 from tttlrm_jax.sequences.time_stamps import nearest_stamps
 from tttlrm_jax.sequences.videos import open_video
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-IMAGE_FOLDERS = ("images", "rgb", "color")  # looked into where a folder has no pictures itself
 ASSOCIATION = 0.02  # seconds between a picture and its depth or pose (TUM's own tools)
 # depth files of 7-Scenes, the first there is, with the focal length in pixels at 640 x 480 of the
 # camera that it belongs to: the colour camera's, to which depth was registered, or the depth one's
@@ -74,7 +82,7 @@ def _seven_scenes(path: Path) -> FrameFolder | None:
     """
     if not path.is_dir():
         return None
-    images = sorted(each for each in path.glob("frame-*.color.*") if _is_image(each))
+    images = natural_order(each for each in path.glob("frame-*.color.*") if is_image(each))
     if not images:
         return None
     files, (suffix, focal) = [], _seven_scenes_depth(path)
@@ -135,7 +143,9 @@ def _tum(path: Path) -> FrameFolder | None:
         )
         for stamp, image, known, pose in zip(stamps, images, depth, poses, strict=True)
     ]  # fmt: skip
-    return FrameFolder(files, READ_TUM_DEPTH)
+    ordered = sorted(files, key=lambda file: file.time)
+    note = "pictures are taken in the order of their stamps, which is not that of rgb.txt"
+    return FrameFolder(ordered, READ_TUM_DEPTH, notes=() if ordered == files else (note,))
 
 
 def _scannet(path: Path) -> FrameFolder | None:
@@ -149,7 +159,8 @@ def _scannet(path: Path) -> FrameFolder | None:
     ]
     lens = path / "intrinsic" / "intrinsic_color.txt"
     intrinsics = _lens(_read_matrix(lens)) if lens.exists() else None
-    return FrameFolder(files, READ_MILLIMETRES, intrinsics)
+    notes = pictures_in(path / "color").notes
+    return FrameFolder(files, READ_MILLIMETRES, intrinsics, notes)
 
 
 def _sintel(path: Path) -> FrameFolder | None:
@@ -162,7 +173,7 @@ def _sintel(path: Path) -> FrameFolder | None:
         _frame(image, name, number, depth / f"{name}.dpt", cameras / f"{name}.cam")
         for number, name, image in _numbered(path)
     ]
-    return FrameFolder(files, read_sintel_depth)
+    return FrameFolder(files, read_sintel_depth, notes=pictures_in(path).notes)
 
 
 def _kitti(path: Path) -> FrameFolder | None:
@@ -178,24 +189,30 @@ def _kitti(path: Path) -> FrameFolder | None:
         for _, name, image in _numbered(images)
         if (known := depth / f"{name}.png").exists()
     ]
-    return FrameFolder(files, READ_KITTI_DEPTH)
+    return FrameFolder(files, READ_KITTI_DEPTH, notes=pictures_in(images).notes)
 
 
 def _images_alone(path: Path) -> FrameFolder | None:
-    """A folder of pictures, or one that has them in images/, rgb/ or color/; numbers count."""
+    """A folder that has pictures in one of `IMAGE_FOLDERS` or in itself; numbers count."""
     if not path.is_dir():
         return None
-    folders = [path, *(path / name for name in IMAGE_FOLDERS if (path / name).is_dir())]
-    found = next((folder for folder in folders if _images(folder)), path)
-    return FrameFolder([
-        FrameFiles(name=name, time=float(number), image=image)
-        for number, name, image in _numbered(found)
-    ])  # fmt: skip
+    found = find_pictures(path)
+    if not found.pictures:
+        raise InputError.of(
+            "frames", 0, f"in {path.resolve().name} make no sequence (looked in it and in its "
+            f"{', '.join(IMAGE_FOLDERS)}){what_lies_there(path)}",
+            "give at least two pictures in order",
+        )  # fmt: skip
+    files = [
+        FrameFiles(name=image.stem, time=float(number), image=image)
+        for number, image in enumerate(found.pictures)
+    ]
+    return FrameFolder(files, notes=found.notes)
 
 
 def _video(path: Path) -> Path | None:
     """A video file; every picture is decoded, the chosen ones are used."""
-    if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
+    if is_image(path) and path.is_file():
         raise InputError.of("capture", path, "is one picture", "give a folder of them or a video")
     return path if path.is_file() else None
 
@@ -232,22 +249,27 @@ def read_tum_trajectory(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _read_list(path: Path) -> tuple[np.ndarray, list[str]]:
-    """Stamps and file names of a TUM list."""
-    lines = _data_lines(path)
+    """Stamps and file names of a TUM list; names may hold spaces, and more columns follow them."""
+    lines = [line for line in read_lines(path) if line and not line.startswith("#")]
     try:
-        return np.array([float(line[0]) for line in lines]), [line[1] for line in lines]
-    except (ValueError, IndexError):
+        entries = [re.split(r"[\s,]+", line, maxsplit=1) for line in lines]
+        stamps = np.array([float(stamp) for stamp, _ in entries])
+    except ValueError:
         raise InputError.of(
             "list", path, "has lines that are not a time and a file name", "correct them"
         ) from None
+    return stamps, [_listed_file(path.parent, name) for _, name in entries]
+
+
+def _listed_file(folder: Path, text: str) -> str:
+    """The file that the rest of a line names: all of it where that exists, else its first word."""
+    whole = text.strip('"')
+    names = [whole, whole.replace("\\", "/"), *re.split(r"[\s,]+", text, maxsplit=1)[:1]]
+    return next((name for name in names if os.path.isfile(folder / name)), names[-1])
 
 
 def _data_lines(path: Path) -> list[list[str]]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
-        raise InputError.of("file", path, "cannot be read as text", "restore it") from None
-    words = (line.replace(",", " ").split() for line in lines)
+    words = (line.replace(",", " ").split() for line in read_lines(path))
     return [each for each in words if each and not each[0].startswith("#")]
 
 
@@ -276,28 +298,14 @@ def _lens(matrix: np.ndarray) -> np.ndarray:
     return np.array([matrix[0, 0], matrix[1, 1], matrix[0, 2], matrix[1, 2]])
 
 
-def _images(folder: Path) -> list[Path]:
-    """Pictures of a folder; numbers in their names count as numbers."""
-    found = [each for each in folder.iterdir() if _is_image(each)]
-    return sorted(found, key=lambda each: (_split_numbers(each.stem), each.name))
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-
-
-def _split_numbers(text: str) -> list[tuple[int, int, str]]:
-    parts = re.findall(r"\d+|\D+", text)
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts]
-
-
 def _numbers(text: str) -> list[int]:
-    return [int(part) for part in re.findall(r"\d+", text)] or [0]
+    return [int(part) for part in re.findall("[0-9]+", text)] or [0]
 
 
 def _numbered(folder: Path) -> Iterator[tuple[int, str, Path]]:
     """Pictures of a folder with their numbers and names."""
-    return ((number, image.stem, image) for number, image in enumerate(_images(folder)))
+    images = pictures_in(folder).pictures
+    return ((number, image.stem, image) for number, image in enumerate(images))
 
 
 def _frame(image: Path, name: str, time: float, depth: Path, pose: Path) -> FrameFiles:

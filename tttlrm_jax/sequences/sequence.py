@@ -23,7 +23,8 @@ from tttlrm_jax.sequences.frame_images import read_upright, upright_size
 
 MIN_FRAMES = 2
 ASPECT_TOLERANCE = 0.03  # of depth against colour: sensors with borders differ a little
-_PART = re.compile(r"(\d+)(?:-(\d+))?")
+RATE_TOLERANCE = 0.02  # by which the frames of a film of constant rate may miss their number
+_PART = re.compile("([0-9]{1,7})(?:-([0-9]{1,7}))?")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -121,6 +122,7 @@ class Sequence:
     decode: Callable[[], Iterator[SequenceFrame]]
     least_frames: int | None = None  # what expected_frames surely means of a video that is whole
     estimated: bool = False  # expected_frames is only about right
+    steady_rate: float | None = None  # chosen frames per second for which an estimate holds
     intrinsics: np.ndarray | None = None  # [4] fx, fy, cx, cy
     has_depth: bool = False
     has_poses: bool = False
@@ -143,10 +145,18 @@ class Sequence:
             yield frame
         check_length(count, self.name)
 
-    def shortfall(self, decoded: int) -> str | None:
-        """What to say where all frames were asked for and a video gave fewer than it promises."""
+    def shortfall(self, decoded: int, seconds: float | None = None) -> str | None:
+        """What to say where all frames were asked for and a video gave fewer than it promises.
+
+        `seconds` lie between its first and its last frame: an estimate from duration and rate
+        says nothing of a film whose rate changes.
+        """
         if self.least_frames is None or decoded >= self.least_frames:
             return None
+        if self.steady_rate is not None and seconds is not None:
+            steady = seconds * self.steady_rate + 1
+            if abs(steady - decoded) > 1 + RATE_TOLERANCE * decoded:
+                return None
         promised = f"{self.expected_frames} promised"
         if self.estimated:
             promised = f"about {self.expected_frames} estimated from duration and frame rate"

@@ -55,7 +55,7 @@ BAD_FRAMES = {
     "no w2c": ({"w2c": None}, "frame 3 .*has no w2c"),
     "ragged": ({"w2c": [[1, 0], [0]]}, "w2c is not a 4x4 matrix"),
     "text": ({"w2c": "identity"}, "w2c is not a 4x4 matrix"),
-    "3x4": ({"w2c": np.eye(4)[:3].tolist()}, r"shape \(3, 4\)"),
+    "2x4": ({"w2c": np.eye(4)[:2].tolist()}, r"shape \(2, 4\)"),
     "NaN pose": ({"w2c": (np.eye(4) * np.nan).tolist()}, "not finite"),
     "singular": ({"w2c": np.diag([1.0, 0, 1, 1]).tolist()}, "singular"),
     "scaled": ({"w2c": np.diag([2.0, 2, 2, 1]).tolist()}, "not rigid"),

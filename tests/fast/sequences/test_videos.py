@@ -5,7 +5,8 @@ import pytest
 
 from tttlrm_jax.export.video import write_video
 from tttlrm_jax.sequences.sequence import FrameSelection
-from tttlrm_jax.sequences.videos import _uncertain_frames, open_video
+from tttlrm_jax.sequences.video_promises import uncertain_frames
+from tttlrm_jax.sequences.videos import open_video
 
 COUNT = 60
 
@@ -47,7 +48,6 @@ def test_a_film_that_is_cut_off_gives_its_frames_and_says_so(film, tmp_path):
 
 
 def test_one_frame_less_is_said_only_where_the_promise_is_exact():
-    assert _uncertain_frames(30, 2, has_sound=False) == 0
-    assert _uncertain_frames(30, 2, has_sound=True) == 1
-    assert _uncertain_frames(120, 2, has_sound=False) == 1
-    assert _uncertain_frames(23.98, 3600, has_sound=False) == 19  # 23.976 was rounded
+    assert uncertain_frames(30, 2) == 0
+    assert uncertain_frames(120, 2) == 1
+    assert uncertain_frames(23.98, 3600) == 19  # 23.976 was rounded

@@ -14,6 +14,7 @@ import numpy as np
 from tttlrm_jax.config.evaluation import DepthAlignment, SequenceEvalConfig
 from tttlrm_jax.config.user_file import run_user_file
 from tttlrm_jax.core.errors import ConfigError, InputError
+from tttlrm_jax.core.natural_order import natural_order
 
 Task = Literal["pose", "depth", "reconstruction"]
 
@@ -68,7 +69,7 @@ class SequenceProtocol:
             raise InputError.of(
                 "capture", root, f"holds no sequence of {self.dataset}", f"expected {self.layout}"
             )
-        return sorted(found)
+        return natural_order(found)
 
 
 def read_protocol(name: str) -> SequenceProtocol:

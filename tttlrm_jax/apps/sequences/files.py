@@ -95,6 +95,7 @@ class SequenceFiles:
         )  # fmt: skip
         self._stills = Stills()
         self._per_frame = collections.defaultdict[str, list[float]](list)
+        self._times = (0.0, 0.0)  # of the first and the last frame
         self.num_frames = 0
 
     def add(self, result: FrameResult) -> None:
@@ -117,6 +118,7 @@ class SequenceFiles:
         }
         for name, value in numbers.items():
             self._per_frame[name].append(value)
+        self._times = (self._times[0] if self.num_frames else frame.time, frame.time)
         line = {"frame": self.num_frames, "name": frame.name, "time": frame.time, **numbers}
         self._lines.write(json.dumps(finite(line)) + "\n")
         self._lines.flush()
@@ -131,7 +133,7 @@ class SequenceFiles:
 
     def finish(self, stopped: str | None = None) -> dict[str, Any]:
         """Scores, draws and writes the summary; `stopped` says why it ended early."""
-        note = self._job.sequence.shortfall(self.num_frames)
+        note = self._job.sequence.shortfall(self.num_frames, self._times[1] - self._times[0])
         if stopped is not None:
             note = f"ended after {self.num_frames} frames: {stopped}"
         notes = [*self._job.notes, *([] if note is None else [note])]
