@@ -144,8 +144,10 @@ def _tum(path: Path) -> FrameFolder | None:
         for stamp, image, known, pose in zip(stamps, images, depth, poses, strict=True)
     ]  # fmt: skip
     ordered = sorted(files, key=lambda file: file.time)
-    note = "pictures are taken in the order of their stamps, which is not that of rgb.txt"
-    return FrameFolder(ordered, READ_TUM_DEPTH, notes=() if ordered == files else (note,))
+    notes = ()
+    if (np.diff(stamps) < 0).any():
+        notes = ("pictures are taken in the order of their stamps, which is not that of rgb.txt",)
+    return FrameFolder(ordered, READ_TUM_DEPTH, notes=notes)
 
 
 def _scannet(path: Path) -> FrameFolder | None:
