@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from tttlrm_jax.captures.capture import Capture, find_camera_file, read_capture
+from tttlrm_jax.captures.outliers import checked_outliers
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.packaged_files import packaged
 from tttlrm_jax.sequences.readers import open_sequence
@@ -10,7 +11,7 @@ from tttlrm_jax.sequences.sequence import Sequence
 
 
 def open_capture(
-    path: str | Path | None = None, *, skip_missing: bool = False
+    path: str | Path | None = None, *, skip_missing: bool = False, drop_outliers: bool = False
 ) -> Capture | Sequence:
     """Opens what `eval.py --capture` reads; None: the sample object in the package.
 
@@ -18,7 +19,8 @@ def open_capture(
     COLMAP model is a `Capture`: poses `world_from_camera` of OpenCV cameras, intrinsics in pixels
     of the stored images, lengths in the capture's own unit. A video, a folder of pictures or an
     RGB-D data set without such cameras is a `Sequence`, for TTT3R. Cameras are checked at once,
-    pixels when they are read. `skip_missing` drops frames whose image does not exist.
+    pixels when they are read. `skip_missing` drops frames whose image does not exist,
+    `drop_outliers` those of cameras far away from all others; `notes` say what was found.
 
     Raises InputError where there is nothing of a known form, and for cameras or lists that break
     their limits.
@@ -27,7 +29,7 @@ def open_capture(
         sequence = tj.open_capture("walk.mp4")
     """
     if path is None:
-        return read_capture(packaged("sample_capture"))
+        path = packaged("sample_capture")
     try:
         camera_file = find_camera_file(Path(path))
     except InputError as no_cameras:
@@ -37,13 +39,13 @@ def open_capture(
             return open_sequence(path)
         except InputError as no_sequence:
             raise InputError(f"{no_cameras}; as pictures in order: {no_sequence}") from None
-    return read_capture(camera_file, skip_missing=skip_missing)
+    return checked_outliers(read_capture(camera_file, skip_missing), drop_outliers)
 
 
 def as_capture(capture: Capture | Sequence | str | Path) -> Capture:
     """The capture, opened if it is a path. Raises InputError for a sequence: it has no cameras."""
     if isinstance(capture, str | Path):
-        return read_capture(capture)
+        return checked_outliers(read_capture(capture), drop=False)
     if isinstance(capture, Sequence):
         raise InputError.of(
             "capture", capture.name, "is a sequence without camera file",

@@ -11,6 +11,7 @@ import numpy as np
 from tttlrm_jax.api.scenes import PosedScene, Scores, score
 from tttlrm_jax.captures.capture import Capture
 from tttlrm_jax.config import RasterConfig
+from tttlrm_jax.core.geometry.offsets import into_capture, offset_of
 from tttlrm_jax.core.geometry.poses import PoseNormalisation
 from tttlrm_jax.core.geometry.similarity import transform_gaussians
 from tttlrm_jax.core.types import Cameras, Gaussians
@@ -43,26 +44,36 @@ class Reconstruction:
         """Renders `predicted` at the size of the views, with cameras in the model's frame."""
         return self.model.renderer(self.background)
 
+    @property
+    def offset(self) -> np.ndarray:
+        """What is added to the means of `gaussians`, in float64, for the capture's coordinates.
+
+        0 unless the capture lies so far from its origin (a map's coordinates) that float32 blurs.
+        """
+        return offset_of(self.posed.similarity)
+
     @functools.cached_property
     def gaussians(self) -> Gaussians:
-        """The Gaussians [gaussian] in the capture's frame and scale."""
-        return transform_gaussians(self.predicted, self.posed.similarity.inverse())
+        """The Gaussians [gaussian] in the capture's frame and scale, relative to `offset`."""
+        return transform_gaussians(self.predicted, into_capture(self.posed.similarity, self.offset))
 
     def save(self, path: str | Path, *, min_opacity: float = MIN_OPACITY) -> ExportCount:
         """Writes the Gaussians in the capture's frame, in the form the suffix names.
 
         `.ply` is the layout of 3D Gaussian splatting, `.splat` that of web viewers (colours
-        without view dependence). Those with an opacity below `min_opacity`, or with values that
-        are not finite, are left out; the counts say how many. Raises InputError for another
-        suffix.
+        without view dependence). Positions are relative to `offset`, which a PLY file states in a
+        comment; `.splat` has no place for it. Those with an opacity below `min_opacity`, or with
+        values that are not finite, are left out; the counts say how many. Raises InputError for
+        another suffix.
         """
-        return save_gaussians(path, self.gaussians, min_opacity=min_opacity)
+        return save_gaussians(path, self.gaussians, min_opacity=min_opacity, offset=self.offset)
 
     def render(self, cameras: Cameras | Capture | None = None) -> Rendering:
         """Renders the scene from cameras in the capture's frame; nothing is dropped.
 
         One camera, or cameras with a leading axis; a capture stands for all of its frames at the
-        resolution of the reconstruction, None for the held-out frames. Colours are [view, height,
+        resolution of the reconstruction, None for the held-out frames; `offset` plays no part as
+        long as poses are float64. Colours are [view, height,
         width, 3], depth is in the capture's units. Pictures larger than the views the model saw
         are as soft, in more pixels.
 

@@ -5,6 +5,7 @@ configuration says. `PosedScene.similarity` leads there from the frame of the ca
 """
 
 import dataclasses
+import hashlib
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ import numpy as np
 from tttlrm_jax.api.request import Request
 from tttlrm_jax.captures.capture import Capture, CaptureScene
 from tttlrm_jax.config import DataConfig
+from tttlrm_jax.core.errors import listed
 from tttlrm_jax.core.geometry.poses import PoseNormalisation, normalise_poses
 from tttlrm_jax.core.types import Cameras, Views
 from tttlrm_jax.metrics.baselines import mean_colour, nearest_input
@@ -33,6 +35,7 @@ class PosedScene:
     targets: Views  # [1, target, ...]
     target_mask: np.ndarray | None  # [target, height, width] coverage; None without transparency
     similarity: PoseNormalisation  # from the capture's frame
+    notes: tuple[str, ...] = ()  # what makes a score say less than it seems to
 
     @property
     def target_cameras(self) -> Cameras:
@@ -94,6 +97,25 @@ def pose_scene(capture: Capture, request: Request, data: DataConfig) -> PosedSce
         targets=part(last),
         target_mask=None if mask is None or mask.min() == 1.0 else mask,
         similarity=similarity,
+        notes=_shown_twice(capture, request, views.image),
+    )
+
+
+def _shown_twice(capture: Capture, request: Request, images: np.ndarray) -> tuple[str, ...]:
+    """Names targets whose pixels, of `images` [input + target, ...], are also those of an input."""
+    keys = [hashlib.sha256(np.ascontiguousarray(each).data).digest() for each in images]
+    inputs = dict(zip(keys, request.inputs, strict=False))  # there are more keys: the targets'
+    found = [
+        f"{capture.frames[target].name} (input {capture.frames[inputs[key]].name})"
+        for target, key in zip(request.targets, keys[len(request.inputs) :], strict=True)
+        if key in inputs
+    ]
+    if not found:
+        return ()
+    verb = "target is also an input" if len(found) == 1 else "targets are also inputs"
+    return (
+        f"{len(found)} {verb}, the same picture pixel for pixel: {listed(found)}; what such views "
+        "score says nothing of views that were not seen",
     )
 
 

@@ -26,6 +26,7 @@ from tttlrm_jax.checkpoints.streams import (
 )
 from tttlrm_jax.config import Accumulate
 from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.geometry.offsets import into_capture, offset_of
 from tttlrm_jax.core.geometry.poses import PoseNormalisation, first_chunk_normalisation
 from tttlrm_jax.core.geometry.similarity import transform_gaussians
 from tttlrm_jax.core.output_directory import atomic_directory
@@ -148,10 +149,18 @@ class SceneStream(PosedStream):
         return len(self._frames)
 
     @property
+    def offset(self) -> np.ndarray:
+        """What positions of Gaussians are relative to; as `Reconstruction.offset`."""
+        return offset_of(self._frame())
+
+    @property
     def gaussians(self) -> Gaussians:
-        """What the scene shows after the last chunk [gaussian], in the captures' frame."""
-        gaussians = jax.tree.map(jnp.asarray, self.scene.gaussians)
-        return transform_gaussians(gaussians, self._frame().inverse())
+        """What the scene shows after the last chunk [gaussian], in the captures' frame, relative
+        to `offset`."""
+        return self._in_captures(jax.tree.map(jnp.asarray, self.scene.gaussians))
+
+    def _in_captures(self, gaussians: Gaussians) -> Gaussians:
+        return transform_gaussians(gaussians, into_capture(self._frame(), self.offset))
 
     def step(self, views: Views, names: Sequence[tuple[str, str]] | None = None) -> Gaussians:
         """Writes a chunk of views and reads it; returns `gaussians` as they are then.
@@ -202,13 +211,14 @@ class SceneStream(PosedStream):
     def query(self, views: Views | Cameras) -> Gaussians:
         """Gaussians [view x height x width] read from the fast weights for other views.
 
-        Nothing is written. Views or cameras are in the captures' frame, and so is the answer;
-        cameras alone count as images without content, on which tttLRM was not trained.
+        Nothing is written. Views or cameras are in the captures' frame, and so is the answer,
+        relative to `offset`; cameras alone count as images without content, on which tttLRM was
+        not trained.
         """
         queries = self._posed_queries(views)
         state = self.scene.state
         read = live_query(self.model.params, state, queries, graph=self.model.graph)
-        return transform_gaussians(jax.tree.map(lambda x: x[0], read), self._frame().inverse())
+        return self._in_captures(jax.tree.map(lambda x: x[0], read))
 
     def render(self, cameras: Cameras) -> Rendering:
         """As `Reconstruction.render`: the scene from cameras in the captures' frame."""
@@ -246,7 +256,7 @@ class SceneStream(PosedStream):
 
     def save_scene(self, path: str | Path, *, min_opacity: float = MIN_OPACITY) -> ExportCount:
         """Writes the Gaussians as `Reconstruction.save` does."""
-        return save_gaussians(path, self.gaussians, min_opacity=min_opacity)
+        return save_gaussians(path, self.gaussians, min_opacity=min_opacity, offset=self.offset)
 
     def write(self, directory: Path) -> None:
         """Writes the state into an empty directory."""

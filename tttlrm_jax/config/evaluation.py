@@ -56,6 +56,7 @@ class EvalConfig:
     skip_missing: bool = False  # leave out frames whose image does not exist
     # factor on the file's intrinsics, which are of pictures of another size: 0.5 for halved ones
     intrinsics_scale: Annotated[PositiveFloat, FINITE] | None = None
+    drop_outliers: bool = False  # leave out cameras far away from all others
     seed: int = 0  # of the untrained baseline and of random pruning
     output: PathText | None = None  # None: outputs/<scene>-<date>-<time>
 

@@ -22,29 +22,52 @@ from tttlrm_jax.core.pickles import UNREADABLE, Refused
 MAX_PICKLE_BYTES = 2**28
 MAGIC_PICKLE = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # of 0x1950a86a20f9469cfc6c
 WEIGHTS_KEYS = ("model", "state_dict", "model_state_dict", "module")
+MAX_NESTING = 3  # of those keys
 
 
 def read_checkpoint(path: Path | str) -> tuple[dict[str, StoredTensor], list[str]]:
     """The tensors of a checkpoint by name, and the names of what else the file holds.
 
     Weights may be the whole content or lie under `model`, `state_dict`, `model_state_dict` or
-    `module`. Raises InputError for files that are no checkpoint, are damaged, hold
-    no tensors, or name anything that would have to be run.
+    `module`, also one within another; tensors beside them, such as a step counter, are no weights.
+    Raises InputError for files that are no checkpoint, are damaged, hold no tensors, or name
+    anything that would have to be run.
     """
     content = _unpickle(Path(path))
     others: list[str] = []
-    if isinstance(content, dict) and not _tensors(content):
-        key = next((k for k in WEIGHTS_KEYS if isinstance(content.get(k), dict)), None)
-        others = sorted(str(name) for name in content if name != key)
-        content = content[key] if key is not None else {}
+    for levels in range(MAX_NESTING, 0, -1):
+        key = _weights_key(content, levels)
+        if key is None:
+            break
+        others += sorted(str(name) for name in content if name != key)
+        content = content[key]
     tensors = _tensors(content) if isinstance(content, dict) else {}
     if not tensors:
         raise InputError.of(
-            "checkpoint", path, f"holds no tensors by name, whole or under {WEIGHTS_KEYS}",
-            "give a file with a model's state",
+            "checkpoint", path, f"holds no tensors by name, whole or under {WEIGHTS_KEYS}"
+            f"{_found(content)}", "give a file with a model's state",
         )  # fmt: skip
     others += sorted(str(name) for name in content if name not in tensors)
     return tensors, others
+
+
+def _weights_key(content: Any, levels: int = MAX_NESTING) -> str | None:
+    """The first of `WEIGHTS_KEYS` under which tensors lie, at once or under another of them."""
+    if not isinstance(content, dict) or levels == 0:
+        return None
+    for key in WEIGHTS_KEYS:
+        inner = content.get(key)
+        if isinstance(inner, dict) and (_tensors(inner) or _weights_key(inner, levels - 1)):
+            return key
+    return None
+
+
+def _found(content: Any) -> str:
+    """Where else tensors lie, for the error."""
+    if not isinstance(content, dict):
+        return ""
+    inner = [str(k) for k, v in content.items() if isinstance(v, dict) and _tensors(v)]
+    return f", but under {', '.join(inner)}" if inner else ""
 
 
 def _tensors(content: dict) -> dict[str, StoredTensor]:

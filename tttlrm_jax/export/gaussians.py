@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.types import Gaussians
 from tttlrm_jax.export.ply import write_ply
@@ -12,13 +14,18 @@ WRITERS = {".ply": write_ply, ".splat": write_splat}
 
 
 def save_gaussians(
-    path: Path | str, gaussians: Gaussians, *, min_opacity: float = 0.0
+    path: Path | str,
+    gaussians: Gaussians,
+    *,
+    min_opacity: float = 0.0,
+    offset: np.ndarray | None = None,
 ) -> ExportCount:
     """Writes the Gaussians of one scene in the format of the suffix; see `WRITERS`.
 
     Upper case suffixes are read as lower case ones. `min_opacity` in [0, 1): Gaussians whose
-    opacity does not exceed it are left out, as are invalid ones (`export.writable`). Raises
-    InputError for a suffix that no writer knows, before anything is written.
+    opacity does not exceed it are left out, as are invalid ones (`export.writable`). Means are
+    written as they are; `offset` [3] says what they are relative to, where the format has a place
+    for it (PLY). Raises InputError for a suffix that no writer knows, before anything is written.
     """
     write = WRITERS.get(Path(path).suffix.lower())
     if write is None:
@@ -26,4 +33,4 @@ def save_gaussians(
             "path", path, "has no suffix of a Gaussian file",
             f"end it with one of {', '.join(WRITERS)}",
         )  # fmt: skip
-    return write(path, gaussians, min_opacity=min_opacity)
+    return write(path, gaussians, min_opacity=min_opacity, offset=offset)

@@ -7,6 +7,9 @@ degree 0 to 4 (most viewers read up to degree 3).
 
 The published tttLRM exporter always writes 45 `f_rest` columns, packed from the left and filled
 with zeros, and one-byte normals; `published_layout=True` writes that.
+
+Positions may be relative to an offset (`core.geometry.offsets`): `comment offset X Y Z` in the
+head says which.
 """
 
 from collections.abc import Sequence
@@ -16,10 +19,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.geometry.offsets import offset_text
 from tttlrm_jax.core.types import Gaussians
 from tttlrm_jax.export.writable import ExportCount, writable
 
 PUBLISHED_REST = 45
+OFFSET = "offset"  # first word of the comment
 TYPES = {
     "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1", "short": "<i2", "int16": "<i2",
     "ushort": "<u2", "uint16": "<u2", "int": "<i4", "int32": "<i4", "uint": "<u4",
@@ -34,8 +39,12 @@ def write_ply(
     *,
     min_opacity: float = 0.0,
     published_layout: bool = False,
+    offset: np.ndarray | None = None,
 ) -> ExportCount:
-    """Writes the Gaussians of one scene; see `writable` for those that are left out."""
+    """Writes the Gaussians of one scene; see `writable` for those that are left out.
+
+    `offset` [3] is what the means are relative to; the head states it where it is not 0.
+    """
     kept, count = writable(gaussians, min_opacity)
     num_rest = 3 * (kept.sh.shape[-2] - 1)
     if published_layout and num_rest > PUBLISHED_REST:
@@ -60,22 +69,39 @@ def write_ply(
     for names, _, values in groups:
         for index, name in enumerate(names):
             table[name] = values[:, index]
-    Path(path).write_bytes(ply_header(columns, count.num_written) + table.tobytes())
+    comments = []
+    if offset is not None and np.any(offset):
+        comments = [f"{OFFSET} {offset_text(offset)}", "x y z are relative to the offset"]
+    head = ply_header(columns, count.num_written, comments)
+    Path(path).write_bytes(head + table.tobytes())
     return count
 
 
-def ply_header(columns: Sequence[tuple[str, str]], num_vertices: int | str) -> bytes:
+def ply_header(
+    columns: Sequence[tuple[str, str]], num_vertices: int | str, comments: Sequence[str] = ()
+) -> bytes:
     """The head of a file of vertices with these columns, (name, type of `TYPES`) each."""
+    said = "".join(f"comment {each}\n" for each in comments)
     properties = "".join(f"property {kind} {name}\n" for name, kind in columns)
     return (
-        f"ply\nformat binary_little_endian 1.0\nelement vertex {num_vertices}\n"
+        f"ply\nformat binary_little_endian 1.0\n{said}element vertex {num_vertices}\n"
         f"{properties}end_header\n"
     ).encode("ascii")
+
+
+def read_offset(path: Path | str) -> np.ndarray:
+    """The offset float64 [3] that a file of `write_ply` states; 0 where it states none."""
+    head = Path(path).read_bytes().partition(b"end_header\n")[0].decode("ascii", "replace")
+    for line in head.splitlines():
+        if line.startswith(f"comment {OFFSET} "):
+            return np.array([float(word) for word in line.split()[2:5]])
+    return np.zeros(3)
 
 
 def read_ply(path: Path | str, *, published_degree: int | None = None) -> Gaussians:
     """Reads what `write_ply` wrote (any column order and number type), as float32 arrays.
 
+    Positions are those of the file, relative to its `read_offset`.
     The degree follows from the number of `f_rest` columns. Files in the published layout do not
     say theirs: give it as `published_degree`. Raises InputError if the file is not such a PLY.
     """

@@ -36,8 +36,18 @@ def encode_splat(
     return table.tobytes(), written
 
 
-def write_splat(path: Path | str, gaussians: Gaussians, *, min_opacity: float = 0.0) -> ExportCount:
-    """Writes one scene as `.splat`; see `writable` for the Gaussians that are left out."""
+def write_splat(
+    path: Path | str,
+    gaussians: Gaussians,
+    *,
+    min_opacity: float = 0.0,
+    offset: np.ndarray | None = None,
+) -> ExportCount:
+    """Writes one scene as `.splat`; see `writable` for the Gaussians that are left out.
+
+    The format has no place for what positions are relative to: `offset` is not written.
+    """
+    del offset
     encoded, count = encode_splat(gaussians, min_opacity=min_opacity)
     Path(path).write_bytes(encoded)
     return count

@@ -27,5 +27,7 @@ def tum_line(time: float, world_from_camera: np.ndarray) -> str:
     if not np.isfinite(world_from_camera).all():
         return f"{time:.6f} " + " ".join(["nan"] * 7)
     w, x, y, z = quaternion_from_rotation(world_from_camera[:3, :3])
-    values = (*world_from_camera[:3, 3], x, y, z, w)
-    return f"{time:.6f} " + " ".join(f"{value:.9g}" for value in values)
+    place = world_from_camera[:3, 3]
+    digits = 9 if np.abs(place).max() < 1000 else 15  # coordinates of a map keep their millimetres
+    words = [f"{value:.{digits}g}" for value in place] + [f"{value:.9g}" for value in (x, y, z, w)]
+    return " ".join([f"{time:.6f}", *words])

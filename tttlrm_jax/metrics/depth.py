@@ -45,7 +45,7 @@ class DepthErrors:
 def valid_pixels(
     predicted: np.ndarray, true: np.ndarray, max_depth: float | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels whose true depth is known: above 0 and, where a limit is given, below it.
+    """Pixels whose true depth is known: finite, above 0 and, where a limit is given, below it.
 
     Raises InputError where the two differ in shape.
     """
@@ -54,7 +54,7 @@ def valid_pixels(
             "predicted depth", predicted.shape, f"has not the shape {true.shape} of the true one",
             "resize it first",
         )  # fmt: skip
-    valid = true > 0
+    valid = np.isfinite(true) & (true > 0)
     if max_depth is not None:
         valid &= true < max_depth
     return predicted[valid], true[valid]
@@ -68,9 +68,13 @@ def depth_errors(
 ) -> DepthErrors:
     """Aligns valid pixels [pixel] as `alignment` says and scores them.
 
-    `clip` is an upper limit put on aligned predictions. Raises InputError for no pixels or
-    predictions that are not finite.
+    `clip` is an upper limit put on aligned predictions. Raises InputError for no pixels, and for
+    depths that are not finite, saying whether true or predicted ones.
     """
+    if not all(np.isfinite(g).all() for _, g in _blocks(predicted, true)):
+        raise InputError.of(
+            "true depth", "NaN or infinity", "cannot be scored", "leave such pixels out"
+        )
     scale, shift = align_depth(predicted, true, alignment)
     return score_depth(predicted, true, scale, shift, clip)
 

@@ -19,6 +19,7 @@ from tttlrm_jax.core.geometry.rotations import (
 from tttlrm_jax.sequences.time_stamps import nearest_stamps
 
 MAX_TIME_DIFFERENCE = 0.01  # seconds
+STILL = 1e-5  # spread of true positions, in their units, that is rounding and no motion
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,7 @@ class TrajectoryErrors:
     rpe_rotation: float  # degrees, root mean square over consecutive pairs
     alignment: PoseNormalisation  # true from predicted
     aligned: np.ndarray  # [frame, 4, 4] predicted poses in the true frame
+    ate_at_rest: float  # of a prediction that never moves: the spread of the true positions
 
 
 def trajectory_errors(predicted: np.ndarray, true: np.ndarray) -> TrajectoryErrors:
@@ -37,9 +39,16 @@ def trajectory_errors(predicted: np.ndarray, true: np.ndarray) -> TrajectoryErro
 
     The prediction is aligned by the Sim(3) that best maps its positions. RPE compares motions
     between consecutive frames: E = (Q_i^-1 Q_i+1)^-1 (P_i^-1 P_i+1), Q true and P aligned. Raises
-    InputError for fewer than three frames, unequal numbers and poses that are not finite.
+    InputError for fewer than three frames, unequal numbers, poses that are not finite, and a true
+    camera that stands still: any path shrinks to a point, and the error would be 0.
     """
     predicted, true = orthogonal_poses(predicted), orthogonal_poses(true)
+    spread = _spread(true[:, :3, 3]) if len(true) else 0.0
+    if len(true) and spread <= max(STILL, 1e-12 * float(np.abs(true[:, :3, 3]).max())):
+        raise InputError.of(
+            "true trajectory", "one point", "stands still, so every path fits it once shrunk to a "
+            "point", "score a camera that moves",
+        )  # fmt: skip
     alignment = umeyama(predicted[:, :3, 3], true[:, :3, 3])
     aligned = alignment.apply_poses(predicted)
     errors = np.linalg.norm(aligned[:, :3, 3] - true[:, :3, 3], axis=1)
@@ -50,6 +59,7 @@ def trajectory_errors(predicted: np.ndarray, true: np.ndarray) -> TrajectoryErro
         rpe_rotation=_rms(np.degrees(rotation_angle(difference[:, :3, :3]))),
         alignment=alignment,
         aligned=aligned,
+        ate_at_rest=spread,
     )
 
 
@@ -99,6 +109,11 @@ def associate(
 def _motions(poses: np.ndarray) -> np.ndarray:
     """Each pose as seen from the one before: [frame - 1, 4, 4]."""
     return rigid_inverse(poses[:-1]) @ poses[1:]
+
+
+def _spread(positions: np.ndarray) -> float:
+    """Root mean square distance of positions [frame, 3] from their mean."""
+    return _rms(np.linalg.norm(positions - positions.mean(axis=0), axis=1))
 
 
 def _rms(values: np.ndarray) -> float:

@@ -1,5 +1,6 @@
 """The forms in which sequences lie on disk; one function each, listed in `READERS`."""
 
+import dataclasses
 import functools
 import os
 import re
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tttlrm_jax.captures.beside import left_out
 from tttlrm_jax.captures.depth_files import read_png_depth, read_sintel_depth, read_tagged
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.poses import matrix_from_encoding
@@ -21,6 +23,7 @@ from tttlrm_jax.sequences.picture_folders import (
     pictures_in,
     what_lies_there,
 )
+from tttlrm_jax.sequences.posed_folder import find_poses, posed_pictures, read_posed
 from tttlrm_jax.sequences.sequence import (
     FrameFiles,
     FrameFolder,
@@ -29,6 +32,7 @@ from tttlrm_jax.sequences.sequence import (
     folder_sequence,
 )
 from tttlrm_jax.sequences.time_stamps import nearest_stamps
+from tttlrm_jax.sequences.truth_notes import match_note, missing_truth
 from tttlrm_jax.sequences.videos import open_video
 
 ASSOCIATION = 0.02  # seconds between a picture and its depth or pose (TUM's own tools)
@@ -67,12 +71,32 @@ def open_sequence(
             return open_video(found, selection)
         if found is not None:
             name = path.resolve().name or "sequence"
+            notes = (*found.notes, *_unread(path, form, found))
+            found = dataclasses.replace(found, notes=notes)
             return folder_sequence(name, form, found, selection, skip_bad_poses, intrinsics_scale)
     raise InputError.of(
         "capture", path, f"holds no sequence of the form{'s' if kind is None else ''} "
         f"{', '.join(READERS) if kind is None else kind}",
         "see docs/guides/sequences.md for what each looks like",
     )  # fmt: skip
+
+
+# names in the folder that the reader of a form looks into, beside the files of the frames
+LOOKED_INTO = {
+    "seven_scenes": r"camera-intrinsics\.txt|frame-.*\.pose\.txt",
+    "tum": r"(rgb|depth|groundtruth)(\.txt)?",
+    "scannet": r"color|depth|pose|intrinsic",
+    "kitti": r"image_02|proj_depth",
+}
+
+
+def _unread(path: Path, form: str, found: FrameFolder) -> tuple[str, ...]:
+    """What looks like truth in the folder (or beside it, if it is an `images/`) and is not read."""
+    if not path.is_dir():
+        return ()
+    root = path.parent if path.name in IMAGE_FOLDERS else path
+    files = [file for each in found.files for file in (each.image, each.depth) if file]
+    return left_out(root, files, found.used, re.compile(LOOKED_INTO.get(form, "")))
 
 
 def _seven_scenes(path: Path) -> FrameFolder | None:
@@ -96,7 +120,7 @@ def _seven_scenes(path: Path) -> FrameFolder | None:
     else:
         height, width = upright_size(images[0])
         intrinsics = np.array([focal * width / 640] * 2 + [width / 2, height / 2])
-    return FrameFolder(files, READ_MILLIMETRES, intrinsics, notes)
+    return FrameFolder(files, READ_MILLIMETRES, intrinsics, (*notes, *missing_truth(files)))
 
 
 def _seven_scenes_depth(path: Path) -> tuple[str, float]:
@@ -127,15 +151,17 @@ def _tum(path: Path) -> FrameFolder | None:
     if not (path / "rgb.txt").is_file():
         return None
     stamps, images = _read_list(path / "rgb.txt")
-    depth, poses = [None] * len(images), [None] * len(images)
+    depth, poses, notes = [None] * len(images), [None] * len(images), ()
     if (path / "depth.txt").is_file():
         times, names = _read_list(path / "depth.txt")
         nearest = nearest_stamps(stamps, times, ASSOCIATION)
         depth = [path / names[index] if index >= 0 else None for index in nearest]
+        notes += match_note("depth.txt", stamps, times, nearest, ASSOCIATION)
     if (path / "groundtruth.txt").is_file():
         times, known = read_tum_trajectory(path / "groundtruth.txt")
         nearest = nearest_stamps(stamps, times, ASSOCIATION)
         poses = [known[index] if index >= 0 else None for index in nearest]
+        notes += match_note("groundtruth.txt", stamps, times, nearest, ASSOCIATION)
     files = [
         FrameFiles(
             name=Path(image).stem, time=float(stamp), image=path / image, depth=known,
@@ -144,9 +170,8 @@ def _tum(path: Path) -> FrameFolder | None:
         for stamp, image, known, pose in zip(stamps, images, depth, poses, strict=True)
     ]  # fmt: skip
     ordered = sorted(files, key=lambda file: file.time)
-    notes = ()
     if (np.diff(stamps) < 0).any():
-        notes = ("pictures are taken in the order of their stamps, which is not that of rgb.txt",)
+        notes += ("pictures are taken in the order of their stamps, which is not that of rgb.txt",)
     return FrameFolder(ordered, READ_TUM_DEPTH, notes=notes)
 
 
@@ -161,7 +186,7 @@ def _scannet(path: Path) -> FrameFolder | None:
     ]
     lens = path / "intrinsic" / "intrinsic_color.txt"
     intrinsics = _lens(_read_matrix(lens)) if lens.exists() else None
-    notes = pictures_in(path / "color").notes
+    notes = (*pictures_in(path / "color").notes, *missing_truth(files))
     return FrameFolder(files, READ_MILLIMETRES, intrinsics, notes)
 
 
@@ -175,7 +200,8 @@ def _sintel(path: Path) -> FrameFolder | None:
         _frame(image, name, number, depth / f"{name}.dpt", cameras / f"{name}.cam")
         for number, name, image in _numbered(path)
     ]
-    return FrameFolder(files, read_sintel_depth, notes=pictures_in(path).notes)
+    notes = (*pictures_in(path).notes, *missing_truth(files))
+    return FrameFolder(files, read_sintel_depth, notes=notes)
 
 
 def _kitti(path: Path) -> FrameFolder | None:
@@ -186,12 +212,23 @@ def _kitti(path: Path) -> FrameFolder | None:
     images, depth = path / "image_02" / "data", path / "proj_depth" / "groundtruth" / "image_02"
     if not (images.is_dir() and depth.is_dir()):
         return None
+    pictures = list(_numbered(images))
     files = [
         FrameFiles(name=name, time=float(_numbers(name)[-1]), image=image, depth=known)
-        for _, name, image in _numbered(images)
+        for _, name, image in pictures
         if (known := depth / f"{name}.png").exists()
     ]
-    return FrameFolder(files, READ_KITTI_DEPTH, notes=pictures_in(images).notes)
+    left, notes = len(pictures) - len(files), pictures_in(images).notes
+    if left:
+        notes += (f"{left} of {len(pictures)} pictures are left out, since they have no depth",)
+    return FrameFolder(files, READ_KITTI_DEPTH, notes=notes)
+
+
+def _posed(path: Path) -> FrameFolder | None:
+    """Pictures with poses.txt (or pose/), and where present K.txt, depth/, as KITTI's odometry."""
+    poses = find_poses(path) if path.is_dir() else None
+    found = None if poses is None else posed_pictures(path)
+    return read_posed(path, poses, found) if poses and found and found.pictures else None
 
 
 def _images_alone(path: Path) -> FrameFolder | None:
@@ -225,6 +262,7 @@ READERS: dict[str, Reader] = {
     "scannet": _scannet,
     "sintel": _sintel,
     "kitti": _kitti,
+    "posed": _posed,
     "images": _images_alone,
     "video": _video,
 }

@@ -57,6 +57,7 @@ class FrameFolder:
     read_depth: Callable[[Path], np.ndarray] | None = None
     intrinsics: np.ndarray | None = None  # [4] of the stored pictures
     notes: tuple[str, ...] = ()  # what was guessed or left out, a sentence each
+    used: frozenset[str] = frozenset()  # names in the folder that were read, beside frames' files
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

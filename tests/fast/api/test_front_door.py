@@ -1,5 +1,6 @@
 """`import tttlrm_jax as tj`: five lines give what `eval.py` gives and load what they use."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -12,7 +13,9 @@ import pytest
 import tttlrm_jax as tj
 from tttlrm_jax.apps.reconstruct import command
 from tttlrm_jax.config import RasterConfig
-from tttlrm_jax.export.ply import read_ply
+from tttlrm_jax.core.geometry.offsets import moved_poses
+from tttlrm_jax.export.ply import read_offset, read_ply
+from tttlrm_jax.export.splat import RECORD
 
 README_SCRIPT = """
 import tttlrm_jax as tj
@@ -193,3 +196,70 @@ def test_what_open_capture_takes(tmp_path, tiny_capture_source, model):
     (tmp_path / "empty").mkdir()
     with pytest.raises(tj.InputError, match=r"holds no opencv_cameras\.json .* make no sequence"):
         tj.open_capture(tmp_path / "empty")
+
+
+UTM = np.array([431234.56, 5412345.67, 312.3])
+
+
+def moved(capture, place):
+    frames = [
+        dataclasses.replace(each, world_from_camera=moved_poses(each.world_from_camera, -place))
+        for each in capture.frames
+    ]
+    return dataclasses.replace(capture, frames=tuple(frames))
+
+
+def test_a_capture_in_coordinates_of_a_map(scene, model, capture, tmp_path):
+    """Positions are relative to an offset that every exporter states or shares."""
+    far = moved(capture, UTM)
+    numbers = ",".join(name[-5:-4] for name in scene.posed.input_names)
+    there = model.reconstruct(far, frames=numbers, resolution=(16, 24))
+    assert there.posed.input_names == scene.posed.input_names
+    assert scene.offset.tolist() == [0, 0, 0]
+    reach = 1 / scene.posed.similarity.scale
+    assert np.abs(there.offset - UTM).max() < 2 * reach
+    position = np.asarray(there.gaussians.mean, np.float64) + (there.offset - UTM)
+    np.testing.assert_allclose(position, scene.gaussians.mean, atol=1e-3 * reach)
+    np.testing.assert_allclose(there.scores().psnr, scene.scores().psnr, atol=0.01)
+    cameras = far.cameras([0, 8], resolution=(16, 24))
+    np.testing.assert_allclose(there.render(cameras).rgb, there.render().rgb, atol=1e-4)
+
+    for each, path in ((there, tmp_path / "far"), (scene, tmp_path / "near")):
+        each.save(path.with_suffix(".ply"))
+        each.save(path.with_suffix(".splat"))
+        assert read_offset(path.with_suffix(".ply")).tolist() == each.offset.tolist()
+        written = read_ply(path.with_suffix(".ply")).mean
+        assert np.abs(written).max() < 1e3 * reach
+        splats = np.frombuffer(path.with_suffix(".splat").read_bytes(), RECORD)["mean"]
+        np.testing.assert_array_equal(np.sort(splats, axis=0), np.sort(written, axis=0))
+
+
+def test_a_stream_in_coordinates_of_a_map(model, capture, tmp_path):
+    far, size = moved(capture, UTM), (16, 24)
+    streams = [model.stream(chunk_views=3) for _ in range(2)]
+    for stream, each in zip(streams, (capture, far), strict=True):
+        stream.step(model.views(each, (1, 2, 3), resolution=size))
+        stream.save_scene(tmp_path / "scene.ply")
+    near, there = streams
+    assert read_offset(tmp_path / "scene.ply").tolist() == there.offset.tolist()
+    reach = 1 / near.similarity.scale
+    position = np.asarray(there.gaussians.mean, np.float64) + (there.offset - UTM)
+    np.testing.assert_allclose(position, near.gaussians.mean, atol=1e-3 * reach)
+    first, second = (
+        stream.render(each.cameras([0, 8], resolution=size)).rgb
+        for stream, each in zip(streams, (capture, far), strict=True)
+    )
+    np.testing.assert_allclose(first, second, atol=1e-3)
+
+
+def test_a_photograph_that_is_input_and_target_is_said(model, capture):
+    """Its pixels are compared: copies under another name count."""
+    frames = list(capture.frames)
+    copied = frames[1].image_path
+    frames[8] = dataclasses.replace(frames[8], image_path=copied, name="copy.png")
+    again = dataclasses.replace(capture, frames=tuple(frames))
+    made = model.reconstruct(again, frames="1,2,3", resolution=(16, 24))
+    (note,) = made.posed.notes
+    assert note.startswith("1 target is also an input")
+    assert "copy.png (input images/000001.png)" in note
+    assert model.reconstruct(capture, frames="1,2,3", resolution=(16, 24)).posed.notes == ()

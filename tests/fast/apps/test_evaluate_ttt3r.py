@@ -335,7 +335,7 @@ def test_a_film_that_is_cut_off_is_said(tmp_path):
     assert said in (tmp_path / "out/report.html").read_text()
 
 
-def test_a_camera_that_stands_still_is_said(tmp_path):
+def test_a_camera_that_stands_still_is_said(room, tmp_path):
     still = dataclasses.replace(
         ROOM, world_from_camera=np.tile(ROOM.world_from_camera[:1], (COUNT, 1, 1))
     )
@@ -347,9 +347,14 @@ def test_a_camera_that_stands_still_is_said(tmp_path):
             pose = np.array([0, 0, 0, 1, 0, 0, 0], np.float32)
             return dataclasses.replace(made, camera_pose=pose)
 
-    metrics = run(tmp_path / "still", tmp_path / "out", Still())
+    metrics = run(room, tmp_path / "out", Still())
     assert metrics["trajectory"] is None
-    assert any("has no extent" in note for note in metrics["notes"])
+    assert any("predicted trajectory=one point has no extent" in x for x in metrics["notes"])
+    metrics = run(tmp_path / "still", tmp_path / "still_out", depth_format="none")
+    assert metrics["trajectory"] is None
+    assert metrics["depth"]["scale"]["abs_rel"] < 1e-3
+    assert any("true trajectory=one point stands still" in x for x in metrics["notes"])
+    assert "stands still" in (tmp_path / "still_out/report.html").read_text()
 
 
 def test_points_are_those_of_the_first_frame_that_was_shown(room, tmp_path):
@@ -359,14 +364,16 @@ def test_points_are_those_of_the_first_frame_that_was_shown(room, tmp_path):
     (lacking / "frame-000000.depth.png").unlink()
     metrics = run(lacking, tmp_path / "out", reconstruction=True)
     assert metrics["reconstruction"]["accuracy"] < 2e-3
-    assert metrics["notes"] == []
+    assert metrics["notes"] == ["8 of 9 frames have true depth"]
 
     (lacking / "frame-000000.pose.txt").unlink()
     metrics = run(lacking, tmp_path / "out", reconstruction=True)
     assert metrics["reconstruction"] is None
     assert metrics["trajectory"]["frames"] == COUNT - 1
-    (note,) = metrics["notes"]
-    assert note.startswith("reconstruction is not scored: first frame=")
+    assert metrics["notes"][:2] == [
+        "8 of 9 frames have a true pose", "8 of 9 frames have true depth"
+    ]  # fmt: skip
+    assert metrics["notes"][2].startswith("reconstruction is not scored: first frame=")
 
 
 def test_a_model_gone_wild_is_said(room, tmp_path):

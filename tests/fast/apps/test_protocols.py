@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tttlrm_jax.apps.protocols.command import table_summary
+from tttlrm_jax.apps.protocols.command import scene_names, table_summary
 from tttlrm_jax.apps.protocols.tables import apply_protocol, read_protocol, table_row
 from tttlrm_jax.config.evaluation import SequenceEvalConfig
 from tttlrm_jax.core.errors import ConfigError, InputError
@@ -62,6 +62,34 @@ def test_a_row_weighs_depth_and_not_poses():
     assert row["depth"]["scale"]["abs_rel"] == pytest.approx(0.2)
     none = {"scene": "x", "trajectory": None, "depth": None, "reconstruction": None}
     assert table_row([none]) == {"sequences": 1, "unscored": ["x"]}
+    still = metrics(1.0, 0.1, 300) | {"scene": "still", "trajectory": None}
+    row = table_row([metrics(1.0, 0.1, 300), still])
+    assert (row["pose"]["ate"], row["unscored"]) == (1.0, ["still"])
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["chess/seq-03", "fire/seq-03"], ["chess_seq-03", "fire_seq-03"]),
+        (["a/b_c", "a_b/c"], ["a_b_c", "a_b_c-2"]),
+        (["a/B", "a_b"], ["a_B", "a_b-2"]),  # one folder where case does not count
+        (["."], ["root"]),
+    ],
+)
+def test_every_sequence_has_a_name_of_its_own(paths, names):
+    root = Path("root")
+    found = scene_names([root / path for path in paths], root)
+    assert list(found) == names
+    assert list(found.values()) == [root / path for path in paths]
+
+
+def test_notes_of_sequences_are_shown():
+    row = {
+        "dataset": "d", "task": "pose", "sequences": 1, "rule": "ttt3r", "table": "table 1",
+        "listed": {}, "listed_alignment": None, "overrides": {}, "failed": {},
+        "notes": {"a": ["trajectory is not scored"]},
+    }  # fmt: skip
+    assert "note: a: trajectory is not scored" in table_summary(row)
 
 
 def test_listed_numbers_are_said_to_be_unchecked():

@@ -94,6 +94,17 @@ def make_kitti(folder):
     return folder
 
 
+def make_posed(folder):
+    """poses.txt, K.txt, depth/ and images/, as multi-view-stereo code bases have them."""
+    lines = [" ".join(f"{x:.9f}" for x in pose[:3].ravel()) for pose in ROOM.world_from_camera]
+    for number in range(COUNT):
+        save_image(folder / f"images/{number + 7:04d}.png", ROOM.images[number])
+        save_png16(folder / f"depth/{number + 7:04d}.png", ROOM.depth[number], 1000)
+    (folder / "poses.txt").write_text("\n".join(lines) + "\n")
+    np.savetxt(folder / "K.txt", [[20.0, 0, 16], [0, 21.0, 12], [0, 0, 1]])
+    return folder
+
+
 def make_images(folder):
     for number in range(COUNT):
         save_image(folder / f"shot{number + 5}.png", ROOM.images[number])  # 5 .. 10: by number
@@ -108,11 +119,15 @@ def make_video(folder):
 
 MAKERS = {
     "seven_scenes": make_seven_scenes, "tum": make_tum, "scannet": make_scannet,
-    "sintel": make_sintel, "kitti": make_kitti, "images": make_images, "video": make_video,
+    "sintel": make_sintel, "kitti": make_kitti, "posed": make_posed, "images": make_images,
+    "video": make_video,
 }  # fmt: skip
 LOSSY = {"scannet", "video"}
-WITH_POSES = {"seven_scenes", "tum", "scannet", "sintel"}
-DEPTH_STEP = {"seven_scenes": 1e-3, "tum": 2e-4, "scannet": 1e-3, "sintel": 1e-6, "kitti": 4e-3}
+WITH_POSES = {"seven_scenes", "tum", "scannet", "sintel", "posed"}
+DEPTH_STEP = {
+    "seven_scenes": 1e-3, "tum": 2e-4, "scannet": 1e-3, "sintel": 1e-6, "kitti": 4e-3,
+    "posed": 1e-3,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module", params=READERS)

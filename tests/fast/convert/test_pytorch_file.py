@@ -34,6 +34,31 @@ def test_reads_tensors_whole_or_under_a_key(tmp_path, write_checkpoint, key):
         np.testing.assert_array_equal(np.asarray(tensors[name]), expected)
 
 
+STEP = np.asarray(5, np.int64)
+
+
+@pytest.mark.parametrize(
+    ("content", "others"),
+    [
+        ({"model": STATE, "step": STEP}, ["step"]),
+        ({"step": STEP, "ema": {"a": STEP}, "state_dict": STATE}, ["ema", "step"]),
+        ({"model": {"state_dict": STATE, "step": STEP}, "loss": STEP}, ["loss", "step"]),
+        ({"module": {}, "model": {"name": "x"}, **STATE}, ["model", "module"]),  # of settings
+        ({"model": {"name": "x"}, "module": STATE, "step": STEP}, ["model", "step"]),
+    ],
+)
+def test_tensors_beside_the_weights_are_no_weights(tmp_path, write_checkpoint, content, others):
+    tensors, found = read_checkpoint(write_checkpoint(tmp_path / "x.pth", content))
+    assert tensors.keys() == STATE.keys()
+    assert found == others
+
+
+def test_weights_under_another_name_are_pointed_out(tmp_path, write_checkpoint):
+    path = write_checkpoint(tmp_path / "x.pth", {"generator": STATE, "epoch": 3})
+    with pytest.raises(InputError, match=r"holds no tensors by name.*, but under generator"):
+        read_checkpoint(path)
+
+
 def test_repeated_numbers_take_no_space(tmp_path, write_checkpoint):
     zeros = np.broadcast_to(np.float32(0), (4096, 4096))
     path = write_checkpoint(tmp_path / "x.pth", {"zeros": zeros})

@@ -8,7 +8,7 @@ import pytest
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.types import Gaussians
 from tttlrm_jax.export.gaussians import save_gaussians
-from tttlrm_jax.export.ply import read_ply, write_ply
+from tttlrm_jax.export.ply import read_offset, read_ply, write_ply
 from tttlrm_jax.export.splat import encode_splat, write_splat
 
 FIELDS = ("mean", "sh", "log_scale", "quaternion", "opacity_logit")
@@ -51,6 +51,20 @@ def test_standard_layout_by_hand(tmp_path):
     np.testing.assert_array_equal(red, gaussians.sh[:, 1:, 0])
     np.testing.assert_array_equal(green, gaussians.sh[:, 1:, 1])
     np.testing.assert_array_equal(rows[:, 3:6], 0)
+
+
+def test_an_offset_is_stated_in_the_head_and_changes_no_position(tmp_path):
+    path, gaussians = tmp_path / "scene.ply", random_gaussians()
+    for offset in (np.array([431230.0, 5412350.5, -0.125]), np.array([0.0, 1e16, -1e-7])):
+        for published in (False, True):
+            write_ply(path, gaussians, published_layout=published, offset=offset)
+            assert read_offset(path).tolist() == offset.tolist()
+            np.testing.assert_array_equal(read_ply(path).mean, gaussians.mean)
+    write_ply(path, gaussians, offset=np.array([431230.0, 5412350.5, -0.125]))
+    assert "comment offset 431230 5412350.5 -0.125" in header(path)
+    save_gaussians(path, gaussians, offset=np.zeros(3))
+    assert not [line for line in header(path) if "comment" in line]
+    assert read_offset(path).tolist() == [0, 0, 0]
 
 
 def test_published_layout_packs_45_columns_from_the_left(tmp_path):

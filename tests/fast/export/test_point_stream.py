@@ -56,3 +56,6 @@ def test_trajectory_lines_are_on_disk_at_once(tmp_path):
     assert (tmp_path / "trajectory.txt").read_text().splitlines()[1] == "0.500000 1 2 3 0 0 0 1"
     file.close()
     assert "nan" in tum_line(1.0, np.full((4, 4), np.nan))
+    far = np.eye(4)
+    far[:3, 3] = [431234.567891, 5412345.678912, 312.345678]
+    assert [float(word) for word in tum_line(1.0, far).split()[1:4]] == far[:3, 3].tolist()

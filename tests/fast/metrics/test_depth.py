@@ -70,8 +70,22 @@ def test_no_pixels_and_wild_predictions_are_named():
         depth_errors(np.zeros(0), np.zeros(0))
     with pytest.raises(InputError, match="NaN or infinity"):
         depth_errors(np.array([np.nan, 1.0]), np.ones(2), "metric")
+    with pytest.raises(InputError, match="predicted depth=NaN or infinity"):
+        depth_errors(np.array([np.inf, 1.0]), np.ones(2), "metric")
     with pytest.raises(InputError, match="alignment=affine is unknown"):
         depth_errors(np.ones(2), np.ones(2), "affine")
+
+
+@pytest.mark.parametrize("unknown", [np.inf, -np.inf, np.nan, 0.0, -1.0])
+def test_true_depth_that_is_not_known_is_left_out_and_never_blamed_on_the_prediction(unknown):
+    true, predicted = np.array([unknown, 2.0, 4.0]), np.array([7.0, 2.0, 4.0])
+    for limit in (None, 10.0):
+        kept = valid_pixels(predicted, true, limit)
+        assert [each.tolist() for each in kept] == [[2, 4], [2, 4]]
+    if not np.isfinite(unknown):
+        for alignment in depth.ALIGNMENTS:
+            with pytest.raises(InputError, match="true depth=NaN or infinity"):
+                depth_errors(predicted, true, alignment)
 
 
 def test_averages_weigh_by_pixels():

@@ -87,13 +87,30 @@ def test_stamps_are_matched_with_the_nearest():
     assert associate(np.zeros(0), second)[0].size == 0
 
 
+def turning(poses, place):
+    """The rotations of poses, all at one place, up to the sixth decimal of a file."""
+    poses = poses.copy()
+    poses[:, :3, 3] = place + RNG.uniform(-5e-7, 5e-7, (len(poses), 3))
+    return poses
+
+
+def test_the_error_at_rest_is_the_spread():
+    true = random_poses(30)
+    errors = trajectory_errors(random_poses(30), true)
+    assert errors.ate_at_rest == pytest.approx(np.sqrt(3 * np.var(true[:, :3, 3], axis=0).mean()))
+    assert errors.ate <= errors.ate_at_rest  # a scale of 0 is always there to take
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda p, t: (p[:2], t[:2]), "frames=2 are fewer than the 3"),
         (lambda p, t: (p[:5], t), "not two lists of as many"),
         (lambda p, t: (p, np.where(np.arange(6)[:, None, None] == 4, np.nan, t)), r"camera\[4\]"),
-        (lambda p, t: (np.tile(p[:1], (6, 1, 1)), t), "has no extent"),
+        (lambda p, t: (np.tile(p[:1], (6, 1, 1)), t), "predicted trajectory.* has no extent"),
+        (lambda p, t: (p, np.tile(t[:1], (6, 1, 1))), "true trajectory.* stands still"),
+        (lambda p, t: (p, turning(t, [0.0, 0.0, 0.0])), "true trajectory.* stands still"),
+        (lambda p, t: (p, turning(t, [4.5e5, 5.4e6, 120.0])), "stands still"),
     ],
 )
 def test_what_cannot_be_compared_is_named(change, message):

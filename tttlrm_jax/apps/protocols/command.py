@@ -51,13 +51,12 @@ def evaluate_protocol(
     row: dict[str, Any] = {"dataset": protocol.dataset, "task": protocol.task, "sequences": 0}
     with _claimed(output, row):
         try:
-            for path in paths:
-                scene = "_".join(path.relative_to(root).parts) or path.name
+            for scene, path in scene_names(paths, root).items():
                 done = len(made) + len(failed)
                 print(f"{scene} ({done + 1} of {len(paths)})", file=sys.stderr)
                 part = dataclasses.replace(config, capture=str(path), output=str(output / scene))
                 try:
-                    made.append(evaluate(part, rule, shared)[1])
+                    made.append(evaluate(part, rule, shared)[1] | {"scene": scene})
                 except ConfigError:
                     raise
                 except InputError as error:
@@ -71,6 +70,17 @@ def evaluate_protocol(
             done = f"{len(made)} of {len(paths)} sequences are whole in {output}" if made else ""
             raise KeyboardInterrupt("; ".join(filter(None, [done, *stop.args]))) from None
     return output, row
+
+
+def scene_names(paths: list[Path], root: Path) -> dict[str, Path]:
+    """A name for each sequence, of its folders below the root; numbered where two would be one."""
+    named: dict[str, Path] = {}
+    for path in paths:
+        plain = name = "_".join(path.relative_to(root).parts) or path.name
+        while name.casefold() in map(str.casefold, named):
+            name = f"{plain}-{len(named) + 1}"
+        named[name] = path
+    return named
 
 
 def table_summary(row: dict[str, Any]) -> str:
@@ -87,6 +97,8 @@ def table_summary(row: dict[str, Any]) -> str:
     changed = ", ".join(f"{name} {value}" for name, value in row["overrides"].items())
     lines += [f"  not as the protocol says: {changed}"] if changed else []
     lines += [f"  left out: {scene}: {reason}" for scene, reason in row["failed"].items()]
+    for scene, notes in row.get("notes", {}).items():
+        lines += [f"  note: {scene}: {note}" for note in notes]
     return "\n".join(lines)
 
 
@@ -108,6 +120,7 @@ def _row(protocol: SequenceProtocol, config, made: list[dict], failed: dict) -> 
         "frames": config.max_frames, "stride": config.stride, "checkpoint": config.checkpoint,
         **table_row(made),
         "failed": failed, "scenes": {each["scene"]: each["trajectory"] for each in made},
+        "notes": {each["scene"]: each["notes"] for each in made if each["notes"]},
     }  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from tttlrm_jax.core.errors import ConfigError, InputError
 from tttlrm_jax.core.natural_order import natural_order
 
 Task = Literal["pose", "depth", "reconstruction"]
+SCORED_PARTS = ("trajectory", "depth", "reconstruction")  # of metrics.json
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -113,7 +114,7 @@ def table_row(all_metrics: list[dict[str, Any]]) -> dict[str, Any]:
     """What a table states of several metrics.json.
 
     Trajectories and reconstructions count alike, depth counts by its valid pixels. Sequences
-    without a score are left out and counted in `unscored`.
+    that lack a score which others have are left out of its mean and named in `unscored`.
     """
     row: dict[str, Any] = {"sequences": len(all_metrics)}
     poses = [each["trajectory"] for each in all_metrics if each["trajectory"] is not None]
@@ -125,9 +126,10 @@ def table_row(all_metrics: list[dict[str, Any]]) -> dict[str, Any]:
     points = [each["reconstruction"] for each in all_metrics if each["reconstruction"]]
     if points:
         row["reconstruction"] = _means(points, points[0])
+    scored = [part for part in SCORED_PARTS if any(each[part] for each in all_metrics)]
     row["unscored"] = [
         each["scene"] for each in all_metrics
-        if each["trajectory"] is None and not each["depth"] and not each["reconstruction"]
+        if not scored or not all(each[part] for part in scored)
     ]  # fmt: skip
     return row
 

@@ -20,6 +20,7 @@ from tttlrm_jax.apps.reconstruct.state_query import query_state
 from tttlrm_jax.apps.rule_arguments import parse_with_rule
 from tttlrm_jax.apps.sequences import command as evaluate_ttt3r
 from tttlrm_jax.captures.capture import Capture, read_capture
+from tttlrm_jax.captures.outliers import checked_outliers
 from tttlrm_jax.checkpoints.directories import read_config
 from tttlrm_jax.checkpoints.streams import STATE_FILES, read_record, read_stream
 from tttlrm_jax.config import EvalConfig, RunConfig
@@ -92,6 +93,7 @@ def evaluate(config: EvalConfig) -> tuple[Path, dict[str, Any]]:
     run = with_rule(read_config(checkpoint), config.rule, record)
     path = packaged("sample_capture") if config.capture is None else config.capture
     capture = read_capture(path, config.skip_missing, config.intrinsics_scale)
+    capture = checked_outliers(capture, config.drop_outliers)
     request = resolve(config, run, capture, record)
     output = Path(config.output or default_output(capture.name, "scene"))
     with (

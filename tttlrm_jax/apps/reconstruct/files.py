@@ -1,7 +1,7 @@
 """The files of one evaluation: scene.ply, orbit.mp4, comparison.png, report.html, metrics.json.
 
 A stream adds stream.png and growth.mp4. Gaussians and cameras in files are in the frame and scale
-of the capture.
+of the capture, relative to the offset that metrics.json states (0 for most captures).
 """
 
 import dataclasses
@@ -22,6 +22,7 @@ from tttlrm_jax.apps.reconstruct.job import Evaluated, Job
 from tttlrm_jax.apps.reconstruct.stream_files import STREAM_FILES, growth_frames, stream_plot
 from tttlrm_jax.checkpoints.provenance import provenance_of
 from tttlrm_jax.config import RasterConfig, RuleConfig
+from tttlrm_jax.core.geometry.offsets import moved_poses
 from tttlrm_jax.core.geometry.paths import orbit_path
 from tttlrm_jax.core.pictures import enlargement, png_bytes
 from tttlrm_jax.core.types import Cameras, Gaussians
@@ -130,6 +131,7 @@ def collect_metrics(job: Job, evaluated: Evaluated, count: ExportCount) -> dict[
             "baselines" + suffix: {k: v.scores.mean(name) for k, v in evaluated.baselines.items()}
             for name, suffix in zip(MEANS, ("", "_ssim", "_lpips"), strict=True)
         },
+        "offset": job.offset.tolist(),
         "notes": job.notes,
         "inputs": job.scene.input_names,
         **_stream_part(job, evaluated),
@@ -185,7 +187,11 @@ def compared_views(scene: PosedScene, evaluated: Evaluated) -> list[ComparedView
 
 
 def named_cameras(job: Job) -> list[NamedCamera]:
-    """All cameras of the capture in its own frame; used ones with intrinsics of the pictures."""
+    """All cameras of the capture in its own frame, relative to the offset.
+
+    Used ones have the intrinsics of the pictures.
+    """
+    poses = moved_poses(job.capture.world_from_camera, job.offset)
     height, width = job.scene.targets.image.shape[2:4]
     used = {}
     for role, frames, views in (
@@ -198,7 +204,7 @@ def named_cameras(job: Job) -> list[NamedCamera]:
         NamedCamera(
             name=frame.name,
             role=used[number][0] if number in used else "other",
-            world_from_camera=frame.world_from_camera,
+            world_from_camera=poses[number],
             intrinsics=used[number][1] if number in used else frame.intrinsics,
             height=height,
             width=width,

@@ -15,6 +15,7 @@ from tttlrm_jax.api.streams import SceneStream
 from tttlrm_jax.captures.capture import Capture
 from tttlrm_jax.checkpoints.streams import SavedStream
 from tttlrm_jax.config import EvalConfig, RunConfig
+from tttlrm_jax.core.geometry.offsets import offset_of, offset_text
 from tttlrm_jax.core.types import Cameras
 from tttlrm_jax.metrics.lpips import LPIPS
 from tttlrm_jax.reports.growth import GrowthMoment
@@ -62,7 +63,12 @@ class Job:
     @property
     def notes(self) -> list[str]:
         """What was guessed or left out, a sentence each; for metrics.json, console and page."""
-        return list(self.capture.notes)
+        return [*self.capture.notes, *offset_notes(self.offset), *self.scene.notes]
+
+    @property
+    def offset(self) -> np.ndarray:
+        """What positions in files and on the page are relative to, float64 [3]."""
+        return offset_of(self.scene.similarity)
 
     @property
     def film_target(self) -> int:
@@ -102,3 +108,13 @@ class Evaluated:
     stream: StreamHistory | None = None  # of the causal plan
     unrefined: Answer | None = None  # where the Gaussians were refined on the inputs
     losses: np.ndarray | None = None  # before each step of that
+
+
+def offset_notes(offset: np.ndarray) -> list[str]:
+    """What to say of coordinates; nothing where they are those of the capture."""
+    if not offset.any():
+        return []
+    return [
+        "coordinates: the capture lies far from its origin, so positions in files and on the page "
+        f"are relative to the offset {offset_text(offset)}; add it in double precision"
+    ]

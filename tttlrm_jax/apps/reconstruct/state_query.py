@@ -18,6 +18,7 @@ from PIL import Image
 from tttlrm_jax.api.models import load_run, load_state, with_rule
 from tttlrm_jax.api.streams import SceneStream
 from tttlrm_jax.apps.progress import announced
+from tttlrm_jax.apps.reconstruct.job import offset_notes
 from tttlrm_jax.captures.camera_files import Frame
 from tttlrm_jax.captures.capture import read_cameras
 from tttlrm_jax.checkpoints.directories import read_config
@@ -55,6 +56,7 @@ def query_state(config: EvalConfig, checkpoint: Path) -> str:
             "state": str(directory),
             "views_seen": stream.views_seen,
             "num_gaussians": count.num_written,
+            "offset": stream.offset.tolist(),
             "seconds": seconds,
             "device": jax.devices()[0].device_kind,
             "views": [
@@ -68,8 +70,9 @@ def query_state(config: EvalConfig, checkpoint: Path) -> str:
         }  # fmt: skip
         text = json.dumps(document, indent=2, allow_nan=False)
         (draft / "query.json").write_text(text + "\n", encoding="utf-8")
+    said = "".join(f"note: {note}\n" for note in offset_notes(stream.offset))
     return (
-        f"{len(frames)} views of the scene after {stream.views_seen} input views\n\n"
+        f"{len(frames)} views of the scene after {stream.views_seen} input views\n{said}\n"
         f"{output / 'views'}"
     )
 

@@ -173,7 +173,7 @@ class SequenceFiles:
             trajectory = {
                 "frames": len(errors.aligned), "ate": errors.ate,
                 "rpe_translation": errors.rpe_translation, "rpe_rotation": errors.rpe_rotation,
-                "scale": errors.alignment.scale,
+                "scale": errors.alignment.scale, "ate_at_rest": errors.ate_at_rest,
             }  # fmt: skip
         depth = _tried(
             "depth", lambda: self._scores.depth(config.depth_alignments, config.clip_depth), notes
@@ -181,6 +181,7 @@ class SequenceFiles:
         points = None
         if config.reconstruction:
             points = _tried("reconstruction", self._scores.reconstruction, notes)
+        notes += self._scores.notes()
         seconds = self._per_frame["seconds"]
         return {
             "scene": sequence.name, "kind": sequence.kind, "model": "ttt3r",

@@ -45,6 +45,7 @@ class SequenceScores:
         self._lens = None if intrinsics is None else fit.intrinsics(intrinsics)
         self._wants_points = reconstruction and self._lens is not None
         self._first_name = ""
+        self._unbounded = 0  # values of true depth that are not finite
         self.predicted: list[np.ndarray] = []
         self.true: list[np.ndarray | None] = []
         scratch.mkdir(parents=True)
@@ -60,6 +61,7 @@ class SequenceScores:
         if frame.depth is None:
             return
         known = frame.depth[self._fit.window(*frame.depth.shape)]
+        self._unbounded += int((~np.isfinite(known)).sum())
         predicted = resize_cubic(result.prediction.points_self[..., 2], known.shape)
         pixels = valid_pixels(predicted, known, self._max_depth)
         for name, values in zip(("depth", "true_depth"), pixels, strict=True):
@@ -73,7 +75,11 @@ class SequenceScores:
         assert self._lens is not None
         near = self._fit.nearest(depth)
         true = transform_points(relative, unproject(near, self._lens))
-        valid = (near > 0) & np.isfinite(result.prediction.points_world).all(axis=-1)
+        valid = (
+            (near > 0)
+            & np.isfinite(near)
+            & np.isfinite(result.prediction.points_world).all(axis=-1)
+        )
         inner = np.zeros(near.shape, bool)
         inner[_middle(near.shape[0]), _middle(near.shape[1])] = True
         for name, values in (
@@ -134,6 +140,15 @@ class SequenceScores:
             "chamfer": errors.chamfer,
             "normal_consistency": errors.normal_consistency,
         }
+
+    def notes(self) -> list[str]:
+        """What was left out of scores, or makes one say little."""
+        notes = []
+        if self._unbounded:
+            notes.append(
+                f"{self._unbounded} values of true depth are infinite or NaN: not known, not scored"
+            )
+        return notes
 
     def close(self) -> None:
         """Removes the scratch folder."""

@@ -28,7 +28,7 @@ def umeyama(source: np.ndarray, target: np.ndarray, *, with_scale: bool = True):
         variance = float(np.mean(np.sum(from_source**2, axis=1)))
         if variance <= 1e-24 * max(1.0, float(np.sum(source_mean**2))):
             raise InputError.of(
-                "trajectory", "one point", "has no extent to take a scale from",
+                "predicted trajectory", "one point", "has no extent to take a scale from",
                 "align a camera that moves",
             )  # fmt: skip
         scale = float(strength) / variance
