@@ -15,12 +15,13 @@ def open_capture(
 ) -> Capture | Sequence:
     """Opens what `eval.py --capture` reads; None: the sample object in the package.
 
-    A directory (or camera file) with `opencv_cameras.json`, nerfstudio's `transforms.json` or a
-    COLMAP model is a `Capture`: poses `world_from_camera` of OpenCV cameras, intrinsics in pixels
-    of the stored images, lengths in the capture's own unit. A video, a folder of pictures or an
-    RGB-D data set without such cameras is a `Sequence`, for TTT3R. Cameras are checked at once,
-    pixels when they are read. `skip_missing` drops frames whose image does not exist,
-    `drop_outliers` those of cameras far away from all others; `notes` say what was found.
+    A directory (or camera file) with `opencv_cameras.json`, nerfstudio's `transforms.json`, a
+    COLMAP model or another form of `captures.forms.table` is a `Capture`: poses `world_from_camera`
+    of OpenCV cameras, intrinsics in pixels of the stored images, lengths in the capture's own unit.
+    A video, a folder of pictures or an RGB-D data set without such cameras is a `Sequence`, for
+    TTT3R. Cameras are checked at once, pixels when they are read. `skip_missing` drops frames whose
+    image does not exist, `drop_outliers` those of cameras far away from all others; `notes` say
+    what was found.
 
     Raises InputError where there is nothing of a known form, and for cameras or lists that break
     their limits.
@@ -31,7 +32,7 @@ def open_capture(
     if path is None:
         path = packaged("sample_capture")
     try:
-        camera_file = find_camera_file(Path(path))
+        find_camera_file(Path(path))
     except InputError as no_cameras:
         if not Path(path).exists():
             raise
@@ -39,7 +40,7 @@ def open_capture(
             return open_sequence(path)
         except InputError as no_sequence:
             raise InputError(f"{no_cameras}; as pictures in order: {no_sequence}") from None
-    return checked_outliers(read_capture(camera_file, skip_missing), drop_outliers)
+    return checked_outliers(read_capture(path, skip_missing), drop_outliers)
 
 
 def as_capture(capture: Capture | Sequence | str | Path) -> Capture:

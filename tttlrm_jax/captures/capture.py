@@ -5,7 +5,6 @@ checks every camera and that every photograph exists; pixels are decoded only fo
 are used, and checked then.
 """
 
-import contextlib
 import dataclasses
 import os
 from collections.abc import Sequence
@@ -14,16 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from tttlrm_jax.captures.camera_files import (
-    READERS,
-    CameraFile,
-    Frame,
-    check_no_directories,
-    read_camera_file,
-)
-from tttlrm_jax.captures.colmap import read_colmap
-from tttlrm_jax.captures.colmap_models import COLMAP_FILES, find_model
+from tttlrm_jax.captures.camera_files import CameraFile, Frame, check_no_directories
 from tttlrm_jax.captures.depth_files import disparity_path, read_disparity
+from tttlrm_jax.captures.forms.table import find_camera_file, other_forms_note, read_cameras_at
 from tttlrm_jax.captures.frame_pixels import check_size, read_pixels, rescaled
 from tttlrm_jax.captures.images import (
     WHITE,
@@ -39,7 +31,6 @@ from tttlrm_jax.captures.lenses.models import PANORAMA, PANORAMA_REMEDY
 from tttlrm_jax.captures.masks import find_masks
 from tttlrm_jax.captures.view_selection import TARGET_STRIDE, evaluation_split
 from tttlrm_jax.core.errors import InputError, listed
-from tttlrm_jax.core.natural_order import natural_order
 from tttlrm_jax.core.scenes import SceneViews
 from tttlrm_jax.core.types import Cameras
 
@@ -138,7 +129,10 @@ def read_capture(
     pictures of another size: 0.25 where the pictures are a quarter of theirs.
     """
     path = find_camera_file(Path(directory))
-    return make_capture(_read_any(path), path, skip_missing, intrinsics_scale)
+    contents = read_cameras_at(path)
+    notes = (*contents.notes, *other_forms_note(Path(directory), path))
+    contents = dataclasses.replace(contents, notes=notes)
+    return make_capture(contents, path, skip_missing, intrinsics_scale)
 
 
 def make_capture(
@@ -175,9 +169,10 @@ def make_capture(
     if intrinsics_scale is not None:
         frames = [rescaled(frame, intrinsics_scale) for frame in frames]
         notes.append(f"the intrinsics of the file are multiplied by {intrinsics_scale:g}, as asked")
-    frames, note = _with_masks(frames, path.parent)
+    directory = path if path.is_dir() else path.parent
+    frames, note = _with_masks(frames, directory)
     notes += [] if note is None else [note]
-    return Capture(contents.scene_name, path.parent, tuple(frames), folds, tuple(notes))
+    return Capture(contents.scene_name, directory, tuple(frames), folds, tuple(notes))
 
 
 def _looked_in(contents: CameraFile) -> str:
@@ -200,7 +195,7 @@ def read_cameras(
     With `panoramas` there may be such among them, whose intrinsics are NaN.
     """
     camera_file = find_camera_file(Path(path), field)
-    frames = _read_any(camera_file).frames
+    frames = read_cameras_at(camera_file).frames
     if not panoramas:
         _refuse_panoramas(camera_file, frames)
     return frames
@@ -288,40 +283,6 @@ def _load_frame(frame: Frame, size, resize_mode, background):
     """Image float32 [h, w, 3], coverage float32 [h, w] or None, intrinsics of one frame."""
     pixels = read_pixels(frame)
     return flattened_to_size(pixels, frame.intrinsics, size, resize_mode, background)
-
-
-def _read_any(path: Path) -> CameraFile:
-    return read_colmap(path) if path.name in COLMAP_FILES else read_camera_file(path)
-
-
-def find_camera_file(path: Path, field: str = "capture") -> Path:
-    """The file of cameras; JSON files come before a COLMAP model, whose `cameras` file is given."""
-    if path.is_file() and path.name in (*READERS, *COLMAP_FILES):
-        return path
-    known = " or ".join((*READERS, "COLMAP model (cameras.bin or cameras.txt)"))
-    if not path.is_dir():
-        raise InputError(f"{field}={path} is not a directory; name the one that holds {known}")
-    found = _camera_file(path)
-    if found is None:
-        remedy = "export the cameras to one of them"
-        if inner := _first_capture(path):
-            remedy = f"it is a folder of captures: name one of them, e.g. {inner}"
-        raise InputError(f"{field}={path} holds no {known}; {remedy}")
-    return found
-
-
-def _first_capture(folder: Path) -> Path | None:
-    """The first capture inside a folder, among what may be read."""
-    for each in natural_order(folder.iterdir()):
-        with contextlib.suppress(PermissionError):
-            if each.is_dir() and _camera_file(each):
-                return each
-    return None
-
-
-def _camera_file(directory: Path) -> Path | None:
-    found = (directory / name for name in READERS if (directory / name).is_file())
-    return next(found, None) or find_model(directory)
 
 
 def _checked(capture: Capture, frame_indices) -> np.ndarray:

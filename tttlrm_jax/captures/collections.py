@@ -13,19 +13,13 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
-
 from tttlrm_jax.captures.camera_files import CameraFile, Frame, read_camera_file
 from tttlrm_jax.captures.capture import Capture, make_capture, read_capture
+from tttlrm_jax.captures.forms.realestate import read_clip
 from tttlrm_jax.captures.images import image_size
 from tttlrm_jax.captures.reduced_pictures import resized_frame
 from tttlrm_jax.core.errors import InputError
-from tttlrm_jax.core.geometry.poses import pose_problem
 from tttlrm_jax.core.natural_order import natural_order
-from tttlrm_jax.core.text_files import read_lines
-
-CLIP_COLUMNS = 19  # time stamp, fx fy cx cy over the image's size, two unused, 3x4 pose
-CLIP_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -133,40 +127,8 @@ def _without_pictures(path: Path, places: tuple[Path, Path]) -> Capture:
 
 
 def read_realestate(path: Path, folder: Path, skip_missing: bool = False) -> Capture:
-    """A clip: a line with its address, then one of 19 numbers per frame.
-
-    Numbers are the time stamp, fx, fy, cx, cy in parts of the image's width and height, two that
-    are not used, and the rows of the 3x4 matrix camera_from_world of OpenCV axes.
-    """
-    lines = read_lines(path, "clip")
-    rows = [line.split() for line in lines[1:] if line.strip()]
-    if not rows:
-        raise InputError(f"clip={path} lists 0 frames; a capture needs at least one")
-    frames = tuple(_clip_frame(path, folder, number, row) for number, row in enumerate(rows))
-    return make_capture(CameraFile(path.stem, frames, {}), folder / path.name, skip_missing)
-
-
-def _clip_frame(path: Path, folder: Path, number: int, row: list[str]) -> Frame:
-    where = f"clip={path}: frame {number}"
-    try:
-        values = np.array([float(value) for value in row[1:]])
-    except ValueError:
-        values = np.full(0, np.nan)
-    if len(row) != CLIP_COLUMNS or len(values) != CLIP_COLUMNS - 1 or not np.isfinite(values).all():
-        raise InputError(
-            f"{where} is not {CLIP_COLUMNS} finite numbers; correct or remove the line"
-        )
-    camera_from_world = np.vstack([values[6:].reshape(3, 4), [0.0, 0.0, 0.0, 1.0]])
-    problem = pose_problem(camera_from_world)
-    if problem is not None:
-        raise InputError(f"{where}: its pose {problem}; give a rotation and a translation")
-    candidates = [folder / (row[0] + suffix) for suffix in CLIP_SUFFIXES]
-    image_path = next((place for place in candidates if place.is_file()), candidates[0])
-    size, lens = None, np.full(4, np.nan)  # of a missing picture, reported or skipped later
-    if image_path.is_file():
-        size = image_size(image_path)
-        lens = values[:4] * np.tile([size[1], size[0]], 2)
-    return Frame(number, image_path.name, image_path, lens, np.linalg.inv(camera_from_world), size)
+    """A clip of RealEstate10K (`forms.realestate`) whose pictures lie in `folder`."""
+    return make_capture(read_clip(path, folder), folder / path.name, skip_missing)
 
 
 LAYOUTS: dict[str, Callable[[CollectionConfig, Path], Iterator[Callable[[], Capture]]]] = {

@@ -192,13 +192,18 @@ class _Reader:
         return out.decode("utf-8", errors="replace")
 
     def skip(self, size: int) -> None:
+        if size > len(self._stream.getbuffer()) - self._stream.tell():
+            self._end()
         self._stream.seek(size, io.SEEK_CUR)
 
     def _bytes(self, size: int) -> bytes:
         chunk = self._stream.read(size)
         if len(chunk) < size:
-            raise InputError(f"{self._path} ends in the middle of an entry; export the model again")
+            self._end()
         return chunk
+
+    def _end(self) -> NoReturn:
+        raise InputError(f"{self._path} ends in the middle of an entry; export the model again")
 
 
 def _binary_cameras(path: Path) -> Iterator[tuple[int, Lens]]:

@@ -21,6 +21,7 @@ from tttlrm_jax.core.geometry.rotations import (
 PoseMethod = Literal["mean_cam", "first_cam", "focus"]
 
 RIGID_TOLERANCE = 1e-3  # largest entry of |R R^T - I| that still counts as a rotation
+FARTHEST = 1e15  # of a camera's centre, in its own unit: its square is far from float32's end
 DIRECTION_TOLERANCE = 1e-6  # below this length a mean of unit vectors has no direction
 ROUNDING = 1e-12  # extents below this part of the largest coordinate are rounding
 COINCIDENT = 1e-6  # reference centres this close, as a part of all cameras' extent, are one point
@@ -98,6 +99,8 @@ def pose_problem(pose: np.ndarray) -> str | None:
         return f"has shape {pose.shape}, not (4, 4)"
     if not np.isfinite(pose).all():
         return "has entries that are not finite"
+    if np.abs(pose).max() > FARTHEST:
+        return f"has entries beyond {FARTHEST:g}"
     if np.abs(pose[3] - [0.0, 0.0, 0.0, 1.0]).max() > RIGID_TOLERANCE:
         return f"has the last row {pose[3].tolist()}, not [0, 0, 0, 1]"
     rotation = pose[:3, :3]
