@@ -11,7 +11,11 @@ from tttlrm_jax.sequences.sequence import Sequence
 
 
 def open_capture(
-    path: str | Path | None = None, *, skip_missing: bool = False, drop_outliers: bool = False
+    path: str | Path | None = None,
+    *,
+    skip_missing: bool = False,
+    drop_outliers: bool = False,
+    intrinsics_scale: float | None = None,
 ) -> Capture | Sequence:
     """Opens what `eval.py --capture` reads; None: the sample object in the package.
 
@@ -22,6 +26,8 @@ def open_capture(
     TTT3R. Cameras are checked at once, pixels when they are read. `skip_missing` drops frames whose
     image does not exist, `drop_outliers` those of cameras far away from all others; `notes` say
     what was found.
+    `intrinsics_scale` multiplies the intrinsics of the file, for pictures that are not of the size
+    that it is for: 0.25 for a quarter of it.
 
     Raises InputError where there is nothing of a known form, and for cameras or lists that break
     their limits.
@@ -37,10 +43,11 @@ def open_capture(
         if not Path(path).exists():
             raise
         try:
-            return open_sequence(path)
+            return open_sequence(path, intrinsics_scale=intrinsics_scale)
         except InputError as no_sequence:
             raise InputError(f"{no_cameras}; as pictures in order: {no_sequence}") from None
-    return checked_outliers(read_capture(path, skip_missing), drop_outliers)
+    capture = read_capture(path, skip_missing, intrinsics_scale)
+    return checked_outliers(capture, drop_outliers)
 
 
 def as_capture(capture: Capture | Sequence | str | Path) -> Capture:

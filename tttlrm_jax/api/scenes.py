@@ -16,6 +16,7 @@ from tttlrm_jax.captures.capture import Capture, CaptureScene
 from tttlrm_jax.config import DataConfig
 from tttlrm_jax.core.errors import listed
 from tttlrm_jax.core.geometry.poses import PoseNormalisation, normalise_poses
+from tttlrm_jax.core.scenes import SceneViews
 from tttlrm_jax.core.types import Cameras, Views
 from tttlrm_jax.metrics.baselines import mean_colour, nearest_input
 from tttlrm_jax.metrics.images import psnr, ssim
@@ -97,7 +98,19 @@ def pose_scene(capture: Capture, request: Request, data: DataConfig) -> PosedSce
         targets=part(last),
         target_mask=None if mask is None or mask.min() == 1.0 else mask,
         similarity=similarity,
-        notes=_shown_twice(capture, request, views.image),
+        notes=(*_shown_twice(capture, request, views.image), *_past_edges(capture, frames, views)),
+    )
+
+
+def _past_edges(capture: Capture, frames: np.ndarray, views: SceneViews) -> tuple[str, ...]:
+    """Says how much of undistorted views no photograph shows, masks and transparency included."""
+    bent = np.array([bool(capture.frames[index].distortion) for index in frames])
+    if views.mask is None or not bent.any() or views.mask[bent].min() == 1.0:
+        return ()
+    share = 100 * (1 - float(views.mask[bent].mean()))
+    return (
+        f"{share:.2g} % of the pixels of undistorted views lie past the edge of their photograph "
+        "or under a mask, and show the background",
     )
 
 

@@ -39,11 +39,12 @@ def left_out(
     files: Iterable[Path],
     names: Collection[str] = (),
     pattern: re.Pattern[str] = re.compile(""),
+    kinds: Collection[str] = tuple(WORDS),
 ) -> tuple[str, ...]:
     """A note that names what in a folder looks like truth and was not read.
 
     Read were `files`, with the folders they lie in, and what there has one of the `names` or a
-    name of the `pattern`.
+    name of the `pattern`. Only what seems to hold one of `kinds` is named.
     """
     root = Path(os.path.abspath(folder))
     used = {*names, *(_part(each, root) for each in files)}
@@ -51,7 +52,7 @@ def left_out(
     for each in _entries(root):
         known = each.name in used or pattern.fullmatch(each.name)
         kind = None if known else _kind(each)
-        if kind is not None:
+        if kind in kinds:
             found.setdefault(kind, []).append(each.name + "/" * each.is_dir())
     if not found:
         return ()

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from tttlrm_jax.captures.beside import left_out
 from tttlrm_jax.captures.camera_files import CameraFile, Frame, check_no_directories
-from tttlrm_jax.captures.depth_files import disparity_path, read_disparity
+from tttlrm_jax.captures.depth_files import DISPARITY_FOLDER, disparity_path, read_disparity
 from tttlrm_jax.captures.forms.table import find_camera_file, other_forms_note, read_cameras_at
 from tttlrm_jax.captures.frame_pixels import check_size, read_pixels, rescaled
 from tttlrm_jax.captures.images import (
@@ -172,6 +173,7 @@ def make_capture(
     directory = path if path.is_dir() else path.parent
     frames, note = _with_masks(frames, directory)
     notes += [] if note is None else [note]
+    notes += _not_read(frames, directory)
     return Capture(contents.scene_name, directory, tuple(frames), folds, tuple(notes))
 
 
@@ -185,6 +187,15 @@ def _with_masks(frames: list[Frame], directory: Path) -> tuple[list[Frame], str 
     masks, note = find_masks(paths, stated, directory)
     masked = zip(frames, masks, strict=True)
     return [dataclasses.replace(frame, mask=mask) for frame, mask in masked], note
+
+
+def _not_read(frames: list[Frame], directory: Path) -> tuple[str, ...]:
+    """Names depth and masks that lie in the capture, in other places than those looked into."""
+    pictures = [frame.image_path for frame in frames]
+    masks = [frame.mask.path for frame in frames if frame.mask and frame.mask.path]
+    root = os.path.commonpath([os.path.abspath(directory), os.path.abspath(pictures[0])])
+    used = [*pictures, *masks]
+    return left_out(Path(root), used, names=(DISPARITY_FOLDER,), kinds=("depth", "masks"))
 
 
 def read_cameras(

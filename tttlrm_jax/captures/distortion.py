@@ -92,6 +92,7 @@ def _taken(source, row, column) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=4)  # frames of one camera share it
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")  # beyond what a lens can show
 def _source_pixels(
     intrinsics: tuple[float, ...],
     distortion: AnyDistortion,

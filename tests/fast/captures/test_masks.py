@@ -173,3 +173,13 @@ def test_a_mask_for_all_frames(photographs, camera_file):
     camera_file.edit(lambda document: document.update(mask_path="car/000000.png"))
     assert_same(read(root), expected)
     assert json.loads((root / "transforms.json").read_text())["mask_path"] == "car/000000.png"
+
+
+def test_masks_and_depth_elsewhere_are_named(photographs):
+    root, _ = photographs
+    save_masks(root / "dynamic_masks")
+    save_masks(root / "depth")
+    save_masks(root / "disparity")
+    (note,) = read_capture(root).notes
+    assert note.endswith("beside the pictures: depth/ (depth); dynamic_masks/ (masks)")
+    assert read(root).mask is None
