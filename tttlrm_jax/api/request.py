@@ -5,6 +5,7 @@ else from what the model was trained with. `resolve` is pure: it looks at camera
 images, never at pixels or weights.
 """
 
+import collections
 import dataclasses
 import math
 import re
@@ -19,7 +20,7 @@ from tttlrm_jax.config import Accumulate, EvalConfig, Plan, RunConfig
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.poses import PoseNormalisation, first_chunk_normalisation
 
-PART = re.compile("([0-9]+)(?:-([0-9]+))?")
+PART = re.compile("([0-9]{1,7})(?:-([0-9]{1,7}))?")
 # Within 0.4 dB of reading all views again, either way, on three captures; its cost stays flat.
 DEFAULT_ACCUMULATE: Accumulate = "append"
 
@@ -206,7 +207,10 @@ def _named_frames(
             [n for n in numbers if n % TARGET_STRIDE == 0],
             f"are targets (every {TARGET_STRIDE}th), on which scores are taken", "leave them out",
         ),
-        (sorted({n for n in numbers if numbers.count(n) > 1}), "come twice", "name each once"),
+        (
+            sorted(n for n, count in collections.Counter(numbers).items() if count > 1),
+            "come twice", "name each once",
+        ),
         (
             [n for n in numbers if position.get(n) in seen],
             "are in the state already", "leave them out",

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from tttlrm_jax.core.errors import listed
+from tttlrm_jax.core.natural_order import natural_order
 
 # what a name may hold, by the words in it
 WORDS = {
@@ -61,9 +62,9 @@ def left_out(
 
 
 def _entries(folder: Path) -> list[Path]:
-    """What a folder holds, sorted; nothing where it may not be looked into."""
+    """What a folder holds, in order; nothing where it may not be looked into."""
     try:
-        return sorted(folder.iterdir())
+        return natural_order(folder.iterdir(), lambda path: path.name)
     except OSError:
         return []
 

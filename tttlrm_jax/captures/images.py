@@ -25,6 +25,11 @@ DECODING_ERRORS = (
     EOFError, zlib.error,
 )  # fmt: skip
 EXIF_ORIENTATION = 0x0112  # tag; 1: upright, 2 to 4: mirrored or upside down, 5 to 8: sideways
+# of photographs that Pillow does not decode
+UNREAD_SUFFIXES = (
+    ".heic", ".heif", ".hif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".raf",
+    ".rw2", ".orf", ".pef", ".srw", ".gpr",
+)  # fmt: skip
 FORMATS_OF_16_BITS = ("PNG", "PPM")  # that some versions of Pillow decode to 32-bit integers
 
 
@@ -66,9 +71,10 @@ def open_image(path: str | Path, use: Callable[[Image.Image], _Result]) -> _Resu
     except FileNotFoundError:
         raise InputError(f"image={path} does not exist; restore it or drop its frame") from None
     except DECODING_ERRORS as error:
-        raise InputError(
-            f"image={path} cannot be decoded ({error}); replace the truncated or broken file"
-        ) from None
+        remedy, suffix = "replace the truncated or broken file", Path(path).suffix.lower()
+        if suffix in UNREAD_SUFFIXES:
+            remedy = f"{suffix[1:].upper()} is not read here: convert such pictures to JPEG or PNG"
+        raise InputError(f"image={path} cannot be decoded ({error}); {remedy}") from None
 
 
 def composite(

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from tttlrm_jax.captures.images import UNREAD_SUFFIXES
 from tttlrm_jax.core.errors import listed
 from tttlrm_jax.core.natural_order import natural_order
 
@@ -17,14 +18,12 @@ IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm",
     ".jp2", ".avif",
 )  # fmt: skip
-# pictures, yet of formats that are not read here
-OTHER_SUFFIXES = (
-    ".heic", ".heif", ".hif", ".dng", ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".raf", ".rw2",
-    ".orf", ".pef", ".srw", ".gpr", ".insp", ".jxl", ".exr", ".hdr", ".psd", ".tga", ".gif", ".svg",
-)  # fmt: skip
+OTHER_SUFFIXES = (*UNREAD_SUFFIXES, ".insp", ".exr", ".hdr", ".psd", ".tga", ".gif", ".svg")
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mts", ".3gp", ".insv")
 # looked into before the folder itself
-IMAGE_FOLDERS = ("images", "rgb", "color", "input", "images_2", "images_4", "images_8")
+IMAGE_FOLDERS = (
+    "images", "rgb", "color", "input", "frames", "image", "images_2", "images_4", "images_8",
+)  # fmt: skip
 # words of names that say what a picture shows in place of the scene
 MAP_WORDS = (
     "depth", "depths", "depthmap", "disparity", "disp", "normal", "normals", "mask", "masks",

@@ -12,6 +12,7 @@ import numpy as np
 from tttlrm_jax.captures.float_depth import READERS as DEPTH_READERS
 from tttlrm_jax.captures.float_depth import read_depth
 from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.natural_order import natural_order
 from tttlrm_jax.core.text_files import read_lines
 from tttlrm_jax.sequences.picture_folders import PictureFolder, find_pictures, pictures_in
 from tttlrm_jax.sequences.sequence import FrameFiles, FrameFolder
@@ -193,7 +194,7 @@ def _depth_of(folder: Path, pictures: list[tuple[str, Path]]):
 
 def _depth_files(folder: Path, prefix: str = "") -> list[Path]:
     return [
-        each for each in sorted(folder.iterdir())
+        each for each in natural_order(folder.iterdir(), lambda path: path.name)
         if each.suffix.lower() in DEPTH_READERS and each.name.startswith(prefix)
         and not each.name.startswith(".")
     ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -293,12 +294,19 @@ def _read_list(path: Path) -> tuple[np.ndarray, list[str]]:
     lines = [line for line in read_lines(path) if line and not line.startswith("#")]
     try:
         entries = [re.split(r"[\s,]+", line, maxsplit=1) for line in lines]
-        stamps = np.array([float(stamp) for stamp, _ in entries])
+        stamps = np.array([_finite(stamp) for stamp, _ in entries])
     except ValueError:
         raise InputError.of(
             "list", path, "has lines that are not a time and a file name", "correct them"
         ) from None
     return stamps, [_listed_file(path.parent, name) for _, name in entries]
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number
 
 
 def _listed_file(folder: Path, text: str) -> str:

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-MAX_INDEX = 2**28  # bytes of an MP4's index that are read
+MAX_INDEX = 2**26  # bytes of an MP4's index that are read
+MAX_BOXES = 2**16  # of an MP4 before its index
 WITHOUT_TIMES = ("h264", "hevc", "m4v", "mjpeg", "mpegvideo", "obu", "vvc")  # bare streams
 _DURATION = re.compile(r"Duration\s*: (\d+):(\d+):(\d+(?:\.\d+)?)", re.IGNORECASE)
 _STREAM = re.compile(r"\s+Stream #0:\d+.*?: (\w+): ")
@@ -138,7 +139,9 @@ def _sample_table(file: BinaryIO) -> tuple[int, float] | None:
 def _index(file: BinaryIO) -> bytes | None:
     """The body of the box moov; None where there is none."""
     end, start = file.seek(0, 2), 0
-    while start + 8 <= end:
+    for _ in range(MAX_BOXES):
+        if start + 8 > end:
+            return None
         file.seek(start)
         head = file.read(16)
         size, kind = struct.unpack(">I4s", head[:8])

@@ -1,5 +1,6 @@
 """Which COLMAP model is read, where its pictures are, and images.txt of other writers."""
 
+import json
 import shutil
 
 import numpy as np
@@ -137,3 +138,31 @@ def test_text_without_lines_of_points_and_with_a_mark(shot, encoding):
         lines = [line for line in path.read_text().splitlines() if line]
         path.write_bytes("\r\n".join(lines).encode(encoding))
     np.testing.assert_array_equal(read_capture(root).world_from_camera, before)
+
+
+def test_a_model_and_transforms_give_the_same_targets(shot, rendered):
+    """Names without padding, frames of both files in any order."""
+    root, write = shot
+    names = [f"frame{number + 1}.png" for number in range(12)]
+    for old, new in zip(NAMES, names, strict=True):
+        (root / "images" / old).rename(root / "images" / new)
+    write("sparse/0", names=names, binary=True)
+    of_model = read_capture(root)
+    lens = dict(zip(("fl_x", "fl_y", "cx", "cy"), rendered["intrinsics"][0].tolist(), strict=True))
+    frames = [
+        {
+            "file_path": f"images/{name}",
+            "transform_matrix": (pose @ np.diag([1, -1, -1, 1])).tolist(),
+        }
+        for name, pose in zip(names, rendered["world_from_camera"], strict=True)
+    ]
+    document = lens | {
+        "w": 44,
+        "h": 30,
+        "frames": [frames[n] for n in (3, 11, 0, *range(4, 11), 1, 2)],
+    }
+    (root / "transforms.json").write_text(json.dumps(document))
+    of_json = read_capture(root)
+    assert [frame.image_path.name for frame in of_json.frames] == names
+    np.testing.assert_array_equal(of_model.split(3)[1], of_json.split(3)[1])
+    np.testing.assert_allclose(of_model.world_from_camera, of_json.world_from_camera, atol=1e-9)

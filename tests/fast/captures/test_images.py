@@ -124,3 +124,9 @@ def test_pixels_of_unknown_range_are_refused(tmp_path, kind, words):
         with pytest.raises(InputError, match=rf"deep\.tif {words}.*8 or 16 bits") as error:
             read_image(tmp_path / "deep.tif")
         assert "cannot be decoded" not in str(error.value)
+
+
+def test_a_format_that_is_not_read_is_named(tmp_path):
+    (tmp_path / "a.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + b"\0" * 100)
+    with pytest.raises(InputError, match="HEIC is not read here: convert such pictures"):
+        read_image(tmp_path / "a.HEIC")
