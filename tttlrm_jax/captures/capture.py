@@ -18,6 +18,7 @@ from tttlrm_jax.captures.camera_files import CameraFile, Frame, check_no_directo
 from tttlrm_jax.captures.depth_files import DISPARITY_FOLDER, disparity_path, read_disparity
 from tttlrm_jax.captures.forms.table import find_camera_file, other_forms_note, read_cameras_at
 from tttlrm_jax.captures.frame_pixels import check_size, read_pixels, rescaled
+from tttlrm_jax.captures.frame_values import check_values
 from tttlrm_jax.captures.images import (
     WHITE,
     ResizeMode,
@@ -170,6 +171,7 @@ def make_capture(
     if intrinsics_scale is not None:
         frames = [rescaled(frame, intrinsics_scale) for frame in frames]
         notes.append(f"the intrinsics of the file are multiplied by {intrinsics_scale:g}, as asked")
+    check_values(path, frames)
     directory = path if path.is_dir() else path.parent
     frames, note = _with_masks(frames, directory)
     notes += [] if note is None else [note]

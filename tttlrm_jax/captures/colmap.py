@@ -30,7 +30,7 @@ from tttlrm_jax.captures.lenses.models import (
 from tttlrm_jax.captures.picture_paths import OTHER_FOLDERS, Pictures, locate, places_of
 from tttlrm_jax.captures.reduced_pictures import reduced_frames
 from tttlrm_jax.core.errors import InputError
-from tttlrm_jax.core.geometry.poses import matrix_from_encoding, rigid_inverse
+from tttlrm_jax.core.geometry.poses import FARTHEST, matrix_from_encoding, rigid_inverse
 from tttlrm_jax.core.natural_order import natural_order
 from tttlrm_jax.core.text_files import read_lines
 
@@ -86,8 +86,8 @@ def _frame(path: Path, number: int, image: Photograph, lenses: dict[int, Lens], 
     if image.camera not in lenses:
         raise InputError(f"{where} has camera {image.camera}, which cameras lacks; export again")
     values = np.array(image.pose, np.float64)
-    length = np.linalg.norm(values[:4])
-    if not np.isfinite(values).all() or length < 1e-9:
+    length = np.linalg.norm(np.clip(values[:4], -FARTHEST, FARTHEST))
+    if not (np.abs(values) <= FARTHEST).all() or not length >= 1e-9:
         raise InputError(f"{where} has the pose {values.tolist()}, which is none; drop the image")
     camera_from_world = matrix_from_encoding(np.array([*values[4:], *values[:4] / length]))
     return Frame(

@@ -205,3 +205,23 @@ def test_coincident_cameras_still_give_distinct_inputs(capture_directory, camera
     inputs, targets = read_capture(capture_directory).split(4)
     assert len(set(inputs)) == 4
     assert not set(inputs) & set(targets)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"fx": 5e-324}, r"focal lengths .* are not between 0\.001 and 1e\+09 pixels"),
+        ({"cy": 1e300}, r"centre .* is beyond 1e\+09 pixels"),
+        ({"w2c": [[1, 0, 0, 1e200], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]}, "w2c has entries"),
+    ],
+)
+def test_values_that_no_camera_has(capture_directory, camera_file, fields, words):
+    camera_file.edit_frame(3, **fields)
+    with pytest.raises(InputError, match=rf"frame 3 .*{words}"):
+        read_capture(capture_directory)
+
+
+def test_distortion_that_no_lens_has(capture_directory, camera_file):
+    camera_file.to_transforms(k1=1e200)
+    with pytest.raises(InputError, match=r"frame 0 .*coefficients beyond 1e\+12"):
+        read_capture(capture_directory)

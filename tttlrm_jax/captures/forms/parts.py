@@ -9,6 +9,7 @@ import json
 import math
 import os
 import reprlib
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Sequence
@@ -111,7 +112,10 @@ def read_array(path: Path, content: bytes | None = None, name: str = "") -> np.n
         if version != (1, 0):
             read_header = np.lib.format.read_array_header_2_0
         shape, fortran, kind = read_header(stream)
-    except (OSError, ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
+    except (
+        OSError, ValueError, TypeError, SyntaxError, MemoryError, RecursionError,
+        tokenize.TokenError,
+    ) as error:  # fmt: skip
         raise InputError(
             f"{where} is no NumPy array ({first_line(error)}); save it again"
         ) from None

@@ -8,6 +8,7 @@ folder of pictures, or beside the file. There is no distortion.
 Source: the data set's page (Zhou 2018).
 """
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -67,9 +68,9 @@ def _frame(path: Path, folder: Path, number: int, row: list[str]) -> Frame:
     if problem is not None:
         raise InputError(f"{where}: its pose {problem}; give a rotation and a translation")
     candidates = [folder / (row[0] + suffix) for suffix in SUFFIXES]
-    image_path = next((place for place in candidates if place.is_file()), candidates[0])
+    image_path = next((place for place in candidates if os.path.isfile(place)), candidates[0])
     size, lens = None, NO_LENS  # of a missing picture, reported or skipped later
-    if image_path.is_file():
+    if os.path.isfile(image_path):
         size = image_size(image_path)
         lens = values[:4] * np.tile([size[1], size[0]], 2)
     if (lens[:2] <= 0).any():
