@@ -24,6 +24,7 @@ from PIL import Image
 from tttlrm_jax.captures.distortion import IDEAL_LENS, AnyDistortion
 from tttlrm_jax.captures.images import image_size
 from tttlrm_jax.captures.lenses.models import PANORAMA
+from tttlrm_jax.captures.lenses.sizes import CENTRED, size_factors
 from tttlrm_jax.captures.lenses.transforms import finite_numbers, lens_of_entry
 from tttlrm_jax.captures.masks import MaskFile
 from tttlrm_jax.captures.picture_paths import (
@@ -221,7 +222,7 @@ def _transforms_intrinsics(where, entry, image_path, size) -> np.ndarray:
     if from_angle or None in (focal_x, centre_x, centre_y):
         if size is None and not os.path.isfile(image_path):
             return np.full(4, np.nan)  # reported, or skipped, with the missing images
-        height, width = size or image_size(image_path)
+        height, width = size or _size_of_camera(entry, image_size(image_path))
         centre_x = 0.5 * width if centre_x is None else centre_x
         centre_y = 0.5 * height if centre_y is None else centre_y
         focal_x = _focal(width, entry.get("camera_angle_x")) if focal_x is None else focal_x
@@ -229,6 +230,32 @@ def _transforms_intrinsics(where, entry, image_path, size) -> np.ndarray:
     focal_y = focal_x if focal_y is None else focal_y
     focal_x = focal_y if focal_x is None else focal_x
     return _intrinsics(where, [focal_x, focal_y, centre_x, centre_y])
+
+
+def _size_of_camera(entry: dict, actual: tuple[int, int]) -> tuple[float, float]:
+    """Height and width that a frame's intrinsics are for, where the file does not state them.
+
+    Those of its picture, but for what the principal point says, or where there is none the focal
+    length beside the field of view.
+    """
+    height, width = actual
+    focal, *centre = (_bounded(entry.get(key)) for key in ("fl_x", "cx", "cy"))
+    if None not in centre:
+        wide, high = size_factors(np.array([0.0, 0.0, *centre]), actual) or (1.0, 1.0)
+        return high * height, wide * width
+    expected = _focal(width, entry.get("camera_angle_x"))
+    if expected is None or focal is None:
+        return height, width
+    factor = focal / expected
+    if 1 / CENTRED <= factor <= CENTRED:
+        return height, width
+    return factor * height, factor * width
+
+
+def _bounded(pixels: Any) -> float | None:
+    """A positive number that can be one of pixels, else None: it is refused elsewhere."""
+    numeric = isinstance(pixels, int | float) and not isinstance(pixels, bool)
+    return float(pixels) if numeric and 0 < pixels < 1e12 else None
 
 
 def _focal(pixels: int, angle: Any) -> float | None:

@@ -240,3 +240,16 @@ def test_a_field_of_view_that_is_none(capture_directory, camera_file, angle):
     camera_file.edit(change)
     with pytest.raises(InputError, match=r"\[None, None, 22\.0, 15\.0\] are not all finite"):
         read_capture(capture_directory)
+
+
+@pytest.mark.parametrize("key", ["fl_x", "cx", "cy"])
+@pytest.mark.parametrize("value", [10**400, float("nan"), "wide", True, -5])
+def test_lengths_that_are_none_beside_a_field_of_view(capture_directory, camera_file, key, value):
+    camera_file.to_transforms(camera_angle_x=1.0)
+    camera_file.edit(lambda d: d.update({"w": None, "h": None, "fl_y": None, key: value}))
+    camera_file.edit(lambda d: d.update({"cy": None} if key != "cy" else {"fl_x": None}))
+    if value == -5 and key != "fl_x":
+        read_capture(capture_directory)  # a centre may lie outside
+        return
+    with pytest.raises(InputError, match=r"not all finite|not positive"):
+        read_capture(capture_directory)

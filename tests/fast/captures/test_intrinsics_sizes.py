@@ -91,6 +91,21 @@ def test_a_centre_that_the_file_leaves_out_is_not_scaled(capture_directory, came
     np.testing.assert_allclose(after, before * [0.5, 0.5, 1, 1])
 
 
+@pytest.mark.parametrize("given", [("fl_x", "fl_y"), ("cx", "cy")])
+def test_a_field_of_view_beside_lengths_of_another_size(capture_directory, camera_file, given):
+    """The angle is free of size; what else the file gives is for pictures twice as large."""
+    before = read_capture(capture_directory).frames[3].intrinsics
+    camera_file.to_transforms()
+    lens = dict(zip(("fl_x", "fl_y", "cx", "cy"), 2 * before, strict=True))
+    angle = 2 * np.arctan(22 / before[0])
+    wanted = {key: lens[key] if key in given else None for key in lens}
+    camera_file.edit(lambda d: d.update(wanted | {"w": None, "h": None, "camera_angle_x": angle}))
+    with pytest.raises(InputError, match="of pictures 2 times as large"):
+        load_views(read_capture(capture_directory), [3], 16, 16)
+    scaled = read_capture(capture_directory, intrinsics_scale=0.5).frames[3].intrinsics
+    np.testing.assert_allclose(scaled, before, rtol=1e-6)
+
+
 def test_pictures_of_other_proportions(capture_directory, camera_file):
     scaled(camera_file, 4, False)
     for path in (capture_directory / "images").iterdir():
