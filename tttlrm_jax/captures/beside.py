@@ -53,7 +53,7 @@ def left_out(
     for each in _entries(root):
         known = each.name in used or pattern.fullmatch(each.name)
         kind = None if known else _kind(each)
-        if kind in kinds:
+        if kind is not None and kind in kinds:
             found.setdefault(kind, []).append(each.name + "/" * each.is_dir())
     if not found:
         return ()

@@ -258,7 +258,7 @@ def _bounded(pixels: Any) -> float | None:
     return float(pixels) if numeric and 0 < pixels < 1e12 else None
 
 
-def _focal(pixels: int, angle: Any) -> float | None:
+def _focal(pixels: float, angle: Any) -> float | None:
     if not isinstance(angle, int | float) or isinstance(angle, bool) or not 0 < angle < np.pi:
         return None
     return 0.5 * pixels / math.tan(0.5 * angle)
