@@ -12,7 +12,6 @@ import numpy as np
 
 from tttlrm_jax.captures.lenses.models import ModelDistortion
 
-BAND = 128  # rows that are resampled at a time
 FOLD_STEPS, FOLD_DIRECTIONS = 2048, 16  # of the search for the radius where a lens folds back
 
 
@@ -61,34 +60,26 @@ def undistort(
     width)). Bilinear; where it sees past the edge of the photograph, or where the lens model folds
     back on itself, alpha and colour are 0. Colour counts by its alpha, so that none bleeds in.
     """
-    source = image
-    if image.shape[-1] == 3:
-        source = np.dstack([image, np.full(image.shape[:2], 255, np.uint8)])
     target, size = (intrinsics, image.shape[:2]) if onto is None else onto
     lens, ideal = (tuple(map(float, values)) for values in (intrinsics, target))
-    places = _source_pixels(lens, distortion, image.shape[:2], ideal, tuple(size))
-    bands = [slice(first, first + BAND) for first in range(0, size[0], BAND)]
-    return np.concatenate([_resampled(source, *(part[band] for part in places)) for band in bands])
+    row, column, inside = _source_pixels(lens, distortion, image.shape[:2], ideal, tuple(size))
+    if image.shape[-1] == 3:
+        colours = [_bilinear(image[..., channel], row, column) for channel in range(3)]
+        seen = np.stack([*colours, np.full(inside.shape, 255, np.float32)], -1)
+        return (np.rint(seen) * inside[..., None]).astype(np.uint8)
+    opacity = image[..., 3] / np.float32(255)
+    alpha = _bilinear(image[..., 3], row, column)
+    mixed = (_bilinear(image[..., n] * opacity, row, column) for n in range(3))
+    straight = [np.minimum(255 * each / np.where(alpha > 0, alpha, 1), 255) for each in mixed]
+    return np.rint(np.stack([*straight, alpha], -1) * inside[..., None]).astype(np.uint8)
 
 
-def _resampled(source, row, column, inside) -> np.ndarray:
-    """uint8 [..., 4] of uint8 [h, w, 4] at array positions; nothing where not `inside`."""
-    height, width = source.shape[:2]
-    top, left = np.floor(row).astype(np.intp), np.floor(column).astype(np.intp)
-    bottom, right = np.minimum(top + 1, height - 1), np.minimum(left + 1, width - 1)
-    across, down = (column - left)[..., None], (row - top)[..., None]
-    upper = _taken(source, top, left) * (1 - across) + _taken(source, top, right) * across
-    lower = _taken(source, bottom, left) * (1 - across) + _taken(source, bottom, right) * across
-    mixed = (upper * (1 - down) + lower * down) * inside[..., None]
-    mixed[..., :3] *= 255 / np.where(mixed[..., 3:] > 0, mixed[..., 3:], 1)
-    return np.rint(np.minimum(mixed, 255)).astype(np.uint8)
+def _bilinear(channel: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:
+    """float32 values of one channel at array positions inside it."""
+    from scipy import ndimage  # takes a quarter of a second
 
-
-def _taken(source, row, column) -> np.ndarray:
-    """float32 [..., 4]: colour times alpha / 255, and alpha, of these pixels."""
-    taken = source[row, column].astype(np.float32)
-    taken[..., :3] *= taken[..., 3:] / np.float32(255)
-    return taken
+    places = np.stack([row, column])
+    return ndimage.map_coordinates(channel, places, np.float32, order=1, mode="nearest")
 
 
 @functools.lru_cache(maxsize=4)  # frames of one camera share it
