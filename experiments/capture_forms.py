@@ -171,15 +171,18 @@ def _film(scene: MadeScene) -> tuple[float, float, float, float]:
     """Focal length in mm of film, fy over fx, the centre's offset over the larger side."""
     height, width = scene.size
     side = max(height, width)
-    fx, fy, cx, cy = scene.lens
+    fx, fy, cx, cy = map(float, scene.lens)
     return 36 * fx / side, fy / fx, (cx - width / 2) / side, (cy - height / 2) / side
 
 
 def heading_pitch_roll(world_from_opengl: np.ndarray) -> tuple[float, float, float]:
     """Degrees, from the entries of Rz(-heading) Rx(pitch) Ry(roll)."""
     matrix = world_from_opengl[:3, :3]
+    pitch = np.arctan2(matrix[2, 1], np.hypot(matrix[0, 1], matrix[1, 1]))
     heading = np.arctan2(matrix[0, 1], matrix[1, 1])
-    pitch, roll = np.arcsin(matrix[2, 1]), np.arctan2(-matrix[2, 0], matrix[2, 2])
+    roll = np.arctan2(-matrix[2, 0], matrix[2, 2])
+    if np.hypot(matrix[0, 1], matrix[1, 1]) < 1e-9:  # level: only roll and heading together count
+        heading, roll = 0.0, np.arctan2(matrix[0, 2], matrix[0, 0])
     return tuple(float(each) for each in np.degrees([heading, pitch, roll]))  # type: ignore
 
 

@@ -2,9 +2,10 @@
 
     python -m experiments.mutate_captures --count 10000 --workers 2
 
-A made scene of six small pictures is written in every form of `capture_forms`. Each try takes one
-form, damages one to three of its files (bytes, numbers, names, lines, whole files), and reads it as
-a command does: the cameras, the choice of inputs, the pixels of three frames. Tries run in worker
+A made scene of six small pictures is written in every form of `capture_forms` and
+`sequence_forms`. Each try takes one form, damages one to three of its files (bytes, numbers, names,
+lines, whole files), and reads it as a command does: of a capture the cameras, the choice of inputs,
+the pixels of three frames; of a sequence all frames with depth and poses. Tries run in worker
 processes with limits of time and memory; one that is over them, or that raises anything but an
 `InputError` of one line, is a failure and is listed. A try is known by its number alone.
 """
@@ -29,8 +30,10 @@ from pathlib import Path
 import numpy as np
 
 from experiments.capture_forms import WRITERS, MadeScene
+from experiments.sequence_forms import SEQUENCE_WRITERS
 from tttlrm_jax.captures.capture import load_views, read_capture
 from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.sequences.readers import open_sequence
 
 SECONDS, MEMORY = 20.0, 2**30  # of one try; bytes beyond what a worker has at its start
 STARTING = 300.0  # seconds for a worker to begin
@@ -221,20 +224,21 @@ def made_scene() -> MadeScene:
 def attempt(number: int, seed: int, folder: Path, scene: MadeScene) -> Outcome:
     """One try in `folder`, which it empties."""
     rng = np.random.default_rng([seed, number])
-    forms = list(WRITERS)
+    forms = [*WRITERS, *SEQUENCE_WRITERS]
     form = forms[int(rng.integers(0, len(forms)))]
     root = folder / "capture"
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
-    WRITERS[form].write(root, scene)
+    write = SEQUENCE_WRITERS[form] if form in SEQUENCE_WRITERS else WRITERS[form].write
+    write(root, scene)
     for _ in range(int(rng.choice([1, 1, 1, 2, 3]))):
         damage(rng, root)
     start = time.perf_counter()
-    kind, words = _read(root)
+    kind, words = _read(root, use_sequence if form in SEQUENCE_WRITERS else use_capture)
     return Outcome(number, form, kind, words, time.perf_counter() - start)
 
 
-def _read(root: Path) -> tuple[str, str]:
+def _read(root: Path, use: Callable[[Path], None]) -> tuple[str, str]:
     """How reading ends, and its words."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)  # of NumPy: a number got through
@@ -251,7 +255,13 @@ def _read(root: Path) -> tuple[str, str]:
     return "answered", ""
 
 
-def use(root: Path) -> None:
+def use_sequence(root: Path) -> None:
+    """What a command asks of a sequence before it computes."""
+    for _ in open_sequence(root).frames():
+        pass
+
+
+def use_capture(root: Path) -> None:
     """What a command asks of a capture before it computes."""
     capture = read_capture(root)
     inputs, targets = capture.split(min(2, len(capture) - 1))

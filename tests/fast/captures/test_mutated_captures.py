@@ -32,7 +32,8 @@ def test_what_else_happens_is_a_failure(tmp_path, monkeypatch, error, kind):
     def fail(_root):
         raise error
 
-    monkeypatch.setattr(mutate_captures, "use", fail)
+    monkeypatch.setattr(mutate_captures, "use_capture", fail)
+    monkeypatch.setattr(mutate_captures, "use_sequence", fail)
     outcome = attempt(0, SEED, tmp_path, made_scene())
     assert (outcome.kind, outcome.is_failure) == (kind, True)
 

@@ -362,9 +362,22 @@ def test_angles_of_reality_capture_by_hand(tmp_path, made):
     header = path.read_text().split("\n")[0]
     rows = ["000000.png,1,2,3,90,0,0,36,0,0", "000001.png,1,2,3,0,90,0,36,0.25,-0.125"]
     path.write_text("\n".join([header.rpartition(",k1")[0], *rows]))
-    down, north = read_capture(tmp_path).frames
+    down, north = read_capture(tmp_path).frames  # the second one is level: heading plus roll count
     np.testing.assert_allclose(down.world_from_camera[:3, 2], [0, 0, -1], atol=1e-12)
     np.testing.assert_allclose(-down.world_from_camera[:3, 1], [1, 0, 0], atol=1e-12)
     np.testing.assert_allclose(north.world_from_camera[:3, 2], [0, 1, 0], atol=1e-12)
     np.testing.assert_allclose(-north.world_from_camera[:3, 1], [0, 0, 1], atol=1e-12)
     np.testing.assert_allclose(north.intrinsics, [44, 44, 22 + 11, 15 - 5.5])
+
+
+@pytest.mark.parametrize("turn", [0.0, 40.0, 200.0])
+def test_level_cameras_in_the_angles_of_reality_capture(tmp_path, made, turn):
+    """There heading and roll turn about one axis, so that only both together count."""
+    level = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])  # right, down, forward: looks along +y
+    angle = np.radians(turn)
+    c, s = np.cos(angle), np.sin(angle)
+    poses = np.array(made.world_from_camera)
+    poses[:, :3, :3] = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ level
+    scene = dataclasses.replace(made, world_from_camera=poses)
+    WRITERS["RealityCapture CSV"].write(tmp_path, scene)
+    np.testing.assert_allclose(read_capture(tmp_path).world_from_camera, poses, atol=1e-9)
