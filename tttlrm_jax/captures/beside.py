@@ -72,7 +72,8 @@ def _entries(folder: Path) -> list[Path]:
 def _part(file: Path, root: Path) -> str:
     """The name within `root` below which a file lies; empty where it lies elsewhere."""
     place = Path(os.path.abspath(file))
-    return place.relative_to(root).parts[0] if place.is_relative_to(root) else ""
+    inside = place.relative_to(root).parts if place.is_relative_to(root) else ()
+    return inside[0] if inside else ""
 
 
 def _kind(path: Path) -> str | None:

@@ -54,7 +54,7 @@ def picture_path(directory: Path, name: str) -> Path | None:
 
 def places_of(roots: Sequence[Path], folders: Sequence[str], names: Sequence[str]) -> list[Place]:
     """Every folder below every root; then the same for names without their first folders."""
-    depth = max(len(_parts(name)) for name in names)
+    depth = max(1, *(len(_parts(name)) for name in names))
     return [
         Place(root, folder, dropped)
         for dropped in range(min(depth, MAX_DROPPED))

@@ -62,7 +62,7 @@ def read_posed(folder: Path, poses: Path, found: PictureFolder) -> FrameFolder:
     files = [
         FrameFiles(
             name=name, time=time, image=image, depth=depth.get(image),
-            world_from_camera=None if pose is None else pose @ centre,
+            world_from_camera=None if pose is None else _moved(pose, centre),
         )
         for (name, image), time, pose in zip(pictures, times, matrices, strict=True)
     ]  # fmt: skip
@@ -74,6 +74,12 @@ def read_posed(folder: Path, poses: Path, found: PictureFolder) -> FrameFolder:
 
 
 # ---- poses --------------------------------------------------------------------------------------
+
+
+def _moved(pose: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    """The product; entries that are not finite stay so."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        return pose @ centre
 
 
 def _poses_of(path: Path, pictures: list[tuple[str, Path]]) -> list[np.ndarray | None]:

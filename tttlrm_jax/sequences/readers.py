@@ -284,8 +284,9 @@ def read_tum_trajectory(path: Path) -> tuple[np.ndarray, np.ndarray]:
             "write time tx ty tz qx qy qz qw",
         ) from None  # fmt: skip
     encoding = table[:, [1, 2, 3, 7, 4, 5, 6]]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        encoding[:, 3:] /= np.linalg.norm(encoding[:, 3:], axis=1, keepdims=True)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        length = np.linalg.norm(encoding[:, 3:], axis=1, keepdims=True)
+        encoding[:, 3:] /= np.where(np.isfinite(length), length, np.nan)
     return table[:, 0], matrix_from_encoding(encoding)
 
 

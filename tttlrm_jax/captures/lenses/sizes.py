@@ -23,7 +23,7 @@ def size_factors(intrinsics: np.ndarray, size: tuple[int, ...]) -> tuple[float, 
     `size` is (height, width). None where nothing says that they are of another size; both are the
     same number where the picture was not stretched.
     """
-    wide, high = 2 * intrinsics[2] / size[1], 2 * intrinsics[3] / size[0]
+    wide, high = 2 * float(intrinsics[2]) / size[1], 2 * float(intrinsics[3]) / size[0]
     if not (math.isfinite(wide) and math.isfinite(high)) or min(wide, high) <= 0:
         return None
     across, down = math.log(wide), math.log(high)

@@ -104,11 +104,13 @@ def pose_problem(pose: np.ndarray) -> str | None:
     if np.abs(pose[3] - [0.0, 0.0, 0.0, 1.0]).max() > RIGID_TOLERANCE:
         return f"has the last row {pose[3].tolist()}, not [0, 0, 0, 1]"
     rotation = pose[:3, :3]
-    if abs(np.linalg.det(rotation)) < RIGID_TOLERANCE:
+    with np.errstate(all="ignore"):  # of entries that are almost zero
+        determinant = np.linalg.det(rotation)
+    if not abs(determinant) >= RIGID_TOLERANCE:
         return "is singular (its rotation part has determinant 0)"
     if np.abs(rotation @ rotation.T - np.eye(3)).max() > RIGID_TOLERANCE:
         return "is not rigid (its rotation part is scaled or skewed)"
-    if np.linalg.det(rotation) < 0:
+    if determinant < 0:
         return "is not rigid (its rotation part mirrors; determinant -1)"
     return None
 
