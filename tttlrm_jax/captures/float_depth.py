@@ -41,10 +41,11 @@ def read_depth(path: Path, units_per_metre: float = MILLIMETRES) -> np.ndarray:
 
 def _read_numpy(path: Path) -> np.ndarray:
     try:
-        with path.open("rb") as file:
-            content = np.load(file, allow_pickle=False)
-            if isinstance(content, np.ndarray):
-                return content
+        # mapped, so that a header that promises too much takes no memory
+        content = np.load(path, mmap_mode="r", allow_pickle=False)
+        if isinstance(content, np.ndarray):
+            return content
+        with content:
             names = content.files
             if len(names) != 1 and "depth" not in names:
                 raise InputError.of(

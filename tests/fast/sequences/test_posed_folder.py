@@ -14,6 +14,12 @@ POSES = look_at(RNG.normal(size=(COUNT, 3)) * 3, np.zeros(3), np.array([0.0, 0.0
 DEPTH = RNG.uniform(1, 4, (COUNT, *SIZE)).round(3)
 
 
+# an array of 4 TB by its head, and no numbers
+HUGE = b"\x93NUMPY\x01\x00\x76\x00" + (
+    b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000, 1000000), }".ljust(117) + b"\n"
+)
+
+
 def rows(poses=POSES, numbers=12):
     return "".join(" ".join(f"{x:.12g}" for x in pose.ravel()[:numbers]) + "\n" for pose in poses)
 
@@ -171,7 +177,13 @@ def test_what_does_not_fit_is_refused_by_cause(tmp_path, name, text, message):
 
 @pytest.mark.parametrize(
     ("suffix", "content"),
-    [(".npy", b"no array"), (".pfm", b"Pf\n16 12\n-1\n1234"), (".png", b""), (".tiff", b"II")],
+    [
+        (".npy", b"no array"),
+        (".npy", HUGE),
+        (".pfm", b"Pf\n16 12\n-1\n1234"),
+        (".png", b""),
+        (".tiff", b"II"),
+    ],
 )
 def test_damaged_depth_is_named(tmp_path, suffix, content):
     pictures(tmp_path)
