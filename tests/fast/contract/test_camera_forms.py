@@ -265,6 +265,15 @@ def test_of_two_forms_it_is_said_which_one_was_read(tmp_path, made, taken, other
     assert f"those of {places[taken]}; {places[other]} was not read" in note
 
 
+def test_of_two_files_of_one_form_it_is_said_which_one_was_read(tmp_path, made):
+    WRITERS["Metashape"].write(tmp_path, made)
+    (tmp_path / "old.xml").write_text((tmp_path / "cameras.xml").read_text())
+    (tmp_path / "beyond.xml").write_text("<document><something/></document>")
+    (note,) = read_capture(tmp_path).notes
+    assert note == "cameras are those of cameras.xml; old.xml was not read"
+    assert not read_capture(tmp_path / "old.xml").notes
+
+
 @pytest.mark.parametrize("form", ["RealityCapture CSV", "Bundler", "LLFF", "Metashape", "IDR"])
 def test_a_file_that_is_named_itself_is_read(tmp_path, made, form):
     WRITERS[form].write(tmp_path, made)
@@ -381,3 +390,9 @@ def test_level_cameras_in_the_angles_of_reality_capture(tmp_path, made, turn):
     scene = dataclasses.replace(made, world_from_camera=poses)
     WRITERS["RealityCapture CSV"].write(tmp_path, scene)
     np.testing.assert_allclose(read_capture(tmp_path).world_from_camera, poses, atol=1e-9)
+
+
+def test_an_archive_is_to_be_unpacked(tmp_path):
+    (tmp_path / "scan.r3d").write_bytes(b"PK")
+    with pytest.raises(InputError, match="is an archive; unpack it"):
+        read_capture(tmp_path / "scan.r3d")

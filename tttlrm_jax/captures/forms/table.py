@@ -78,6 +78,7 @@ FORMS = (
     _form("IDR's cameras.npz", idr),
     _form("RealEstate10K's clip", realestate),
 )
+ARCHIVES = (".r3d", ".zip", ".tar", ".gz", ".7z")  # Record3D's and Polycam's, as they are sent
 KNOWN = " or ".join(form.name for form in FORMS)
 
 
@@ -93,6 +94,10 @@ def find_camera_file(path: Path, field: str = "capture") -> Path:
     """
     if path.is_file() and form_of(path) is not None:
         return path
+    if path.is_file() and path.suffix.lower() in ARCHIVES:
+        raise InputError(
+            f"{field}={path} is an archive; unpack it (.r3d is .zip) and name its folder"
+        )
     if not path.is_dir():
         raise InputError(f"{field}={path} is not a directory; name the one that holds {KNOWN}")
     found = _first_in(path)
@@ -126,14 +131,22 @@ def read_cameras_at(path: Path) -> CameraFile:
 
 
 def other_forms_note(directory: Path, taken: Path) -> list[str]:
-    """What to say of other forms in a directory from which `taken` was read."""
+    """What to say of other cameras in a directory from which `taken` was read."""
     if directory == taken or not directory.is_dir():
         return []
-    found = [path for form in FORMS if not form.knows(taken) for path in form.find(directory)[:1]]
+    found = [path for form in FORMS for path in _others(form, directory, taken)]
     if not found:
         return []
     names = listed([_inside(path, directory) for path in found], 4)
-    return [f"cameras are those of {_inside(taken, directory)}; {names} was not read"]
+    verb = "was" if len(found) == 1 else "were"
+    return [f"cameras are those of {_inside(taken, directory)}; {names} {verb} not read"]
+
+
+def _others(form: Form, directory: Path, taken: Path) -> list[Path]:
+    """Of another form its first file, of that of `taken` all others but those it names itself."""
+    if not form.knows(taken):
+        return form.find(directory)[:1]
+    return [] if taken.name in SPLIT_FILES else [p for p in form.find(directory) if p != taken]
 
 
 def _inside(path: Path, directory: Path) -> str:
