@@ -40,7 +40,7 @@ class Place:
 class Pictures:
     """Paths in the order of the names; those of missing pictures do not exist."""
 
-    names: tuple[str, ...]  # as in the file, with slashes
+    names: tuple[str, ...]  # as in the file, with slashes and the spelling and ending on disk
     paths: tuple[Path, ...]
     place: Place
     looked_in: tuple[Path, ...]
@@ -86,7 +86,10 @@ def locate(names: Sequence[str], places: Sequence[Place]) -> Pictures:
         _path(name, place) if at is None else at for name, at in zip(names, found, strict=True)
     ]
     return Pictures(
-        tuple(_slashed(name, path) for name, path in zip(names, paths, strict=True)),
+        tuple(
+            name if at is None else _spelled(name, at)
+            for name, at in zip(names, found, strict=True)
+        ),
         tuple(paths), place, tuple(dict.fromkeys(each.path for each in places)),
         _notes(names, place, places[0], paths),
     )  # fmt: skip
@@ -146,8 +149,13 @@ def _parts(name: str) -> tuple[str, ...]:
     return tuple(part for part in parts if part != "/")
 
 
-def _slashed(name: str, path: Path) -> str:
-    return name if "\\" not in name or path.name == name else name.replace("\\", "/")
+def _spelled(name: str, path: Path) -> str:
+    """The name of a picture that was found, with the last part as it is on disk."""
+    if name.endswith(path.name):
+        folder = name.removesuffix(path.name)
+    else:
+        folder = name[: max(name.rfind("/"), name.rfind("\\")) + 1]
+    return folder.replace("\\", "/") + path.name
 
 
 def _distinct(names: Sequence[str], paths: Sequence[Path | None]) -> bool:
@@ -163,6 +171,8 @@ def _notes(names, place: Place, first: Place, paths: Sequence[Path]) -> tuple[st
         notes.append(f"pictures are taken from {place.path}, without the {start}/ of their names")
     elif place.path != first.path:
         notes.append(f"pictures are taken from {place.path}, as they are not in {first.path}")
+    if place.folder in REDUCED_FOLDERS:
+        notes.append(f"intrinsics for the whole size are scaled to that of {place.folder}")
     given = [(_parts(name) or ("",))[-1] for name in names]
     spelled = [
         f"{name} is {path.name}"

@@ -98,6 +98,15 @@ class FrameSelection:
             numbers.update(range(int(match[1]), int(match[2] or match[1]) + 1))
         return numbers
 
+    def count(self, total: int) -> int:
+        """How many `numbers` there are."""
+        named = self.named()
+        if named is None:
+            chosen = max(0, -(-(total - self.start) // self.stride))
+        else:
+            chosen = sum(number < total for number in named)
+        return chosen if self.max_frames is None else min(chosen, self.max_frames)
+
     def numbers(self, total: int | None) -> Iterator[int]:
         """The chosen frame numbers in order; endless where `total` is None and nothing ends it."""
         named, number, given = self.named(), self.start, 0

@@ -120,10 +120,9 @@ def _sample_table(file: BinaryIO) -> tuple[int, float] | None:
         return None
     try:
         boxes = list(_boxes(index))
-        header = next(body for kind, body in boxes if kind == b"mvhd")
-        film_unit = _clock(header)[0]
-        tracks = (body for kind, body in boxes if kind == b"trak")
-        track = next(body for body in tracks if _handler(body) == b"vide")
+        film_unit = _clock(_inner(index, b"mvhd"))[0]
+        tracks = [body for kind, body in boxes if kind == b"trak"]
+        track = next((body for body in tracks if _handler(body) == b"vide"), b"")
         count = _num_samples(track)
         unit, length = _clock(_inner(track, b"mdia", b"mdhd"))
         kept = _edited(track)
@@ -132,7 +131,7 @@ def _sample_table(file: BinaryIO) -> tuple[int, float] | None:
             return None
         # a share that is short by less than a frame cuts none
         return count, 1.0 if share > 1 - 0.9 / count else max(share, 0.0)
-    except (struct.error, StopIteration, ZeroDivisionError, IndexError):
+    except (struct.error, ZeroDivisionError, IndexError):
         return None
 
 
@@ -173,9 +172,9 @@ def _boxes(content: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _inner(content: bytes, *path: bytes) -> bytes:
-    """The body of the first box of each kind, one inside the other."""
+    """The body of the first box of each kind, one inside the other; empty without it."""
     for kind in path:
-        content = next(body for found, body in _boxes(content) if found == kind)
+        content = next((body for found, body in _boxes(content) if found == kind), b"")
     return content
 
 

@@ -30,10 +30,7 @@ def open_video(path: Path, selection: FrameSelection) -> Sequence:
         )  # fmt: skip
     height, width = first.image.shape[:2]
     promise = promise_of(path, header)
-    expected, least = (
-        sum(1 for _ in selection.numbers(count)) if count > 0 else 0
-        for count in (promise.most, promise.least)
-    )
+    expected, least = selection.count(promise.most), selection.count(promise.least)
     steady = header.rate > 0 and selection.frames is None and not promise.counted
     return Sequence(
         name=path.stem, kind="video", image_size=(height, width), num_frames=None,

@@ -1,5 +1,6 @@
 """Films give their stored frames at their own times, upright, with square pixels."""
 
+import contextlib
 import subprocess
 
 import imageio_ffmpeg
@@ -169,3 +170,32 @@ def test_the_header_of_a_film():
     ])  # fmt: skip
     assert (header.kind, header.num_tracks, header.alone) == ("matroska,webm", 1, True)
     assert (header.duration, header.rate, header.pixel_aspect) == (3541.25, 29.97, "4:3")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"start": 2, "stride": 3},
+        {"start": 30},
+        {"frames": "3-5,9,80"},
+        {"stride": 2, "max_frames": 4},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("total", [0, 1, 9, 24])
+def test_numbers_are_counted_without_listing_them(options, total):
+    selection = FrameSelection(**options)
+    assert selection.count(total) == len(list(selection.numbers(total)))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_damaged_films_are_read_or_refused(tmp_path, seed):
+    path = write(tmp_path / f"film.{('mp4', 'mkv')[seed % 2]}")
+    rng, content = np.random.default_rng(seed), bytearray(path.read_bytes())
+    index = max(content.find(b"moov"), 0)
+    for place in rng.integers(index, min(len(content), index + 800), 12):
+        content[place] = rng.integers(256)
+    path.write_bytes(content)
+    with contextlib.suppress(InputError):
+        assert len(frames_of(path)[1]) <= COUNT
