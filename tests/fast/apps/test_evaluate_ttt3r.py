@@ -17,6 +17,7 @@ from tttlrm_jax.apps.protocols.tables import apply_protocol, protocol_overrides
 from tttlrm_jax.apps.reconstruct.command import main, take_model
 from tttlrm_jax.apps.sequences import command as evaluate_ttt3r
 from tttlrm_jax.apps.sequences.command import evaluate_sequence, parse, picture_size
+from tttlrm_jax.apps.sequences.files import hardly_moves
 from tttlrm_jax.apps.sequences.scores import SequenceScores
 from tttlrm_jax.config import RuleConfig
 from tttlrm_jax.config.data import WalkConfig
@@ -27,6 +28,7 @@ from tttlrm_jax.core.geometry.pointmaps import unproject
 from tttlrm_jax.core.geometry.poses import encoding_from_matrix
 from tttlrm_jax.export.ply import read_vertices
 from tttlrm_jax.export.video import write_video
+from tttlrm_jax.metrics.trajectory import trajectory_errors
 from tttlrm_jax.procedural.walks import render_walk, write_seven_scenes
 from tttlrm_jax.sequences.readers import read_tum_trajectory
 
@@ -360,6 +362,16 @@ def test_a_camera_that_stands_still_is_said(room, tmp_path):
     assert metrics["depth"]["scale"]["abs_rel"] < 1e-3
     assert any("true trajectory=one point stands still" in x for x in metrics["notes"])
     assert "stands still" in (tmp_path / "still_out/report.html").read_text()
+
+
+@pytest.mark.parametrize(("size", "said"), [(3.0, False), (1e-3, True)])
+def test_a_camera_that_hardly_moves_is_said(size, said):
+    true = ROOM.world_from_camera.copy()
+    place = true[:, :3, 3] - true[:, :3, 3].mean(axis=0)
+    true[:, :3, 3] = size * place / np.linalg.norm(place, axis=1).max()
+    errors = trajectory_errors(ROOM.world_from_camera, true)
+    assert bool(hardly_moves(errors)) == said
+    assert errors.ate < 1e-9
 
 
 def test_points_are_those_of_the_first_frame_that_was_shown(room, tmp_path):

@@ -26,6 +26,7 @@ from tttlrm_jax.core.json_values import finite
 from tttlrm_jax.core.output_directory import check_replaceable, creation_errors
 from tttlrm_jax.export.point_stream import PointStream
 from tttlrm_jax.export.trajectories import TrajectoryFile
+from tttlrm_jax.metrics.trajectory import TrajectoryErrors
 from tttlrm_jax.reports.camera_plots import trajectory_plot
 from tttlrm_jax.reports.plots import Panel, Plot, Series, line_charts
 from tttlrm_jax.reports.sequence import (
@@ -44,6 +45,7 @@ OWN_FILES = (
 )  # fmt: skip
 RECORD = "frames.jsonl"  # begun with every run
 MAX_CHART_POINTS = 512
+LITTLE_MOTION = 2e-3  # metres: what tracking systems are sure of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -170,6 +172,7 @@ class SequenceFiles:
         trajectory = None
         if found is not None:
             errors = found[0]
+            notes += hardly_moves(errors)
             trajectory = {
                 "frames": len(errors.aligned), "ate": errors.ate,
                 "rpe_translation": errors.rpe_translation, "rpe_rotation": errors.rpe_rotation,
@@ -242,6 +245,16 @@ def peak_memory_mib() -> float:
     """Largest resident set of this process so far."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def hardly_moves(errors: TrajectoryErrors) -> list[str]:
+    """A note where the true camera moves so little that an ATE cannot be large."""
+    if errors.ate_at_rest >= LITTLE_MOTION:
+        return []
+    return [
+        f"the true camera hardly moves, by {errors.ate_at_rest:.1g} (root mean square): no ATE can "
+        "be larger, and a small one says little"
+    ]
 
 
 def _tried(what: str, score, notes: list[str]):
