@@ -62,6 +62,7 @@ class Outcome:
     kind: str
     words: str = ""
     seconds: float = 0.0
+    peak: int = 0  # bytes that the process had at most so far
 
     @property
     def is_failure(self) -> bool:
@@ -235,7 +236,8 @@ def attempt(number: int, seed: int, folder: Path, scene: MadeScene) -> Outcome:
         damage(rng, root)
     start = time.perf_counter()
     kind, words = _read(root, use_sequence if form in SEQUENCE_WRITERS else use_capture)
-    return Outcome(number, form, kind, words, time.perf_counter() - start)
+    peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return Outcome(number, form, kind, words, time.perf_counter() - start, peak)
 
 
 def _read(root: Path, use: Callable[[Path], None]) -> tuple[str, str]:
@@ -333,7 +335,7 @@ def run(count: int, seed: int, workers: int) -> list[Outcome]:
 
 
 def summary(outcomes: list[Outcome]) -> dict:
-    """Counts by form and of failures, and the slowest try in seconds."""
+    """Counts by form and of failures, the slowest try in seconds, the most memory of a worker."""
     by_form: dict[str, collections.Counter] = {}
     for outcome in outcomes:
         kind = "failed" if outcome.is_failure else outcome.kind
@@ -345,6 +347,7 @@ def summary(outcomes: list[Outcome]) -> dict:
         "refused": total["refused"],
         "failed": total["failed"],
         "slowest_seconds": round(max(outcome.seconds for outcome in outcomes), 2),
+        "peak_mebibytes": round(max(outcome.peak for outcome in outcomes) / 2**20),
         "forms": {form: dict(counts) for form, counts in sorted(by_form.items())},
     }
 

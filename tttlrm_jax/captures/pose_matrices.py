@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tttlrm_jax.core.geometry.poses import RIGID_TOLERANCE
+from tttlrm_jax.core.geometry.poses import FARTHEST, RIGID_TOLERANCE
 
 SCALES = (1e-6, 1e6)  # of axes that still have a direction
 
@@ -25,7 +25,7 @@ def unscaled_pose(pose: np.ndarray) -> tuple[np.ndarray, float]:
     Only axes of one length that stand at right angles are made so; any other matrix is given back
     with the length 1.
     """
-    if pose.shape != (4, 4) or not np.isfinite(pose).all():
+    if pose.shape != (4, 4) or not (np.abs(pose) <= FARTHEST).all():
         return pose, 1.0
     gram = pose[:3, :3] @ pose[:3, :3].T
     if np.abs(gram - np.eye(3)).max() <= RIGID_TOLERANCE:

@@ -40,7 +40,8 @@ def knows(path: Path) -> bool:
         return False
     lines = [line for line in parts.head(path).splitlines() if not line.startswith("#cameras")]
     first = lines[0].lower().replace(" ", "") if lines else ""
-    return first.startswith(("#name,x,y,", "name,x,y,"))
+    has_all = set(NEEDED) - {"heading"} <= set(first.split(","))
+    return first.startswith("#name,x,y,") or (first.startswith("name,") and has_all)
 
 
 def read(path: Path) -> CameraFile:

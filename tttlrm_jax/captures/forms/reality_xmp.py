@@ -24,6 +24,7 @@ from tttlrm_jax.core.errors import InputError
 SPACE = "capturingreality"  # in the name of the name space, whose version changes
 BROWN = ("brown3", "brown4", "brown3t2", "brown4t2")  # models of DistortionModel that are read
 UNDISTORTED = ("perspective", "division")  # those with coefficients of 0 only
+LARGEST = 2**16  # bytes, of what else the file says before
 LOOKED_INTO = 8  # files that must tell whether a folder is of this form
 
 
@@ -40,7 +41,8 @@ def knows(path: Path) -> bool:
 
 def _has_cameras(folder: Path) -> bool:
     found = parts.files_in(folder, ".xmp")[:LOOKED_INTO]
-    return any(SPACE in parts.head(path) and "Position" in parts.head(path) for path in found)
+    texts = (parts.head(path, LARGEST) for path in found)
+    return any(SPACE in text and "Position" in text for text in texts)
 
 
 def read(path: Path) -> CameraFile:
