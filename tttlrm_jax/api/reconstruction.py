@@ -11,6 +11,7 @@ import numpy as np
 from tttlrm_jax.api.scenes import PosedScene, Scores, score
 from tttlrm_jax.captures.capture import Capture
 from tttlrm_jax.config import RasterConfig
+from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.offsets import into_capture, offset_of
 from tttlrm_jax.core.geometry.poses import PoseNormalisation
 from tttlrm_jax.core.geometry.similarity import transform_gaussians
@@ -18,8 +19,10 @@ from tttlrm_jax.core.types import Cameras, Gaussians
 from tttlrm_jax.export.gaussians import save_gaussians
 from tttlrm_jax.export.writable import ExportCount
 from tttlrm_jax.metrics.lpips import LPIPS
+from tttlrm_jax.per_scene.anytime import OnMoment, improve
+from tttlrm_jax.per_scene.loop import Optimised
 from tttlrm_jax.per_scene.refine import refine
-from tttlrm_jax.per_scene.settings import RefineConfig
+from tttlrm_jax.per_scene.settings import AnytimeConfig, RefineConfig
 from tttlrm_jax.rasterize import Renderer, Rendering
 
 if TYPE_CHECKING:
@@ -98,21 +101,44 @@ class Reconstruction:
         """PSNR and SSIM on the held-out frames, and LPIPS where a network is given."""
         return score(self.target_pictures(), self.posed, lpips)
 
-    def refine(self, steps: int) -> tuple["Reconstruction", np.ndarray]:
-        """The scene after so many optimisation steps on its input views, and the losses before
-        each step (table 2 of tttLRM's supplement takes 3 and 10). Held-out views are not seen.
+    def refine(
+        self,
+        steps: int | None = None,
+        *,
+        seconds: float | None = None,
+        on_moment: OnMoment | None = None,
+    ) -> tuple["Reconstruction", Optimised]:
+        """The scene after optimisation on its input views, and what is known of that (losses
+        before each step, seconds). Held-out views are not seen.
 
-        Raises InputError for views below 7 pixels and a negative number of steps.
+        `steps` on all input views at once (table 2 of tttLRM's supplement takes 3 and 10), or
+        single views with density control for so many `seconds`, compiling apart: then some input
+        views are held back and say which Gaussians were the best so far, Ctrl-C ends it early, and
+        `on_moment(moment, gaussians)` is told of every look at them.
+
+        Raises InputError for views below 7 pixels, a negative number of steps, seconds of 0 or
+        less, and unless one of both is given.
         """
-        refined = refine(
-            self.predicted, self.posed.inputs[0], RefineConfig(steps=steps),
-            raster=self.model.run.raster, background=self.background,
-        )  # fmt: skip
+        if (steps is None) == (seconds is None):
+            raise InputError.of(
+                "steps, seconds", (steps, seconds), "are not one number and one None",
+                "give one of them",
+            )  # fmt: skip
+        views, how = self.posed.inputs[0], {"raster": self.model.run.raster}
+        if steps is not None:
+            refined = refine(
+                self.predicted, views, RefineConfig(steps=steps), background=self.background, **how
+            )
+        else:
+            refined = improve(
+                [views], AnytimeConfig(seconds=seconds), start=self.predicted,
+                background=self.background, on_moment=on_moment, **how,
+            )  # fmt: skip
         changed = dataclasses.replace(
             self, predicted=refined.gaussians, seconds=refined.seconds,
             compile_seconds=refined.compile_seconds,
         )  # fmt: skip
-        return changed, refined.losses
+        return changed, refined
 
     def _in_capture(self, rendering: Rendering) -> Rendering:
         return dataclasses.replace(rendering, depth=rendering.depth / self.posed.similarity.scale)

@@ -50,6 +50,8 @@ class EvalConfig:
     keep_ratio: PositiveShare | None = None  # of Gaussians kept by opacity; 1 switches pruning off
     random_ratio: Share | None = None  # share of the others kept at random
     post_optimize: NonNegativeInt = 0  # steps that refine the Gaussians on the input views
+    # of improving the Gaussians on single input views, compiling apart; Ctrl-C ends it early
+    seconds: Annotated[PositiveFloat, FINITE] | None = None
     min_opacity: ShareBelow1 = 1.0 / 255.0  # in scene.ply; fainter Gaussians cannot show
     splat: bool = False  # write scene.splat, for web viewers, beside scene.ply
     orbit_frames: PositiveInt = 72  # of the film, at 24 frames a second
@@ -66,6 +68,11 @@ class EvalConfig:
         require(
             self.query is None or self.post_optimize == 0, "post_optimize", self.post_optimize,
             "needs photographs, and a query has none", "leave one of them out",
+        )  # fmt: skip
+        require(
+            self.seconds is None or (self.query is None and self.post_optimize == 0),
+            "seconds", self.seconds, "improves Gaussians on photographs, beside a query or "
+            "post_optimize", "leave one of them out",
         )  # fmt: skip
         require(
             self.resolution is None or min(self.resolution) >= 1, "resolution", self.resolution,

@@ -50,7 +50,6 @@ class Schedule:
     """Static: rates over a whole optimisation."""
 
     rates: LearningRates
-    num_steps: int
     sh_interval: int = 0  # steps per band of spherical harmonics; 0: all from the start
 
 
@@ -64,11 +63,14 @@ class FitState:
     pull: Float[Array, " gaussian"]  # sum over views since the last look, see `objective`
     seen: Int[Array, " gaussian"]  # views in that sum
     step: Int[Array, ""]
+    num_steps: Int[Array, ""]  # after which rates are what they end at
     extent: Float[Array, ""]  # of the scene, that rates of positions count in
 
 
-def start_state(gaussians: Gaussians, extent: float, alive: Array | None = None) -> FitState:
-    """State before the first step, of all Gaussians or of those `alive`."""
+def start_state(
+    gaussians: Gaussians, extent: float, num_steps: int, alive: Array | None = None
+) -> FitState:
+    """State before the first of so many steps, of all Gaussians or of those `alive`."""
     count = gaussians.mean.shape[0]
     return FitState(
         gaussians=gaussians,
@@ -77,6 +79,7 @@ def start_state(gaussians: Gaussians, extent: float, alive: Array | None = None)
         pull=jnp.zeros_like(gaussians.opacity_logit),
         seen=jnp.zeros(count, jnp.int32),
         step=jnp.zeros((), jnp.int32),
+        num_steps=jnp.asarray(num_steps, jnp.int32),
         extent=jnp.asarray(extent, gaussians.mean.dtype),
     )
 
@@ -88,15 +91,14 @@ def scene_extent(world_from_camera: np.ndarray) -> float:
     return 1.1 * float(largest) if largest > 1e-6 * np.abs(centres).max() else 1.0
 
 
-def rates_at(
-    schedule: Schedule, step: Int[Array, ""], extent: Float[Array, ""], num_coefficients: int
-) -> Gaussians:
-    """Step sizes laid out as the Gaussians they belong to."""
-    rates = schedule.rates
-    progress = step.astype(jnp.float32) / max(schedule.num_steps - 1, 1)
+def rates_at(state: FitState, schedule: Schedule) -> Gaussians:
+    """Sizes of the next step, laid out as the Gaussians they belong to."""
+    rates, step, extent = schedule.rates, state.step, state.extent
+    last = jnp.maximum(state.num_steps - 1, 1)
+    progress = jnp.minimum(step, last).astype(jnp.float32) / last.astype(jnp.float32)
     other = jnp.exp(progress * np.log(max(rates.other_end, 1e-9)).astype(np.float32))
     mean = jnp.exp(progress * np.log(max(rates.mean_end, 1e-9)).astype(np.float32))
-    band = np.floor(np.sqrt(np.arange(num_coefficients))).astype(np.int32)
+    band = np.floor(np.sqrt(np.arange(state.gaussians.sh.shape[1]))).astype(np.int32)
     sh = jnp.where(band == 0, rates.colour, rates.detail)
     if schedule.sh_interval:
         sh = jnp.where(band * schedule.sh_interval <= step, sh, 0.0)
@@ -115,7 +117,7 @@ def one_step(
     """The state after one step on the views, its loss before, and what the renderer dropped."""
     slopes = slopes_of_views(state.gaussians, views, settings)
     updates, moments = _ADAM.update(slopes.gaussians, state.moments)  # type: ignore[arg-type]
-    rates = rates_at(schedule, state.step, state.extent, state.gaussians.sh.shape[1])
+    rates = rates_at(state, schedule)
 
     def moved(old, update, rate):
         alive = state.alive.reshape(-1, *(1,) * (old.ndim - 1))
@@ -162,8 +164,7 @@ class Stepper:
         return state, np.concatenate(losses) if losses else np.zeros(0, np.float32)
 
     def _portion(self, state: FitState, order: np.ndarray) -> tuple[FitState, np.ndarray]:
-        size = min(SEGMENT, self._schedule.num_steps)
-        rows = np.zeros((size, order.shape[1]), np.int32)
+        rows = np.zeros((SEGMENT, order.shape[1]), np.int32)
         rows[: len(order)] = order
         while True:
             self._compile(state, rows)

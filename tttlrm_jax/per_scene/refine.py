@@ -46,11 +46,11 @@ def refine(
         ssim_weight=config.ssim_weight,
     )  # fmt: skip
     extent = scene_extent(np.asarray(views.cameras.world_from_camera))
-    schedule = Schedule(rates=config.rates, num_steps=config.steps)
+    schedule = Schedule(rates=config.rates)
     stepper = Stepper(views, schedule, settings)
     start = time.perf_counter()
     order = np.tile(np.arange(len(views.image), dtype=np.int32), (config.steps, 1))
-    state, losses = stepper(start_state(gaussians, extent), order)
+    state, losses = stepper(start_state(gaussians, extent, config.steps), order)
     state = jax.block_until_ready(state)
     return Optimised(
         gaussians=state.gaussians,

@@ -71,7 +71,7 @@ def fit_scene(
         background=background, raster=raster, ssim_weight=config.ssim_weight,
         capacity=INTERSECTIONS_PER_SLOT * config.capacity,
     )  # fmt: skip
-    schedule = Schedule(rates=config.rates, num_steps=config.steps, sh_interval=config.sh_interval)
+    schedule = Schedule(rates=config.rates, sh_interval=config.sh_interval)
     stepper = Stepper(views, schedule, settings)
     key, losses = jax.random.key(config.seed), []
     counts = dict.fromkeys(("num_cloned", "num_split", "num_pruned", "num_refused"), 0)
@@ -172,7 +172,9 @@ def initial_state(
         opacity_logit=jnp.where(jnp.arange(config.capacity) < len(positions), logit, GONE_LOGIT),
     )
     extent = scene_extent(np.asarray(views.cameras.world_from_camera))
-    return start_state(gaussians, extent, jnp.arange(config.capacity) < len(positions))
+    return start_state(
+        gaussians, extent, config.steps, jnp.arange(config.capacity) < len(positions)
+    )
 
 
 def neighbour_distance(points: np.ndarray) -> np.ndarray:

@@ -11,8 +11,10 @@ from tttlrm_jax.config.validation import (
     FINITE,
     NonNegativeFloat,
     NonNegativeInt,
+    PositiveFloat,
     PositiveInt,
     Share,
+    ShareBelow1,
     between,
     check_fields,
     require,
@@ -88,3 +90,28 @@ class FitConfig:
             self.num_initial <= self.capacity, "num_initial", self.num_initial,
             f"exceeds capacity={self.capacity}", "start with fewer Gaussians or make room for more",
         )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AnytimeConfig:
+    """Steps on single views for as long as there is time, from a prediction or from nothing.
+
+    `fit.steps` bounds the steps. Its rates are three times those of a fit from nothing, and end at
+    a fifth: measured with `python -m benchmarks.anytime`.
+    """
+
+    seconds: Annotated[PositiveFloat, FINITE] = 30.0  # without compiling
+    num_kept: PositiveInt = 3000  # predicted Gaussians it starts from, drawn by opacity
+    held_back: ShareBelow1 = 0.125  # share of the input views that only judge; 0: none
+    level_share: ShareBelow1 = 0.2  # of the time that each resolution below the last one gets
+    reset_steps: tuple[PositiveInt, ...] = (200,)  # after which opacities are reset
+    fit: FitConfig = FitConfig(
+        steps=3000, sh_interval=1, densify_until=0.7,
+        rates=LearningRates(
+            mean=2.4e-3, colour=3e-2, detail=1.5e-3, log_scale=3e-2, quaternion=6e-3,
+            opacity_logit=0.15, mean_end=0.01, other_end=0.2,
+        ),
+    )  # fmt: skip
+
+    def __post_init__(self):
+        check_fields("", self)

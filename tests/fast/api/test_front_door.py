@@ -138,10 +138,28 @@ def test_rendering_is_in_the_frame_of_the_capture(scene, capture):
 
 
 def test_a_reconstruction_is_refined_on_its_inputs(scene):
-    refined, losses = scene.refine(2)
-    assert losses[1] < losses[0]
+    refined, record = scene.refine(2)
+    assert record.losses[1] < record.losses[0]
     assert refined.scores().psnr.tolist() != scene.scores().psnr.tolist()
     assert refined.gaussians.mean.shape == scene.gaussians.mean.shape
+
+
+def test_a_reconstruction_improves_for_some_seconds(scene):
+    moments = []
+    better, record = scene.refine(
+        seconds=0.05, on_moment=lambda moment, best: moments.append(moment)
+    )
+    assert record.ended == "seconds"
+    assert len(record.losses) > 0
+    assert list(record.moments) == moments
+    assert record.held_back == (1,)  # one of three inputs
+    assert record.best.psnr == max(moment.psnr for moment in moments)
+    assert better.scores().psnr.shape == scene.scores().psnr.shape
+    for given in ({}, {"steps": 1, "seconds": 1.0}):
+        with pytest.raises(tj.InputError, match="give one of them"):
+            scene.refine(**given)
+    with pytest.raises(tj.InputError, match="seconds=0"):
+        scene.refine(seconds=0)
 
 
 def test_programs_are_kept(model, capture):

@@ -38,7 +38,7 @@ def state(slots=8):
         quaternion=jnp.asarray(rng.normal(size=(slots, 4)), jnp.float32),
         opacity_logit=jnp.asarray(logit),
     )
-    start = start_state(gaussians, 1.0, jnp.arange(slots) < FREE)
+    start = start_state(gaussians, 1.0, 1, jnp.arange(slots) < FREE)
     moments = start.moments._replace(mu=jax.tree.map(jnp.ones_like, gaussians))
     pull, seen = np.zeros(slots, np.float32), np.zeros(slots, np.int32)
     pull[[SMALL, LARGE]], seen[[SMALL, LARGE]] = (0.9, 3.0), (3, 2)

@@ -7,6 +7,7 @@ import pytest
 
 from tttlrm_jax.config import RasterConfig
 from tttlrm_jax.core.errors import ConfigError, InputError
+from tttlrm_jax.core.types import Gaussians
 from tttlrm_jax.metrics.images import psnr
 from tttlrm_jax.per_scene import FitConfig, fit_scene, refine
 from tttlrm_jax.per_scene.loop import Schedule, Stepper, rates_at, scene_extent, start_state
@@ -96,7 +97,7 @@ def test_slopes_are_the_derivative_of_the_mean_loss(disturbed, views):
 def test_steps_that_dropped_something_are_taken_again_with_room(disturbed, views):
     """Too little room at the start gives the result of enough room."""
     rates = RefineConfig().rates
-    schedule = Schedule(rates=rates, num_steps=2)
+    schedule = Schedule(rates=rates)
     tiled = dataclasses.replace(RASTER, backend="tiled")
     order = np.tile(np.arange(2, dtype=np.int32), (2, 1))
 
@@ -105,7 +106,7 @@ def test_steps_that_dropped_something_are_taken_again_with_room(disturbed, views
             background=BACKGROUND, raster=tiled, capacity=capacity, ssim_weight=0.2
         )  # fmt: skip
         stepper = Stepper(views[:2], schedule, settings)
-        return stepper(start_state(disturbed, 1.0), order)[1], stepper.settings.capacity
+        return stepper(start_state(disturbed, 1.0, 2), order)[1], stepper.settings.capacity
 
     wide, kept = losses(256)
     narrow, grown = losses(64)
@@ -118,13 +119,25 @@ def test_rates_decay_and_bands_join_in():
         mean=1.0, colour=2.0, detail=3.0, log_scale=4.0, quaternion=5.0, opacity_logit=6.0,
         mean_end=0.01, other_end=0.5,
     )  # fmt: skip
-    schedule = Schedule(rates=rates, num_steps=11, sh_interval=5)
-    extent = jnp.asarray(2.0)
-    first, last = (rates_at(schedule, jnp.asarray(step), extent, 9) for step in (0, 10))
+    schedule = Schedule(rates=rates, sh_interval=5)
+    bands = Gaussians(
+        mean=jnp.zeros((1, 3)),
+        sh=jnp.zeros((1, 9, 3)),
+        log_scale=jnp.zeros((1, 3)),
+        quaternion=jnp.ones((1, 4)),
+        opacity_logit=jnp.zeros(1),
+    )
+    start = start_state(bands, 2.0, num_steps=11)
+
+    def at(step):
+        return rates_at(start.replace(step=jnp.asarray(step)), schedule)
+
+    first, last = at(0), at(10)
     np.testing.assert_allclose((first.mean[0, 0], last.mean[0, 0]), (2.0, 0.02), rtol=1e-5)
     np.testing.assert_allclose(first.sh[0, :, 0], [2] + [0] * 8)
     np.testing.assert_allclose(last.sh[0, :, 0], [1] + [1.5] * 8, rtol=1e-5)
-    np.testing.assert_allclose(rates_at(schedule, jnp.asarray(5), extent, 9).sh[0, 4:, 0], 0)
+    np.testing.assert_allclose(at(5).sh[0, 4:, 0], 0)
+    np.testing.assert_allclose(at(99).mean, last.mean)  # later steps are like the last one
     np.testing.assert_allclose((first.opacity_logit, last.opacity_logit), ([6], [3]), rtol=1e-5)
 
 

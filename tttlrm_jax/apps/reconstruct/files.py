@@ -19,6 +19,7 @@ from tttlrm_jax.api.reconstruction import enlarged_blur
 from tttlrm_jax.api.scenes import PosedScene, Scores
 from tttlrm_jax.apps.progress import announced
 from tttlrm_jax.apps.reconstruct.job import Evaluated, Job
+from tttlrm_jax.apps.reconstruct.refined_files import MEANS, refined_part, refined_settings
 from tttlrm_jax.apps.reconstruct.stream_files import STREAM_FILES, growth_frames, stream_plot
 from tttlrm_jax.checkpoints.provenance import provenance_of
 from tttlrm_jax.config import RasterConfig, RuleConfig
@@ -45,7 +46,6 @@ SHOWN_TEXT = {
     "all": "Gaussians of all views so far, read again after every chunk",
 }
 ORBIT_CHUNK = 12  # frames rendered at a time
-MEANS = ("psnr", "ssim", "lpips")
 
 
 def write_files(directory: Path, job: Job, evaluated: Evaluated) -> dict[str, Any]:
@@ -135,7 +135,7 @@ def collect_metrics(job: Job, evaluated: Evaluated, count: ExportCount) -> dict[
         "notes": job.notes,
         "inputs": job.scene.input_names,
         **_stream_part(job, evaluated),
-        **_refined_part(evaluated),
+        **refined_part(evaluated),
         "targets": [
             {"name": name, **_view_scores(scores, index)}
             for index, name in enumerate(job.scene.target_names)
@@ -229,7 +229,7 @@ def settings_table(job: Job, metrics: dict[str, Any]) -> dict[str, str]:
         "views": f"{metrics['input_views']} of {len(job.capture)} frames in, every 8th frame a "
         "target; " + _choice_of_inputs(job),
         **_stream_settings(job),
-        **_refined_settings(metrics),
+        **refined_settings(metrics),
         "size": f"{metrics['resolution'][1]}x{metrics['resolution'][0]} pixels",
         "pruning": f"{request.keep_ratio:g} kept by opacity, {request.random_ratio:g} of the "
         "others at random"
@@ -289,7 +289,7 @@ def _stream_caveats(job: Job) -> list[str]:
             f"The weights were trained with the {job.run.train.plan} plan, not on streams: later "
             "chunks need not improve what the first one gave."
         )
-    if job.config.post_optimize:
+    if job.config.post_optimize or job.config.seconds:
         texts.append(
             "Refinement on the inputs came after the last chunk: the curve over chunks, the "
             "growing film and a saved state are without it"
@@ -314,17 +314,6 @@ def _choice_of_inputs(job: Job) -> str:
     if job.saved is not None:
         return "inputs by k-means over camera positions and directions of frames not seen before"
     return "inputs by k-means over camera positions and directions, or as the file lists"
-
-
-def _refined_settings(metrics: dict[str, Any]) -> dict[str, str]:
-    if "post_optimize" not in metrics:
-        return {}
-    refined, seconds = metrics["post_optimize"], metrics["seconds"]
-    return {
-        "refined on the inputs": f"{refined['steps']} steps on all input views in "
-        f"{seconds['post_optimize']:.2f} s (compiling {seconds['post_optimize_compile']:.1f} s); "
-        f"before, PSNR was {refined['psnr_before']:.2f} dB and SSIM {refined['ssim_before']:.3f}"
-    }
 
 
 def _stream_settings(job: Job) -> dict[str, str]:
@@ -354,15 +343,6 @@ def _stream_part(job: Job, evaluated: Evaluated) -> dict[str, Any]:
         "views_seen": history.stream.views_seen,
         "stream": history.chunks,
     }
-
-
-def _refined_part(evaluated: Evaluated) -> dict[str, Any]:
-    """What refinement on the inputs adds to metrics.json, whose scores are those after it."""
-    if evaluated.unrefined is None or evaluated.losses is None:
-        return {}
-    before = {f"{name}_before": evaluated.unrefined.scores.mean(name) for name in MEANS}
-    steps, losses = len(evaluated.losses), evaluated.losses.tolist()
-    return {"post_optimize": {"steps": steps, **before, "loss": losses}}
 
 
 def _subtitle(metrics: dict[str, Any]) -> str:

@@ -18,6 +18,7 @@ from tttlrm_jax.config import EvalConfig, RunConfig
 from tttlrm_jax.core.geometry.offsets import offset_of, offset_text
 from tttlrm_jax.core.types import Cameras
 from tttlrm_jax.metrics.lpips import LPIPS
+from tttlrm_jax.per_scene import Optimised
 from tttlrm_jax.reports.growth import GrowthMoment
 
 
@@ -107,7 +108,7 @@ class Evaluated:
     seconds: dict[str, float]
     stream: StreamHistory | None = None  # of the causal plan
     unrefined: Answer | None = None  # where the Gaussians were refined on the inputs
-    losses: np.ndarray | None = None  # before each step of that
+    refinement: Optimised | None = None  # what is known of that
 
 
 def offset_notes(offset: np.ndarray) -> list[str]:

@@ -4,6 +4,7 @@ With the causal plan a capture is streamed chunk by chunk, or a saved stream con
 """
 
 import dataclasses
+import sys
 from collections.abc import Iterator
 
 import jax
@@ -17,8 +18,9 @@ from tttlrm_jax.apps.progress import announced
 from tttlrm_jax.apps.reconstruct.files import orbit_cameras
 from tttlrm_jax.apps.reconstruct.job import Answer, Evaluated, Job, StreamHistory
 from tttlrm_jax.core.pictures import to_uint8
-from tttlrm_jax.core.types import Cameras, Views
+from tttlrm_jax.core.types import Cameras, Gaussians, Views
 from tttlrm_jax.models.live_stream import LiveStream, StreamScene, filled_up
+from tttlrm_jax.per_scene import Moment
 from tttlrm_jax.rasterize import Renderer
 from tttlrm_jax.reports.growth import GrowthMoment, reduced
 
@@ -55,21 +57,38 @@ def plain_baselines(job: Job) -> dict[str, Answer]:
 
 
 def post_optimize(evaluated: Evaluated, job: Job) -> Evaluated:
-    """The evaluation with refined Gaussians and their scores; as it is where no steps are asked.
+    """The evaluation with refined Gaussians and their scores; as it is where none are wanted.
 
     Targets are not looked at: what the refined Gaussians gain on them is theirs.
     """
-    steps = job.config.post_optimize
-    if steps == 0:
+    steps, seconds = job.config.post_optimize, job.config.seconds
+    if steps == 0 and seconds is None:
         return evaluated
-    with announced(f"refining on {job.scene.inputs.image.shape[1]} input views, {steps} steps"):
-        refined, losses = evaluated.reconstruction.refine(steps)
+    views = f"{job.scene.inputs.image.shape[1]} input views"
+    if seconds is None:
+        with announced(f"refining on {views}, {steps} steps"):
+            refined, record = evaluated.reconstruction.refine(steps)
+    else:
+        with announced(f"improving on {views} for {seconds:g} s (Ctrl-C ends it earlier)"):
+            refined, record = evaluated.reconstruction.refine(seconds=seconds, on_moment=_tell)
+    with announced("rendering the targets again"):
         ours = job.answer(refined.target_pictures())
     more = {"post_optimize": refined.seconds, "post_optimize_compile": refined.compile_seconds}
     return dataclasses.replace(
         evaluated, reconstruction=refined, ours=ours, seconds=evaluated.seconds | more,
-        unrefined=evaluated.ours, losses=losses,
+        unrefined=evaluated.ours, refinement=record,
     )  # fmt: skip
+
+
+def _tell(moment: Moment, best: Gaussians) -> None:
+    """Where an improvement is, on one line of a terminal."""
+    del best
+    quality = "" if moment.psnr is None else f", {moment.psnr:.2f} dB on views held back"
+    if sys.stderr.isatty():
+        print(
+            f"\r  {moment.seconds:6.1f} s, step {moment.step}, {moment.num_gaussians} Gaussians"
+            f"{quality}   ", end="", file=sys.stderr, flush=True,
+        )  # fmt: skip
 
 
 def measure_stream(job: Job, baselines: dict[str, Answer]) -> Evaluated:

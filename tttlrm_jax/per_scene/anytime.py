@@ -1,0 +1,339 @@
+"""Gaussians that get better for as long as they are given time, and can be taken at any moment.
+
+Steps on single views with density control and resets of opacities (Kerbl et al. 2023) start from
+part of a model's prediction, or from nothing. A few input views are held back from fitting: they
+say which Gaussians were the best so far, and those are what is returned. Held-out targets are
+never seen. The picture may grow: views are given at rising resolutions, coarse ones get a part of
+the time each.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tttlrm_jax.config import RasterConfig
+from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.geometry.poses import rigid_inverse
+from tttlrm_jax.core.types import Gaussians, Views
+from tttlrm_jax.metrics.images import psnr
+from tttlrm_jax.per_scene.density import GONE_LOGIT, densify, reset_opacity
+from tttlrm_jax.per_scene.loop import (
+    SEGMENT,
+    FitState,
+    Optimised,
+    Schedule,
+    Stepper,
+    check_one_scene,
+    scene_extent,
+    start_state,
+)
+from tttlrm_jax.per_scene.objective import RenderSettings
+from tttlrm_jax.per_scene.scratch import (
+    INTERSECTIONS_PER_SLOT,
+    initial_state,
+    living,
+    random_points,
+)
+from tttlrm_jax.per_scene.settings import AnytimeConfig
+from tttlrm_jax.rasterize import composite, project_and_colour
+from tttlrm_jax.rasterize.render import MAX_CAPACITY
+
+LOOK_SECONDS = 0.5  # between looks at the held-back views
+FIRST_STEPS = 10  # before the first look, when nobody knows yet how long a step takes
+RESET_UNTIL = 0.4  # share of the steps: what a reset takes must have time to come back
+FEWEST_VIEWS = 3  # of which one can be held back
+MOST_HELD_BACK = 8
+
+Ending = Literal["seconds", "steps", "interrupted"]
+
+_densify = jax.jit(densify, static_argnames="config")
+_reset = jax.jit(reset_opacity, static_argnames="config")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Moment:
+    """What had been reached when the held-back views were looked at."""
+
+    step: int
+    seconds: float  # since the start, compiling excluded
+    psnr: float | None  # dB, mean over the held-back views; None without any
+    num_gaussians: int
+    size: tuple[int, int]  # height and width of the pictures that are fitted
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Improved(Optimised):
+    """The best Gaussians so far by the held-back views, or without any the last ones."""
+
+    moments: tuple[Moment, ...]  # in order; the first is the start
+    best: Moment
+    held_back: tuple[int, ...]  # numbers of the input views
+    ended: Ending
+
+
+OnMoment = Callable[[Moment, Gaussians], None]  # the second: the best so far
+
+
+def improve(
+    levels: Sequence[Views],
+    config: AnytimeConfig,
+    *,
+    raster: RasterConfig,
+    background: tuple[float, float, float],
+    start: Gaussians | None = None,
+    on_moment: OnMoment | None = None,
+) -> Improved:
+    """Improves Gaussians on the views of one scene until time or steps are over, or Ctrl-C.
+
+    `levels` are the same views [view, height, width, 3] at rising resolutions, the last one that
+    of the result. `start` is a prediction [gaussian] in their frame; without it Gaussians start at
+    random. `on_moment` is called after every look. Raises InputError for views of several scenes,
+    or below 7 pixels, SSIM's window.
+    """
+    for views in levels:
+        check_one_scene(views)
+    run = _Run(levels, config, raster, background, start)
+    ended: Ending = "interrupted"
+    with contextlib.suppress(KeyboardInterrupt):  # what was reached is the result
+        ended = run.until_over(on_moment or (lambda moment, best: None))
+    return run.result(ended)
+
+
+def split_views(count: int, share: float) -> tuple[np.ndarray, np.ndarray]:
+    """(numbers of the views to fit, of those held back), the latter evenly among all.
+
+    None are held back of fewer than three views, or for a share of 0.
+    """
+    every = np.arange(count)
+    if count < FEWEST_VIEWS or share == 0:
+        return every, every[:0]
+    wanted = min(max(1, round(share * count)), MOST_HELD_BACK, count - 2)
+    held = ((np.arange(wanted) + 0.5) * count / wanted).astype(int)
+    return np.setdiff1d(every, held), held
+
+
+def predicted_state(predicted: Gaussians, views: Views, config: AnytimeConfig) -> FitState:
+    """Some of the predicted Gaussians, drawn by their opacity, and free slots up to the capacity.
+
+    Spherical harmonics are cut or filled up to the degree of the fit.
+    """
+    fit = config.fit
+    opacity = np.asarray(jax.nn.sigmoid(predicted.opacity_logit), np.float64)
+    usable = np.isfinite(opacity) & (opacity > 0)
+    count = min(config.num_kept, fit.capacity, int(usable.sum()))
+    if count == 0:
+        raise InputError.of(
+            "predicted Gaussians", len(opacity), "are all transparent or not finite",
+            "start from nothing",
+        )  # fmt: skip
+    chance = np.where(usable, opacity, 0)
+    chosen = np.random.default_rng(fit.seed).choice(
+        len(opacity), count, replace=False, p=chance / chance.sum()
+    )
+    coefficients = (fit.sh_degree + 1) ** 2
+    sh = np.zeros((count, coefficients, 3), np.float32)
+    known = min(coefficients, predicted.sh.shape[1])
+    sh[:, :known] = np.asarray(predicted.sh)[chosen, :known]
+
+    def with_room(values, free=0.0):
+        room = np.zeros((fit.capacity, *values.shape[1:]), np.float32) + np.float32(free)
+        room[:count] = values
+        return jnp.asarray(room)
+
+    taken = jax.tree.map(lambda x: np.asarray(x)[chosen], predicted)
+    gaussians = Gaussians(
+        mean=with_room(taken.mean),
+        sh=with_room(sh),
+        log_scale=with_room(taken.log_scale),
+        quaternion=with_room(taken.quaternion, 0.5),
+        opacity_logit=with_room(taken.opacity_logit, GONE_LOGIT),
+    )
+    extent = scene_extent(np.asarray(views.cameras.world_from_camera))
+    return start_state(gaussians, extent, fit.steps, jnp.arange(fit.capacity) < count)
+
+
+@functools.partial(jax.jit, static_argnames="settings")
+def _judge(gaussians: Gaussians, views: Views, settings: RenderSettings):
+    """(mean PSNR of Gaussians on views, most intersections without room)."""
+
+    def one(view: Views):
+        camera = view.cameras
+        screen = project_and_colour(
+            gaussians.activate(), rigid_inverse(camera.world_from_camera), camera.intrinsics,
+            camera.height, camera.width, settings.raster,
+        )  # fmt: skip
+        drawn = composite(
+            screen, camera.height, camera.width, config=settings.raster,
+            background=jnp.asarray(settings.background, gaussians.mean.dtype),
+            capacity=settings.capacity,
+        )  # fmt: skip
+        return psnr(drawn.rgb, view.image), drawn.num_dropped
+
+    quality, dropped = jax.lax.map(one, views)
+    return jnp.mean(quality), jnp.max(dropped)
+
+
+class _Run:
+    """An improvement from its start to the moment at which it is stopped."""
+
+    def __init__(self, levels, config: AnytimeConfig, raster, background, start):
+        self.config, self._levels = config, levels
+        fitted, held = split_views(len(levels[0].image), config.held_back)
+        self.held, self._fitted = tuple(held.tolist()), fitted
+        self._judged = levels[-1][held]
+        self._settings = RenderSettings(
+            background=background, raster=raster, ssim_weight=config.fit.ssim_weight,
+            capacity=INTERSECTIONS_PER_SLOT * config.fit.capacity,
+        )  # fmt: skip
+        self._judge_settings = self._settings
+        self._compiling, self._warm = 0.0, set()
+        self._begun = time.perf_counter()
+        first = levels[0][fitted]
+        self.state = (
+            initial_state(random_points(first, config.fit), first, config.fit)
+            if start is None
+            else predicted_state(start, first, config)
+        )
+        self._level, self._stepper = 0, self._new_stepper(0)
+        self.losses: list[np.ndarray] = []
+        self.moments: list[Moment] = []
+        self.best, self._best_state = None, self.state
+        self._step, self._step_seconds = 0, 0.0
+        self._rng = np.random.default_rng(config.fit.seed)
+        self._queue: list[int] = []
+
+    @property
+    def seconds(self) -> float:
+        """Of work so far, compiling excluded."""
+        compiling = self._compiling + self._stepper.compile_seconds
+        return time.perf_counter() - self._begun - compiling
+
+    @property
+    def ended(self) -> Ending | None:
+        """Why no step is taken any more."""
+        if self.seconds >= self.config.seconds:
+            return "seconds"
+        return "steps" if self._step >= self.config.fit.steps else None
+
+    def until_over(self, on_moment: OnMoment) -> Ending:
+        """Steps and looks until the time or the steps are over."""
+        self._look(on_moment)
+        while (ended := self.ended) is None:
+            self._change_level()
+            self._take_steps(self._next_count())
+            self._look(on_moment)
+            self._control_density()
+        return ended
+
+    def result(self, ended: Ending) -> Improved:
+        """The best so far."""
+        gaussians = jax.block_until_ready(living(self._best_state))
+        return Improved(
+            gaussians=gaussians,
+            losses=np.concatenate(self.losses) if self.losses else np.zeros(0),
+            seconds=self.seconds,
+            compile_seconds=self._compiling + self._stepper.compile_seconds,
+            moments=tuple(self.moments),
+            best=self.best or self._moment(None),
+            held_back=self.held,
+            ended=ended,
+        )
+
+    def _new_stepper(self, level: int) -> Stepper:
+        fit = self.config.fit
+        schedule = Schedule(rates=fit.rates, sh_interval=fit.sh_interval)
+        return Stepper(self._levels[level][self._fitted], schedule, self._settings)
+
+    def _change_level(self) -> None:
+        """On to the resolution that this moment belongs to."""
+        share = self.seconds / self.config.seconds
+        last = len(self._levels) - 1
+        level = min(int(share / self.config.level_share), last) if self.config.level_share else last
+        if level > self._level:
+            self._compiling += self._stepper.compile_seconds
+            self._level, self._stepper = level, self._new_stepper(level)
+            self._step_seconds = 0.0
+
+    def _next_count(self) -> int:
+        """Steps until the next look, never across a change of density or a reset."""
+        fit, step = self.config.fit, self._step
+        wanted = FIRST_STEPS
+        if self._step_seconds:
+            left = self.config.seconds - self.seconds
+            wanted = int(min(LOOK_SECONDS, left) / self._step_seconds)
+        stops = [fit.steps, (step // fit.densify_every + 1) * fit.densify_every]
+        stops += [reset for reset in self.config.reset_steps if reset > step]
+        return max(1, min(wanted, SEGMENT, min(stops) - step))
+
+    def _take_steps(self, count: int) -> None:
+        while len(self._queue) < count:
+            self._queue += self._rng.permutation(len(self._fitted)).tolist()
+        order, self._queue = self._queue[:count], self._queue[count:]
+        compiled, start = self._stepper.compile_seconds, time.perf_counter()
+        rows = np.asarray(order, np.int32)[:, None]
+        self.state, losses = self._stepper(self.state, rows)
+        jax.block_until_ready(self.state)
+        compiled = self._stepper.compile_seconds - compiled
+        self._step_seconds = (time.perf_counter() - start - compiled) / count
+        self._step += count
+        self.losses.append(losses)
+        # rates fall so that they end with the time
+        left = max(self.config.seconds - self.seconds, 0) / max(self._step_seconds, 1e-9)
+        last = int(min(self._step + left, self.config.fit.steps))
+        self.state = self.state.replace(num_steps=jnp.asarray(last, jnp.int32))
+
+    def _look(self, on_moment: OnMoment) -> None:
+        moment = self._moment(self._quality())
+        self.moments.append(moment)
+        if self.best is None or moment.psnr is None or moment.psnr > (self.best.psnr or -np.inf):
+            self.best, self._best_state = moment, self.state
+        on_moment(moment, self._best_state.gaussians)
+
+    def _moment(self, quality: float | None) -> Moment:
+        shape = self._levels[self._level].image.shape[1:3]
+        alive = int(np.count_nonzero(np.asarray(self.state.alive)))
+        return Moment(
+            step=self._step, seconds=self.seconds, psnr=quality, num_gaussians=alive, size=shape
+        )
+
+    def _quality(self) -> float | None:
+        """Mean PSNR on the views held back; compiling is not counted."""
+        if not self.held:
+            return None
+        while True:
+            start = time.perf_counter()
+            quality, dropped = _judge(self.state.gaussians, self._judged, self._judge_settings)
+            quality = float(quality)
+            if self._judge_settings not in self._warm:
+                self._warm.add(self._judge_settings)
+                self._compiling += time.perf_counter() - start
+            if int(dropped) == 0 or self._judge_settings.capacity >= MAX_CAPACITY:
+                return quality
+            self._judge_settings = dataclasses.replace(
+                self._judge_settings, capacity=2 * self._judge_settings.capacity
+            )
+
+    def _control_density(self) -> None:
+        fit, step = self.config.fit, self._step
+        last = int(self.state.num_steps)
+        if step % fit.densify_every == 0 and fit.densify_from <= step <= fit.densify_until * last:
+            key = jax.random.fold_in(jax.random.key(fit.seed), step)
+            self.state = self._timed(_densify, self.state, config=fit, key=key).state
+        if step in self.config.reset_steps and step <= RESET_UNTIL * last:
+            self.state = self._timed(_reset, self.state, config=fit)
+
+    def _timed(self, program, *arguments, **options):
+        """What a program gives; its first call counts as compiling."""
+        start = time.perf_counter()
+        made = jax.block_until_ready(program(*arguments, **options))
+        if program not in self._warm:
+            self._warm.add(program)
+            self._compiling += time.perf_counter() - start
+        return made
