@@ -3,10 +3,30 @@
 import pytest
 
 from experiments import mutate_captures
-from experiments.mutate_captures import attempt, made_scene, run, summary
+from experiments.capture_forms import WRITERS
+from experiments.mutate_captures import (
+    attempt,
+    made_scene,
+    run,
+    summary,
+    use_capture,
+    use_sequence,
+)
+from experiments.sequence_forms import SEQUENCE_WRITERS
 from tttlrm_jax.core.errors import InputError
 
 SEED = 1
+
+
+@pytest.mark.parametrize("form", [*WRITERS, *SEQUENCE_WRITERS])
+def test_whole_captures_are_answered(tmp_path, form):
+    """Else damage would prove nothing."""
+    if form in SEQUENCE_WRITERS:
+        SEQUENCE_WRITERS[form](tmp_path, made_scene())
+        use_sequence(tmp_path)
+    else:
+        WRITERS[form].write(tmp_path, made_scene())
+        use_capture(tmp_path)
 
 
 @pytest.mark.parametrize("part", range(4))

@@ -396,3 +396,23 @@ def test_an_archive_is_to_be_unpacked(tmp_path):
     (tmp_path / "scan.r3d").write_bytes(b"PK")
     with pytest.raises(InputError, match="is an archive; unpack it"):
         read_capture(tmp_path / "scan.r3d")
+
+
+def test_upright_photographs_of_reality_capture_are_upright(tmp_path, made):
+    """Rotation and angles of two exported photographs, held level by hand: down is down."""
+    WRITERS["RealityCapture XMP"].write(tmp_path / "a", made)
+    rotation = (
+        "0.412555 0.910841 0.012889 0.041206 -0.004526 -0.999140 -0.910000 0.412732 -0.039399"
+    )
+    path = tmp_path / "a" / "images" / "000000.xmp"
+    replaced(path, "Rotation>[^<]+<", f"Rotation>{rotation}<")
+    WRITERS["RealityCapture CSV"].write(tmp_path / "b", made)
+    replaced(
+        tmp_path / "b" / "cameras.csv", "\n000000.png(,[^,]+){6},",
+        "\n000000.png,0.348,-0.457,1.875,-26.486056,87.227408,14.715319,",
+    )  # fmt: skip
+    for folder in ("a", "b"):
+        pose = read_capture(tmp_path / folder).frames[0].world_from_camera
+        down, forward = pose[:3, 1], pose[:3, 2]
+        assert down[2] < -0.99
+        assert abs(forward[2]) < 0.1
