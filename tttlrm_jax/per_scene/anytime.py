@@ -215,22 +215,17 @@ class _Run:
         compiling = self._compiling + self._stepper.compile_seconds
         return time.perf_counter() - self._begun - compiling
 
-    @property
-    def ended(self) -> Ending | None:
-        """Why no step is taken any more."""
-        if self.seconds >= self.config.seconds:
-            return "seconds"
-        return "steps" if self._step >= self.config.fit.steps else None
-
     def until_over(self, on_moment: OnMoment) -> Ending:
         """Steps and looks until the time or the steps are over."""
         self._look(on_moment)
-        while (ended := self.ended) is None:
+        while self._step < self.config.fit.steps:
             self._change_level()
-            self._take_steps(self._next_count())
+            self._take_steps(self._next_count())  # however little time there is
             self._look(on_moment)
+            if self.seconds >= self.config.seconds:
+                return "seconds"
             self._control_density()
-        return ended
+        return "steps"
 
     def result(self, ended: Ending) -> Improved:
         """The best so far."""
@@ -266,7 +261,7 @@ class _Run:
         fit, step = self.config.fit, self._step
         wanted = FIRST_STEPS
         if self._step_seconds:
-            left = self.config.seconds - self.seconds
+            left = max(self.config.seconds - self.seconds, 0)
             wanted = int(min(LOOK_SECONDS, left) / self._step_seconds)
         stops = [fit.steps, (step // fit.densify_every + 1) * fit.densify_every]
         stops += [reset for reset in self.config.reset_steps if reset > step]

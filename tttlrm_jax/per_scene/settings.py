@@ -96,8 +96,8 @@ class FitConfig:
 class AnytimeConfig:
     """Steps on single views for as long as there is time, from a prediction or from nothing.
 
-    `fit.steps` bounds the steps. Its rates are three times those of a fit from nothing, and end at
-    a fifth: measured with `python -m benchmarks.anytime`.
+    `fit.steps` bounds the steps. Its rates are three times those of a fit from nothing (positions:
+    one and a half times), and end at a fifth.
     """
 
     seconds: Annotated[PositiveFloat, FINITE] = 30.0  # without compiling
