@@ -29,7 +29,10 @@ def reduced_frames(frames: tuple["Frame", ...], place: Place) -> tuple["Frame", 
         for size, actual in sizes.items()
         if all(abs(side / factor - part) <= 1 for side, part in zip(size, actual, strict=True))
     }
-    return tuple(resized_frame(frame, reduced.get(frame.size, frame.size)) for frame in frames)
+    return tuple(
+        resized_frame(frame, reduced.get(frame.size, frame.size)) if frame.size else frame
+        for frame in frames
+    )
 
 
 def resized_frame(frame: "Frame", size: tuple[int, int] | None) -> "Frame":
