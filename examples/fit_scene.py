@@ -1,8 +1,7 @@
 """3D Gaussian Splatting from nothing on a capture, without any network (Kerbl et al. 2023).
 
 `python examples/fit_scene.py [--capture DIR] [--steps N] [--views N] [--side PIXELS]`
-writes fitted.ply and fitted.splat in the capture's frame (relative to an offset, in the head of the
-PLY, where that lies far from its origin), and scores the held-out views.
+writes fitted.ply and fitted.splat in the capture's frame, and scores the held-out views.
 """
 
 import argparse
@@ -13,8 +12,7 @@ import jax.numpy as jnp
 import tttlrm_jax as tj
 from tttlrm_jax.captures.capture import load_views
 from tttlrm_jax.config import RasterConfig
-from tttlrm_jax.core.geometry.offsets import moved_poses, offset_of
-from tttlrm_jax.core.geometry.poses import normalise_poses
+from tttlrm_jax.core.geometry.offsets import offset_of_poses
 from tttlrm_jax.export.gaussians import save_gaussians
 from tttlrm_jax.metrics.images import psnr
 from tttlrm_jax.per_scene import FitConfig, fit_scene
@@ -26,19 +24,12 @@ parser.add_argument("--views", type=int, default=16)
 parser.add_argument("--side", type=int, default=64)
 options = parser.parse_args()
 background, size = (1.0, 1.0, 1.0), (options.side, options.side)
-
 capture = tj.open_capture(options.capture)
-offset = offset_of(normalise_poses(capture.world_from_camera)[1])  # 0 but for maps' coordinates
-
-
-def views(frames) -> tj.Views:
-    image, cameras = load_views(capture, frames, *size, background=background)
-    poses = moved_poses(cameras.world_from_camera, offset)
-    return jax.tree.map(jnp.float32, tj.Views(image, cameras.replace(world_from_camera=poses)))
-
-
-given, held_out = map(views, capture.split(options.views))  # every 8th frame is held out
-
+offset = offset_of_poses(capture.world_from_camera)  # 0 but for the coordinates of maps
+given, held_out = (  # every 8th frame is held out
+    tj.Views(*jax.tree.map(jnp.float32, load_views(capture, frames, *size, offset=offset)))
+    for frames in capture.split(options.views)
+)
 config = FitConfig(steps=options.steps, num_initial=2000, capacity=20_000)
 fitted = fit_scene(given, config, raster=RasterConfig(), background=background)
 print(f"{len(fitted.gaussians.mean)} Gaussians, loss {fitted.losses[-1]:.3f} at the last step")

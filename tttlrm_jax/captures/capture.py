@@ -33,6 +33,7 @@ from tttlrm_jax.captures.lenses.models import PANORAMA, PANORAMA_REMEDY
 from tttlrm_jax.captures.masks import find_masks
 from tttlrm_jax.captures.view_selection import TARGET_STRIDE, evaluation_split
 from tttlrm_jax.core.errors import InputError, listed
+from tttlrm_jax.core.geometry.offsets import moved_poses
 from tttlrm_jax.core.scenes import SceneViews
 from tttlrm_jax.core.types import Cameras
 
@@ -231,15 +232,16 @@ def load_views(
     *,
     resize_mode: ResizeMode = "lact",
     background: tuple[float, float, float] = WHITE,
+    offset: np.ndarray | float = 0.0,
 ) -> tuple[np.ndarray, Cameras]:
     """Images float32 [view, height, width, 3] in [0, 1] and their cameras.
 
-    The cameras hold NumPy float64 arrays in the capture's own frame and scale; the intrinsics
-    belong to the resized images.
+    The cameras hold NumPy float64 arrays in the capture's own frame and scale, relative to
+    `offset` [3]; the intrinsics belong to the resized images.
     """
     indices = _checked(capture, frame_indices)
     views = CaptureScene(capture, (height, width), resize_mode, background).read(indices)
-    poses = capture.world_from_camera[indices]
+    poses = moved_poses(capture.world_from_camera[indices], offset)
     return views.image, Cameras(poses, views.intrinsics, height, width)  # type: ignore[arg-type]
 
 

@@ -144,6 +144,7 @@ def test_a_reconstruction_is_refined_on_its_inputs(scene):
     assert refined.gaussians.mean.shape == scene.gaussians.mean.shape
 
 
+@pytest.mark.extended
 def test_a_reconstruction_improves_for_some_seconds(scene):
     moments = []
     better, record = scene.refine(

@@ -29,10 +29,9 @@ CASES = [
         pytest.param(name, TILED, id=f"{name}-tiled", marks=() if name in OFTEN else EXTENDED)
         for name in (*RASTER, "garden.npz")
     ),
-    pytest.param("raster_depth_ties.npz", BALANCED, id="raster_depth_ties.npz-balanced"),
     *(
-        pytest.param(name, BALANCED, id=f"{name}-balanced", marks=EXTENDED)
-        for name in ("raster_random_odd.npz", "raster_opaque_stack.npz", "raster_needles.npz")
+        pytest.param(f"raster_{name}.npz", BALANCED, id=f"raster_{name}-balanced", marks=EXTENDED)
+        for name in ("depth_ties", "random_odd", "opaque_stack", "needles")
     ),
     *(
         pytest.param(name, DENSE, id=f"{name}-reference", marks=EXTENDED)

@@ -154,6 +154,7 @@ def test_a_term_without_its_data_is_refused(term, field):
         jax.eval_shape(lambda: batch_loss(params, static, batch, jax.random.key(0)))
 
 
+@pytest.mark.extended
 def test_sequential_plan_one_view_and_other_sizes():
     config = dataclasses.replace(
         CONFIG, train=dataclasses.replace(CONFIG.train, plan="sequential", keep_ratio=1.0)

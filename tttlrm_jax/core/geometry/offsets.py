@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from tttlrm_jax.core.geometry.poses import PoseNormalisation
+from tttlrm_jax.core.geometry.poses import PoseNormalisation, normalise_poses
 
 FAR = 100.0  # scene sizes from the origin, from where on float32 would blur (half a step: 6e-6)
 
@@ -26,6 +26,11 @@ def offset_of(similarity: PoseNormalisation) -> np.ndarray:
         return np.zeros(3)
     decimals = -math.floor(math.log10(size))
     return np.round(middle, decimals) + 0.0  # no negative zeros
+
+
+def offset_of_poses(world_from_camera: np.ndarray) -> np.ndarray:
+    """The offset float64 [3] of a scene that cameras [view, 4, 4] look at, see `offset_of`."""
+    return offset_of(normalise_poses(world_from_camera)[1])
 
 
 def into_capture(similarity: PoseNormalisation, offset: np.ndarray) -> PoseNormalisation:

@@ -59,8 +59,9 @@ def trace(splats: ScreenSplats, static: Static) -> tuple[Float[Array, "pixel cha
 
     def draw_chunk(carry, chunk):
         feature, light = carry
-        light, weights = lax.scan(pass_one, light, _alphas(*chunk[:3], static).T)
-        drawn = jnp.einsum("gp,gc->pc", weights, chunk[3], precision="highest")
+        mean, conic, opacity, features = chunk
+        light, weights = lax.scan(pass_one, light, _alphas(mean, conic, opacity, static).T)
+        drawn = jnp.einsum("gp,gc->pc", weights, features, precision="highest")
         return (feature + drawn, light), None
 
     dark = jnp.zeros((pixels, splats.feature.shape[1]), jnp.result_type(dtype, splats.feature))
