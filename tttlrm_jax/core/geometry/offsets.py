@@ -39,7 +39,7 @@ def into_capture(similarity: PoseNormalisation, offset: np.ndarray) -> PoseNorma
     return dataclasses.replace(back, translation=back.translation - offset)
 
 
-def moved_poses(world_from_camera: np.ndarray, offset: np.ndarray) -> np.ndarray:
+def moved_poses(world_from_camera: np.ndarray, offset: np.ndarray | float) -> np.ndarray:
     """Poses [..., 4, 4] of the capture relative to `offset`, float64."""
     poses = np.array(world_from_camera, np.float64)
     poses[..., :3, 3] -= offset
