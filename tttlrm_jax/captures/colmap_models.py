@@ -2,6 +2,7 @@
 
 import dataclasses
 import fnmatch
+import functools
 import os
 import struct
 from collections.abc import Iterator, Sequence
@@ -28,7 +29,11 @@ class Model:
     """A model on disk."""
 
     cameras: Path  # its file
-    num_images: int  # that it holds; 0 where this cannot be read
+
+    @functools.cached_property
+    def num_images(self) -> int:
+        """That it holds; 0 where this cannot be read. Text is read for it, which may be long."""
+        return _count(self.images)
 
     @property
     def images(self) -> Path:
@@ -42,8 +47,7 @@ def images_file(cameras: Path) -> Path:
 
 def find_model(directory: Path) -> Path | None:
     """The `cameras` file of the largest model in or below a directory; None without one."""
-    models = find_models(directory)
-    largest = max(models, key=lambda model: model.num_images, default=None)
+    largest = _largest(find_models(directory))
     return None if largest is None else largest.cameras
 
 
@@ -106,8 +110,14 @@ def _matching(directory: Path, pattern: str) -> list[Path]:
 def _model(folder: Path) -> Model | None:
     """The larger of the binary and the text model in a folder; of equal ones the binary."""
     files = [folder / name for name in COLMAP_FILES if (folder / name).is_file()]
-    models = [Model(path, _count(images_file(path))) for path in files]
-    return max(models, key=lambda model: model.num_images, default=None)
+    return _largest([Model(path) for path in files])
+
+
+def _largest(models: Sequence[Model]) -> Model | None:
+    """The first with the most images; an only one is not looked into."""
+    if len(models) < 2:
+        return next(iter(models), None)
+    return max(models, key=lambda model: model.num_images)
 
 
 def _count(images: Path) -> int:

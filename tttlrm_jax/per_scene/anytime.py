@@ -20,10 +20,9 @@ import numpy as np
 
 from tttlrm_jax.config import RasterConfig
 from tttlrm_jax.core.errors import InputError
-from tttlrm_jax.core.geometry.poses import rigid_inverse
 from tttlrm_jax.core.types import Gaussians, Views
 from tttlrm_jax.metrics.images import psnr
-from tttlrm_jax.per_scene.density import GONE_LOGIT, densify, reset_opacity
+from tttlrm_jax.per_scene.density import GONE_LOGIT
 from tttlrm_jax.per_scene.loop import (
     SEGMENT,
     FitState,
@@ -34,15 +33,17 @@ from tttlrm_jax.per_scene.loop import (
     scene_extent,
     start_state,
 )
-from tttlrm_jax.per_scene.objective import RenderSettings
+from tttlrm_jax.per_scene.objective import RenderSettings, draw_view
 from tttlrm_jax.per_scene.scratch import (
     INTERSECTIONS_PER_SLOT,
+    densifies_at,
+    densify_jit,
     initial_state,
     living,
     random_points,
+    reset_jit,
 )
 from tttlrm_jax.per_scene.settings import AnytimeConfig
-from tttlrm_jax.rasterize import composite, project_and_colour
 from tttlrm_jax.rasterize.render import MAX_CAPACITY
 
 LOOK_SECONDS = 0.5  # between looks at the held-back views
@@ -52,9 +53,6 @@ FEWEST_VIEWS = 3  # of which one can be held back
 MOST_HELD_BACK = 8
 
 Ending = Literal["seconds", "steps", "interrupted"]
-
-_densify = jax.jit(densify, static_argnames="config")
-_reset = jax.jit(reset_opacity, static_argnames="config")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -164,17 +162,8 @@ def _judge(gaussians: Gaussians, views: Views, settings: RenderSettings):
     """(mean PSNR of Gaussians on views, most intersections without room)."""
 
     def one(view: Views):
-        camera = view.cameras
-        screen = project_and_colour(
-            gaussians.activate(), rigid_inverse(camera.world_from_camera), camera.intrinsics,
-            camera.height, camera.width, settings.raster,
-        )  # fmt: skip
-        drawn = composite(
-            screen, camera.height, camera.width, config=settings.raster,
-            background=jnp.asarray(settings.background, gaussians.mean.dtype),
-            capacity=settings.capacity,
-        )  # fmt: skip
-        return psnr(drawn.rgb, view.image), drawn.num_dropped
+        rendering, _ = draw_view(gaussians, 0.0, view.cameras, settings)
+        return psnr(rendering.rgb, view.image), rendering.num_dropped
 
     quality, dropped = jax.lax.map(one, views)
     return jnp.mean(quality), jnp.max(dropped)
@@ -303,32 +292,29 @@ class _Run:
         if not self.held:
             return None
         while True:
-            start = time.perf_counter()
-            quality, dropped = _judge(self.state.gaussians, self._judged, self._judge_settings)
-            quality = float(quality)
-            if self._judge_settings not in self._warm:
-                self._warm.add(self._judge_settings)
-                self._compiling += time.perf_counter() - start
-            if int(dropped) == 0 or self._judge_settings.capacity >= MAX_CAPACITY:
-                return quality
-            self._judge_settings = dataclasses.replace(
-                self._judge_settings, capacity=2 * self._judge_settings.capacity
+            settings = self._judge_settings
+            quality, dropped = self._timed(
+                _judge, self.state.gaussians, self._judged, settings=settings
             )
+            if int(dropped) == 0 or settings.capacity >= MAX_CAPACITY:
+                return float(quality)
+            self._judge_settings = dataclasses.replace(settings, capacity=2 * settings.capacity)
 
     def _control_density(self) -> None:
         fit, step = self.config.fit, self._step
         last = int(self.state.num_steps)
-        if step % fit.densify_every == 0 and fit.densify_from <= step <= fit.densify_until * last:
+        if densifies_at(step, dataclasses.replace(fit, steps=last)):
             key = jax.random.fold_in(jax.random.key(fit.seed), step)
-            self.state = self._timed(_densify, self.state, config=fit, key=key).state
+            self.state = self._timed(densify_jit, self.state, key=key, config=fit).state
         if step in self.config.reset_steps and step <= RESET_UNTIL * last:
-            self.state = self._timed(_reset, self.state, config=fit)
+            self.state = self._timed(reset_jit, self.state, config=fit)
 
     def _timed(self, program, *arguments, **options):
-        """What a program gives; its first call counts as compiling."""
+        """What a program gives; the first call with these settings counts as compiling."""
         start = time.perf_counter()
         made = jax.block_until_ready(program(*arguments, **options))
-        if program not in self._warm:
-            self._warm.add(program)
+        known = (program, options.get("settings"))
+        if known not in self._warm:
+            self._warm.add(known)
             self._compiling += time.perf_counter() - start
         return made

@@ -14,9 +14,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from tttlrm_jax.config import RasterConfig
 from tttlrm_jax.core.geometry.poses import rigid_inverse
-from tttlrm_jax.core.types import Gaussians, Views
+from tttlrm_jax.core.types import Cameras, Gaussians, Views
 from tttlrm_jax.metrics.images import ssim
-from tttlrm_jax.rasterize import composite, project_and_colour
+from tttlrm_jax.rasterize import Rendering, composite, project_and_colour
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,6 +40,26 @@ class ViewSlopes:
     num_dropped: Int[Array, ""]  # most intersections beyond the capacity in a view
 
 
+def draw_view(
+    gaussians: Gaussians,
+    shift: Float[Array, "gaussian 2"] | float,
+    camera: Cameras,
+    settings: RenderSettings,
+) -> tuple[Rendering, Bool[Array, " gaussian"]]:
+    """What one camera sees of Gaussians moved by `shift` px on its screen, and which it draws."""
+    height, width = camera.height, camera.width
+    screen = project_and_colour(
+        gaussians.activate(), rigid_inverse(camera.world_from_camera), camera.intrinsics,
+        height, width, settings.raster,
+    )  # fmt: skip
+    rendering = composite(
+        screen.replace(mean=screen.mean + shift), height, width,
+        background=jnp.asarray(settings.background, gaussians.mean.dtype),
+        config=settings.raster, capacity=settings.capacity,
+    )  # fmt: skip
+    return rendering, jnp.all(screen.radius > 0, axis=-1)
+
+
 def view_loss(
     gaussians: Gaussians,
     shift: Float[Array, "gaussian 2"],
@@ -50,17 +70,7 @@ def view_loss(
 
     `shift` moves Gaussians on the screen, in pixels: zeros, there for their derivative.
     """
-    camera, height, width = view.cameras, view.cameras.height, view.cameras.width
-    screen = project_and_colour(
-        gaussians.activate(), rigid_inverse(camera.world_from_camera), camera.intrinsics,
-        height, width, settings.raster,
-    )  # fmt: skip
-    drawn = jnp.all(screen.radius > 0, axis=-1)
-    rendering = composite(
-        screen.replace(mean=screen.mean + shift), height, width,
-        background=jnp.asarray(settings.background, gaussians.mean.dtype),
-        config=settings.raster, capacity=settings.capacity,
-    )  # fmt: skip
+    rendering, drawn = draw_view(gaussians, shift, view.cameras, settings)
     loss = (1 - settings.ssim_weight) * jnp.mean(jnp.abs(rendering.rgb - view.image))
     if settings.ssim_weight:
         loss += settings.ssim_weight * (1 - ssim(rendering.rgb, view.image))

@@ -35,8 +35,8 @@ INITIAL_OPACITY = 0.1
 INTERSECTIONS_PER_SLOT = 8  # of a view, at the start; grows where it does not suffice
 NEAREST = 3  # neighbours whose mean distance is a new Gaussian's size
 
-_densify = jax.jit(densify, static_argnames="config")
-_reset = jax.jit(reset_opacity, static_argnames="config")
+densify_jit = jax.jit(densify, static_argnames="config")
+reset_jit = jax.jit(reset_opacity, static_argnames="config")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,11 +80,11 @@ def fit_scene(
         state, loss = stepper(state, order[first:last])
         losses.append(loss)
         if densifies_at(last, config):
-            changed = _densify(state, config=config, key=jax.random.fold_in(key, last))
+            changed = densify_jit(state, config=config, key=jax.random.fold_in(key, last))
             state = changed.state
             counts = {name: n + int(getattr(changed, name)) for name, n in counts.items()}
         if resets_at(last, config):
-            state = _reset(state, config=config)
+            state = reset_jit(state, config=config)
     gaussians = jax.block_until_ready(living(state))
     return Fitted(
         gaussians=gaussians,

@@ -30,6 +30,7 @@ from tttlrm_jax.captures.picture_paths import (
     locate,
     places_of,
 )
+from tttlrm_jax.captures.pose_matrices import square_matrix
 from tttlrm_jax.captures.reduced_pictures import reduced_frames
 from tttlrm_jax.core.errors import InputError, first_line, listed
 from tttlrm_jax.core.geometry.poses import FARTHEST, pose_problem
@@ -185,8 +186,7 @@ def size_of(where: str, width: Any, height: Any) -> tuple[int, int]:
 def rigid(where: str, field: str, matrix: np.ndarray) -> np.ndarray:
     """A [4, 4] pose of its first three rows or the whole."""
     matrix = np.asarray(matrix, np.float64)
-    if matrix.shape == (3, 4):
-        matrix = np.vstack([matrix, [0.0, 0.0, 0.0, 1.0]])
+    matrix = square_matrix(matrix) if matrix.ndim == 2 else matrix
     problem = pose_problem(matrix)
     if problem is not None:
         raise InputError(f"{where}: {field} {problem}; give a rotation and a translation")

@@ -16,6 +16,7 @@ import numpy as np
 from tttlrm_jax.captures.camera_files import NO_LENS, CameraFile, Frame
 from tttlrm_jax.captures.forms import parts
 from tttlrm_jax.captures.images import image_size
+from tttlrm_jax.captures.pose_matrices import square_matrix
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.poses import pose_problem
 from tttlrm_jax.core.text_files import read_lines
@@ -63,7 +64,7 @@ def _frame(path: Path, folder: Path, number: int, row: list[str]) -> Frame:
         raise InputError(
             f"{where} is not {COLUMNS} finite numbers; correct or remove the line"
         ) from None
-    camera_from_world = np.vstack([values[6:].reshape(3, 4), [0.0, 0.0, 0.0, 1.0]])
+    camera_from_world = square_matrix(values[6:])
     problem = pose_problem(camera_from_world)
     if problem is not None:
         raise InputError(f"{where}: its pose {problem}; give a rotation and a translation")
