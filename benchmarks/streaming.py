@@ -24,7 +24,7 @@ import numpy as np
 from benchmarks.arguments import positive
 from tttlrm_jax.checkpoints.directories import read_config
 from tttlrm_jax.config import ModelConfig
-from tttlrm_jax.core.packaged_files import packaged
+from tttlrm_jax.core.files.packaged_files import packaged
 from tttlrm_jax.core.types import Cameras, Chunk, Views
 from tttlrm_jax.models import build_model, init_stream, scan_stream, split_model, step
 

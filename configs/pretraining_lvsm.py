@@ -10,7 +10,7 @@ import dataclasses
 
 from tttlrm_jax.checkpoints.directories import read_config
 from tttlrm_jax.config import LossConfig, OptimizerConfig, TrainConfig
-from tttlrm_jax.core.packaged_files import packaged
+from tttlrm_jax.core.files.packaged_files import packaged
 
 SHIPPED = read_config(packaged("quickstart"))
 # An LVSM stays at the mean colour for its first hundreds of steps: small, so that it leaves it.

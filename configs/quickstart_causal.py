@@ -16,7 +16,7 @@ import dataclasses
 
 from tttlrm_jax.checkpoints.directories import read_config
 from tttlrm_jax.config import OptimizerConfig, TrainConfig
-from tttlrm_jax.core.packaged_files import packaged
+from tttlrm_jax.core.files.packaged_files import packaged
 
 SHIPPED = packaged("quickstart")
 BASE = read_config(SHIPPED)

@@ -21,7 +21,7 @@ from pathlib import Path
 from tttlrm_jax.apps.train import load_config_file
 from tttlrm_jax.checkpoints.directories import read_config
 from tttlrm_jax.config import RunConfig
-from tttlrm_jax.core.packaged_files import packaged
+from tttlrm_jax.core.files.packaged_files import packaged
 
 VIEWS = load_config_file(Path(__file__).with_name("quickstart_views.py"))
 assert isinstance(VIEWS, RunConfig)

@@ -33,7 +33,7 @@ from tttlrm_jax.checkpoints.models import load_model, load_parameters
 from tttlrm_jax.config import Plan
 from tttlrm_jax.config.command_line import EXIT_BAD_INPUT
 from tttlrm_jax.core.errors import InputError
-from tttlrm_jax.core.packaged_files import packaged
+from tttlrm_jax.core.files.packaged_files import packaged
 from tttlrm_jax.datasets.pipeline import evaluation_loader
 from tttlrm_jax.metrics.images import psnr
 from tttlrm_jax.models import merge_model, split_model

@@ -47,7 +47,7 @@ from tttlrm_jax.checkpoints.directories import newest_step, read_config
 from tttlrm_jax.config import RunConfig, config_to_dict
 from tttlrm_jax.config.command_line import EXIT_BAD_INPUT
 from tttlrm_jax.core.errors import InputError
-from tttlrm_jax.core.packaged_files import packaged
+from tttlrm_jax.core.files.packaged_files import packaged
 from tttlrm_jax.metrics.lpips import LPIPS, MIN_SIDE, load_lpips
 from tttlrm_jax.procedural.generators import GENERATORS
 

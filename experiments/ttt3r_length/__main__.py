@@ -34,7 +34,7 @@ from tttlrm_jax.checkpoints.models import load_ttt3r
 from tttlrm_jax.config.command_line import EXIT_BAD_INPUT
 from tttlrm_jax.config.run import SequenceRunConfig
 from tttlrm_jax.core.errors import InputError
-from tttlrm_jax.core.packaged_files import TTT3R_SMALL, packaged
+from tttlrm_jax.core.files.packaged_files import TTT3R_SMALL, packaged
 from tttlrm_jax.models import split_model
 
 LENGTHS = [8, 16, 32, 64, 128, 256]

@@ -24,7 +24,7 @@ from tttlrm_jax.apps.rule_arguments import register_from_file
 from tttlrm_jax.config import RuleConfig
 from tttlrm_jax.config.command_line import EXIT_BAD_INPUT, EXIT_INTERRUPTED
 from tttlrm_jax.core.errors import InputError
-from tttlrm_jax.core.packaged_files import packaged
+from tttlrm_jax.core.files.packaged_files import packaged
 from tttlrm_jax.ttt.rules import RULES
 
 QUICK_MEMORY = Memory(

@@ -8,7 +8,7 @@ from typing import Any
 
 from experiments.update_rules.page import write_page
 from tttlrm_jax.core.errors import InputError
-from tttlrm_jax.core.json_values import finite
+from tttlrm_jax.core.files.json_values import finite
 
 NUMBERS, PAGE = "update_rules.json", "update_rules.html"
 

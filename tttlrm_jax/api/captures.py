@@ -5,7 +5,7 @@ from pathlib import Path
 from tttlrm_jax.captures.capture import Capture, find_camera_file, read_capture
 from tttlrm_jax.captures.outliers import checked_outliers
 from tttlrm_jax.core.errors import InputError
-from tttlrm_jax.core.packaged_files import packaged
+from tttlrm_jax.core.files.packaged_files import packaged
 from tttlrm_jax.sequences.readers import open_sequence
 from tttlrm_jax.sequences.sequence import Sequence
 

@@ -35,7 +35,7 @@ from tttlrm_jax.config import (
 )
 from tttlrm_jax.config.ttt3r import is_ttt3r
 from tttlrm_jax.core.errors import InputError
-from tttlrm_jax.core.packaged_files import QUICKSTART, TTT3R_SMALL, packaged
+from tttlrm_jax.core.files.packaged_files import QUICKSTART, TTT3R_SMALL, packaged
 from tttlrm_jax.core.types import Gaussians, Views
 from tttlrm_jax.models import (
     abstract_model,

@@ -13,7 +13,7 @@ import re
 import numpy as np
 
 from tttlrm_jax.captures.capture import Capture
-from tttlrm_jax.captures.images import round_to_patch
+from tttlrm_jax.captures.pictures.images import round_to_patch
 from tttlrm_jax.captures.view_selection import TARGET_STRIDE, select_kmeans, split_every
 from tttlrm_jax.checkpoints.streams import StreamRecord
 from tttlrm_jax.config import Accumulate, EvalConfig, Plan, RunConfig

@@ -26,10 +26,10 @@ from tttlrm_jax.checkpoints.streams import (
 )
 from tttlrm_jax.config import Accumulate
 from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.files.output_directory import atomic_directory
 from tttlrm_jax.core.geometry.offsets import into_capture, offset_of
 from tttlrm_jax.core.geometry.poses import PoseNormalisation, first_chunk_normalisation
 from tttlrm_jax.core.geometry.similarity import transform_gaussians
-from tttlrm_jax.core.output_directory import atomic_directory
 from tttlrm_jax.core.types import Cameras, Chunk, Gaussians, Views
 from tttlrm_jax.export.gaussians import save_gaussians
 from tttlrm_jax.export.writable import ExportCount

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from tttlrm_jax.core.errors import listed
-from tttlrm_jax.core.natural_order import natural_order
+from tttlrm_jax.core.files.natural_order import natural_order
 
 # what a name may hold, by the words in it
 WORDS = {

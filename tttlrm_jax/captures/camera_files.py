@@ -21,24 +21,24 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tttlrm_jax.captures.distortion import IDEAL_LENS, AnyDistortion
-from tttlrm_jax.captures.images import image_size
+from tttlrm_jax.captures.lenses.distortion import IDEAL_LENS, AnyDistortion
 from tttlrm_jax.captures.lenses.models import PANORAMA
 from tttlrm_jax.captures.lenses.sizes import CENTRED, size_factors
 from tttlrm_jax.captures.lenses.transforms import finite_numbers, lens_of_entry
-from tttlrm_jax.captures.masks import MaskFile
-from tttlrm_jax.captures.picture_paths import (
+from tttlrm_jax.captures.pictures.images import image_size
+from tttlrm_jax.captures.pictures.masks import MaskFile
+from tttlrm_jax.captures.pictures.paths import (
     OTHER_FOLDERS,
     Pictures,
     locate,
     picture_path,
     places_of,
 )
+from tttlrm_jax.captures.pictures.reduced import reduced_frames
 from tttlrm_jax.captures.pose_matrices import scale_notes, square_matrix, unscaled_pose
-from tttlrm_jax.captures.reduced_pictures import reduced_frames
 from tttlrm_jax.core.errors import InputError, listed
+from tttlrm_jax.core.files.natural_order import natural_order
 from tttlrm_jax.core.geometry.poses import pose_problem, rigid_inverse
-from tttlrm_jax.core.natural_order import natural_order
 
 OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 NO_LENS = np.full(4, np.nan)

@@ -15,11 +15,16 @@ import numpy as np
 
 from tttlrm_jax.captures.beside import left_out
 from tttlrm_jax.captures.camera_files import CameraFile, Frame, check_no_directories
-from tttlrm_jax.captures.depth_files import DISPARITY_FOLDER, disparity_path, read_disparity
 from tttlrm_jax.captures.forms.table import find_camera_file, other_forms_note, read_cameras_at
-from tttlrm_jax.captures.frame_pixels import check_size, read_pixels, rescaled
 from tttlrm_jax.captures.frame_values import check_values
-from tttlrm_jax.captures.images import (
+from tttlrm_jax.captures.lenses.models import PANORAMA, PANORAMA_REMEDY
+from tttlrm_jax.captures.pictures.depth_files import (
+    DISPARITY_FOLDER,
+    disparity_path,
+    read_disparity,
+)
+from tttlrm_jax.captures.pictures.frame_pixels import check_size, read_pixels, rescaled
+from tttlrm_jax.captures.pictures.images import (
     WHITE,
     ResizeMode,
     flattened_to_size,
@@ -29,8 +34,7 @@ from tttlrm_jax.captures.images import (
     resize_intrinsics,
     resize_map,
 )
-from tttlrm_jax.captures.lenses.models import PANORAMA, PANORAMA_REMEDY
-from tttlrm_jax.captures.masks import find_masks
+from tttlrm_jax.captures.pictures.masks import find_masks
 from tttlrm_jax.captures.view_selection import TARGET_STRIDE, evaluation_split
 from tttlrm_jax.core.errors import InputError, listed
 from tttlrm_jax.core.geometry.offsets import moved_poses

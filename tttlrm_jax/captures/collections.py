@@ -16,10 +16,10 @@ from pathlib import Path
 from tttlrm_jax.captures.camera_files import CameraFile, Frame, read_camera_file
 from tttlrm_jax.captures.capture import Capture, make_capture, read_capture
 from tttlrm_jax.captures.forms.realestate import read_clip
-from tttlrm_jax.captures.images import image_size
-from tttlrm_jax.captures.reduced_pictures import resized_frame
+from tttlrm_jax.captures.pictures.images import image_size
+from tttlrm_jax.captures.pictures.reduced import resized_frame
 from tttlrm_jax.core.errors import InputError
-from tttlrm_jax.core.natural_order import natural_order
+from tttlrm_jax.core.files.natural_order import natural_order
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

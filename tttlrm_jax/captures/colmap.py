@@ -18,7 +18,7 @@ import numpy as np
 
 from tttlrm_jax.captures.camera_files import NO_LENS, CameraFile, Frame
 from tttlrm_jax.captures.colmap_models import capture_of, images_file, model_notes, pose_lines
-from tttlrm_jax.captures.distortion import AnyDistortion, Distortion
+from tttlrm_jax.captures.lenses.distortion import AnyDistortion, Distortion
 from tttlrm_jax.captures.lenses.models import (
     EQUIRECTANGULAR,
     LENS_MODELS,
@@ -27,12 +27,12 @@ from tttlrm_jax.captures.lenses.models import (
     READABLE,
     ModelDistortion,
 )
-from tttlrm_jax.captures.picture_paths import OTHER_FOLDERS, Pictures, locate, places_of
-from tttlrm_jax.captures.reduced_pictures import reduced_frames
+from tttlrm_jax.captures.pictures.paths import OTHER_FOLDERS, Pictures, locate, places_of
+from tttlrm_jax.captures.pictures.reduced import reduced_frames
 from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.files.natural_order import natural_order
+from tttlrm_jax.core.files.text_files import read_lines
 from tttlrm_jax.core.geometry.poses import FARTHEST, matrix_from_encoding, rigid_inverse
-from tttlrm_jax.core.natural_order import natural_order
-from tttlrm_jax.core.text_files import read_lines
 
 IMAGE_FOLDERS = ("images", "", *OTHER_FOLDERS)  # beside or above a model
 LEVELS_UP = 4  # above the model that pictures are looked for

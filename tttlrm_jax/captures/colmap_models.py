@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tttlrm_jax.core.errors import InputError, listed
-from tttlrm_jax.core.natural_order import natural_order
-from tttlrm_jax.core.text_files import read_lines
+from tttlrm_jax.core.files.natural_order import natural_order
+from tttlrm_jax.core.files.text_files import read_lines
 
 COLMAP_FILES = ("cameras.bin", "cameras.txt")
 # where models lie, seen from the capture: of COLMAP, nerfstudio, hloc

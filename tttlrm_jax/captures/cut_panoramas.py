@@ -15,8 +15,8 @@ import tyro
 
 from tttlrm_jax.captures.camera_files import Frame, write_opencv_capture
 from tttlrm_jax.captures.capture import read_cameras
-from tttlrm_jax.captures.images import flatten, image_size, read_image
 from tttlrm_jax.captures.lenses.models import PANORAMA
+from tttlrm_jax.captures.pictures.images import flatten, image_size, read_image
 from tttlrm_jax.config.command_line import run_command
 from tttlrm_jax.config.validation import PositiveInt, check_fields
 from tttlrm_jax.core.errors import InputError

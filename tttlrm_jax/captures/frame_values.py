@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from tttlrm_jax.captures.camera_files import Frame
-from tttlrm_jax.captures.distortion import Distortion
+from tttlrm_jax.captures.lenses.distortion import Distortion
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.poses import pose_problem
 

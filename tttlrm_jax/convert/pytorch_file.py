@@ -17,7 +17,7 @@ from tttlrm_jax.convert.pytorch_pickle import (
     damaged,
 )
 from tttlrm_jax.core.errors import InputError
-from tttlrm_jax.core.pickles import UNREADABLE, Refused
+from tttlrm_jax.core.files.pickles import UNREADABLE, Refused
 
 MAX_PICKLE_BYTES = 2**28
 MAGIC_PICKLE = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # of 0x1950a86a20f9469cfc6c

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tttlrm_jax.core.errors import InputError
-from tttlrm_jax.core.pickles import TableUnpickler
+from tttlrm_jax.core.files.pickles import TableUnpickler
 
 READING_ERRORS = (KeyError, zipfile.BadZipFile, zlib.error, OSError, EOFError)
 STORAGES = {

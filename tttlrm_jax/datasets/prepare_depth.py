@@ -18,9 +18,9 @@ from tqdm import tqdm
 from tttlrm_jax.captures.camera_files import Frame
 from tttlrm_jax.captures.capture import Capture, read_capture
 from tttlrm_jax.captures.collections import CollectionConfig, open_collection
-from tttlrm_jax.captures.depth_files import disparity_path, write_disparity
-from tttlrm_jax.captures.frame_pixels import read_pixels
-from tttlrm_jax.captures.images import flatten
+from tttlrm_jax.captures.pictures.depth_files import disparity_path, write_disparity
+from tttlrm_jax.captures.pictures.frame_pixels import read_pixels
+from tttlrm_jax.captures.pictures.images import flatten
 from tttlrm_jax.config.command_line import run_command
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.datasets.depth_models import Prediction, Predictor, load_predictor

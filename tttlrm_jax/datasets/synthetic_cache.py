@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from tttlrm_jax.captures.images import composite
+from tttlrm_jax.captures.pictures.images import composite
 from tttlrm_jax.config import SyntheticConfig
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.host_memory import keep_freed_memory

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from tttlrm_jax.core.errors import InputError
-from tttlrm_jax.core.pickles import UNREADABLE, TableUnpickler
+from tttlrm_jax.core.files.pickles import UNREADABLE, TableUnpickler
 from tttlrm_jax.core.types import typechecked
 from tttlrm_jax.metrics.convolutions import (
     ALEXNET,

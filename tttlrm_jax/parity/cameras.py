@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import jax.numpy as jnp
 import numpy as np
 
-from tttlrm_jax.captures.images import resize
+from tttlrm_jax.captures.pictures.images import resize
 from tttlrm_jax.captures.view_selection import (
     camera_features,
     kmeans,

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tttlrm_jax.captures.depth_files import write_png_depth
+from tttlrm_jax.captures.pictures.depth_files import write_png_depth
 from tttlrm_jax.config.data import WalkConfig
 from tttlrm_jax.procedural.appearance.textures import Texture, hsv_to_rgb, planes, random_texture
 

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageOps
 
-from tttlrm_jax.captures.images import EXIF_ORIENTATION, open_image, to_8_bit
+from tttlrm_jax.captures.pictures.images import EXIF_ORIENTATION, open_image, to_8_bit
 from tttlrm_jax.core.errors import InputError
 
 FitMode = Literal["crop", "resize"]

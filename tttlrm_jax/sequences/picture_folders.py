@@ -10,9 +10,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from tttlrm_jax.captures.images import UNREAD_SUFFIXES
+from tttlrm_jax.captures.pictures.images import UNREAD_SUFFIXES
 from tttlrm_jax.core.errors import listed
-from tttlrm_jax.core.natural_order import natural_order
+from tttlrm_jax.core.files.natural_order import natural_order
 
 IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm",

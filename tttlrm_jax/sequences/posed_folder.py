@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from tttlrm_jax.captures.float_depth import READERS as DEPTH_READERS
-from tttlrm_jax.captures.float_depth import read_depth
+from tttlrm_jax.captures.pictures.float_depth import READERS as DEPTH_READERS
+from tttlrm_jax.captures.pictures.float_depth import read_depth
 from tttlrm_jax.core.errors import InputError
-from tttlrm_jax.core.natural_order import natural_order
-from tttlrm_jax.core.text_files import read_lines
+from tttlrm_jax.core.files.natural_order import natural_order
+from tttlrm_jax.core.files.text_files import read_lines
 from tttlrm_jax.sequences.picture_folders import PictureFolder, find_pictures, pictures_in
 from tttlrm_jax.sequences.sequence import FrameFiles, FrameFolder
 from tttlrm_jax.sequences.truth_notes import missing_truth

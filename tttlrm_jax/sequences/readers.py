@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from tttlrm_jax.captures.beside import left_out
-from tttlrm_jax.captures.depth_files import read_png_depth, read_sintel_depth, read_tagged
+from tttlrm_jax.captures.pictures.depth_files import read_png_depth, read_sintel_depth, read_tagged
 from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.files.natural_order import natural_order
+from tttlrm_jax.core.files.text_files import read_lines
 from tttlrm_jax.core.geometry.poses import matrix_from_encoding
-from tttlrm_jax.core.natural_order import natural_order
-from tttlrm_jax.core.text_files import read_lines
 from tttlrm_jax.sequences.frame_images import upright_size
 from tttlrm_jax.sequences.picture_folders import (
     IMAGE_FOLDERS,

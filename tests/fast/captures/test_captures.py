@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tttlrm_jax.captures import frame_pixels
 from tttlrm_jax.captures.capture import CaptureScene, load_views, read_capture
+from tttlrm_jax.captures.pictures import frame_pixels
 from tttlrm_jax.core.errors import InputError
 
 

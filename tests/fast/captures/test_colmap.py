@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tttlrm_jax.captures.capture import load_views, read_cameras, read_capture
-from tttlrm_jax.captures.distortion import Distortion
+from tttlrm_jax.captures.lenses.distortion import Distortion
 from tttlrm_jax.captures.lenses.models import LENS_MODELS, PANORAMA, ModelDistortion
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.poses import rigid_inverse

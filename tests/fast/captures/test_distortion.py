@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tttlrm_jax.captures.distortion import IDEAL_LENS, Distortion, distort, undistort
+from tttlrm_jax.captures.lenses.distortion import IDEAL_LENS, Distortion, distort, undistort
 
 LENS = np.array([60.0, 55.0, 41.0, 29.0])
 

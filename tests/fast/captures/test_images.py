@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tttlrm_jax.captures.images import (
+from tttlrm_jax.captures.pictures.images import (
     composite,
     flatten,
     image_size,

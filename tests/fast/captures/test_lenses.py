@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tttlrm_jax.captures.capture import CaptureScene, read_capture
-from tttlrm_jax.captures.distortion import Distortion, fold_radius, undistort
+from tttlrm_jax.captures.lenses.distortion import Distortion, fold_radius, undistort
 from tttlrm_jax.captures.lenses.models import (
     EQUIRECTANGULAR,
     LENS_MODELS,

@@ -6,7 +6,7 @@ import pytest
 from tttlrm_jax.captures.capture import read_capture
 from tttlrm_jax.captures.pose_matrices import unscaled_pose
 from tttlrm_jax.core.errors import InputError
-from tttlrm_jax.core.text_files import read_lines, read_text
+from tttlrm_jax.core.files.text_files import read_lines, read_text
 
 ENCODINGS = ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32")
 WITH_MARKS = ("utf-8", "utf-8-sig", "utf-16", "utf-32")

@@ -10,7 +10,7 @@ from tttlrm_jax.checkpoints.directories import HOST_CHOICES, read_config, write_
 from tttlrm_jax.checkpoints.models import export_model, load_model
 from tttlrm_jax.checkpoints.provenance import provenance, provenance_of
 from tttlrm_jax.config import LossConfig, MeshConfig, RasterConfig, RunConfig
-from tttlrm_jax.core.packaged_files import packaged
+from tttlrm_jax.core.files.packaged_files import packaged
 from tttlrm_jax.models import build_model, split_model
 
 

@@ -10,8 +10,8 @@ from PIL import Image
 
 from experiments.capture_forms import NERFSTUDIO_TURN, WRITERS, MadeScene
 from tttlrm_jax.captures.capture import load_views, read_capture
-from tttlrm_jax.captures.distortion import Distortion
 from tttlrm_jax.captures.forms.table import FORMS
+from tttlrm_jax.captures.lenses.distortion import Distortion
 from tttlrm_jax.core.errors import InputError
 
 HEIGHT, WIDTH = 30, 44

@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from tttlrm_jax.core.natural_order import natural_order
+from tttlrm_jax.core.files.natural_order import natural_order
 
 IN_ORDER = {
     "counts": ["frame1.png", "frame2.png", "frame10.png", "frame100.png"],

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tttlrm_jax.core.errors import InputError
-from tttlrm_jax.core.output_directory import atomic_directory, disk_errors
+from tttlrm_jax.core.files.output_directory import atomic_directory, disk_errors
 
 OWN = ("a.txt", "b.txt")
 

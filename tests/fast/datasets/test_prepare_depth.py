@@ -11,7 +11,7 @@ from PIL import Image
 
 from tttlrm_jax.captures.camera_files import write_opencv_capture
 from tttlrm_jax.captures.capture import read_capture
-from tttlrm_jax.captures.depth_files import disparity_path, read_disparity, write_disparity
+from tttlrm_jax.captures.pictures.depth_files import disparity_path, read_disparity, write_disparity
 from tttlrm_jax.config import DataConfig, SyntheticConfig
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.poses import rigid_inverse
@@ -39,7 +39,7 @@ def capture(tmp_path, scene):
 
 def affine_predictor(scene, factor=0.7, offset=-0.2):
     """A network that is right up to shift and scale; knows frames by their pixels."""
-    from tttlrm_jax.captures.images import flatten
+    from tttlrm_jax.captures.pictures.images import flatten
 
     def predict(image):
         number = next(

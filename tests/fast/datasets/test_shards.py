@@ -12,8 +12,8 @@ from PIL import Image
 from tttlrm_jax.captures.camera_files import write_opencv_capture
 from tttlrm_jax.captures.capture import load_views, read_capture
 from tttlrm_jax.captures.collections import CollectionConfig, open_collection
-from tttlrm_jax.captures.depth_files import disparity_path, write_disparity
-from tttlrm_jax.captures.frame_pixels import read_pixels
+from tttlrm_jax.captures.pictures.depth_files import disparity_path, write_disparity
+from tttlrm_jax.captures.pictures.frame_pixels import read_pixels
 from tttlrm_jax.config import DataConfig, SyntheticConfig
 from tttlrm_jax.core.errors import ConfigError, InputError
 from tttlrm_jax.datasets.pipeline import make_loader

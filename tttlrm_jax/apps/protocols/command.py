@@ -19,7 +19,7 @@ from tttlrm_jax.apps.protocols.tables import (
 from tttlrm_jax.config import RuleConfig
 from tttlrm_jax.config.evaluation import SequenceEvalConfig
 from tttlrm_jax.core.errors import ConfigError, InputError
-from tttlrm_jax.core.output_directory import creation_errors, default_output
+from tttlrm_jax.core.files.output_directory import creation_errors, default_output
 
 TABLE_FILE = "table.json"
 

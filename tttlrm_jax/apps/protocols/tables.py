@@ -14,7 +14,7 @@ import numpy as np
 from tttlrm_jax.config.evaluation import DepthAlignment, SequenceEvalConfig
 from tttlrm_jax.config.user_file import run_user_file
 from tttlrm_jax.core.errors import ConfigError, InputError
-from tttlrm_jax.core.natural_order import natural_order
+from tttlrm_jax.core.files.natural_order import natural_order
 
 Task = Literal["pose", "depth", "reconstruction"]
 SCORED_PARTS = ("trajectory", "depth", "reconstruction")  # of metrics.json

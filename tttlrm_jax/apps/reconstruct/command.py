@@ -26,8 +26,8 @@ from tttlrm_jax.checkpoints.streams import STATE_FILES, read_record, read_stream
 from tttlrm_jax.config import EvalConfig, RunConfig
 from tttlrm_jax.config.command_line import EXIT_BAD_INPUT, EXIT_INTERRUPTED
 from tttlrm_jax.core.errors import InputError
-from tttlrm_jax.core.output_directory import atomic_directory, default_output, disk_errors
-from tttlrm_jax.core.packaged_files import QUICKSTART, packaged
+from tttlrm_jax.core.files.output_directory import atomic_directory, default_output, disk_errors
+from tttlrm_jax.core.files.packaged_files import QUICKSTART, packaged
 from tttlrm_jax.metrics.lpips import LPIPS, MIN_SIDE, load_lpips
 
 PROG = "eval.py"

@@ -25,7 +25,7 @@ from tttlrm_jax.checkpoints.directories import read_config
 from tttlrm_jax.checkpoints.streams import read_record
 from tttlrm_jax.config import EvalConfig
 from tttlrm_jax.core.errors import InputError
-from tttlrm_jax.core.output_directory import atomic_directory, default_output
+from tttlrm_jax.core.files.output_directory import atomic_directory, default_output
 from tttlrm_jax.core.pictures import to_uint8
 from tttlrm_jax.core.types import Cameras
 

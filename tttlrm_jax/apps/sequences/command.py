@@ -24,8 +24,8 @@ from tttlrm_jax.checkpoints.provenance import provenance_of
 from tttlrm_jax.config import RuleConfig
 from tttlrm_jax.config.evaluation import PUBLISHED_SIZE, SequenceEvalConfig
 from tttlrm_jax.core.errors import InputError
-from tttlrm_jax.core.output_directory import default_output, disk_errors
-from tttlrm_jax.core.packaged_files import TTT3R_SMALL, packaged
+from tttlrm_jax.core.files.output_directory import default_output, disk_errors
+from tttlrm_jax.core.files.packaged_files import TTT3R_SMALL, packaged
 from tttlrm_jax.sequences.frame_images import check_patches, plan_fit
 from tttlrm_jax.sequences.readers import open_sequence
 from tttlrm_jax.sequences.sequence import FrameSelection

@@ -18,12 +18,12 @@ import numpy as np
 
 from tttlrm_jax.api.sequences import FrameResult
 from tttlrm_jax.apps.sequences.scores import SequenceScores
-from tttlrm_jax.captures.depth_files import write_png_depth
+from tttlrm_jax.captures.pictures.depth_files import write_png_depth
 from tttlrm_jax.config.evaluation import SequenceEvalConfig
 from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.files.json_values import finite
+from tttlrm_jax.core.files.output_directory import check_replaceable, creation_errors
 from tttlrm_jax.core.geometry.pointmaps import weiszfeld_focal
-from tttlrm_jax.core.json_values import finite
-from tttlrm_jax.core.output_directory import check_replaceable, creation_errors
 from tttlrm_jax.export.point_stream import PointStream
 from tttlrm_jax.export.trajectories import TrajectoryFile
 from tttlrm_jax.metrics.trajectory import TrajectoryErrors

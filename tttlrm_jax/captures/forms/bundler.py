@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from tttlrm_jax.captures.camera_files import OPENCV_FROM_OPENGL, CameraFile
-from tttlrm_jax.captures.distortion import Distortion
 from tttlrm_jax.captures.forms import parts
+from tttlrm_jax.captures.lenses.distortion import Distortion
 from tttlrm_jax.core.errors import InputError
 
 PLACES = ("", "bundle")  # folders

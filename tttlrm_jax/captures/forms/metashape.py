@@ -17,8 +17,8 @@ from pathlib import Path
 from xml.etree.ElementTree import Element
 
 from tttlrm_jax.captures.camera_files import CameraFile
-from tttlrm_jax.captures.distortion import Distortion
 from tttlrm_jax.captures.forms import parts
+from tttlrm_jax.captures.lenses.distortion import Distortion
 from tttlrm_jax.core.errors import InputError
 
 VALUES = ("cx", "cy", "b1", "b2", "k1", "k2", "k3", "k4", "p1", "p2", "p3", "p4")

@@ -20,9 +20,9 @@ from xml.etree import ElementTree
 import numpy as np
 
 from tttlrm_jax.captures.camera_files import NO_LENS, CameraFile, Frame
-from tttlrm_jax.captures.distortion import IDEAL_LENS, Distortion
-from tttlrm_jax.captures.images import image_size
-from tttlrm_jax.captures.picture_paths import (
+from tttlrm_jax.captures.lenses.distortion import IDEAL_LENS, Distortion
+from tttlrm_jax.captures.pictures.images import image_size
+from tttlrm_jax.captures.pictures.paths import (
     ENDINGS,
     OTHER_FOLDERS,
     Pictures,
@@ -30,12 +30,12 @@ from tttlrm_jax.captures.picture_paths import (
     locate,
     places_of,
 )
+from tttlrm_jax.captures.pictures.reduced import reduced_frames
 from tttlrm_jax.captures.pose_matrices import square_matrix
-from tttlrm_jax.captures.reduced_pictures import reduced_frames
 from tttlrm_jax.core.errors import InputError, first_line, listed
+from tttlrm_jax.core.files.natural_order import natural_order
+from tttlrm_jax.core.files.text_files import read_text
 from tttlrm_jax.core.geometry.poses import FARTHEST, pose_problem
-from tttlrm_jax.core.natural_order import natural_order
-from tttlrm_jax.core.text_files import read_text
 
 PICTURE_FOLDERS = ("images", *OTHER_FOLDERS, "")  # of a capture, in this order
 LARGEST_ARRAYS = 2**28  # bytes that a file of cameras may unpack to

@@ -15,11 +15,11 @@ import numpy as np
 
 from tttlrm_jax.captures.camera_files import NO_LENS, CameraFile, Frame
 from tttlrm_jax.captures.forms import parts
-from tttlrm_jax.captures.images import image_size
+from tttlrm_jax.captures.pictures.images import image_size
 from tttlrm_jax.captures.pose_matrices import square_matrix
 from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.files.text_files import read_lines
 from tttlrm_jax.core.geometry.poses import pose_problem
-from tttlrm_jax.core.text_files import read_lines
 
 COLUMNS = 19
 SUFFIXES = (".png", ".jpg", ".jpeg")

@@ -21,8 +21,8 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from tttlrm_jax.captures.camera_files import OPENCV_FROM_OPENGL, CameraFile
-from tttlrm_jax.captures.distortion import Distortion
 from tttlrm_jax.captures.forms import parts
+from tttlrm_jax.captures.lenses.distortion import Distortion
 from tttlrm_jax.core.errors import InputError
 
 NEEDED = ("x", "y", "alt", "heading", "pitch", "roll", "f")

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from tttlrm_jax.captures.camera_files import CameraFile
-from tttlrm_jax.captures.distortion import Distortion
 from tttlrm_jax.captures.forms import parts
+from tttlrm_jax.captures.lenses.distortion import Distortion
 from tttlrm_jax.core.errors import InputError
 
 SPACE = "capturingreality"  # in the name of the name space, whose version changes

@@ -24,7 +24,7 @@ from tttlrm_jax.captures.forms import (
     record3d,
 )
 from tttlrm_jax.core.errors import InputError, listed
-from tttlrm_jax.core.natural_order import natural_order
+from tttlrm_jax.core.files.natural_order import natural_order
 
 
 @dataclasses.dataclass(frozen=True)

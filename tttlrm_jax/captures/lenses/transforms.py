@@ -6,7 +6,7 @@ import re
 import reprlib
 from typing import Any
 
-from tttlrm_jax.captures.distortion import AnyDistortion, Distortion
+from tttlrm_jax.captures.lenses.distortion import AnyDistortion, Distortion
 from tttlrm_jax.captures.lenses.models import (
     EQUIRECTANGULAR,
     LENS_MODELS,

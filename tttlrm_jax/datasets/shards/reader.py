@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
-from tttlrm_jax.captures.depth_files import depth_of_disparity
-from tttlrm_jax.captures.images import ResizeMode, composite, flattened_to_size, resize_map
+from tttlrm_jax.captures.pictures.depth_files import depth_of_disparity
+from tttlrm_jax.captures.pictures.images import ResizeMode, composite, flattened_to_size, resize_map
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.scenes import SceneViews, Split
 from tttlrm_jax.datasets.shards.builder import TABLE_FILE

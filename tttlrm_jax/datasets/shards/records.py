@@ -18,9 +18,9 @@ from PIL import Image
 
 from tttlrm_jax.captures.camera_files import Frame
 from tttlrm_jax.captures.capture import Capture
-from tttlrm_jax.captures.depth_files import disparity_path
-from tttlrm_jax.captures.frame_pixels import read_pixels
-from tttlrm_jax.captures.images import DECODING_ERRORS, is_transparent, open_image, resize
+from tttlrm_jax.captures.pictures.depth_files import disparity_path
+from tttlrm_jax.captures.pictures.frame_pixels import read_pixels
+from tttlrm_jax.captures.pictures.images import DECODING_ERRORS, is_transparent, open_image, resize
 from tttlrm_jax.config import SyntheticConfig
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.datasets.synthetic_cache import start_worker

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from tttlrm_jax.captures.images import DECODING_ERRORS
+from tttlrm_jax.captures.pictures.images import DECODING_ERRORS
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.procedural.appearance.materials import Material
 from tttlrm_jax.procedural.surfaces.triangles import TriangleMesh

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tttlrm_jax.captures.images import open_image
+from tttlrm_jax.captures.pictures.images import open_image
 from tttlrm_jax.core.errors import InputError
 
 SINTEL_TAG = 202021.25  # at the head of .dpt and .cam files

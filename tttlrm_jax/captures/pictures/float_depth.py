@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tttlrm_jax.captures.depth_files import read_png_depth
-from tttlrm_jax.captures.images import open_image
+from tttlrm_jax.captures.pictures.depth_files import read_png_depth
+from tttlrm_jax.captures.pictures.images import open_image
 from tttlrm_jax.core.errors import InputError
-from tttlrm_jax.core.pickles import UNREADABLE
+from tttlrm_jax.core.files.pickles import UNREADABLE
 
 PFM_HEAD = re.compile(rb"(PF|Pf)\s+(\d{1,6})\s+(\d{1,6})\s+(-?[0-9.eE+-]{1,20})[ \t\r]*\n")
 MILLIMETRES = 1000.0

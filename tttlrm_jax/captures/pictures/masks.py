@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tttlrm_jax.captures.images import is_transparent, open_image, to_8_bit
+from tttlrm_jax.captures.pictures.images import is_transparent, open_image, to_8_bit
 from tttlrm_jax.core.errors import InputError
 
 FOLDERS = ("masks", "mask")

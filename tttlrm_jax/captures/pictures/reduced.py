@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tttlrm_jax.captures.images import image_size
-from tttlrm_jax.captures.picture_paths import REDUCED_FOLDERS, Place
+from tttlrm_jax.captures.pictures.images import image_size
+from tttlrm_jax.captures.pictures.paths import REDUCED_FOLDERS, Place
 
 if TYPE_CHECKING:
     from tttlrm_jax.captures.camera_files import Frame

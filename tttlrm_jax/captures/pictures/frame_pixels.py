@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 
 from tttlrm_jax.captures.camera_files import Frame
-from tttlrm_jax.captures.distortion import undistort
-from tttlrm_jax.captures.images import exif_orientation, image_size, read_image
+from tttlrm_jax.captures.lenses.distortion import undistort
 from tttlrm_jax.captures.lenses.sizes import check_intrinsics
-from tttlrm_jax.captures.masks import apply_mask
+from tttlrm_jax.captures.pictures.images import exif_orientation, image_size, read_image
+from tttlrm_jax.captures.pictures.masks import apply_mask
 from tttlrm_jax.core.errors import InputError
 
 
