@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from tttlrm_jax.captures.beside import unread_keys
 from tttlrm_jax.captures.lenses.distortion import IDEAL_LENS, AnyDistortion
 from tttlrm_jax.captures.lenses.models import PANORAMA
 from tttlrm_jax.captures.lenses.sizes import CENTRED, size_factors
@@ -96,7 +97,8 @@ def read_camera_file(path: Path) -> CameraFile:
     if path.name not in TRANSFORMS_FILES:
         return contents
     poses = [(document | entry)["transform_matrix"] for entry in document["frames"]]
-    return with_notes(_in_order(path, contents), *_beside(path), *scale_notes(poses))
+    notes = (*_beside(path), *scale_notes(poses), *unread_keys(document["frames"], document))
+    return with_notes(_in_order(path, contents), *notes)
 
 
 def _read_frames(path: Path, document: dict) -> tuple[tuple[Frame, ...], Pictures]:

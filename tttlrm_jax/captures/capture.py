@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tttlrm_jax.captures.beside import left_out
+from tttlrm_jax.captures.beside import left_out, without_cameras
 from tttlrm_jax.captures.camera_files import CameraFile, Frame, check_no_directories
 from tttlrm_jax.captures.forms.table import find_camera_file, other_forms_note, read_cameras_at
 from tttlrm_jax.captures.frame_values import check_values
@@ -180,7 +180,7 @@ def make_capture(
     directory = path if path.is_dir() else path.parent
     frames, note = _with_masks(frames, directory)
     notes += [] if note is None else [note]
-    notes += _not_read(frames, directory)
+    notes += _not_read(frames, directory, any("left out" in note for note in notes))
     return Capture(contents.scene_name, directory, tuple(frames), folds, tuple(notes))
 
 
@@ -196,13 +196,17 @@ def _with_masks(frames: list[Frame], directory: Path) -> tuple[list[Frame], str 
     return [dataclasses.replace(frame, mask=mask) for frame, mask in masked], note
 
 
-def _not_read(frames: list[Frame], directory: Path) -> tuple[str, ...]:
-    """Names depth and masks that lie in the capture, in other places than those looked into."""
+def _not_read(frames: list[Frame], directory: Path, said: bool) -> tuple[str, ...]:
+    """Names depth and masks that lie in the capture, in other places than those looked into.
+
+    And what is beside the pictures and has no camera, unless that is `said` already.
+    """
     pictures = [frame.image_path for frame in frames]
     masks = [frame.mask.path for frame in frames if frame.mask and frame.mask.path]
     root = os.path.commonpath([os.path.abspath(directory), os.path.abspath(pictures[0])])
     used = [*pictures, *masks]
-    return left_out(Path(root), used, names=(DISPARITY_FOLDER,), kinds=("depth", "masks"))
+    apart = left_out(Path(root), used, names=(DISPARITY_FOLDER,), kinds=("depth", "masks"))
+    return (*apart, *without_cameras(Path(root), pictures, masks, said))
 
 
 def read_cameras(

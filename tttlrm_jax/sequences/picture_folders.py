@@ -6,10 +6,10 @@ pictures of the same name; formats that cannot be read are named.
 
 import collections
 import dataclasses
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from tttlrm_jax.captures.beside import map_word
 from tttlrm_jax.captures.pictures.images import UNREAD_SUFFIXES
 from tttlrm_jax.core.errors import listed
 from tttlrm_jax.core.files.natural_order import natural_order
@@ -24,13 +24,6 @@ VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mts
 IMAGE_FOLDERS = (
     "images", "rgb", "color", "input", "frames", "image", "images_2", "images_4", "images_8",
 )  # fmt: skip
-# words of names that say what a picture shows in place of the scene
-MAP_WORDS = (
-    "depth", "depths", "depthmap", "disparity", "disp", "normal", "normals", "mask", "masks",
-    "alpha", "matte", "segmentation", "semantic", "semantics", "instance", "label", "labels",
-    "flow", "confidence", "albedo", "roughness", "metallic",
-)  # fmt: skip
-_MAP_WORD = re.compile(rf"(?<![a-z])({'|'.join(MAP_WORDS)})(?![a-z])")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,10 +44,9 @@ def pictures_in(folder: Path) -> PictureFolder:
     """The frames in a folder itself."""
     files = natural_order((path for path in folder.iterdir() if not path.name.startswith(".")),
                           lambda path: path.name)  # fmt: skip
-    pictures, notes = [path for path in files if is_image(path)], []
-    for choose in (_without_maps, _without_twins):
-        pictures, note = choose(pictures)
-        notes += note
+    pictures, notes = _without_maps(files)
+    pictures, note = _without_twins(pictures)
+    notes += note
     unread = _unread(files)
     if unread and pictures:
         notes.append(f"{_named(unread)} left out: convert them to JPEG or PNG to have them read")
@@ -89,17 +81,22 @@ def what_lies_there(root: Path) -> str:
 def _unread(files: list[Path]) -> list[Path]:
     """Photographs of other formats."""
     others = [path for path in files if path.suffix.lower() in OTHER_SUFFIXES]
-    return [path for path in others if not _MAP_WORD.search(path.stem.lower())]
+    return [path for path in others if map_word(path) is None]
 
 
-def _without_maps(pictures: list[Path]) -> tuple[list[Path], list[str]]:
-    """Without depth and the like, where there are other pictures."""
-    kept = [path for path in pictures if not _MAP_WORD.search(path.stem.lower())]
-    maps = [path for path in pictures if path not in set(kept)]
-    if len(kept) < 2 or not maps:
+def _without_maps(files: list[Path]) -> tuple[list[Path], list[str]]:
+    """Pictures without depth and the like, where there are others; `a.jpg.png` is such a map."""
+    pictures, names = [path for path in files if is_image(path)], {path.name for path in files}
+    words = {path: "a map" if path.stem in names else map_word(path) for path in pictures}
+    kept = [path for path in pictures if words[path] is None]
+    if len(kept) < 2:
         return pictures, []
-    words = sorted({_MAP_WORD.search(path.stem.lower())[1] for path in maps})  # type: ignore
-    return kept, [f"{_named(maps)} left out: {', '.join(words)} beside the pictures, no frames"]
+    words |= {path: map_word(path) for path in files if path.suffix.lower() in OTHER_SUFFIXES}
+    maps = [path for path, word in words.items() if word is not None]
+    if not maps:
+        return pictures, []
+    found = ", ".join(sorted({str(words[path]) for path in maps}))
+    return kept, [f"{_named(maps)} left out: {found} beside the pictures, no frames"]
 
 
 def _without_twins(pictures: list[Path]) -> tuple[list[Path], list[str]]:

@@ -181,6 +181,8 @@ def _scannet(path: Path) -> FrameFolder | None:
     depth, pose = path / "depth", path / "pose"
     if not ((path / "color").is_dir() and (pose.is_dir() or depth.is_dir())):
         return None
+    if not pose.is_dir() and find_poses(path) is not None:
+        return None  # color/ and depth/ beside poses.txt: of the form `posed`
     files = [
         _frame(image, name, number, depth / f"{name}.png", pose / f"{name}.txt")
         for number, name, image in _numbered(path / "color")

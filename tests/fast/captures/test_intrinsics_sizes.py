@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from tttlrm_jax.captures.capture import load_views, read_capture
-from tttlrm_jax.captures.lenses.sizes import intrinsics_for, size_factors
+from tttlrm_jax.captures.lenses.sizes import intrinsics_for, size_factors, size_problem
 from tttlrm_jax.core.errors import InputError
 
 
@@ -112,6 +112,16 @@ def test_pictures_of_other_proportions(capture_directory, camera_file):
         Image.open(path).resize((20, 30)).save(path)
     with pytest.raises(InputError, match=r"8\.8 times as wide and 4 times as high"):
         load_views(read_capture(capture_directory), [3], 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("centre", "refused"),
+    [((24, 32), True), ((25, 31), True), ((32, 24), False), ((24, 24), False), ((28, 28), False)],
+)
+def test_pictures_that_were_turned(centre, refused):
+    """Of 64 x 48 pixels, with the lens of the same ones upright."""
+    problem = size_problem(np.array([50.0, 50.0, *centre]), (48, 64))
+    assert (problem is not None and "turned by 90 degrees" in problem) == refused
 
 
 def test_intrinsics_of_sequences():

@@ -95,7 +95,9 @@ def test_dynamic_masks_hide_what_is_not_black(photographs):
     assert "what is not black is left out" in read_capture(root).notes[0]
 
 
-@pytest.mark.parametrize("kind", ["0 and 1", "bool", "RGB", "palette", "16 bits", "twice the size"])
+@pytest.mark.parametrize(
+    "kind", ["0 and 1", "bool", "RGB", "palette", "16 bits", "0 and 1 in 16 bits", "twice the size"]
+)
 def test_masks_of_other_kinds(photographs, camera_file, kind):
     root, expected = photographs
     (root / "masks").mkdir()
@@ -104,6 +106,7 @@ def test_masks_of_other_kinds(photographs, camera_file, kind):
         "bool": lambda: Image.fromarray(COUNTS),
         "RGB": lambda: Image.fromarray(np.uint8(255 * COUNTS)).convert("RGB"),
         "palette": lambda: Image.fromarray(np.uint8(255 * COUNTS)).convert("P"),
+        "0 and 1 in 16 bits": lambda: Image.fromarray(COUNTS.astype(np.uint16)),
         "16 bits": lambda: Image.fromarray(np.where(COUNTS, 65535, 0).astype(np.uint16)),
         "twice the size": lambda: Image.fromarray(np.uint8(255 * COUNTS)).resize((88, 60), 0),
     }
@@ -183,3 +186,36 @@ def test_masks_and_depth_elsewhere_are_named(photographs):
     (note,) = read_capture(root).notes
     assert note.endswith("beside the pictures: depth/ (depth); dynamic_masks/ (masks)")
     assert read(root).mask is None
+
+
+def test_what_is_beside_the_pictures_and_not_read_is_named(photographs, camera_file):
+    """Masks of other conventions, keys of other programs, and pictures without a camera."""
+    root, _ = photographs
+    camera_file.to_transforms()
+    save_masks(root / "images", "{:06d}_mask.png")
+    save_masks(root, "dynamic_mask_{:06d}.png", frames=[1])
+    Image.new("RGB", (44, 30)).save(root / "images" / "later.png")
+    camera_file.edit(
+        lambda document: document.update(
+            applied_transform=[[1, 0, 0, 0]], train_filenames=["a"],
+            frames=[each | {"depth_file_path": "d.png"} for each in document["frames"]],
+        )
+    )  # fmt: skip
+    notes = "; ".join(read_capture(root).notes)
+    for said in (
+        "000000_mask.png, 000001_mask.png, 000002_mask.png, 000003_mask.png and 9 more (maps",
+        "1 of 13 pictures has no camera and is left out: later.png",
+        "the frames have it: depth_file_path", "applied_transform is not undone",
+        "train_filenames, val_filenames, test_filenames are not used",
+    ):  # fmt: skip
+        assert said in notes
+    assert read(root).mask is None
+
+
+def test_masks_beside_are_those_of_frames_that_name_none(photographs, camera_file):
+    root, expected = photographs
+    save_masks(root / "masks")
+    save_masks(root / "other", frames=[3])
+    name_masks(camera_file, "other/{:06d}.png", frames=[3])
+    assert_same(read(root), expected)
+    assert "12 of 12 frames (mask_path, masks/)" in read_capture(root).notes[0]

@@ -296,6 +296,25 @@ def test_what_is_not_aligned_is_left_out_and_said(tmp_path, made):
         assert "000000" in note
 
 
+def test_hidden_files_of_other_programs_are_no_pictures(tmp_path, made):
+    for form in WITHOUT_NAMES:
+        WRITERS[form].write(tmp_path / form, made)
+        picture = next((tmp_path / form).rglob("*.png"))
+        picture.with_name("._" + picture.name).write_bytes(b"Mac")
+        assert len(read_capture(tmp_path / form)) == 12
+
+
+def test_of_several_chunks_of_metashape_the_largest_is_read(tmp_path, made):
+    WRITERS["Metashape"].write(tmp_path, made)
+    file = tmp_path / "cameras.xml"
+    before, chunk, after = re.split("(?s)(<chunk.*</chunk>)", file.read_text())
+    small = re.sub("(?s)<camera .*</camera>", "", chunk).replace('label="1"', 'label="small"')
+    file.write_text(before + small + chunk + after)
+    capture = read_capture(tmp_path)
+    assert len(capture) == 12
+    assert "of 2 chunks 1 is read, with 12 cameras" in capture.notes[0]
+
+
 def test_bundler_with_points_behind_its_cameras(tmp_path, made):
     """Some programs write cameras that look along +z in this form."""
     WRITERS["Bundler"].write(tmp_path, made)

@@ -48,7 +48,15 @@ FOLDERS = {
     ),
     "depth in a format that is not read": (
         [f"{n}{rest}" for n in FOUR for rest in (".png", "_depth.exr")],
-        [f"{n}.png" for n in FOUR], "",
+        [f"{n}.png" for n in FOUR], r"4 pictures \(0000_depth\.exr.* left out: depth beside",
+    ),
+    "masks as COLMAP calls them": (
+        [f"{n}{rest}" for n in FOUR for rest in (".jpg", ".jpg.png")],
+        [f"{n}.jpg" for n in FOUR], r"4 pictures \(0000\.jpg\.png.* left out: a map beside",
+    ),
+    "words in letters of two sizes": (
+        [f"{word}{n}.png" for n in FOUR for word in ("room", "roomDepth", "seg_")],
+        [f"room{n}.png" for n in FOUR], r"8 pictures .* left out: depth, seg beside",
     ),
     "images before strays": (
         [*(f"images/{n}.jpg" for n in FOUR), "cover.jpg", "map.png"],

@@ -1,5 +1,7 @@
 """Folders of pictures with poses.txt, K.txt and depth/: read rightly, or refused by cause."""
 
+import re
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -62,6 +64,16 @@ def test_poses_by_line(tmp_path, where, numbers):
         assert frame.image[0, 0, 0] == 40 * n
         np.testing.assert_allclose(frame.world_from_camera, POSES[n], atol=1e-9)
     assert sequence.notes == ("poses.txt is read as camera to world, OpenCV axes, in metres",)
+
+
+def test_colour_and_depth_beside_poses_are_no_scannet(tmp_path):
+    pictures(tmp_path / "color")
+    write_depth(tmp_path / "depth", ".png")
+    (tmp_path / "poses.txt").write_text(rows())
+    sequence = open_sequence(tmp_path)
+    assert (sequence.kind, sequence.has_poses, sequence.has_depth) == ("posed", True, True)
+    (tmp_path / "poses.txt").unlink()
+    assert open_sequence(tmp_path).kind == "scannet"
 
 
 def test_matrices_of_four_lines_each_and_a_file_each(tmp_path):
@@ -223,3 +235,14 @@ def test_truth_that_is_not_read_is_named(tmp_path):
     said = open_sequence(tmp_path, kind="images").notes[0]
     assert "poses.txt" in said
     assert "poses.txt (poses)" not in " ".join(open_sequence(tmp_path).notes)
+
+
+def test_a_file_for_each_picture_is_named(tmp_path):
+    pictures(tmp_path / "images")
+    for n in range(COUNT):
+        (tmp_path / "images" / f"{n:03d}.cam").write_text("")
+    (note,) = open_sequence(tmp_path).notes
+    assert re.search(r"000\.cam, 001\.cam.* \(one for each picture\)", note)
+    for n in range(1, COUNT):
+        (tmp_path / "images" / f"{n:03d}.cam").unlink()
+    assert open_sequence(tmp_path).notes == ()

@@ -9,7 +9,7 @@ pixels: f, cx and cy from the middle of the picture, b1 (added to f for x), b2 (
 Source: Metashape's user manual, appendix "Camera models": x' = x (1 + k1 r^2 + ...) + p1 (r^2 + 2
 x^2) + 2 p2 x y, u = w / 2 + cx + x' (f + b1) + y' b2. Pictures are found by the camera's label,
 with or without a suffix. Where cameras belong to several components, each with a frame of its own,
-the largest one is read.
+the largest one is read; so it is of several chunks.
 """
 
 import collections
@@ -41,14 +41,18 @@ def knows(path: Path) -> bool:
 
 def read(path: Path) -> CameraFile:
     """Reads the cameras with a pose; others are named in a note."""
-    chunk = parts.read_xml(path).find("chunk")
-    if chunk is None:
+    chunks = list(parts.read_xml(path).iterfind("chunk"))
+    if not chunks:
         raise InputError(f"{path} has no chunk; export the cameras again")
+    chunk = max(chunks, key=lambda each: sum(map(_is_placed, each.iter("camera"))))
     sensors = {sensor.get("id"): sensor for sensor in chunk.iterfind("sensors/sensor")}
     cameras = list(chunk.iter("camera"))
     posed = [each for each in cameras if _is_placed(each)]
     unposed = [each.get("label", "?") for each in cameras if not _is_placed(each)]
     notes = parts.left_out("cameras are not aligned or disabled", unposed, len(cameras))
+    if len(chunks) > 1:
+        notes.append(f"of {len(chunks)} chunks {chunk.get('label')} is read, with {len(posed)} "
+                     "cameras: each chunk has a frame of its own")  # fmt: skip
     by_component = collections.Counter(each.get("component_id") for each in posed)
     if len(by_component) > 1:
         largest, count = by_component.most_common(1)[0]

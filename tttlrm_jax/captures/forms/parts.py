@@ -57,9 +57,13 @@ def head(path: Path, size: int = HEAD) -> str:
 
 
 def files_in(directory: Path, *suffixes: str) -> list[Path]:
-    """Files of a folder by suffix (lower case), in natural order; none where there is no folder."""
+    """Files of a folder by suffix (lower case), in natural order; none where there is no folder.
+
+    Hidden ones, such as `._a.png`, are another program's.
+    """
     try:
         found = [path for path in directory.iterdir() if path.suffix.lower() in suffixes]
+        found = [path for path in found if not path.name.startswith(".")]
     except OSError:
         return []
     return natural_order((path for path in found if path.is_file()), lambda path: path.name)

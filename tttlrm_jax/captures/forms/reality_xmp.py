@@ -49,13 +49,9 @@ def read(path: Path) -> CameraFile:
     """Reads the files of a folder; one without a position is of a picture that is not aligned."""
     values = {each: _values(each) for each in parts.files_in(path, ".xmp")}
     cameras = [_camera(each, found) for each, found in values.items() if "Position" in found]
-    named = {camera.picture for camera in cameras}
-    pictures = [each.name for each in parts.pictures_in(path)]
-    unused = [each for each in pictures if not {each, Path(each).stem} & named]
-    notes = parts.left_out("pictures have no camera in an .xmp file", unused, len(pictures))
     inner = path.resolve().name in parts.PICTURE_FOLDERS
     root, folder = (path.parent, path.name) if inner else (path, "")
-    return parts.capture_file(path, root, cameras, folders=(folder,), notes=notes)
+    return parts.capture_file(path, root, cameras, folders=(folder,))
 
 
 def _values(path: Path) -> dict[str, str]:

@@ -51,16 +51,38 @@ def size_problem(intrinsics: np.ndarray, size: tuple[int, ...]) -> str | None:
     """
     factors = size_factors(intrinsics, size)
     if factors is None:
-        return None
+        return _turned_problem(intrinsics, size)
     wide, high = factors
     larger = f"{wide:.3g} times as large"
-    remedy = f"give --intrinsics-scale {1 / wide:.4g} (1 to take them as they are)"
+    remedy = (
+        f"give --intrinsics-scale {1 / wide:.4g} (or the exact ratio of widths; 1 to take them as "
+        "they are)"
+    )
     if wide != high:
         larger = f"{wide:.3g} times as wide and {high:.3g} times as high"
         remedy = "give those of the stretched pictures, or --intrinsics-scale 1 if they are"
     return (
         f"has {size[1]}x{size[0]} pixels, but the intrinsics have their principal point at "
         f"({intrinsics[2]:.6g}, {intrinsics[3]:.6g}), as those of pictures {larger}; {remedy}"
+    )
+
+
+def _turned_problem(intrinsics: np.ndarray, size: tuple[int, ...]) -> str | None:
+    """Of a principal point in the middle of the picture's height and width the other way round."""
+    height, width = size
+
+    def off_middle(*sides: int) -> list[float]:
+        pairs = zip(intrinsics[2:], sides, strict=True)
+        return [abs(math.log(2 * at / side)) if at > 0 else math.inf for at, side in pairs]
+
+    turned = max(off_middle(height, width)) <= AGREEMENT
+    if not turned or min(off_middle(width, height)) < math.log(CENTRED):
+        return None
+    return (
+        f"has {width}x{height} pixels, but the intrinsics have their principal point at "
+        f"({intrinsics[2]:.6g}, {intrinsics[3]:.6g}), as those of a picture turned by 90 degrees; "
+        "turn the pictures (and drop their EXIF orientation), or give --intrinsics-scale 1 to take "
+        "them as they are"
     )
 
 

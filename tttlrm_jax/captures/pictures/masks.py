@@ -73,6 +73,10 @@ def _coverage(mask: MaskFile, size: tuple[int, int]) -> np.ndarray:
 
 def _grey(path: Path | None, image: Image.Image) -> Image.Image:
     """8-bit levels. Raises InputError where colours differ or the mask is transparent itself."""
+    if image.mode.startswith("I"):  # 16 bits that hold small numbers, such as 0 and 1, are those
+        levels = np.asarray(image)
+        if levels.min() >= 0 and levels.max() < 256:
+            return Image.fromarray(levels.astype(np.uint8))
     if image.mode in ("1", "L") or image.mode.startswith("I"):
         return to_8_bit(image).convert("L")
     pixels = np.asarray(to_8_bit(image).convert("RGBA"))
@@ -86,19 +90,20 @@ def _grey(path: Path | None, image: Image.Image) -> Image.Image:
 def find_masks(
     pictures: Sequence[Path], stated: Sequence[MaskFile | None], directory: Path
 ) -> tuple[list[MaskFile | None], str | None]:
-    """The masks of pictures, and a note that says so: `stated` ones, else those that lie beside.
+    """The masks of pictures, and a note that says so: of each the `stated` one, else one beside.
 
     Nothing above the capture is looked at: above what `directory` and the picture share. Where no
     picture has a mask, all are None.
     """
-    found, origins = list(stated), {"mask_path"}
-    if not any(found):
-        beside = _Beside(directory)
-        found = [beside.mask(path) for path in pictures]
-        origins = {mask.origin for mask in found if mask is not None}
+    beside = _Beside(directory)
+    found = [
+        beside.mask(path) if mask is None else mask
+        for path, mask in zip(pictures, stated, strict=True)
+    ]
     masks = [mask for mask in found if mask is not None]
     if not masks:
         return found, None
+    origins = {mask.origin for mask in masks}
     hidden = {"what is not black" if mask.hides else "black" for mask in masks}
     note = (
         f"masks of {len(masks)} of {len(found)} frames ({', '.join(sorted(origins))}) count as "
