@@ -67,7 +67,6 @@ def _notes(header: FilmHeader, height: int, width: int) -> tuple[str, ...]:
         )
     if header.kind in WITHOUT_TIMES:
         notes.append(
-            f"the film is a bare {header.kind} stream without times: {header.rate:g} frames per "
-            "second are assumed"
+            f"the film is a bare {header.kind} stream without times: a constant rate is assumed"
         )
     return tuple(notes)
