@@ -130,14 +130,15 @@ def unread_keys(frames: Collection[dict[str, Any]], shared: Mapping[str, Any]) -
     return tuple(notes)
 
 
-def _sidecars(files: Iterable[Path], names: Collection[str]) -> list[str]:
-    """Files that lie beside half of the pictures or more and are called like them."""
+def _sidecars(files: Collection[Path], names: Collection[str]) -> list[str]:
+    """Files that lie beside half of `files` or more, are called like them and none of them."""
     stems = {(str(path.parent), path.stem) for path in files}
+    known = {str(path) for path in files}
     found = [
-        each.name for folder in dict.fromkeys(folder for folder, _ in stems)
-        for each in _entries(Path(folder))
-        if each.suffix.lower() in SUFFIXES and (folder, each.stem) in stems
-        and each.suffix and each.name not in names
+        each.name for folder in dict.fromkeys(path.parent for path in files)
+        for each in _entries(folder)
+        if each.suffix and each.suffix.lower() in SUFFIXES and (str(folder), each.stem) in stems
+        and str(each) not in known and each.name not in names
     ]  # fmt: skip
     return found if 2 * len(found) >= len(stems) else []
 

@@ -110,7 +110,10 @@ def test_depth_of_every_form(tmp_path, suffix):
     write_depth(tmp_path / "depth", suffix)
     sequence = open_sequence(tmp_path)
     unit = "millimetres" if suffix == ".png" else "metres"
-    assert f"depth in depth/ is read as {unit}" in sequence.notes
+    assert sequence.notes == (
+        "poses.txt is read as camera to world, OpenCV axes, in metres",
+        f"depth in depth/ is read as {unit}",
+    )
     for n, frame in enumerate(sequence.frames()):
         np.testing.assert_allclose(frame.depth, DEPTH[n], atol=1e-6)
 
