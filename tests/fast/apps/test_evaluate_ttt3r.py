@@ -393,6 +393,15 @@ def test_points_are_those_of_the_first_frame_that_was_shown(room, tmp_path):
     assert told(metrics)[2].startswith("reconstruction is not scored: first frame=")
 
 
+def test_true_depth_that_is_all_unknown_is_said(tmp_path):
+    room = dataclasses.replace(ROOM, depth=np.zeros_like(ROOM.depth))
+    write_seven_scenes(tmp_path / "dark", room)
+    metrics = run(tmp_path / "dark", tmp_path / "out", depth_format="none")
+    assert metrics["depth"] is None
+    said = "depth is not scored: true depth=0 pixels are finite, above 0"
+    assert any(said in note for note in metrics["notes"])
+
+
 def test_a_model_gone_wild_is_said(room, tmp_path):
     class Wild(Oracle):
         def __call__(self, image, **options):

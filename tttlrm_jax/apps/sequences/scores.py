@@ -45,6 +45,7 @@ class SequenceScores:
         self._lens = None if intrinsics is None else fit.intrinsics(intrinsics)
         self._wants_points = reconstruction and self._lens is not None
         self._first_name = ""
+        self._has_depth = False  # of any frame
         self._unbounded = 0  # values of true depth that are not finite
         self.predicted: list[np.ndarray] = []
         self.true: list[np.ndarray | None] = []
@@ -60,6 +61,7 @@ class SequenceScores:
         self.true.append(frame.world_from_camera)
         if frame.depth is None:
             return
+        self._has_depth = True
         known = frame.depth[self._fit.window(*frame.depth.shape)]
         self._unbounded += int((~np.isfinite(known)).sum())
         predicted = resize_cubic(result.prediction.points_self[..., 2], known.shape)
@@ -92,8 +94,16 @@ class SequenceScores:
     def depth(
         self, alignments: tuple[DepthAlignment, ...], clip: float | None = None
     ) -> dict[str, dict[str, Any]] | None:
-        """Depth errors by alignment; None where no frame had true depth."""
+        """Depth errors by alignment; None where no frame had true depth.
+
+        Raises InputError where all of it is unknown.
+        """
         predicted, true = self._mapped("depth", np.float32), self._mapped("true_depth", np.float32)
+        if not predicted.size and self._has_depth:
+            below = "" if self._max_depth is None else f" and below {self._max_depth:g} m"
+            raise InputError.of(
+                "true depth", "0 pixels", f"are finite, above 0{below}", "check its files and unit"
+            )
         if not predicted.size:
             return None
         made = {name: depth_errors(predicted, true, name, clip) for name in alignments}
