@@ -120,9 +120,16 @@ def unread_keys(frames: Collection[dict[str, Any]], shared: Mapping[str, Any]) -
         if isinstance(value, str) and key != "mask_path" and re.search("mask|depth|semantic", key)
     }  # fmt: skip
     lists = [f"{part}_filenames" for part in ("train", "val", "test")]
+    more = [
+        key for key, value in shared.items()
+        if key != "frames" and isinstance(value, list) and value and isinstance(value[0], dict)
+        and "file_path" in value[0]
+    ]  # fmt: skip
     notes = []
     if given:
         notes.append(f"not read, though the frames have it: {listed(list(given))}")
+    if more:
+        notes.append(f"the frames in {listed(more)} are not read")
     if any(shared.get(key) for key in lists):
         notes.append(f"{', '.join(lists)} are not used: every 8th frame is a target")
     if shared.get("applied_transform") is not None:

@@ -198,6 +198,7 @@ def test_what_is_beside_the_pictures_and_not_read_is_named(photographs, camera_f
     camera_file.edit(
         lambda document: document.update(
             applied_transform=[[1, 0, 0, 0]], train_filenames=["a"],
+            test_frames=document["frames"][:2],
             frames=[each | {"depth_file_path": "d.png"} for each in document["frames"]],
         )
     )  # fmt: skip
@@ -205,7 +206,8 @@ def test_what_is_beside_the_pictures_and_not_read_is_named(photographs, camera_f
     for said in (
         "000000_mask.png, 000001_mask.png, 000002_mask.png, 000003_mask.png and 9 more (maps",
         "1 of 13 pictures has no camera and is left out: later.png",
-        "the frames have it: depth_file_path", "applied_transform is not undone",
+        "the frames have it: depth_file_path", "the frames in test_frames are not read",
+        "applied_transform is not undone",
         "train_filenames, val_filenames, test_filenames are not used",
     ):  # fmt: skip
         assert said in notes

@@ -98,11 +98,14 @@ def find_camera_file(path: Path, field: str = "capture") -> Path:
         raise InputError(
             f"{field}={path} is an archive; unpack it (.r3d is .zip) and name its folder"
         )
+    alone = ", or give pictures without cameras to --model ttt3r" if field == "capture" else ""
     if not path.is_dir():
-        raise InputError(f"{field}={path} is not a directory; name the one that holds {KNOWN}")
+        raise InputError(
+            f"{field}={path} is not a directory; name the one that holds {KNOWN}{alone}"
+        )
     found = _first_in(path)
     if found is None:
-        remedy = "export the cameras to one of them"
+        remedy = f"export the cameras to one of them{alone}"
         if inner := _first_capture(path):
             remedy = f"it is a folder of captures: name one of them, e.g. {inner}"
         raise InputError(f"{field}={path} holds no {KNOWN}; {remedy}")
