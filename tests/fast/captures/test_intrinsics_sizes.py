@@ -116,8 +116,11 @@ def test_pictures_of_other_proportions(capture_directory, camera_file):
 
 @pytest.mark.parametrize(
     ("centre", "refused"),
-    [((24, 32), True), ((25, 31), True), ((32, 24), False), ((24, 24), False), ((28, 28), False)],
-)
+    [
+        ((24, 32), True), ((25, 31), True), ((32, 24), False), ((24, 24), False),
+        ((28, 28), False), ((1e308, 1e308), False), ((np.nan, 32), False), ((24, -32), False),
+    ],
+)  # fmt: skip
 def test_pictures_that_were_turned(centre, refused):
     """Of 64 x 48 pixels, with the lens of the same ones upright."""
     problem = size_problem(np.array([50.0, 50.0, *centre]), (48, 64))

@@ -73,7 +73,7 @@ def _turned_problem(intrinsics: np.ndarray, size: tuple[int, ...]) -> str | None
 
     def off_middle(*sides: int) -> list[float]:
         pairs = zip(intrinsics[2:], sides, strict=True)
-        return [abs(math.log(2 * at / side)) if at > 0 else math.inf for at, side in pairs]
+        return [abs(math.log(2 * float(at) / side)) if at > 0 else math.inf for at, side in pairs]
 
     turned = max(off_middle(height, width)) <= AGREEMENT
     if not turned or min(off_middle(width, height)) < math.log(CENTRED):
