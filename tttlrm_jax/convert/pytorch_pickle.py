@@ -114,6 +114,7 @@ class StoredTensor:
     offset: int
     shape: tuple[int, ...]
     stride: tuple[int, ...]
+    negated: bool = False  # PyTorch's negative bit: the numbers count with the other sign
 
     @property
     def dtype(self) -> np.dtype:
@@ -124,11 +125,14 @@ class StoredTensor:
         numbers, strides = self.storage.read()[self.offset :], self.stride
         strides = tuple(step * self.dtype.itemsize for step in strides)
         view = np.lib.stride_tricks.as_strided(numbers, self.shape, strides, writeable=False)
+        view = np.negative(view) if self.negated else view
         return view if dtype is None else view.astype(dtype)
 
 
-def _rebuild_tensor(storage, offset, shape, stride, *_) -> StoredTensor:
-    """What a checkpoint calls `torch._utils._rebuild_tensor_v2`."""
+def _rebuild_tensor(
+    storage, offset, shape, stride, _grad=False, _hooks=None, bits=None
+) -> StoredTensor:
+    """What a checkpoint calls `torch._utils._rebuild_tensor_v2`; `bits` are those that are set."""
     if not isinstance(storage, Storage):
         raise pickle.UnpicklingError("a tensor without numbers")
     numbers = (offset, *shape, *stride)
@@ -137,7 +141,10 @@ def _rebuild_tensor(storage, offset, shape, stride, *_) -> StoredTensor:
     last = offset + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
     if 0 not in shape and last >= storage.count:
         raise pickle.UnpicklingError("a tensor beyond the end of its numbers")
-    return StoredTensor(storage, offset, tuple(shape), tuple(stride))
+    bits = {} if bits is None else bits
+    if not isinstance(bits, dict) or any(value for key, value in bits.items() if key != "neg"):
+        raise pickle.UnpicklingError("a tensor with other bits than the negative one")
+    return StoredTensor(storage, offset, tuple(shape), tuple(stride), bool(bits.get("neg")))
 
 
 def _rebuild_parameter(tensor, *_) -> Any:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tttlrm_jax.convert.pytorch_file import read_checkpoint
+from tttlrm_jax.convert.pytorch_pickle import TABLE, Storage
 from tttlrm_jax.core.errors import InputError
 
 STATE = collections.OrderedDict(
@@ -64,6 +65,23 @@ def test_repeated_numbers_take_no_space(tmp_path, write_checkpoint):
     path = write_checkpoint(tmp_path / "x.pth", {"zeros": zeros})
     assert path.stat().st_size < 2000
     assert read_checkpoint(path)[0]["zeros"].shape == (4096, 4096)
+
+
+def rebuilt(**bits):
+    """A tensor of two numbers as PyTorch calls for it where bits of it are set."""
+    storage = Storage(None, "0", np.dtype(np.float32), 2, swapped=False)
+    hooks = collections.OrderedDict()
+    rebuild = TABLE["torch._utils", "_rebuild_tensor_v2"]
+    return rebuild(storage, 0, (2,), (1,), False, hooks, *([bits] if bits else []))
+
+
+def test_the_negative_bit_of_a_tensor(monkeypatch):
+    monkeypatch.setattr(Storage, "read", lambda _: np.array([1.5, -2], np.float32))
+    np.testing.assert_array_equal(np.asarray(rebuilt()), [1.5, -2])
+    np.testing.assert_array_equal(np.asarray(rebuilt(neg=False, conj=False)), [1.5, -2])
+    np.testing.assert_array_equal(np.asarray(rebuilt(neg=True)), [-1.5, 2])
+    with pytest.raises(pickle.UnpicklingError, match="other bits"):
+        rebuilt(conj=True)
 
 
 class Attack:
