@@ -113,7 +113,8 @@ def _read_frames(path: Path, document: dict) -> tuple[tuple[Frame, ...], Picture
         )
     )
     check_no_directories(path, frames)
-    return reduced_frames(frames, pictures.place), pictures
+    frames, note = reduced_frames(frames, pictures.place)
+    return frames, dataclasses.replace(pictures, notes=(*pictures.notes, *note))
 
 
 def check_no_directories(path: Path, frames: Sequence[Frame]) -> None:

@@ -68,9 +68,9 @@ def read_colmap(path: Path) -> CameraFile:
         for number, (image, picture) in enumerate(zip(found, pictures.paths, strict=True))
     ]
     root = pictures.place.root
-    notes = (*model_notes(path, root), *pictures.notes)
-    frames = reduced_frames(tuple(frames), pictures.place)
-    return CameraFile(root.resolve().name, frames, {}, notes, pictures.looked_in)
+    reduced, note = reduced_frames(tuple(frames), pictures.place)
+    notes = (*model_notes(path, root), *pictures.notes, *note)
+    return CameraFile(root.resolve().name, reduced, {}, notes, pictures.looked_in)
 
 
 def _pictures(model: Path, names: list[str]) -> Pictures:

@@ -97,8 +97,14 @@ def test_pictures_at_a_part_of_their_size_scale_the_lens(capture_directory, came
     after = read_capture(capture_directory)
     np.testing.assert_allclose(after.frames[5].intrinsics, before.frames[5].intrinsics / 2)
     assert after.image_size(5) == (15, 22)
-    assert "images_2" in " ".join(after.notes)
+    said = "intrinsics for the whole size are scaled to that of images_2"
+    assert said in after.notes
     load_views(after, [5], 15, 22)
+    for path in (capture_directory / "images_2").iterdir():
+        Image.open(path).resize((44, 30)).save(path)
+    whole = read_capture(capture_directory)
+    np.testing.assert_array_equal(whole.frames[5].intrinsics, before.frames[5].intrinsics)
+    assert said not in whole.notes
 
 
 def test_frames_of_transforms_are_in_order_of_their_names(capture_directory, camera_file):

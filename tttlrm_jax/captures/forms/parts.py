@@ -249,10 +249,9 @@ def capture_file(
         seen.add(frame.image_path)
     ordered = natural_order(frames, lambda frame: frame.name)
     numbered = tuple(dataclasses.replace(frame, number=n) for n, frame in enumerate(ordered))
-    return CameraFile(
-        root.resolve().name, reduced_frames(numbered, pictures.place), {},
-        (*notes, *pictures.notes), pictures.looked_in,
-    )  # fmt: skip
+    reduced, note = reduced_frames(numbered, pictures.place)
+    notes = (*notes, *pictures.notes, *note)
+    return CameraFile(root.resolve().name, reduced, {}, notes, pictures.looked_in)
 
 
 def _located(root: Path, names: list[str], folders: Sequence[str]) -> Pictures:

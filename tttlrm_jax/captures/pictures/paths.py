@@ -171,8 +171,6 @@ def _notes(names, place: Place, first: Place, paths: Sequence[Path]) -> tuple[st
         notes.append(f"pictures are taken from {place.path}, without the {start}/ of their names")
     elif place.path != first.path:
         notes.append(f"pictures are taken from {place.path}, as they are not in {first.path}")
-    if place.folder in REDUCED_FOLDERS:
-        notes.append(f"intrinsics for the whole size are scaled to that of {place.folder}")
     given = [(_parts(name) or ("",))[-1] for name in names]
     spelled = [
         f"{name} is {path.name}"

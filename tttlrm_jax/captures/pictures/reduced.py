@@ -13,26 +13,28 @@ if TYPE_CHECKING:
     from tttlrm_jax.captures.camera_files import Frame
 
 
-def reduced_frames(frames: tuple["Frame", ...], place: Place) -> tuple["Frame", ...]:
-    """Frames whose intrinsics and size are those of the pictures found in `place`.
+def reduced_frames(
+    frames: tuple["Frame", ...], place: Place
+) -> tuple[tuple["Frame", ...], tuple[str, ...]]:
+    """Frames whose intrinsics and size are those of the pictures found in `place`, and a note.
 
     Changed only where the folder is one of `REDUCED_FOLDERS`, the camera states the whole size and
     the first picture of that size is as much smaller as the folder says, within a pixel.
     """
     if place.folder not in REDUCED_FOLDERS:
-        return frames
+        return frames, ()
     factor = int(place.folder.rpartition("_")[2])
     first = {frame.size: frame for frame in reversed(frames) if os.path.isfile(frame.image_path)}
     sizes = {size: image_size(frame.image_path) for size, frame in first.items() if size}
-    reduced = {
+    reduced: dict[tuple[int, ...], tuple[int, int]] = {
         size: actual
         for size, actual in sizes.items()
         if all(abs(side / factor - part) <= 1 for side, part in zip(size, actual, strict=True))
     }
-    return tuple(
-        resized_frame(frame, reduced.get(frame.size, frame.size)) if frame.size else frame
-        for frame in frames
-    )
+    if not reduced:
+        return frames, ()
+    scaled = tuple(resized_frame(frame, reduced.get(frame.size or ())) for frame in frames)
+    return scaled, (f"intrinsics for the whole size are scaled to that of {place.folder}",)
 
 
 def resized_frame(frame: "Frame", size: tuple[int, int] | None) -> "Frame":
