@@ -37,7 +37,7 @@ def both_modes(forward: Callable, tangent: Callable, cotangent: Callable) -> Cal
         x, fixed = primals
         result, residuals = forward(static, _differentiated_once(x), fixed)
         along, back = (functools.partial(rule, static) for rule in (tangent, cotangent))
-        return result, linear_with_transpose(along, back, residuals, tangents[0])
+        return result, linear_with_transpose(along, back, residuals, tangents[0], like=result)
 
     # A sum over devices, where there are any that share x, belongs outside of the pair below.
     return lambda static, x, fixed: function(static, varying_as((x, fixed), x), fixed)
@@ -56,15 +56,17 @@ def _(primals, tangents):
     )
 
 
-def linear_with_transpose(function: Linear, transpose: Linear, residuals, vector):
+def linear_with_transpose(function: Linear, transpose: Linear, residuals, vector, like=None):
     """`function(residuals, vector)`, whose transpose in `vector` is `transpose(residuals, .)`.
 
-    Under `vmap` both are mapped. `residuals` are constants: a derivative in them raises.
+    Under `vmap` both are mapped. `residuals` are constants: a derivative in them raises. With
+    arrays of the result's types as `like`, reverse mode never traces `function`, which must be free
+    of effects.
     """
     residual_leaves, residual_tree = jax.tree.flatten(residuals)
     vector_leaves, vector_tree = jax.tree.flatten(vector)
     pair = _Pair(function, transpose, residual_tree, vector_tree)
-    out, out_tree = pair.bind(residual_leaves, vector_leaves)
+    out, out_tree = pair.bind(residual_leaves, vector_leaves, like)
     return jax.tree.unflatten(out_tree, out)
 
 
@@ -76,14 +78,21 @@ class _Pair(NamedTuple):
     residual_tree: Any
     vector_tree: Any
 
-    def bind(self, residual_leaves: Sequence, vector_leaves: Sequence):
-        """(leaves, structure) of the result."""
-        residuals = jax.tree.unflatten(self.residual_tree, residual_leaves)
-        vector = jax.tree.unflatten(self.vector_tree, vector_leaves)
-        program, shape = jax.make_jaxpr(self.function, return_shape=True)(residuals, vector)
-        tree = jax.tree.structure(shape)
-        leaves = [*residual_leaves, *vector_leaves]
-        return _linear_p.bind(*leaves, pair=self, program=program, out_tree=tree), tree
+    def bind(self, residual_leaves: Sequence, vector_leaves: Sequence, like=None):
+        """(leaves, structure) of the result; `program` is None where `like` tells its types."""
+        leaves, program = [*residual_leaves, *vector_leaves], None
+        if like is None:
+            given = self.unflattened(leaves)
+            program, like = jax.make_jaxpr(self.function, return_shape=True)(*given)
+        like, tree = jax.tree.flatten(like)
+        avals = tuple(map(jax.typeof, like)) if program is None else tuple(program.out_avals)
+        out = _linear_p.bind(*leaves, pair=self, program=program, out_avals=avals, out_tree=tree)
+        return out, tree
+
+    def unflattened(self, leaves):
+        """(residuals, vector)."""
+        trees = (self.residual_tree, self.vector_tree)
+        return tuple(map(jax.tree.unflatten, trees, self.split(leaves)))
 
     def split(self, leaves):
         """(of the residuals, of the vector)."""
@@ -95,12 +104,14 @@ _linear_p = Primitive("linear_with_transpose")
 _linear_p.multiple_results = True
 
 
-def _run(*leaves, program: ClosedJaxpr, **_):
+def _run(*leaves, pair: _Pair, program: ClosedJaxpr | None, **_):
+    if program is None:
+        return jax.tree.leaves(pair.function(*pair.unflattened(leaves)))
     return jaxpr_as_fun(program)(*leaves)
 
 
-def _avals_and_effects(*_, program: ClosedJaxpr, **__):
-    return program.out_avals, program.effects
+def _avals_and_effects(*_, program: ClosedJaxpr | None, out_avals, **__):
+    return out_avals, frozenset() if program is None else program.effects
 
 
 def _jvp(leaves, tangents, *, pair: _Pair, **others):

@@ -246,9 +246,14 @@ def project_and_colour(
 def project_and_judge(splats, camera_from_world, intrinsics, height, width, config):
     """(screen splats, which Gaussians are invalid)."""
     projected = project(splats, camera_from_world, intrinsics, height, width, config)
+    return colour_projected(splats, camera_from_world, projected, config), projected.invalid
+
+
+def colour_projected(splats, camera_from_world, projected, config) -> ScreenSplats:
+    """What `project` made of the splats, with colours and depth as features."""
     colour = _colour(splats, projected.visible, camera_from_world)
     feature = jnp.concatenate([colour, projected.depth[:, None]], axis=1)
-    return screen_splats(projected, splats.opacity, feature, config), projected.invalid
+    return screen_splats(projected, splats.opacity, feature, config)
 
 
 def _colour(splats: Splats, visible, camera_from_world) -> Float[Array, "gaussian channel"]:

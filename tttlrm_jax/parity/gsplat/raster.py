@@ -28,7 +28,7 @@ from tttlrm_jax.parity.report import Row, over
 from tttlrm_jax.rasterize import BACKENDS, expected_depth, project
 from tttlrm_jax.rasterize.backends import pallas
 from tttlrm_jax.rasterize.backends.reference import trace
-from tttlrm_jax.rasterize.render import composite, project_and_colour
+from tttlrm_jax.rasterize.render import colour_projected, composite
 from tttlrm_jax.rasterize.tile_lists import Static, count_intersections
 
 RENDERED64 = 1e-9  # the recorded compensations of thin Gaussians are good to 1e-10
@@ -130,11 +130,11 @@ def _project(splats, viewmat, intrinsics, bars, *, shape: tuple[int, int], confi
     """(screen splats, projection, intersections, gradients of the arguments) of one camera."""
 
     def drawn(splats, viewmat, intrinsics):
-        screen = project_and_colour(splats, viewmat, intrinsics, *shape, config)
-        return [screen.mean, screen.conic, screen.opacity, screen.feature], screen
+        projected = project(splats, viewmat, intrinsics, *shape, config)
+        screen = colour_projected(splats, viewmat, projected, config)
+        return [screen.mean, screen.conic, screen.opacity, screen.feature], (screen, projected)
 
-    _, pullback, screen = jax.vjp(drawn, splats, viewmat, intrinsics, has_aux=True)
-    projected = project(splats, viewmat, intrinsics, *shape, config)
+    _, pullback, (screen, projected) = jax.vjp(drawn, splats, viewmat, intrinsics, has_aux=True)
     return screen, projected, count_intersections(screen, *shape), pullback(bars)
 
 

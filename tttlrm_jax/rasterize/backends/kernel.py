@@ -55,7 +55,6 @@ class _Slot:
     conic: tuple[Array, Array, Array]
     raw: Array
     alpha: Array
-    features: list[Array]
 
 
 def _read_slot(static: Static, ref, k, x, y) -> _Slot:
@@ -66,8 +65,11 @@ def _read_slot(static: Static, ref, k, x, y) -> _Slot:
     sigma = negative_log_falloff(dx, dy, uu, uv, vv)
     raw = jnp.where(sigma < 0, 0.0, jnp.exp(log_opacity - sigma))
     alpha = jnp.where(raw < min_alpha, 0.0, jnp.minimum(raw, max_alpha))
-    features = [ref[j, k] for j in range(NUM_GEOMETRY, ref.shape[0])]
-    return _Slot(dx, dy, (uu, uv, vv), raw, alpha, features)
+    return _Slot(dx, dy, (uu, uv, vv), raw, alpha)
+
+
+def _read_features(ref, k) -> list[Array]:
+    return [ref[j, k] for j in range(NUM_GEOMETRY, ref.shape[0])]
 
 
 def _limits(static: Static, dtype):
@@ -116,11 +118,12 @@ def draw(static: Static, params, walk: Walk, interpret: Any) -> Drawn:
 
             def draw_slot(k, carry):
                 transmittance, left, *feature = carry
-                slot = _read_slot(static, buffer.at[i % _BUFFERS], k, x, y)
+                chunk = buffer.at[i % _BUFFERS]
+                slot, features = _read_slot(static, chunk, k, x, y), _read_features(chunk, k)
                 after = transmittance * (1 - slot.alpha)
                 drawn = (after > min_transmittance) & (slot.alpha > 0)
                 weight = jnp.where(drawn, transmittance * slot.alpha, 0.0)
-                feature = [f + weight * g for f, g in zip(feature, slot.features, strict=True)]
+                feature = [f + weight * g for f, g in zip(feature, features, strict=True)]
                 return after, jnp.where(drawn, after, left), *feature
 
             transmittance, *rest = lax.fori_loop(0, CHUNK, draw_slot, (transmittance, *rest))
@@ -195,8 +198,9 @@ def differentiate(
 
             def walk_slot(step, behind):
                 k = CHUNK - 1 - step
-                slot = _read_slot(static, chunk, k, x, y)
-                columns, behind = _slot_gradient(static, slot, before[k], feature_bar, behind)
+                slot, features = _read_slot(static, chunk, k, x, y), _read_features(chunk, k)
+                bars = zip(features, feature_bar, strict=True)
+                columns, behind = _slot_gradient(static, slot, before[k], list(bars), behind)
                 for j, column in enumerate(columns):
                     bar[j, k] = column
                 return behind
@@ -229,18 +233,21 @@ def differentiate(
     )  # fmt: skip
 
 
-def _slot_gradient(static: Static, slot: _Slot, before, feature_bar, behind):
-    """(gradient of the slot's parameters, `behind` in front of it); see `chunks.gradient`."""
+def _slot_gradient(static: Static, slot: _Slot, before, features, behind):
+    """(gradient of the slot's parameters, `behind` in front of it); see `chunks.gradient`.
+
+    `features` are pairs of one and the gradient of the image in its channel.
+    """
     max_alpha, _, min_transmittance = (float(t) for t in _limits(static, before.dtype))
     drawn = (before * (1 - slot.alpha) > min_transmittance) & (slot.alpha > 0)
     weight = jnp.where(drawn, before * slot.alpha, 0.0)
     gain = before * 0.0
-    for value, bar in zip(slot.features, feature_bar, strict=True):
+    for value, bar in features:
         gain += value * bar
     alpha_bar = before * gain - behind / (1 - slot.alpha)
     raw_bar = jnp.where(drawn & (slot.raw <= max_alpha), alpha_bar * slot.alpha, 0.0)
     along_x, along_y = raw_bar * slot.dx, raw_bar * slot.dy
     terms = (raw_bar, along_x, along_y, along_x * slot.dx, along_x * slot.dy, along_y * slot.dy)
     geometry = geometry_gradient(slot.conic, [jnp.sum(term) for term in terms])
-    features = [jnp.sum(weight * bar) for bar in feature_bar]
-    return (*geometry, *features), behind + weight * gain
+    feature_bars = [jnp.sum(weight * bar) for _, bar in features]
+    return (*geometry, *feature_bars), behind + weight * gain
