@@ -66,7 +66,7 @@ def test_mask_path(photographs, camera_file, transforms):
     ("folder", "name"),
     [
         ("masks", "{:06d}.png"), ("masks", "{:06d}.png.png"), ("masks", "{:06d}.jpg"),
-        ("mask", "{:06d}.png"), ("images/masks", "{:06d}.png"),
+        ("mask", "{:06d}.png"), ("images/masks", "{:06d}.png"), ("masks", "{:06d}_mask.png"),
     ],
 )  # fmt: skip
 def test_folders_of_masks(photographs, folder, name):

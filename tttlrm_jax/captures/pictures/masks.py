@@ -1,8 +1,8 @@
 """Masks beside photographs: which pixels count. They act as transparency does.
 
 Three kinds are known. `mask_path` of a frame in a JSON file, and a folder `masks/` (or `mask/`)
-beside the folder of pictures, with the picture's name as PNG or, as COLMAP has it, the whole name
-and `.png` (`a.jpg.png`): white counts, black does not. `dynamic_mask_NAME.png` beside the picture,
+beside the folder of pictures, with the picture's name as PNG, COLMAP's `a.jpg.png` or Metashape's
+`a_mask.png`: white counts, black does not. `dynamic_mask_NAME.png` beside the picture,
 instant-ngp's: what is not black moves, and does not count. A picture without mask counts whole.
 """
 
@@ -127,6 +127,7 @@ class _Beside:
         for folder, name in self._places(picture):
             names = [name.with_name(name.name + ".png")]  # COLMAP's
             names += [name.with_suffix(suffix) for suffix in SUFFIXES]
+            names += [name.with_name(f"{name.stem}_mask{suffix}") for suffix in SUFFIXES]
             for path in (folder / each for each in names):
                 if path != picture and os.path.isfile(path):
                     return MaskFile(path, origin=f"{folder.name}/")
