@@ -116,12 +116,14 @@ def _seven_scenes(path: Path) -> FrameFolder | None:
         depth, pose = stem.with_suffix(suffix), stem.with_suffix(".pose.txt")
         files.append(_frame(image, stem.name, _numbers(stem.name)[-1], depth, pose))
     lens, notes = path / "camera-intrinsics.txt", _seven_scenes_notes(path, files, suffix, focal)
-    if lens.exists():
+    of_file = lens.exists()
+    if of_file:
         intrinsics = _lens(_read_matrix(lens, (3, 3)))
     else:
         height, width = upright_size(images[0])
         intrinsics = np.array([focal * width / 640] * 2 + [width / 2, height / 2])
-    return FrameFolder(files, READ_MILLIMETRES, intrinsics, (*notes, *missing_truth(files)))
+    notes = (*notes, *missing_truth(files))
+    return FrameFolder(files, READ_MILLIMETRES, intrinsics, notes, lens_of_file=of_file)
 
 
 def _seven_scenes_depth(path: Path) -> tuple[str, float]:

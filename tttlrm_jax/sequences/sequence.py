@@ -58,6 +58,7 @@ class FrameFolder:
     intrinsics: np.ndarray | None = None  # [4] of the stored pictures
     notes: tuple[str, ...] = ()  # what was guessed or left out, a sentence each
     used: frozenset[str] = frozenset()  # names in the folder that were read, beside frames' files
+    lens_of_file: bool = True  # else it is the data set's, for pictures of any size
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -206,8 +207,14 @@ def folder_sequence(
         if other != size:
             raise _size_error(each.name, other, size)
 
-    intrinsics, problem = intrinsics_for(folder.intrinsics, size, intrinsics_scale)
+    scale = intrinsics_scale if folder.lens_of_file else None
+    intrinsics, problem = intrinsics_for(folder.intrinsics, size, scale)
     left_out = () if problem is None else (f"intrinsics are left out: {problem}",)
+    if intrinsics_scale is not None:
+        of_file = "the intrinsics of the file are" if intrinsics is not None and scale else (
+            "no intrinsics of a file are there to be"
+        )  # fmt: skip
+        left_out += (f"{of_file} multiplied by {intrinsics_scale:g}, as asked",)
 
     def decode() -> Iterator[SequenceFrame]:
         for each in chosen:

@@ -40,6 +40,9 @@ def test_registered_depth_comes_first_with_its_lens(seven_scenes):
     np.testing.assert_allclose(ours.intrinsics, [525 / 20, 525 / 20, 16, 12])
     assert "depth of 3 of 3 frames is depth.proj.png, registered to the pictures" in ours.notes[0]
     assert (next(ours.frames()).depth == 1).all()
+    scaled = open_sequence(seven_scenes, intrinsics_scale=0.5)  # no file has any
+    np.testing.assert_array_equal(scaled.intrinsics, ours.intrinsics)
+    assert scaled.notes[-1].startswith("no intrinsics of a file are there to be multiplied by 0.5")
 
 
 def test_a_file_of_intrinsics_wins_and_is_named(seven_scenes):
@@ -79,7 +82,9 @@ def test_intrinsics_of_larger_pictures_are_left_out_or_scaled(tmp_path, factor, 
     assert sequence.notes[-1].startswith("intrinsics are left out: a picture has 32x24 pixels")
     scaled = open_sequence(path, intrinsics_scale=1 / factor)
     np.testing.assert_allclose(scaled.intrinsics, right)
-    assert scaled.notes == ()
+    assert scaled.notes == (
+        f"the intrinsics of the file are multiplied by {1 / factor:g}, as asked",
+    )
     wanted = SequenceEvalConfig(capture=str(path), reconstruction=True)
     with pytest.raises(InputError, match=rf"intrinsics of scene: .*scale {1 / factor:g} "):
         evaluate_sequence(wanted, RuleConfig("ttt3r"))
