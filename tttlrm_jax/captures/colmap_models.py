@@ -18,7 +18,7 @@ MODEL_FOLDERS = (
     "", "sparse", "sparse/*", "colmap", "colmap/sparse", "colmap/sparse/*", "models/[0-9]*",
     "sfm*", "sfm*/models/[0-9]*",
 )  # fmt: skip
-# of undistorted pictures and of those before: used where there is no other
+# of undistorted pictures and of those before: used where they have more images
 SECOND_FOLDERS = ("dense/sparse", "dense/*/sparse", "undistorted/sparse", "distorted/sparse",
                   "distorted/sparse/*")  # fmt: skip
 FOLDERS_OF_MODELS = ("sparse", "models")  # a capture may be named by one of them
@@ -52,9 +52,9 @@ def find_model(directory: Path) -> Path | None:
 
 
 def find_models(directory: Path) -> list[Model]:
-    """The models of a capture, in the order of `MODEL_FOLDERS`; one per folder."""
+    """The models of a capture, in the order of the folders that are known; one per folder."""
     inside = ("[0-9]*",) if directory.name in FOLDERS_OF_MODELS else ()
-    for patterns in (MODEL_FOLDERS, inside, SECOND_FOLDERS):
+    for patterns in ((*MODEL_FOLDERS, *SECOND_FOLDERS), inside):
         folders = [path for pattern in patterns for path in _matching(directory, pattern)]
         models = [model for path in dict.fromkeys(folders) if (model := _model(path)) is not None]
         if models:
@@ -77,7 +77,8 @@ def capture_of(model: Path) -> Path:
 def model_notes(cameras: Path, pictures: Path) -> tuple[str, ...]:
     """What to say where the capture of this model, in the folder of its pictures, has others."""
     root = capture_of(cameras.parent).absolute()
-    root = root if root.is_relative_to(pictures.absolute()) else pictures.absolute()
+    place = pictures.absolute()
+    root = root if root.is_relative_to(place) or place.is_relative_to(root) else place
     models = find_models(root)
     if len(models) < 2:
         return ()

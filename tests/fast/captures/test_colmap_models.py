@@ -36,6 +36,8 @@ def shot(capture_directory, rendered):
         ({"sparse/0": 5, "colmap/sparse/0": 9, "sparse": 3}, "colmap/sparse/0"),
         ({"model": 12, "models/0": 3, "models/1": 12}, "models/1"),
         ({"sfm": 12, "sfm/models/0": 7}, "sfm"),
+        ({"sparse/0": 5, "dense/sparse": 9}, "dense/sparse"),
+        ({"sparse/0": 9, "distorted/sparse/0": 9}, "sparse/0"),
     ],
 )
 def test_the_model_of_the_most_images(shot, kind, models, chosen):
@@ -48,6 +50,16 @@ def test_the_model_of_the_most_images(shot, kind, models, chosen):
     for folder, count in models.items():
         assert len(read_capture(root / folder)) == count  # as named
     assert capture.name == "toy"
+
+
+def test_undistorted_pictures_beside_a_larger_model_of_them(shot):
+    root, write = shot
+    write("sparse/0", 5)
+    write("dense/sparse", 12)
+    shutil.copytree(root / "images", root / "dense/images")
+    capture = read_capture(root)
+    assert capture.frames[0].image_path.is_relative_to(root / "dense/images")
+    assert "sparse/0 with 5 images, dense/sparse with 12 images" in capture.notes[0]
 
 
 def test_one_model_is_no_choice(shot):
