@@ -43,6 +43,7 @@ SUFFIXES = (
     "", ".txt", ".json", ".csv", ".tsv", ".xml", ".yaml", ".yml", ".npy", ".npz", ".mat", ".bin",
     ".pkl", ".log", ".cam", ".out", ".toml", ".db", ".tum", ".g2o", ".h5", ".xmp",
 )  # fmt: skip
+DEPTH_SUFFIXES = (".depth", ".npy", ".npz", ".exr", ".pfm", ".dpt")  # of depth beside pictures
 MOST_NAMED = 4  # of each kind
 
 
@@ -66,7 +67,8 @@ def left_out(
         kind = None if known else _kind(each)
         if kind is not None and kind in kinds:
             found.setdefault(kind, []).append(each.name + "/" * each.is_dir())
-    if "poses" in kinds and (beside_each := _sidecars(files, names)):
+    suffixes = (*SUFFIXES, *DEPTH_SUFFIXES) if "poses" in kinds else DEPTH_SUFFIXES
+    if beside_each := _sidecars(files, names, suffixes):
         found["one for each picture"] = beside_each
     if not found:
         return ()
@@ -137,14 +139,16 @@ def unread_keys(frames: Collection[dict[str, Any]], shared: Mapping[str, Any]) -
     return tuple(notes)
 
 
-def _sidecars(files: Collection[Path], names: Collection[str]) -> list[str]:
+def _sidecars(
+    files: Collection[Path], names: Collection[str], suffixes: Collection[str]
+) -> list[str]:
     """Files that lie beside half of `files` or more, are called like them and none of them."""
     stems = {(str(path.parent), path.stem) for path in files}
     known = {str(path) for path in files}
     found = [
         each.name for folder in dict.fromkeys(path.parent for path in files)
         for each in _entries(folder)
-        if each.suffix and each.suffix.lower() in SUFFIXES and (str(folder), each.stem) in stems
+        if each.suffix and each.suffix.lower() in suffixes and (str(folder), each.stem) in stems
         and str(each) not in known and each.name not in names
     ]  # fmt: skip
     return found if 2 * len(found) >= len(stems) else []

@@ -195,6 +195,8 @@ def test_what_is_beside_the_pictures_and_not_read_is_named(photographs, camera_f
     save_masks(root / "images", "{:06d}_mask.png")
     save_masks(root, "dynamic_mask_{:06d}.png", frames=[1])
     Image.new("RGB", (44, 30)).save(root / "images" / "later.png")
+    for number in range(12):
+        (root / "images" / f"{number:06d}.depth").write_bytes(b"0")
     camera_file.edit(
         lambda document: document.update(
             applied_transform=[[1, 0, 0, 0]], train_filenames=["a"],
@@ -206,6 +208,7 @@ def test_what_is_beside_the_pictures_and_not_read_is_named(photographs, camera_f
     for said in (
         "000000_mask.png, 000001_mask.png, 000002_mask.png, 000003_mask.png and 9 more (maps",
         "1 of 13 pictures has no camera and is left out: later.png",
+        "000003.depth and 8 more (one for each picture)",
         "the frames have it: depth_file_path", "the frames in test_frames are not read",
         "applied_transform is not undone",
         "train_filenames, val_filenames, test_filenames are not used",
