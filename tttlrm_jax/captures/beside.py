@@ -67,7 +67,9 @@ def left_out(
         kind = None if known else _kind(each)
         if kind is not None and kind in kinds:
             found.setdefault(kind, []).append(each.name + "/" * each.is_dir())
-    suffixes = (*SUFFIXES, *DEPTH_SUFFIXES) if "poses" in kinds else DEPTH_SUFFIXES
+    suffixes = set(DEPTH_SUFFIXES)
+    if "poses" in kinds:  # of a sequence, whose pictures of other formats are named elsewhere
+        suffixes = {*SUFFIXES, *DEPTH_SUFFIXES} - {".exr"}
     if beside_each := _sidecars(files, names, suffixes):
         found["one for each picture"] = beside_each
     if not found:
