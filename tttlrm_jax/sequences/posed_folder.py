@@ -58,7 +58,7 @@ def read_posed(folder: Path, poses: Path, found: PictureFolder) -> FrameFolder:
     matrices = _poses_of(poses, pictures)
     intrinsics, centre, lens_note, lens_file = _lens(folder, pictures)
     depth, depth_note = _depth_of(folder, pictures)
-    times = _times(folder / TIMES, len(pictures))
+    times, times_note = _times(folder / TIMES, len(pictures))
     files = [
         FrameFiles(
             name=name, time=time, image=image, depth=depth.get(image),
@@ -68,7 +68,8 @@ def read_posed(folder: Path, poses: Path, found: PictureFolder) -> FrameFolder:
     ]  # fmt: skip
     said = f"{poses.name}{'/' * poses.is_dir()} is read as camera to world, OpenCV axes, in metres"
     apart = not any(each.parent == found.folder for each in depth.values())
-    notes = (said, *lens_note, *depth_note, *missing_truth(files), *(found.notes if apart else ()))
+    left_out = found.notes if apart else ()
+    notes = (said, *lens_note, *depth_note, *times_note, *missing_truth(files), *left_out)
     used = {poses.name, TIMES, *lens_file}
     return FrameFolder(files, read_depth, intrinsics, notes, frozenset(used))
 
@@ -176,11 +177,15 @@ def _calibration(path: Path) -> dict[str, np.ndarray]:
     return found
 
 
-def _times(path: Path, count: int) -> list[float]:
+def _times(path: Path, count: int) -> tuple[list[float], tuple[str, ...]]:
     """Seconds of each picture; their numbers where the file is none of as many ascending times."""
-    times = [row[0] for row in _rows(path) if row] if path.is_file() else []
-    good = len(times) == count and np.isfinite(times).all() and (np.diff(times) > 0).all()
-    return times if good else [float(number) for number in range(count)]
+    numbers = [float(number) for number in range(count)]
+    if not path.is_file():
+        return numbers, ()
+    times = [row[0] for row in _rows(path) if row]
+    if len(times) == count and np.isfinite(times).all() and (np.diff(times) > 0).all():
+        return times, ()
+    return numbers, (f"{path.name} is not of {count} ascending times: frames are numbered",)
 
 
 def _depth_of(folder: Path, pictures: list[tuple[str, Path]]):
