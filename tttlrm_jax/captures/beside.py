@@ -118,7 +118,7 @@ def without_cameras(
 
 
 def unread_keys(frames: Collection[dict[str, Any]], shared: Mapping[str, Any]) -> tuple[str, ...]:
-    """Notes on what `transforms.json` says of its frames or of all, and nothing here reads."""
+    """Notes on what a JSON file says of its frames or of all, and nothing here reads."""
     given = {
         key: None for entry in (shared, *frames) for key, value in entry.items()
         if isinstance(value, str) and key != "mask_path" and re.search("mask|depth|semantic", key)

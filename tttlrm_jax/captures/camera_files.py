@@ -94,11 +94,11 @@ def read_camera_file(path: Path) -> CameraFile:
     frames, pictures = _read_frames(path, document)
     folds = _read_folds(path, document, len(frames))
     contents = CameraFile(str(name), frames, folds, pictures.notes, pictures.looked_in)
+    unread = unread_keys(document["frames"], document)
     if path.name not in TRANSFORMS_FILES:
-        return contents
+        return with_notes(contents, *unread)
     poses = [(document | entry)["transform_matrix"] for entry in document["frames"]]
-    notes = (*_beside(path), *scale_notes(poses), *unread_keys(document["frames"], document))
-    return with_notes(_in_order(path, contents), *notes)
+    return with_notes(_in_order(path, contents), *_beside(path), *scale_notes(poses), *unread)
 
 
 def _read_frames(path: Path, document: dict) -> tuple[tuple[Frame, ...], Pictures]:
