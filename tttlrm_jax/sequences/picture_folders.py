@@ -6,6 +6,7 @@ pictures of the same name; formats that cannot be read are named.
 
 import collections
 import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,6 +25,9 @@ VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mts
 IMAGE_FOLDERS = (
     "images", "rgb", "color", "input", "frames", "image", "images_2", "images_4", "images_8",
 )  # fmt: skip
+
+
+LEVELS_DOWN, MOST_FOLDERS = 3, 64  # below a folder without pictures that such are looked for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +79,21 @@ def what_lies_there(root: Path) -> str:
         return f", {_named(unread)} there: convert them to JPEG or PNG"
     if videos:
         return f", it holds the video {videos[0].name}: name that file"
-    return ""
+    inner = _first_inside(root)
+    return "" if inner is None else f", pictures lie in {inner.relative_to(root)}: name that folder"
+
+
+def _first_inside(root: Path) -> Path | None:
+    """The first folder below with two pictures, level by level."""
+    level = [root]
+    for _ in range(LEVELS_DOWN):
+        folders = (each for path in level for each in natural_order(path.iterdir()))
+        level = [each for each in folders if each.is_dir() and os.access(each, os.R_OK | os.X_OK)]
+        found = (each for each in level if sum(map(is_image, each.iterdir())) > 1)
+        if (first := next(found, None)) is not None:
+            return first
+        level = level[:MOST_FOLDERS]
+    return None
 
 
 def _unread(files: list[Path]) -> list[Path]:

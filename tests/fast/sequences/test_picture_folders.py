@@ -93,6 +93,11 @@ def test_frames_of_a_folder(tmp_path, kind):
         (["a.HEIC", "b.HEIC"], r"2 pictures \(a\.HEIC, b\.HEIC\) are there: convert them"),
         (["walk.mp4"], r"it holds the video walk\.mp4: name that file"),
         (["photos/a.jpg"], "frames=0 in walk make no sequence"),
+        (
+            ["seq-10/a.jpg", "seq-10/b.jpg", "seq-9/a/b.jpg", "seq-9/a/c.jpg"],
+            "pictures lie in seq-10: name that folder",
+        ),
+        (["JPEG/480p/bear/0.jpg", "JPEG/480p/bear/1.jpg"], "lie in JPEG/480p/bear: name that"),
     ],
 )
 def test_a_folder_without_frames_says_what_it_holds(tmp_path, names, message):
