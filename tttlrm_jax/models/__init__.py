@@ -30,6 +30,28 @@ def build_model(config: ModelConfig | TTT3RConfig, seed: int = 0) -> nnx.Module:
 
     Raises ConfigError if it asks for float64 while JAX has it switched off.
     """
+    return _assembled(config, nnx.Rngs(seed))
+
+
+def abstract_model(config: ModelConfig | TTT3RConfig) -> nnx.Module:
+    """The model with shapes and dtypes in place of arrays: costs no memory."""
+
+    def make():
+        rngs = nnx.Rngs(0)
+        rngs.default = _OneKey(0, tag="default")
+        return _assembled(config, rngs)
+
+    return nnx.eval_shape(make)
+
+
+class _OneKey(nnx.RngStream):
+    """A stream of one key: when it counts keys, Flax makes JAX search the whole trace each time."""
+
+    def __call__(self) -> jax.Array:
+        return self.key[...]
+
+
+def _assembled(config: ModelConfig | TTT3RConfig, rngs: nnx.Rngs) -> nnx.Module:
     dtypes = {config.param_dtype, config.compute_dtype}
     if isinstance(config, ModelConfig):
         dtypes.add(config.newton_schulz_dtype)
@@ -37,12 +59,7 @@ def build_model(config: ModelConfig | TTT3RConfig, seed: int = 0) -> nnx.Module:
         raise ConfigError(
             "model dtype=float64 needs JAX's 64-bit mode; set JAX_ENABLE_X64=1 or use float32"
         )
-    return MODELS[config.kind](config, rngs=nnx.Rngs(seed))
-
-
-def abstract_model(config: ModelConfig | TTT3RConfig) -> nnx.Module:
-    """The model with shapes and dtypes in place of arrays: costs no memory."""
-    return nnx.eval_shape(lambda: build_model(config))
+    return MODELS[config.kind](config, rngs=rngs)
 
 
 def reconstruct(
