@@ -1,8 +1,9 @@
 """Rendering outside of `jit`: nothing is dropped, and few programs are compiled."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,14 @@ import numpy as np
 
 from tttlrm_jax.config import RasterConfig
 from tttlrm_jax.core.types import Cameras, Gaussians, Splats
-from tttlrm_jax.rasterize.render import GSPLAT, Rendering, fit_capacity, render, render_views
+from tttlrm_jax.rasterize.render import (
+    GSPLAT,
+    MAX_CAPACITY,
+    Rendering,
+    fit_capacity,
+    render,
+    render_views,
+)
 
 
 class Renderer:
@@ -30,14 +38,21 @@ class Renderer:
     ):
         """`background` has a value in [0, 1] per channel; None is black."""
         self._background, self._config = background, config
-        self._programs: dict[Any, tuple[int, Callable]] = {}  # by shapes: capacity, program
+        self._programs: dict[Any, _Program] = {}  # by shapes
         self.seconds = 0.0  # that the newest rendering took, without compiling
-        self.compile_seconds = 0.0  # that the newest program took to compile
+        self.compile_seconds = 0.0  # that its program took to compile
 
-    def __call__(self, scene: Splats | Gaussians, cameras: Cameras) -> Rendering:
-        """Renders a camera, or cameras with one leading axis. Raises InputError as `render`."""
+    def __call__(
+        self, scene: Splats | Gaussians, cameras: Cameras, *, growth: float = 1.0
+    ) -> Rendering:
+        """Renders a camera, or cameras with one leading axis. Raises InputError as `render`.
+
+        A program that has to be compiled gets room for `growth` times as many intersections: for
+        a scene that is known to grow.
+        """
         splats = _activated(scene)
-        return self._run(splats, cameras, fit_capacity(splats, cameras, config=self._config))
+        capacity = fit_capacity(splats, cameras, config=self._config)
+        return self._run(splats, cameras, capacity, growth)
 
     def frames(
         self, scene: Splats | Gaussians, cameras: Cameras, at_a_time: int
@@ -50,23 +65,29 @@ class Renderer:
             pictures = np.asarray(self._run(splats, cameras[portion], capacity).rgb)
             yield from pictures[: count - first]
 
-    def _run(self, splats: Splats, cameras: Cameras, capacity: int) -> Rendering:
-        program = self._program(splats, cameras, capacity)
+    def _run(
+        self, splats: Splats, cameras: Cameras, capacity: int, growth: float = 1.0
+    ) -> Rendering:
+        program = self._program(splats, cameras, capacity, growth)
         start = time.perf_counter()
-        rendering = jax.block_until_ready(program(splats, cameras))
+        rendering = jax.block_until_ready(program.run(splats, cameras))
         self.seconds = time.perf_counter() - start
+        self.compile_seconds = program.compile_seconds
         return rendering
 
-    def _program(self, splats: Splats, cameras: Cameras, capacity: int) -> Callable:
+    def _program(
+        self, splats: Splats, cameras: Cameras, capacity: int, growth: float
+    ) -> "_Program":
         """The compiled program for these shapes, with at least this capacity."""
         leaves, structure = jax.tree.flatten((splats, cameras))
         key = (structure, tuple((x.shape, jnp.dtype(x.dtype)) for x in leaves))
         known = self._programs.get(key)
-        if known is None or known[0] < capacity:
-            known = self._programs[key] = capacity, self._compiled(splats, cameras, capacity)
-        return known[1]
+        if known is None or known.capacity < capacity:
+            room = min(math.ceil(growth * capacity), MAX_CAPACITY)
+            known = self._programs[key] = self._compiled(splats, cameras, room)
+        return known
 
-    def _compiled(self, splats: Splats, cameras: Cameras, capacity: int) -> Callable:
+    def _compiled(self, splats: Splats, cameras: Cameras, capacity: int) -> "_Program":
         background = self._background
         if background is not None:
             background = jnp.asarray(background, splats.mean.dtype)
@@ -79,8 +100,15 @@ class Renderer:
 
         start = time.perf_counter()
         compiled = jax.jit(run).lower(splats, cameras).compile()
-        self.compile_seconds = time.perf_counter() - start
-        return compiled
+        return _Program(capacity, compiled, time.perf_counter() - start)
+
+
+class _Program(NamedTuple):
+    """Compiled for scenes and cameras of given shapes."""
+
+    capacity: int
+    run: Callable[[Splats, Cameras], Rendering]
+    compile_seconds: float
 
 
 def _activated(scene: Splats | Gaussians) -> Splats:

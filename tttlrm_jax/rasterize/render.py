@@ -197,9 +197,9 @@ def fit_capacity(splats: Splats, cameras: Cameras, *, config: RasterConfig = GSP
     """Smallest power of two that holds every intersection of every camera (any leading axes).
 
     Eager: it reads a number back from the device, so it cannot be called under `jit`. Raises
-    InputError where the lists would need more than 2^30 slots.
+    InputError where the lists would need more than 2^30 slots. `reference` has no lists.
     """
-    if splats.mean.shape[0] == 0:
+    if splats.mean.shape[0] == 0 or chosen_backend(config.backend) == "reference":
         return _MIN_CAPACITY
     needed = int(_most_intersections(splats, cameras, config))
     if needed > MAX_CAPACITY:
@@ -213,12 +213,14 @@ def fit_capacity(splats: Splats, cameras: Cameras, *, config: RasterConfig = GSP
 @functools.partial(jax.jit, static_argnames="config")
 def _most_intersections(splats: Splats, cameras: Cameras, config: RasterConfig) -> Int[Array, ""]:
     """Largest number of intersections among the cameras."""
+    _check_splats(splats)
     height, width = cameras.height, cameras.width
+    no_feature = jnp.zeros((len(splats.mean), 0), splats.mean.dtype)
 
     def one(camera):
         pose, intrinsics = camera
-        matrix = rigid_inverse(pose)
-        screen = project_and_colour(splats, matrix, intrinsics, height, width, config)
+        projected = project(splats, rigid_inverse(pose), intrinsics, height, width, config)
+        screen = screen_splats(projected, splats.opacity, no_feature, config)
         return count_intersections(screen, height, width)
 
     poses = cameras.world_from_camera.reshape(-1, 4, 4)

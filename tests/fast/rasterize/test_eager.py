@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from tttlrm_jax.config import RasterConfig
+from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.core.geometry.poses import look_at
 from tttlrm_jax.core.types import Cameras, Gaussians
 from tttlrm_jax.rasterize import Renderer
@@ -14,15 +15,15 @@ def test_frames_equal_views_whatever_the_portion():
     """Rendering seven frames three at a time gives the pictures of rendering them at once."""
     rng = np.random.default_rng(1)
     gaussians = Gaussians(
-        mean=jnp.asarray(rng.normal(size=(30, 3)), jnp.float32),
-        sh=jnp.asarray(rng.normal(size=(30, 1, 3)), jnp.float32),
+        mean=on_device(rng.normal(size=(30, 3)), np.float32),
+        sh=on_device(rng.normal(size=(30, 1, 3)), np.float32),
         log_scale=jnp.full((30, 3), -1.0),
-        quaternion=jnp.asarray(rng.normal(size=(30, 4)), jnp.float32),
+        quaternion=on_device(rng.normal(size=(30, 4)), np.float32),
         opacity_logit=jnp.full(30, 1.0),
     )
     poses = look_at(rng.normal(size=(7, 3)) * 5, np.zeros(3), np.array([0.0, 0.0, 1.0]))
     cameras = Cameras(
-        jnp.asarray(poses, jnp.float32), jnp.tile(jnp.asarray([20.0, 20, 10, 8]), (7, 1)), 16, 20
+        on_device(poses, np.float32), jnp.tile(jnp.asarray([20.0, 20, 10, 8]), (7, 1)), 16, 20
     )
     config = RasterConfig(backend="reference")
     renderer = Renderer(background=(1.0, 0.0, 0.5), config=config)
@@ -44,10 +45,10 @@ def test_renderer_drops_nothing_in_scenes_after_the_first():
 
     def cloud(log_scale):
         return Gaussians(
-            mean=jnp.asarray(rng.normal(size=(150, 3)), jnp.float32),
-            sh=jnp.asarray(rng.normal(size=(150, 1, 3)), jnp.float32),
+            mean=on_device(rng.normal(size=(150, 3)), np.float32),
+            sh=on_device(rng.normal(size=(150, 1, 3)), np.float32),
             log_scale=jnp.full((150, 3), log_scale),
-            quaternion=jnp.asarray(rng.normal(size=(150, 4)), jnp.float32),
+            quaternion=on_device(rng.normal(size=(150, 4)), np.float32),
             opacity_logit=jnp.full(150, -3.0),
         )
 
@@ -60,3 +61,8 @@ def test_renderer_drops_nothing_in_scenes_after_the_first():
         assert int(result.num_dropped.max()) == 0
         np.testing.assert_allclose(result.rgb, exact(scene, cameras).rgb, atol=1e-4)
     assert times[0] != times[1] == times[2]  # compiled anew for more, never for less
+    roomy = Renderer(background=(0.0, 0.0, 0.0))
+    roomy(small, cameras, growth=4.0)
+    first = roomy.compile_seconds
+    np.testing.assert_array_equal(roomy(large, cameras).rgb, shared(large, cameras).rgb)
+    assert roomy.compile_seconds == first  # there was room

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from tttlrm_jax.api.reconstruction import enlarged_blur
@@ -22,7 +21,8 @@ from tttlrm_jax.apps.reconstruct.job import Evaluated, Job
 from tttlrm_jax.apps.reconstruct.refined_files import MEANS, refined_part, refined_settings
 from tttlrm_jax.apps.reconstruct.stream_files import STREAM_FILES, growth_frames, stream_plot
 from tttlrm_jax.checkpoints.provenance import provenance_of
-from tttlrm_jax.config import RasterConfig, RuleConfig
+from tttlrm_jax.config import RuleConfig
+from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.core.geometry.offsets import moved_poses
 from tttlrm_jax.core.geometry.paths import orbit_path
 from tttlrm_jax.core.pictures import enlargement, png_bytes
@@ -146,13 +146,12 @@ def collect_metrics(job: Job, evaluated: Evaluated, count: ExportCount) -> dict[
 def orbit_frames(gaussians: Gaussians, job: Job) -> Iterator[np.ndarray]:
     """Pictures of `orbit_cameras`."""
     count = job.config.orbit_frames
-    cameras, raster = orbit_cameras(job, count)
-    renderer = Renderer(background=job.request.background, config=raster)
+    cameras, renderer = orbit_cameras(job, count)
     return renderer.frames(gaussians, cameras, min(ORBIT_CHUNK, count))
 
 
-def orbit_cameras(job: Job, num_frames: int) -> tuple[Cameras, RasterConfig]:
-    """A path around what the input cameras look at, in the normalised frame.
+def orbit_cameras(job: Job, num_frames: int) -> tuple[Cameras, Renderer]:
+    """A path around what the input cameras look at, in the normalised frame, and its renderer.
 
     Small pictures are rendered larger by a whole factor, with the screen-space blur grown
     likewise: the same Gaussians with the same softness, in more pixels.
@@ -160,12 +159,13 @@ def orbit_cameras(job: Job, num_frames: int) -> tuple[Cameras, RasterConfig]:
     inputs = job.cameras_seen
     factor = enlargement(inputs.height, inputs.width, ORBIT_SIDE)
     poses = np.asarray(inputs.world_from_camera, np.float64)
-    path = jnp.asarray(orbit_path(poses, num_frames), jnp.float32)
-    lens = jnp.asarray(np.median(inputs.intrinsics, axis=0) * factor, jnp.float32)
-    lenses = jnp.tile(lens, (len(path), 1))
+    path = on_device(orbit_path(poses, num_frames), np.float32)
+    lens = np.median(inputs.intrinsics, axis=0) * factor
+    lenses = on_device(np.tile(lens, (len(path), 1)), np.float32)
     cameras = Cameras(path, lenses, inputs.height * factor, inputs.width * factor)
     size = inputs.height, inputs.width
-    return cameras, enlarged_blur(job.run.raster, size, (cameras.height, cameras.width))
+    raster = enlarged_blur(job.run.raster, size, (cameras.height, cameras.width))
+    return cameras, job.model.renderer(job.request.background, raster)
 
 
 def compared_views(scene: PosedScene, evaluated: Evaluated) -> list[ComparedView]:

@@ -163,16 +163,14 @@ class _Film:
     def __init__(self, job: Job, num_chunks: int, count: int):
         self._per_chunk = _frames_per_chunk(job.config.orbit_frames, num_chunks)
         frames = self._per_chunk * (num_chunks + LAST_CHUNK - 1)
-        self._cameras, raster = orbit_cameras(job, frames)
-        self._render = Renderer(background=job.request.background, config=raster)
+        self._cameras, self._render = orbit_cameras(job, frames)
         self._num_chunks, self._count = num_chunks, count
 
     def __call__(self, scene: StreamScene, index: int) -> np.ndarray:
         """Frames uint8 [frame, height, width, 3] after this chunk."""
-        gaussians = filled_up(scene.gaussians, self._count)
         portions = LAST_CHUNK if index == self._num_chunks - 1 else 1
         pictures = [
-            np.asarray(self._render(gaussians, self._portion(portion)).rgb)
+            _drawn(self._render, scene, self._count, self._portion(portion))
             for portion in range(index, index + portions)
         ]
         return np.stack([reduced(to_uint8(picture)) for part in pictures for picture in part])
@@ -184,7 +182,13 @@ class _Film:
 def _pictures(job: Job, scene: StreamScene, count: int) -> np.ndarray:
     """Of the targets, by one program for scenes of any size up to `count` Gaussians."""
     render = job.model.renderer(job.request.background)
-    return np.asarray(render(filled_up(scene.gaussians, count), job.scene.target_cameras).rgb)
+    return _drawn(render, scene, count, job.scene.target_cameras)
+
+
+def _drawn(render: Renderer, scene: StreamScene, count: int, cameras: Cameras) -> np.ndarray:
+    """Pictures of a scene that will have `count` Gaussians, by the program that draws it then."""
+    growth = count / max(len(scene.gaussians.mean), 1)
+    return np.asarray(render(filled_up(scene.gaussians, count), cameras, growth=growth).rgb)
 
 
 def _chunks(views: Views, chunk_views: int) -> Iterator[tuple[int, Views]]:
