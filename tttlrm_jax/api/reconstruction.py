@@ -5,12 +5,12 @@ import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import jax.numpy as jnp
 import numpy as np
 
 from tttlrm_jax.api.scenes import PosedScene, Scores, score
 from tttlrm_jax.captures.capture import Capture
 from tttlrm_jax.config import RasterConfig
+from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.offsets import into_capture, offset_of
 from tttlrm_jax.core.geometry.poses import PoseNormalisation
@@ -147,8 +147,8 @@ class Reconstruction:
 def posed_cameras(cameras: Cameras, similarity: PoseNormalisation) -> Cameras:
     """Cameras of a capture's frame in the frame that `similarity` leads to, float32."""
     return Cameras(
-        jnp.asarray(similarity.apply_poses(np.asarray(cameras.world_from_camera)), jnp.float32),
-        jnp.asarray(cameras.intrinsics, jnp.float32),
+        on_device(similarity.apply_poses(np.asarray(cameras.world_from_camera)), np.float32),
+        on_device(cameras.intrinsics, np.float32),
         cameras.height,
         cameras.width,
     )

@@ -8,12 +8,12 @@ import dataclasses
 import hashlib
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from tttlrm_jax.api.request import Request
 from tttlrm_jax.captures.capture import Capture, CaptureScene
 from tttlrm_jax.config import DataConfig
+from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.core.errors import listed
 from tttlrm_jax.core.geometry.poses import PoseNormalisation, normalise_poses
 from tttlrm_jax.core.scenes import SceneViews
@@ -84,9 +84,9 @@ def pose_scene(capture: Capture, request: Request, data: DataConfig) -> PosedSce
     poses = similarity.apply_poses(raw)
 
     def part(where: slice) -> Views:
-        intrinsics = jnp.asarray(views.intrinsics[where], jnp.float32)
-        cameras = Cameras(jnp.asarray(poses[where], jnp.float32)[None], intrinsics[None], *size)
-        return Views(jnp.asarray(views.image[where])[None], cameras)
+        lenses = on_device(views.intrinsics[None, where], np.float32)
+        cameras = Cameras(on_device(poses[None, where], np.float32), lenses, *size)
+        return Views(on_device(views.image[None, where]), cameras)
 
     first, last = slice(0, num_inputs), slice(num_inputs, None)
     mask = None if views.mask is None else views.mask[last]
@@ -137,11 +137,11 @@ def score(images: np.ndarray, scene: PosedScene, lpips: LPIPS | None = None) -> 
 
     A picture equal to its target counts as `MAX_PSNR`.
     """
-    made, target = jnp.asarray(images), scene.targets.image[0]
+    made, target = on_device(images), scene.targets.image[0]
     mask = scene.target_mask
     foreground = None
     if mask is not None:
-        foreground = np.minimum(_float64(_psnr(made, target, jnp.asarray(mask))), MAX_PSNR)
+        foreground = np.minimum(_float64(_psnr(made, target, on_device(mask))), MAX_PSNR)
     return Scores(
         psnr=np.minimum(_float64(_psnr(made, target)), MAX_PSNR),
         ssim=_float64(_ssim(made, target)),

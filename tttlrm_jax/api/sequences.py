@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from tttlrm_jax.checkpoints.models import trained_size
 from tttlrm_jax.config import RuleConfig
 from tttlrm_jax.config.evaluation import PUBLISHED_SIZE
 from tttlrm_jax.config.ttt3r import Behaviour, TTT3RConfig
+from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.poses import matrix_from_encoding
 from tttlrm_jax.models import merge_model
@@ -72,9 +72,9 @@ class LiveModel:
 
     def __call__(self, image: np.ndarray, *, reset: bool, update: bool) -> Prediction:
         frame = Frame(
-            image=jnp.asarray(image[None].astype(np.float32) / np.float32(255)),
-            update=jnp.array([update]),
-            reset=jnp.array([reset]),
+            image=on_device(image[None].astype(np.float32) / np.float32(255)),
+            update=on_device([update]),
+            reset=on_device([reset]),
         )
         self._state, out = self._step(self._params, self._state, frame)
         return Prediction(

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
 from tttlrm_jax.checkpoints.arrays import read_on_one_device, saved_shapes, write_arrays
@@ -26,6 +24,7 @@ from tttlrm_jax.checkpoints.directories import (
 from tttlrm_jax.checkpoints.provenance import provenance
 from tttlrm_jax.config import ModelConfig, RunConfig, config_from_dict, config_to_dict
 from tttlrm_jax.config.ttt3r import TTT3RConfig, is_ttt3r
+from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.models import TTT3R, abstract_model, merge_model, split_model
 
@@ -152,7 +151,7 @@ def _write_model(values: dict[str, Any], params: Any, directory: Path | str, dty
     draft = directory.with_name(directory.name + ".tmp")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
-    narrow = jax.tree.map(lambda p: jnp.asarray(np.asarray(p)).astype(dtype), params)
+    narrow = jax.tree.map(lambda p: on_device(p).astype(dtype), params)
     write_arrays(draft / PARAMS, narrow)
     write_values(draft, without_places(without_host_choices(values)))
     with contextlib.suppress(FileNotFoundError):

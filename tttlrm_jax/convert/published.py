@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from tttlrm_jax.convert.entries import Entry
 from tttlrm_jax.convert.names import IGNORED_PREFIXES, canonical_name, table
+from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.core.errors import InputError
 
 Model = TypeVar("Model", bound=nnx.Module)
@@ -37,7 +37,7 @@ def params_from_published(tensors: Mapping[str, Any], model: Model) -> Model:
     for path, members in by_path.items():  # one parameter at a time: tensors may be on disk
         parts = [entry.layout.to_ours(np.asarray(tensors[entry.published])) for entry in members]
         array = parts[0] if members[0].layer is None else np.stack(parts)
-        flat[path] = jnp.asarray(array, dtype=flat[path].dtype)
+        flat[path] = on_device(array, flat[path].dtype)
     nnx.replace_by_pure_dict(state, unflatten_dict(flat))
     return nnx.merge(graph, state)
 

@@ -15,9 +15,9 @@ head says which.
 from collections.abc import Sequence
 from pathlib import Path
 
-import jax.numpy as jnp
 import numpy as np
 
+from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.offsets import offset_text
 from tttlrm_jax.core.types import Gaussians
@@ -128,11 +128,11 @@ def read_ply(path: Path | str, *, published_degree: int | None = None) -> Gaussi
     rest = group(*_numbered("f_rest", 3 * num_higher)).reshape(len(table), 3, num_higher)
     base = group(*_numbered("f_dc", 3))
     return Gaussians(
-        mean=jnp.asarray(group("x", "y", "z")),
-        sh=jnp.asarray(np.concatenate([base[:, None], np.moveaxis(rest, 1, 2)], axis=1)),
-        log_scale=jnp.asarray(group(*_numbered("scale", 3))),
-        quaternion=jnp.asarray(group(*_numbered("rot", 4))),
-        opacity_logit=jnp.asarray(group("opacity")[:, 0]),
+        mean=on_device(group("x", "y", "z")),
+        sh=on_device(np.concatenate([base[:, None], np.moveaxis(rest, 1, 2)], axis=1)),
+        log_scale=on_device(group(*_numbered("scale", 3))),
+        quaternion=on_device(group(*_numbered("rot", 4))),
+        opacity_logit=on_device(group("opacity")[:, 0]),
     )
 
 

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.files.pickles import UNREADABLE, TableUnpickler
 from tttlrm_jax.core.types import typechecked
@@ -127,13 +128,13 @@ def vgg16_convolutions(path: Path) -> list[Convolution]:
 def _convolutions(tree: Any, net: Net) -> list[Convolution]:
     network = tree[_FILES[net][1]]
     layers = [network[f"Conv_{i}"] for i in range(len(LAYERS[net]))]
-    return [Convolution(jnp.asarray(x["kernel"]), jnp.asarray(x["bias"])) for x in layers]
+    return [Convolution(on_device(x["kernel"]), on_device(x["bias"])) for x in layers]
 
 
 def _heads(tree: Any, net: Net) -> list[Array]:
     count = sum(layer.tap for layer in LAYERS[net])
     heads = [tree[f"NetLinLayer_{i}"]["Conv_0"]["kernel"].reshape(-1) for i in range(count)]
-    return [jnp.asarray(head) for head in heads]
+    return [on_device(head) for head in heads]
 
 
 def _normalised(image: Array) -> Array:

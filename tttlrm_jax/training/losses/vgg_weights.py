@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tttlrm_jax.convert.pytorch_file import read_checkpoint
+from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.metrics.convolutions import Convolution
 from tttlrm_jax.metrics.lpips import find_weights, vgg16_convolutions
@@ -112,7 +113,7 @@ def _convolutions(
         if not bad:
             kernel, bias = (np.asarray(tensors[part]) for part in expected)
             turned = np.transpose(kernel, (2, 3, 1, 0))
-            convolutions.append(Convolution(jnp.asarray(turned), jnp.asarray(bias)))
+            convolutions.append(Convolution(on_device(turned), on_device(bias)))
     if wrong:
         raise InputError.of(
             "loss.vgg19_weights", path, f"has weights missing or misshapen: {', '.join(wrong)}",
