@@ -3,10 +3,9 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 
 def cut(tree: Any, *index: Any) -> Any:
     """`x[index]` of every array of a tree."""
-    return jax.tree.map(lambda x: jnp.asarray(np.asarray(x)[index]), tree)
+    return jax.tree.map(lambda x: jax.device_put(np.asarray(x)[index]), tree)

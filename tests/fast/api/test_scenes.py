@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from tttlrm_jax.api.scenes import MAX_PSNR, PosedScene, baseline_pictures, score
+from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.core.geometry.poses import look_at, normalise_poses
 from tttlrm_jax.core.types import Cameras, Views
 
@@ -16,10 +17,8 @@ def scene(mask=None):
 
     def views(where):
         count = len(poses[where])
-        cameras = Cameras(
-            jnp.asarray(poses[where], jnp.float32)[None], jnp.ones((1, count, 4)), 9, 12
-        )
-        image = jnp.asarray(rng.uniform(size=(1, count, 9, 12, 3)), jnp.float32)
+        cameras = Cameras(on_device(poses[where], np.float32)[None], jnp.ones((1, count, 4)), 9, 12)
+        image = on_device(rng.uniform(size=(1, count, 9, 12, 3)), np.float32)
         return Views(image, cameras)
 
     return PosedScene(

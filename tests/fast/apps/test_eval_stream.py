@@ -19,6 +19,7 @@ from tttlrm_jax.apps.reconstruct.files import ALL_FILES
 from tttlrm_jax.captures.capture import load_views, read_capture
 from tttlrm_jax.checkpoints.models import export_model
 from tttlrm_jax.config import RasterConfig
+from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.core.types import Cameras
 from tttlrm_jax.export.ply import read_ply
 from tttlrm_jax.metrics.images import psnr
@@ -185,7 +186,7 @@ def test_query_without_images(whole, capture, command, tmp_path):
     assert sorted(path.name for path in (tmp_path / "out" / "views").iterdir()) == names
     pictures = [np.asarray(Image.open(tmp_path / "out" / "views" / name)) for name in names]
     assert pictures[2].shape == (20, 40, 3)
-    made = jnp.asarray(np.stack(pictures[:2]) / 255.0, jnp.float32)
+    made = on_device(np.stack(pictures[:2]) / 255.0, np.float32)
     expected = [view["psnr"] for view in metrics_of(whole)["targets"]]
     np.testing.assert_allclose(psnr(made, jnp.asarray(image)), expected, atol=0.05)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [

@@ -18,6 +18,7 @@ from tttlrm_jax.config import (
     config_from_dict,
     config_to_dict,
 )
+from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.core.errors import ConfigError
 from tttlrm_jax.models.nn.ttt_layer import TTTLayer
 from tttlrm_jax.ttt import FastWeights, build_rule, full_plan, rule_from_config
@@ -191,7 +192,7 @@ def test_the_documented_recipe_is_in_the_help_and_trains(documented_rule, capsys
     config = ModelConfig(d_model=8, attention_head_dim=4, ttt_inner_factor=2.0, rule=rule)
     layer = TTTLayer(config, projection_std=0.3, rngs=nnx.Rngs(0))
     graph, params = nnx.split(layer)
-    x = jnp.asarray(np.random.default_rng(0).standard_normal((1, 6, 8)), jnp.float32)
+    x = on_device(np.random.default_rng(0).standard_normal((1, 6, 8)), np.float32)
 
     @jax.jit
     @jax.value_and_grad

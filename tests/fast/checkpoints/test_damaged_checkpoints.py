@@ -13,11 +13,12 @@ from tttlrm_jax.checkpoints.arrays import DamagedCheckpoint
 from tttlrm_jax.checkpoints.checks import fingerprints
 from tttlrm_jax.checkpoints.runs import RunCheckpoints
 from tttlrm_jax.checkpoints.train_state import TrainState
+from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.core.errors import InputError
 
 
 def state_at(step: int) -> TrainState:
-    values = jnp.asarray(np.random.default_rng(step).normal(size=(64, 64)), jnp.float32)
+    values = on_device(np.random.default_rng(step).normal(size=(64, 64)), np.float32)
     return TrainState(
         step=jnp.asarray(step), params={"w": values}, opt_state=(values * 2,),
         num_skipped=jnp.asarray(0),
@@ -131,7 +132,7 @@ def test_fingerprints_see_every_bit():
         for bit in (0, 13, 31):
             words = values.copy().view(np.uint32)
             words.reshape(-1)[place] ^= np.uint32(1 << bit)
-            changed = {"x": jnp.asarray(words.view(np.float32)), "flag": jnp.asarray([True, False])}
+            changed = {"x": on_device(words.view(np.float32)), "flag": jnp.asarray([True, False])}
             assert fingerprints(changed) != before
     swapped = fingerprints({"x": jnp.asarray(values[::-1]), "flag": jnp.asarray([True, False])})
     assert swapped != before

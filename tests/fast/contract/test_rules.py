@@ -10,6 +10,7 @@ import pytest
 from tests.fast.cutting import cut
 from tttlrm_jax.apps.rule_arguments import register_from_file
 from tttlrm_jax.config import RuleConfig
+from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.ttt import (
     RULES,
     FastWeights,
@@ -74,7 +75,7 @@ def stream(rule):
     rng = np.random.default_rng(0)
 
     def draw(*shape):
-        return jnp.asarray(rng.standard_normal(shape), F32)
+        return on_device(rng.standard_normal(shape), F32)
 
     weights = FastWeights(gate=draw(2, 2, 4, 6), down=draw(2, 2, 6, 4), up=draw(2, 2, 4, 6))
     key, value, query = (draw(2, 2, 16, 4) for _ in range(3))
@@ -90,16 +91,16 @@ def compiled_updates(rule, dtype):
     @jax.jit
     def run(weights, *written):
         state = initial_state(weights, rule)
-        for start in range(0, 16, 4):
-            chunk = jax.tree.map(lambda x, s=start: x[:, :, s : s + 4], written)
+        for start in (0, 8):
+            chunk = jax.tree.map(lambda x, s=start: x[:, :, s : s + 8], written)
             state = update_state(state, *chunk, rule, dtype)
         return state
 
     return run
 
 
-def four_updates(weights, key, value, rates, rule, dtype=F32):
-    """State after four chunks of 4 tokens, in one compilation."""
+def two_updates(weights, key, value, rates, rule, dtype=F32):
+    """State after two chunks of 8 tokens, in one compilation."""
     return compiled_updates(rule, dtype)(weights, key, value, rates)
 
 
@@ -111,7 +112,7 @@ def test_state_keeps_its_structure_and_inputs_stay(rule, stream):
     weights, _, key, value, rates = stream
     before = jax.tree.map(np.array, (weights, key, value, rates))
     state = initial_state(weights, rule)
-    after = four_updates(weights, key, value, rates, rule)
+    after = two_updates(weights, key, value, rates, rule)
     assert jax.tree.structure(after) == jax.tree.structure(state)
     assert jax.eval_shape(lambda: after) == jax.eval_shape(lambda: state)
     assert all(leaf.ndim == 0 or leaf.shape[0] == 2 for leaf in jax.tree.leaves(after))
@@ -123,11 +124,11 @@ def test_scanned_chunks_equal_single_updates(rule, stream):
 
     @jax.jit
     def run(weights, query, *written):
-        plan = sequential_plan(16, 16, 4)
+        plan = sequential_plan(16, 16, 8)
         return run_operations(initial_state(weights, rule), query, *written, plan, rule, F32)
 
     scanned, state = run(weights, query, *written)
-    expected = four_updates(weights, *written, rule)
+    expected = two_updates(weights, *written, rule)
     assert_close(state, expected)
     assert_close(scanned, apply_fast_mlp(expected.weights, query, F32), atol=2e-4)
 
@@ -169,7 +170,7 @@ def test_outer_gradient_reaches_every_input(rule, stream):
 
     def scalar(weights, *written):
         out, _ = run_operations(
-            initial_state(weights, rule), query, *written, sequential_plan(16, 16, 4), rule, F32
+            initial_state(weights, rule), query, *written, sequential_plan(16, 16, 8), rule, F32
         )
         return jnp.sum(jnp.sin(out))
 
@@ -196,25 +197,23 @@ def test_scenes_and_heads_do_not_mix(rule, stream, request):
     if "elastic" in request.node.callspec.params["rule"]:
         pytest.skip("elastic takes the maximum over scenes and heads together, as published")
     weights, _, *written = stream
-    together = four_updates(weights, *written, rule)
-    alone = [cut((weights, *written), slice(b, b + 1)) for b in range(2)]
-    scenes = [four_updates(*one, rule) for one in alone]
-    assert_close(together, jax.tree.map(lambda *x: np.concatenate(x), *scenes))
-    second = (slice(None), slice(1, None))
-    head = four_updates(*cut((weights, *written), *second), rule)
-    assert_close(cut(together, *second), head)
+    together = two_updates(weights, *written, rule)
+    for scene, head in ((0, 0), (1, 0), (1, 1)):
+        place = slice(scene, scene + 1), slice(head, head + 1)
+        alone = two_updates(*cut((weights, *written), *place), rule)
+        assert_close(cut(together, *place), alone)
 
 
 def test_vmap_equals_a_loop(rule, stream):
     weights, _, *written = stream
     turned = cut((weights, *written), slice(None), slice(None, None, -1))
-    stacked = jax.tree.map(lambda *x: jnp.asarray(np.stack(x)), (weights, *written), turned)
-    mapped = jax.vmap(functools.partial(four_updates, rule=rule))(*stacked)
-    assert_close(cut(mapped, 1), four_updates(*turned, rule), atol=2e-4)
+    stacked = jax.tree.map(lambda *x: on_device(np.stack(x)), (weights, *written), turned)
+    mapped = jax.vmap(functools.partial(two_updates, rule=rule))(*stacked)
+    assert_close(cut(mapped, 1), two_updates(*turned, rule), atol=2e-4)
 
 
 def test_float64_stays_float64(rule, stream):
     with jax.enable_x64(True):
         weights, _, *written = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), stream)
-        after = four_updates(weights, *written, rule, jnp.dtype("float64"))
+        after = two_updates(weights, *written, rule, jnp.dtype("float64"))
         assert {leaf.dtype for leaf in jax.tree.leaves(after)} == {jnp.dtype("float64")}

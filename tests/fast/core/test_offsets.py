@@ -1,9 +1,9 @@
 """Captures far from their origin: positions relative to an offset, near ones as they are."""
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.core.geometry.offsets import into_capture, moved_poses, offset_of, offset_text
 from tttlrm_jax.core.geometry.poses import look_at, normalise_poses
 from tttlrm_jax.core.geometry.similarity import transform_gaussians
@@ -21,7 +21,7 @@ def ring(place=(0.0, 0.0, 0.0), size=2.0, count=12):
 def gaussians(count=50, seed=0):
     rng = np.random.default_rng(seed)
     shapes = ((3,), (1, 3), (3,), (4,), ())
-    return Gaussians(*(jnp.asarray(rng.normal(size=(count, *s)), jnp.float32) for s in shapes))
+    return Gaussians(*(on_device(rng.normal(size=(count, *s)), np.float32) for s in shapes))
 
 
 @pytest.mark.parametrize("method", ["mean_cam", "first_cam", "focus"])

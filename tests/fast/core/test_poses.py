@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.poses import (
     first_chunk_normalisation,
@@ -43,7 +44,7 @@ def test_rigid_inverse_over_leading_axes():
     identity = np.broadcast_to(np.eye(4), poses.shape)
     np.testing.assert_allclose(rigid_inverse(poses) @ poses, identity, atol=EXACT)
     assert rigid_inverse(poses.astype(np.float32)).dtype == np.float64
-    compiled = jax.jit(rigid_inverse)(jnp.asarray(poses, jnp.float32))
+    compiled = jax.jit(rigid_inverse)(on_device(poses, np.float32))
     assert compiled.dtype == jnp.float32
     np.testing.assert_allclose(compiled, rigid_inverse(poses), rtol=1e-6, atol=1e-5)
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.core.precision import einsum
 
 F32 = jnp.dtype("float32")
@@ -22,7 +23,7 @@ F32 = jnp.dtype("float32")
 )
 def test_products_and_gradients_with_unit_axes(spec, shapes):
     rng = np.random.default_rng(0)
-    operands = [jnp.asarray(rng.standard_normal(shape), F32) for shape in shapes]
+    operands = [on_device(rng.standard_normal(shape), F32) for shape in shapes]
 
     def check(product):
         loss = jax.value_and_grad(lambda pair: jnp.sum(jnp.sin(product(*pair))))

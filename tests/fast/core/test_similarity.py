@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tttlrm_jax.config import RasterConfig
+from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.core.geometry.poses import PoseNormalisation, look_at
 from tttlrm_jax.core.geometry.similarity import sh_rotation, transform_gaussians
 from tttlrm_jax.core.geometry.spherical_harmonics import evaluate_sh
@@ -56,11 +57,11 @@ def test_rendering_does_not_change(degree):
 
     with jax.enable_x64(True):
         gaussians = Gaussians(
-            mean=jnp.asarray(rng.uniform(-1, 1, size=(count, 3))),
-            sh=jnp.asarray(0.5 * rng.normal(size=(count, (degree + 1) ** 2, 3))),
-            log_scale=jnp.asarray(rng.uniform(-3, -1, size=(count, 3))),
-            quaternion=jnp.asarray(rng.normal(size=(count, 4))),
-            opacity_logit=jnp.asarray(rng.normal(size=count)),
+            mean=on_device(rng.uniform(-1, 1, size=(count, 3))),
+            sh=on_device(0.5 * rng.normal(size=(count, (degree + 1) ** 2, 3))),
+            log_scale=on_device(rng.uniform(-3, -1, size=(count, 3))),
+            quaternion=on_device(rng.normal(size=(count, 4))),
+            opacity_logit=on_device(rng.normal(size=count)),
         )
         results = []
         for scene, where in (
@@ -86,7 +87,7 @@ def test_inverse_restores_and_leading_axes_pass():
     )
     with jax.enable_x64(True):
         gaussians = Gaussians(
-            *(jnp.asarray(rng.normal(size=(2, 5, *s))) for s in ((3,), (9, 3), (3,), (4,), ()))
+            *(on_device(rng.normal(size=(2, 5, *s))) for s in ((3,), (9, 3), (3,), (4,), ()))
         )
         back = transform_gaussians(transform_gaussians(gaussians, similarity), similarity.inverse())
         for one, other in zip(jax.tree.leaves(back), jax.tree.leaves(gaussians), strict=True):

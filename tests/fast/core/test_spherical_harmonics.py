@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.spherical_harmonics import evaluate_sh, sh_basis, sh_degree
 
@@ -37,8 +38,8 @@ def test_order_and_signs():
 @pytest.mark.parametrize("length", [1e-20, 1.0, 1e20])
 def test_length_does_not_matter(length):
     rng = np.random.default_rng(0)
-    coefficients = jnp.asarray(rng.normal(size=(7, 16, 3)), jnp.float32)
-    direction = jnp.asarray(rng.normal(size=(7, 3)), jnp.float32)
+    coefficients = on_device(rng.normal(size=(7, 16, 3)), np.float32)
+    direction = on_device(rng.normal(size=(7, 3)), np.float32)
     expected = evaluate_sh(coefficients, direction)
     np.testing.assert_allclose(evaluate_sh(coefficients, direction * length), expected, atol=1e-5)
 

@@ -13,6 +13,7 @@ from tttlrm_jax.captures.camera_files import write_opencv_capture
 from tttlrm_jax.captures.capture import read_capture
 from tttlrm_jax.captures.pictures.depth_files import disparity_path, read_disparity, write_disparity
 from tttlrm_jax.config import DataConfig, SyntheticConfig
+from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.poses import rigid_inverse
 from tttlrm_jax.datasets.depth_models import load_predictor
@@ -91,7 +92,7 @@ def test_the_relative_loss_vanishes_for_true_geometry(capture, scene):
     def loss(points):
         return float(depth_loss(
             jnp.asarray(points, jnp.float32),
-            jnp.asarray(rigid_inverse(poses), jnp.float32),
+            on_device(rigid_inverse(poses), np.float32),
             jnp.asarray(disparity, jnp.float32), jnp.asarray(valid),
         ))  # fmt: skip
 

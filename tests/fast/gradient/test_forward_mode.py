@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tttlrm_jax.config import RasterConfig
+from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.core.types import Cameras, Splats
 from tttlrm_jax.rasterize import render
 from tttlrm_jax.rasterize.forward_mode import linear_with_transpose
@@ -47,8 +48,8 @@ def test_linear_function_uses_the_given_transpose():
 def test_linear_function_under_vmap(axes):
     """Mapped over residuals, the vector, or both: as a loop; where not mapped, bars add up."""
     rng = np.random.default_rng(0)
-    scale, x = (jnp.asarray(rng.normal(size=(3, 2) if a == 0 else 2)) for a in axes)
-    bar = jnp.asarray(rng.normal(size=(3, 2)))
+    scale, x = (on_device(rng.normal(size=(3, 2) if a == 0 else 2)) for a in axes)
+    bar = on_device(rng.normal(size=(3, 2)))
 
     def function(x):
         return jax.vmap(lambda s, v: scaled(s, {"in": v}), in_axes=axes)(scale, x)
@@ -101,7 +102,7 @@ def test_linearised_rendering_and_its_transpose(backend):
             return value, linear(x_dot), transposed
 
         x = (splats, jnp.eye(4, dtype=jnp.float64), intrinsics)
-        random = functools.partial(jax.tree.map, lambda y: jnp.asarray(rng.normal(size=y.shape)))
+        random = functools.partial(jax.tree.map, lambda y: on_device(rng.normal(size=y.shape)))
         shapes = jax.eval_shape(image, x)
         x_dot, bar = random(x), random(shapes)
         value, value_dot, transposed = run(x, x_dot, bar)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
+from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.models.nn.layers import layer_norm, rms_norm
 from tttlrm_jax.models.nn.ttt_layer import unit_vectors
 from tttlrm_jax.ttt import (
@@ -41,7 +42,7 @@ def check(function, arguments, **options):
 
 
 def draw(*shape, seed=0):
-    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), F64)
+    return on_device(np.random.default_rng(seed).standard_normal(shape), F64)
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 5), (2, 5, 3), (1, 4, 4)])

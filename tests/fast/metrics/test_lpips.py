@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.metrics.lpips import LAYERS, LPIPS, SCALE, SHIFT, load_lpips
 
@@ -43,7 +44,7 @@ def metric(request, tmp_path):
 
 
 def pictures(seed, size=(40, 48)):
-    return jnp.asarray(np.random.default_rng(seed).uniform(size=(2, *size, 3)), jnp.float32)
+    return on_device(np.random.default_rng(seed).uniform(size=(2, *size, 3)), np.float32)
 
 
 def test_equal_pictures_are_at_distance_zero_others_are_not(metric):

@@ -6,6 +6,7 @@ import pytest
 from flax import nnx
 
 from tttlrm_jax.config import ModelConfig
+from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.core.geometry.rays import camera_rays
 from tttlrm_jax.core.types import Cameras, Views
 from tttlrm_jax.models.decoders.gaussians import (
@@ -40,8 +41,8 @@ def case():
     pose[..., :3, 3] = rng.standard_normal((2, 3, 3))
     lens = np.tile(np.float32([5, 5, 3, 2]), (2, 3, 1))
     cameras = Cameras(jnp.asarray(pose), jnp.asarray(lens), height=4, width=6)
-    views = Views(jnp.asarray(rng.uniform(size=(2, 3, 4, 6, 3)), jnp.float32), cameras)
-    tokens = jnp.asarray(rng.standard_normal((2, 3, 6, 8)), jnp.float32)
+    views = Views(on_device(rng.uniform(size=(2, 3, 4, 6, 3)), np.float32), cameras)
+    tokens = on_device(rng.standard_normal((2, 3, 6, 8)), np.float32)
     return GaussianDecoder(config, rngs=nnx.Rngs(0)), tokens, views
 
 

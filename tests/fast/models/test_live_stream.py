@@ -9,6 +9,7 @@ import pytest
 
 from tests.fast.cutting import cut
 from tttlrm_jax.config import ModelConfig, RasterConfig
+from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.poses import look_at
 from tttlrm_jax.core.types import Cameras, Views
@@ -45,9 +46,9 @@ def make_views(count, seed=0):
     poses = look_at(eyes, np.zeros(3), np.array([0.0, 0.0, 1.0]))
     lens = np.tile([14.0, 14.0, 6.0, 4.0], (count, 1))
     cameras = Cameras(
-        jnp.asarray(poses, jnp.float32)[None], jnp.asarray(lens, jnp.float32)[None], *SIZE
+        on_device(poses, np.float32)[None], jnp.asarray(lens, jnp.float32)[None], *SIZE
     )
-    return Views(jnp.asarray(rng.uniform(size=(1, count, *SIZE, 3)), jnp.float32), cameras)
+    return Views(on_device(rng.uniform(size=(1, count, *SIZE, 3)), np.float32), cameras)
 
 
 def part(views, start, end):

@@ -12,6 +12,7 @@ from jax.ad_checkpoint import print_saved_residuals
 
 from tests.fast.cutting import cut
 from tttlrm_jax.config import ModelConfig, published_ratios
+from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.types import Cameras, Gaussians, Views
 from tttlrm_jax.models import build_model, gaussian_usage, prune
@@ -83,7 +84,7 @@ def test_batch_of_two_is_two_scenes_and_order_of_views_is_free(model):
 
 
 def test_scanned_layers_equal_a_python_loop(model):
-    x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 3, 6, 16)), jnp.float32)
+    x = on_device(np.random.default_rng(0).standard_normal((2, 3, 6, 16)), np.float32)
     operations = full_plan(12, 18)
     scanned, states = jax.jit(lambda x: run_blocks(model.blocks, x, operations))(x)
     graph, params = nnx.split(model.blocks)
@@ -100,7 +101,7 @@ def test_scanned_layers_equal_a_python_loop(model):
 
 
 def test_explicit_initial_states_change_nothing(model):
-    x = jnp.asarray(np.random.default_rng(0).standard_normal((1, 2, 6, 16)), jnp.float32)
+    x = on_device(np.random.default_rng(0).standard_normal((1, 2, 6, 16)), np.float32)
     operations = full_plan(12, 12)
     states = initial_states(model.blocks, 1)
     run = jax.jit(lambda states: run_blocks(model.blocks, x, operations, states)[0])

@@ -8,6 +8,7 @@ from flax import nnx
 
 from tests.fast.cutting import cut
 from tttlrm_jax.config import ModelConfig
+from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.core.types import Cameras
 from tttlrm_jax.models.nn.attention import WindowAttention, attend
 from tttlrm_jax.models.nn.layers import MLP, layer_norm, rms_norm
@@ -17,7 +18,7 @@ CONFIG = ModelConfig(d_model=12, attention_head_dim=4, num_layers=1, patch_size=
 
 
 def draw(*shape, seed=0):
-    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), jnp.float32)
+    return on_device(np.random.default_rng(seed).standard_normal(shape), np.float32)
 
 
 def test_layer_norm_by_hand():

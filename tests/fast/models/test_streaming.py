@@ -11,6 +11,7 @@ import pytest
 
 from tests.fast.cutting import cut
 from tttlrm_jax.config import ModelConfig, RuleConfig
+from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.types import Cameras, Chunk, Views
 from tttlrm_jax.models import (
@@ -146,7 +147,7 @@ def test_scan_of_steps_is_layer_major_evaluation():
 
     gaussians, layers = expected()
     chunks = split_into_chunks(views, 2)
-    others = chunks.replace(virtual=jax.tree.map(lambda *x: jnp.asarray(np.stack(x)), *virtual))
+    others = chunks.replace(virtual=jax.tree.map(lambda *x: on_device(np.stack(x)), *virtual))
     for given, wanted in ((chunks, gaussians[::2]), (others, gaussians[1::2])):
         state, outs = scan(given)
         assert_close(state.layers, layers)
@@ -274,7 +275,7 @@ def test_the_causal_plan_streams_then_reads_all():
     state = fresh()
     for chunk in (slice(0, 2), slice(2, 4)):
         padded = at(make_views(3), (slice(None), np.minimum(np.arange(4)[chunk], 2)))
-        state, _ = advance(state, padded, jnp.asarray([np.arange(4)[chunk] < 3] * 2))
+        state, _ = advance(state, padded, on_device([np.arange(4)[chunk] < 3] * 2))
     indices = jnp.asarray([[2, 0], [1, 1]])
 
     @jax.jit

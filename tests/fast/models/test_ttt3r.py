@@ -14,6 +14,7 @@ from tests.fast.cutting import cut
 from tttlrm_jax.config import RuleConfig
 from tttlrm_jax.config.ttt3r import TTT3RConfig
 from tttlrm_jax.convert import params_from_published, published_shapes
+from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.core.errors import ConfigError, InputError
 from tttlrm_jax.models import abstract_model, merge_model, split_model
 from tttlrm_jax.models.ttt3r import (
@@ -59,7 +60,7 @@ def compiled(graph, rule_name="ttt3r", behaviour="streaming"):
 
 def images(batch=2, seed=0):
     shape = (FRAMES, batch, HEIGHT, WIDTH, 3)
-    return jnp.asarray(np.random.default_rng(seed).uniform(size=shape), jnp.float32)
+    return on_device(np.random.default_rng(seed).uniform(size=shape), np.float32)
 
 
 def masks(*rows):
@@ -202,7 +203,7 @@ def test_query_changes_nothing_and_sees_the_state(model):
     graph, params = model
     states, _ = run(model, sequence())
     shape = (2, HEIGHT, WIDTH, 6)
-    rays = jnp.asarray(np.random.default_rng(1).normal(size=shape), jnp.float32)
+    rays = on_device(np.random.default_rng(1).normal(size=shape), np.float32)
     read = jax.jit(functools.partial(query, graph=graph))
     early, late = (read(params, state, rays) for state in (states[1], states[-1]))
     assert not np.allclose(early.camera_pose, late.camera_pose)

@@ -11,6 +11,7 @@ from flax import nnx
 
 from tests.fast.cutting import cut
 from tttlrm_jax.config import ModelConfig, RuleConfig
+from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.models.nn.ttt_layer import TTTLayer, unit_vectors
 from tttlrm_jax.ttt import Operation, full_plan, sequential_plan
 
@@ -37,7 +38,7 @@ def run(ttt, x, operations, state):
 
 
 def draw(*shape, seed=0):
-    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), jnp.float32)
+    return on_device(np.random.default_rng(seed).standard_normal(shape), np.float32)
 
 
 def test_rates_start_at_the_base_rate():

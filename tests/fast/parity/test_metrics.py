@@ -1,10 +1,10 @@
 """PSNR and SSIM against the recorded reference values (goldens/tttlrm/losses.npz)."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.metrics import images as metrics
 
 # Recorded float32 values deviate from the recorded float64 ones by at most 2e-7 (SSIM) and 2e-6 dB.
@@ -19,7 +19,7 @@ def test_recorded(shared, name, dtype):
     suffix, limits = ("", FLOAT32) if dtype == "float32" else ("_fp64", FLOAT64)
     with jax.enable_x64(dtype == "float64"):
         image, target = (
-            jnp.asarray(np.moveaxis(recording[f"metrics/{key}"], 1, -1), dtype)
+            on_device(np.moveaxis(recording[f"metrics/{key}"], 1, -1), dtype)
             for key in ("predict", "target")
         )
         actual = jax.jit(getattr(metrics, name))(image, target)

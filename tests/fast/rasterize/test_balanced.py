@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tttlrm_jax.config import RasterConfig
+from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.rasterize import ScreenSplats, platform
 from tttlrm_jax.rasterize.backends import balanced, chunks, tiled
 from tttlrm_jax.rasterize.tile_lists import Static
@@ -87,7 +88,7 @@ def test_product_is_as_exact_as_the_direct_form(shape):
     columns = [*mean.T, conic[:, 0, 0], conic[:, 0, 1], conic[:, 1, 1], np.log(np.full(count, 0.5))]
 
     def alpha(form, dtype):
-        stored = (jnp.asarray(np.float32(column)[None], dtype) for column in columns)
+        stored = (on_device(np.float32(column)[None], dtype) for column in columns)
         params = chunks.ChunkParams(*stored, features=())
         exponent = form(params, (jnp.full(1, corner, dtype), jnp.full(1, corner, dtype)), 8)
         return np.asarray(jnp.exp(exponent), np.float64).reshape(count, 64)

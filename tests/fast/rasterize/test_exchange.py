@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.rasterize.compositing import ScreenSplats
 from tttlrm_jax.rasterize.exchange import Parts, _packed
 
@@ -21,9 +22,9 @@ def screen() -> ScreenSplats:
     depth[[1, 20]] = np.sort(depth[radius[:, 0] > 0])[11]
     feature = np.concatenate([rng.uniform(size=(NUM_GAUSSIANS, 3)), depth[:, None]], axis=1)
     return ScreenSplats(
-        mean=jnp.asarray(rng.normal(size=(NUM_GAUSSIANS, 2)), jnp.float32),
-        conic=jnp.asarray(rng.normal(size=(NUM_GAUSSIANS, 3)), jnp.float32),
-        opacity=jnp.asarray(rng.uniform(size=NUM_GAUSSIANS), jnp.float32),
+        mean=on_device(rng.normal(size=(NUM_GAUSSIANS, 2)), np.float32),
+        conic=on_device(rng.normal(size=(NUM_GAUSSIANS, 3)), np.float32),
+        opacity=on_device(rng.uniform(size=NUM_GAUSSIANS), np.float32),
         feature=jnp.asarray(feature, jnp.float32),
         depth=jnp.asarray(depth),
         radius=jnp.asarray(radius),

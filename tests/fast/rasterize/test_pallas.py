@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tttlrm_jax.config import RasterConfig
+from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.rasterize import ScreenSplats, composite
 from tttlrm_jax.rasterize.backends import pallas, reference
 from tttlrm_jax.rasterize.tile_lists import Static
@@ -33,7 +34,7 @@ def cloud(count: int, channels: int, size: float, dtype=jnp.float32) -> ScreenSp
 def gradients(composite, splats: ScreenSplats, height: int, width: int):
     """(image, gradients of a random projection of it, by name)."""
     channels = splats.feature.shape[1]
-    bar = jnp.asarray(np.random.default_rng(9).normal(size=(height, width, channels + 1)))
+    bar = on_device(np.random.default_rng(9).normal(size=(height, width, channels + 1)))
 
     def loss(parts):
         image = composite(splats.replace(**parts), Static(height, width, 128, GSPLAT))

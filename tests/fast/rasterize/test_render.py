@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.types import Cameras, Splats
 from tttlrm_jax.rasterize import (
@@ -92,7 +93,7 @@ def test_views_equal_single_renderings():
     poses = np.tile(np.eye(4, dtype=np.float32), (3, 1, 1))
     poses[:, 0, 3] = [-0.3, 0.0, 0.4]
     one = camera(13, 18)
-    views = Cameras(jnp.asarray(poses), jnp.tile(one.intrinsics, (3, 1)), 13, 18)
+    views = Cameras(on_device(poses), jnp.tile(one.intrinsics, (3, 1)), 13, 18)
     white = jnp.ones(3)
     together = jax.jit(lambda s, c: render_views(s, c, background=white))(cloud(30), views)
     single = functools.partial(draw, background=white)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tttlrm_jax.config import RasterConfig
+from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.rasterize import tile_lists
 from tttlrm_jax.rasterize.backends import tiled
 from tttlrm_jax.rasterize.compositing import ScreenSplats
@@ -60,11 +61,11 @@ def random_splats(count: int, seed: int = 0, dtype=jnp.float32) -> ScreenSplats:
     deviation = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
     radius = np.ceil(reach[:, None] * deviation)
     return ScreenSplats(
-        mean=jnp.asarray(rng.uniform(-10, 50, (count, 2)), dtype),
+        mean=on_device(rng.uniform(-10, 50, (count, 2)), dtype),
         conic=jnp.asarray(inverse.reshape(-1, 4)[:, [0, 1, 3]], dtype),
         opacity=jnp.asarray(opacity, dtype),
-        feature=jnp.asarray(rng.normal(size=(count, 2)), dtype),
-        depth=jnp.asarray(rng.integers(1, 9, count), dtype),
+        feature=on_device(rng.normal(size=(count, 2)), dtype),
+        depth=on_device(rng.integers(1, 9, count), dtype),
         radius=jnp.asarray(radius, jnp.int32),
     )
 
@@ -176,7 +177,7 @@ def test_dropped_intersections_change_nothing(monkeypatch):
 
     with jax.enable_x64(True):
         splats = random_splats(150, seed=3, dtype=jnp.float64)
-        bars = jnp.asarray(np.random.default_rng(0).normal(size=(height, width, 3)))
+        bars = on_device(np.random.default_rng(0).normal(size=(height, width, 3)))
         run = jax.value_and_grad(loss, allow_int=True)
         value, grads = jax.jit(lambda *arguments: run(*arguments))(splats, bars)
         replaced = []

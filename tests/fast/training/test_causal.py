@@ -17,6 +17,7 @@ from tttlrm_jax.config import (
     RunConfig,
     TrainConfig,
 )
+from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.core.errors import ConfigError
 from tttlrm_jax.core.types import Cameras, Views
 from tttlrm_jax.models import build_model, init_stream, query, split_into_chunks, split_model, step
@@ -56,8 +57,8 @@ def batch() -> Batch:
     return Batch(
         inputs=views(VIEWS),
         targets=views(TARGETS),
-        target_mask=jnp.asarray(rng.random((2, TARGETS, HEIGHT, WIDTH), np.float32)),
-        input_depth=jnp.asarray(rng.uniform(1, 3, (2, VIEWS, HEIGHT, WIDTH)), jnp.float32),
+        target_mask=on_device(rng.random((2, TARGETS, HEIGHT, WIDTH), np.float32)),
+        input_depth=on_device(rng.uniform(1, 3, (2, VIEWS, HEIGHT, WIDTH)), np.float32),
     )
 
 

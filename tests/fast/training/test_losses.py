@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.training.losses import terms
 from tttlrm_jax.training.losses.terms import (
     disparity_of_points,
@@ -69,7 +70,7 @@ def test_depth_loss_without_valid_pixels_is_zero_with_zero_gradient(metric):
 def test_relative_depth_loss_forgives_scale_and_metric_does_not():
     rng = np.random.default_rng(0)
     depth = rng.uniform(1, 2, (1, 3, 5))
-    points = jnp.asarray(np.stack([np.zeros_like(depth), np.zeros_like(depth), depth], -1))
+    points = on_device(np.stack([np.zeros_like(depth), np.zeros_like(depth), depth], -1))
     pose = jnp.eye(4)[None]
     disparity = jnp.asarray(3 / depth + 1)
     relative = depth_loss(points, pose, disparity)

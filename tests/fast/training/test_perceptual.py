@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.metrics.convolutions import Convolution
 from tttlrm_jax.training.losses import perceptual
@@ -32,7 +33,7 @@ def small():
 
 def images(seed, height=18, width=22):
     rng = np.random.default_rng(seed)
-    return jnp.asarray(rng.uniform(size=(2, height, width, 3)), jnp.float32)
+    return on_device(rng.uniform(size=(2, height, width, 3)), np.float32)
 
 
 def test_centred_by_hand():
@@ -54,7 +55,7 @@ def test_networks_for_normalised_inputs_see_the_same(small):
     mean, deviation = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     image = images(0)
     ours = vgg_taps(of_normalised_inputs(small, mean, deviation), centred(image))
-    normalised = jnp.asarray((np.asarray(image) - mean) / deviation, jnp.float32)
+    normalised = on_device((np.asarray(image) - mean) / deviation, np.float32)
     theirs = vgg_taps(small, normalised)
     size = 255 * deviation.mean()
     for one, two in zip(ours, theirs, strict=True):

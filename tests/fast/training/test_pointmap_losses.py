@@ -4,10 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.training.losses.pointmaps import confident_regression, pose_errors, scene_scale
 
 VALID = jnp.asarray([[[True, True, False]]])
-TRUTH = jnp.asarray([[[[0.0, 0, 4], [3, 0, 4], [np.nan] * 3]]])
+TRUTH = on_device([[[[0.0, 0, 4], [3, 0, 4], [np.nan] * 3]]])
 SCALE = jnp.asarray([2.0])
 
 
@@ -18,7 +19,7 @@ def test_scale_is_the_mean_distance_of_valid_points():
 
 def test_regression_weighs_errors_by_confidence():
     points = jnp.asarray([[[[0.0, 0, 3], [3, 0, 4], [9, 9, 9]]]])
-    confidence = jnp.asarray([[[2.0, np.e, 100.0]]])
+    confidence = on_device([[[2.0, np.e, 100.0]]])
     regress = jax.jit(lambda p, c: confident_regression(p, c, TRUTH, VALID, SCALE, 0.2))
     loss, error = regress(points, confidence)
     expected = (2 * 0.5 - 0.2 * np.log(2) + 0 - 0.2) / 2

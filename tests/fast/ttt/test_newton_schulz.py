@@ -7,6 +7,7 @@ import pytest
 
 from tests.fast.cutting import cut
 from tttlrm_jax import ttt
+from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.ttt.newton_schulz import QUINTIC
 
 newton_schulz = jax.jit(ttt.newton_schulz, static_argnums=(1, 2))
@@ -32,14 +33,14 @@ def test_moves_singular_values_and_keeps_vectors(steps, shape):
 
 
 def test_five_steps_bring_singular_values_near_one():
-    matrix = jnp.asarray(np.random.default_rng(0).standard_normal((4, 6, 10)), jnp.float32)
+    matrix = on_device(np.random.default_rng(0).standard_normal((4, 6, 10)), np.float32)
     singular = np.linalg.svd(newton_schulz(matrix, 5, jnp.float32), compute_uv=False)
     assert singular.min() > 0.6
     assert singular.max() < 1.3
 
 
 def test_scale_does_not_matter_but_zero_stays_zero():
-    matrix = jnp.asarray(np.random.default_rng(1).standard_normal((3, 5)), jnp.float32)
+    matrix = on_device(np.random.default_rng(1).standard_normal((3, 5)), np.float32)
     once, scaled = (newton_schulz(factor * matrix, 5, jnp.float32) for factor in (1.0, 1e3))
     np.testing.assert_allclose(once, scaled, atol=1e-5)
     zero = jnp.zeros((3, 5), jnp.float32)
@@ -50,7 +51,7 @@ def test_scale_does_not_matter_but_zero_stays_zero():
 
 @pytest.mark.parametrize("shape", [(3, 7), (7, 3)])
 def test_commutes_with_transposition_and_batches(shape):
-    matrix = jnp.asarray(np.random.default_rng(2).standard_normal((2, *shape)), jnp.float32)
+    matrix = on_device(np.random.default_rng(2).standard_normal((2, *shape)), np.float32)
     out = newton_schulz(matrix, 5, jnp.bfloat16)
     turned = newton_schulz(jnp.swapaxes(matrix, 1, 2), 5, jnp.bfloat16)
     np.testing.assert_array_equal(out, np.swapaxes(turned, 1, 2))
@@ -59,7 +60,7 @@ def test_commutes_with_transposition_and_batches(shape):
 
 
 def test_bfloat16_results_are_bfloat16_values_in_the_dtype_of_the_input():
-    matrix = jnp.asarray(np.random.default_rng(3).standard_normal((6, 8)), jnp.float32)
+    matrix = on_device(np.random.default_rng(3).standard_normal((6, 8)), np.float32)
     out = newton_schulz(matrix, 5, jnp.bfloat16)
     assert out.dtype == jnp.float32
     np.testing.assert_array_equal(out, out.astype(jnp.bfloat16).astype(jnp.float32))

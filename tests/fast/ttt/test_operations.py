@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.fast.cutting import cut
+from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.ttt import (
     FastWeights,
@@ -36,7 +37,7 @@ def tokens(batch=2, head=3, token=24, d_head=4, d_hid=6, seed=0):
     rng = np.random.default_rng(seed)
 
     def draw(*shape):
-        return jnp.asarray(rng.standard_normal(shape), F32)
+        return on_device(rng.standard_normal(shape), F32)
 
     weights = FastWeights(
         gate=draw(batch, head, d_head, d_hid),

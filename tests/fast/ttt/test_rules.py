@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.ttt import (
     FastWeights,
     TokenRates,
@@ -31,7 +32,7 @@ def values(weights: FastWeights) -> np.ndarray:
 
 
 def draw(*shape, seed=0):
-    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), F32)
+    return on_device(np.random.default_rng(seed).standard_normal(shape), F32)
 
 
 def test_sgd_and_momentum():
