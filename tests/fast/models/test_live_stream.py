@@ -45,9 +45,7 @@ def make_views(count, seed=0):
     eyes = rng.normal(size=(count, 3)) * 0.3 + np.array([0.0, -2.0, 0.5])
     poses = look_at(eyes, np.zeros(3), np.array([0.0, 0.0, 1.0]))
     lens = np.tile([14.0, 14.0, 6.0, 4.0], (count, 1))
-    cameras = Cameras(
-        on_device(poses, np.float32)[None], jnp.asarray(lens, jnp.float32)[None], *SIZE
-    )
+    cameras = Cameras(on_device(poses[None], np.float32), on_device(lens[None], np.float32), *SIZE)
     return Views(on_device(rng.uniform(size=(1, count, *SIZE, 3)), np.float32), cameras)
 
 
@@ -163,7 +161,7 @@ def test_values_that_are_not_finite_are_refused_and_change_nothing(streams, bad)
 
 def test_broken_parameters_are_an_error(streams):
     _, params, made = streams
-    broken = jax.tree.map(lambda p: jnp.full_like(p, jnp.nan), params)
+    broken = jax.tree.map(lambda p: on_device(np.full(p.shape, np.nan), p.dtype), params)
     stream = made["append"]
     with pytest.raises(InputError, match="not finite"):
         stream.advance(broken, stream.start(broken), make_views(2))

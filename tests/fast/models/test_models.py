@@ -33,8 +33,8 @@ def make_views(batch=2, view=4, height=8, width=12, seed=0) -> Views:
     pose[..., :3, 3] = rng.standard_normal((batch, view, 3))
     lens = np.tile(np.float32([width, width, width / 2, height / 2]), (batch, view, 1))
     image = rng.uniform(size=(batch, view, height, width, 3))
-    cameras = Cameras(jnp.asarray(pose), jnp.asarray(lens), height, width)
-    return Views(jnp.asarray(image, jnp.float32), cameras)
+    cameras = Cameras(on_device(pose), on_device(lens), height, width)
+    return Views(on_device(image, np.float32), cameras)
 
 
 def select(views: Views, index) -> Views:
