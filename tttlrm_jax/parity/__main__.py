@@ -28,6 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
     options = parser.parse_args(arguments)
     gc.set_threshold(200_000, 50, 1000)  # a tenth of the time of tracing is collecting
+    jax.config.update("jax_traceback_in_locations_limit", 0)  # programs need not say whose they are
     try:
         with jax.enable_x64(True):  # recordings come in both precisions
             return _run(options)

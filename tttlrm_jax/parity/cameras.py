@@ -29,7 +29,7 @@ from tttlrm_jax.core.geometry.poses import mean_pose, normalise_poses
 from tttlrm_jax.core.geometry.rays import camera_rays, plucker
 from tttlrm_jax.core.geometry.rotations import quaternion_from_rotation, slerp
 from tttlrm_jax.core.types import Cameras
-from tttlrm_jax.parity.recording import Recording
+from tttlrm_jax.parity.recording import Recording, quick_jit
 from tttlrm_jax.parity.report import Row
 
 FLOAT64 = 1e-11
@@ -71,7 +71,9 @@ def _recorded_anchor(poses: np.ndarray, method: str) -> np.ndarray:
 def _check_rays(recording: Recording) -> Iterator[Row]:
     height, width = recording["rays/ray_o"].shape[-2:]
     given = (jnp.asarray(recording[f"rays/{key}"]) for key in ("c2w", "fxfycxcy"))
-    rays = plucker(*camera_rays(Cameras(*given, height=height, width=width)))
+    rays = quick_jit(lambda cameras: plucker(*camera_rays(cameras)))(
+        Cameras(*given, height=height, width=width)
+    )
     parts = np.split(np.moveaxis(np.asarray(rays), -1, -3), 3, axis=-3)
     names = ("ray_o", "ray_d", "o_cross_d")
     yield from recording.compare_all(dict(zip(names, parts, strict=True)), FLOAT32, prefix="rays/")

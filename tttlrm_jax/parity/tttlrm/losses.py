@@ -88,7 +88,7 @@ def check_losses(recording: Recording) -> Iterator[Row]:
             _channels_last(jnp.asarray(recording[f"metrics/{key}"], variant.dtype))
             for key in ("predict", "target")
         ]
-        made = {f"metrics/psnr{suffix}": psnr(*images), f"metrics/ssim{suffix}": ssim(*images)}
+        made = {f"metrics/{f.__name__}{suffix}": quick_jit(f)(*images) for f in (psnr, ssim)}
         yield from recording.compare_all(made, METRIC[variant.name])
 
 

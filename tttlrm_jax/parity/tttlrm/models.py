@@ -69,11 +69,14 @@ def published_arrays(gaussians: Gaussians) -> dict[str, jax.Array]:
     }
 
 
+_camera_rays = quick_jit(camera_rays)
+
+
 def check_model_inputs(recording: Recording) -> Iterator[Row]:
     """Rays of `model_{name}.npz`; its inputs and parameters are used by the outputs' files."""
     inputs, virtual, _ = _input_views(recording, "float32")
     for kind, views in {"input": inputs, "virtual": virtual}.items():
-        for key, rays in zip(("ray_o", "ray_d"), camera_rays(views.cameras), strict=True):
+        for key, rays in zip(("ray_o", "ray_d"), _camera_rays(views.cameras), strict=True):
             rays = np.moveaxis(np.asarray(rays), -1, -3)
             yield recording.compare(f"out/{key}_{kind}", rays, RAYS)
     model = _model(recording, VARIANTS["fp32"])
@@ -185,6 +188,7 @@ def _one_block(graph, params, tokens, operations):
 def _tokens_by_block(blocks, tokens, operations) -> Iterator[jax.Array]:
     """Tokens after each block, one scan of a single layer at a time, with one compilation."""
     graph, params = nnx.split(blocks)
+    params = jax.tree.map(np.asarray, params)  # whose slices need no compiling
     for layer in range(jax.tree.leaves(params)[0].shape[0]):
         one = jax.tree.map(lambda x, i=layer: x[i : i + 1], params)
         tokens, _ = _one_block(graph, one, tokens, operations)
@@ -196,7 +200,7 @@ def check_model_outputs(recording: Recording) -> Iterator[Row]:
     case = _case(recording)
     variant, (graph, params) = case.variant, nnx.split(case.model)
     pair = [_tokens(graph, params, views) for views in (case.inputs, case.virtual)]
-    tokens = jnp.concatenate(pair, axis=1)
+    tokens = np.concatenate(pair, axis=1)
     plan = (case.plan, case.inputs.image.shape[1], tokens.shape, case.chunk_views)
     yield from check_tokens(recording, case.model, tokens, plan, variant)
     for way in case.ways:
@@ -211,7 +215,7 @@ def check_model_outputs(recording: Recording) -> Iterator[Row]:
 def check_tokens(
     recording: Recording,
     model: TTTLRM | LVSM,
-    tokens: jax.Array,
+    tokens: jax.Array | np.ndarray,
     plan: tuple,
     variant: Variant,
     prefix: str = "",
@@ -241,8 +245,9 @@ def _judge_arrays(recording: Recording, prefix: str, arrays, variant: Variant) -
 def _check_pruning(recording, gaussians: Gaussians, keep_ratio, variant: Variant) -> Iterator[Row]:
     count = gaussians.opacity_logit.shape[1]
     usage = {"fp64": 1e-6, "fp32": 2 / count, "bf16": KEPT_SHARE_BF16}[variant.name]
-    yield recording.compare("gaussian_usage", gaussian_usage(gaussians), usage, "abs")
-    kept = np.asarray(kept_indices(gaussians.opacity_logit, keep_ratio, random_ratio=0.0))
+    yield recording.compare("gaussian_usage", quick_jit(gaussian_usage)(gaussians), usage, "abs")
+    keep = functools.partial(kept_indices, keep_ratio=keep_ratio, random_ratio=0.0)
+    kept = np.asarray(quick_jit(keep)(gaussians.opacity_logit))
     stored = recording["keep_idx"]
     if kept.shape != stored.shape:
         yield recording.compare("keep_idx", kept, measure="exact")
