@@ -54,7 +54,7 @@ def arrays(recording: Recording, variant: Variant, *keys: str) -> list:
     """Recorded arrays; numbers in a precision, integers as they are. Absent ones are None."""
     values = (recording.arrays.get(key) for key in keys)
     return [
-        x if x is None else jnp.asarray(x, variant.dtype if x.dtype.kind == "f" else None)
+        x if x is None else np.asarray(x, variant.dtype if x.dtype.kind == "f" else None)
         for x in values
     ]
 

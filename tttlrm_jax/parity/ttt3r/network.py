@@ -84,7 +84,7 @@ def check_params(recording: Recording) -> Iterator[Row]:
 
 def unit_rgb(image, variant: Variant):
     """Recorded images, `[..., 3, height, width]` in [-1, 1], as ours: [0, 1], channels last."""
-    return (jnp.moveaxis(jnp.asarray(image, variant.dtype), -3, -1) + 1) / 2
+    return (np.moveaxis(np.asarray(image, variant.dtype), -3, -1) + 1) / 2
 
 
 def judged_outputs(

@@ -122,7 +122,7 @@ def check_positions(recording: Recording, network: TTT3R) -> Iterator[Row]:
 
 def recorded_frames(recording: Recording, network: TTT3R) -> list[Frame]:
     """The frames of a run; pixels outside of the masks become NaN, which nothing may see."""
-    image = np.asarray(unit_rgb(recording["in/img"], VARIANTS["fp32"]))
+    image = unit_rgb(recording["in/img"], VARIANTS["fp32"])
     image_mask = recording.arrays.get("in/img_mask", np.ones(image.shape[:2], bool))
     image = np.where(image_mask[..., None, None, None], image, np.nan)
     optional: dict[str, Any] = {
@@ -132,7 +132,7 @@ def recorded_frames(recording: Recording, network: TTT3R) -> list[Frame]:
         mask = optional["ray_mask"] = _ray_mask(recording)
         rays = recording["in/ray_map"]
         optional["ray_map"] = np.where(mask[..., None, None, None], rays, np.float32(np.nan))
-    frames = Frame(jnp.asarray(image), image_mask=jnp.asarray(image_mask), **optional)
+    frames = Frame(image, image_mask=image_mask, **optional)
     each = [jax.tree.map(lambda x, i=i: jnp.asarray(x[i]), frames) for i in range(len(image))]
     return [with_masks(frame, network.config) for frame in each]
 
