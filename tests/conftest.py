@@ -94,30 +94,21 @@ def tiny_run():
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory, tiny_run):
-    return exported(tiny_run, tmp_path_factory.mktemp("models") / "tiny")
-
-
-@pytest.fixture(scope="session")
-def dense_run(tiny_run):
-    """It drawn without tiles: that compiles sooner, and once for all scenes, as there is no
-    capacity that follows from them."""
-    from tttlrm_jax.config import RasterConfig
-
-    return dataclasses.replace(tiny_run, raster=RasterConfig(backend="reference"))
-
-
-@pytest.fixture(scope="session")
-def dense_checkpoint(tmp_path_factory, dense_run):
-    """`tiny_checkpoint` with the rasterizer of `dense_run`."""
-    return exported(dense_run, tmp_path_factory.mktemp("models") / "dense")
-
-
-def exported(run, directory: Path) -> Path:
     """A model directory of weights as they are drawn."""
     from tttlrm_jax.checkpoints.models import export_model
     from tttlrm_jax.models import build_model, split_model
 
-    return export_model(run, split_model(build_model(run.model, seed=1))[1], directory)
+    params = split_model(build_model(tiny_run.model, seed=1))[1]
+    return export_model(tiny_run, params, tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def dense_run(tiny_run):
+    """It drawn without tiles, in a run: that compiles sooner, and once for all scenes, as there is
+    no capacity that follows from them. A model directory does not keep the rasterizer."""
+    from tttlrm_jax.config import RasterConfig
+
+    return dataclasses.replace(tiny_run, raster=RasterConfig(backend="reference"))
 
 
 @pytest.fixture(scope="session")

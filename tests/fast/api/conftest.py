@@ -6,8 +6,8 @@ import tttlrm_jax as tj
 
 
 @pytest.fixture(scope="module")
-def model(dense_checkpoint):
-    return tj.load(dense_checkpoint)
+def model(tiny_checkpoint):
+    return tj.load(tiny_checkpoint)
 
 
 @pytest.fixture(scope="module")

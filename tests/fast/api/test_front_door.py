@@ -94,11 +94,11 @@ def scene(model, capture):
 
 
 @pytest.fixture(scope="module")
-def evaluated(tmp_path_factory, dense_checkpoint, tiny_capture_source):
+def evaluated(tmp_path_factory, tiny_checkpoint, tiny_capture_source):
     """What eval.py writes for the same request."""
     output = tmp_path_factory.mktemp("eval") / "out"
     arguments = [
-        "--capture", str(tiny_capture_source), "--checkpoint", str(dense_checkpoint),
+        "--capture", str(tiny_capture_source), "--checkpoint", str(tiny_checkpoint),
         "--views", "3", "--resolution", "16", "24", "--orbit-frames", "1", "--output", str(output),
     ]  # fmt: skip
     assert command.main(arguments) == 0

@@ -36,9 +36,9 @@ def assert_equal(one, other):
     jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
-def test_a_stream_is_that_of_eval(streamed, dense_checkpoint, tiny_capture_source, tmp_path):
+def test_a_stream_is_that_of_eval(streamed, tiny_checkpoint, tiny_capture_source, tmp_path):
     arguments = [
-        "--capture", str(tiny_capture_source), "--checkpoint", str(dense_checkpoint),
+        "--capture", str(tiny_capture_source), "--checkpoint", str(tiny_checkpoint),
         "--resolution", "16", "24", "--orbit-frames", "1", "--plan", "causal", "--frames", "1-3",
         "--chunk-views", "2", "--output", str(tmp_path / "out"),
         "--save-state", str(tmp_path / "theirs"),

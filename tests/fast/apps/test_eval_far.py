@@ -36,7 +36,7 @@ def evaluate(capture, checkpoint, output, *more):
 
 @pytest.mark.extended
 def test_files_report_and_queries_of_a_map_agree(
-    dense_checkpoint, tiny_capture_source, tmp_path, capsys
+    tiny_checkpoint, tiny_capture_source, tmp_path, capsys
 ):
     def change(number, pose):
         pose[:3, 3] += UTM
@@ -44,8 +44,8 @@ def test_files_report_and_queries_of_a_map_agree(
 
     far = rewritten(tiny_capture_source, tmp_path / "far", change)
     stream = ("--plan", "causal", "--frames", "1-3", "--save-state", str(tmp_path / "state"))
-    metrics = evaluate(far, dense_checkpoint, tmp_path / "out", *stream)
-    near = evaluate(tiny_capture_source, dense_checkpoint, tmp_path / "near", *stream[:4])
+    metrics = evaluate(far, tiny_checkpoint, tmp_path / "out", *stream)
+    near = evaluate(tiny_capture_source, tiny_checkpoint, tmp_path / "near", *stream[:4])
     assert metrics["psnr"] == pytest.approx(near["psnr"], abs=0.01)
     assert near["offset"] == [0, 0, 0]
     assert near["notes"] == []
@@ -62,7 +62,7 @@ def test_files_report_and_queries_of_a_map_agree(
     assert read_offset(tmp_path / "out/scene.ply").tolist() == metrics["offset"]
 
     query = ["--load-state", str(tmp_path / "state"), "--query", str(far)]
-    query += ["--checkpoint", str(dense_checkpoint), "--output", str(tmp_path / "query")]
+    query += ["--checkpoint", str(tiny_checkpoint), "--output", str(tmp_path / "query")]
     assert command.main(query) == 0
     assert json.loads((tmp_path / "query/query.json").read_text())["offset"] == metrics["offset"]
     one, other = (read_ply(tmp_path / name / "scene.ply").mean for name in ("out", "query"))
@@ -71,7 +71,7 @@ def test_files_report_and_queries_of_a_map_agree(
 
 @pytest.mark.extended
 def test_a_camera_far_away_is_named_and_can_be_left_out(
-    dense_checkpoint, tiny_capture_source, tmp_path
+    tiny_checkpoint, tiny_capture_source, tmp_path
 ):
     def change(number, pose):
         pose[:3, 3] *= 1000.0 if number == 5 else 1.0
@@ -79,10 +79,10 @@ def test_a_camera_far_away_is_named_and_can_be_left_out(
 
     bad = rewritten(tiny_capture_source, tmp_path / "bad", change)
     name = read_capture(bad).frames[5].name
-    usual = evaluate(bad, dense_checkpoint, tmp_path / "usual", "--frames", "1-3")
+    usual = evaluate(bad, tiny_checkpoint, tmp_path / "usual", "--frames", "1-3")
     assert any(name in note and "--drop-outliers" in note for note in usual["notes"])
     dropped = evaluate(
-        bad, dense_checkpoint, tmp_path / "dropped", "--views", "3", "--drop-outliers"
+        bad, tiny_checkpoint, tmp_path / "dropped", "--views", "3", "--drop-outliers"
     )
     assert name not in dropped["inputs"]
     assert any(name in note and "left out" in note for note in dropped["notes"])

@@ -35,10 +35,10 @@ def capture(tiny_capture_source):
 
 
 @pytest.fixture(scope="module")
-def command(dense_checkpoint, capture):
+def command(tiny_checkpoint, capture):
     """Runs `eval.py` in this process; returns its exit code and what it said on both channels."""
 
-    def call(*arguments, with_capture=True, size=SIZE, checkpoint=dense_checkpoint):
+    def call(*arguments, with_capture=True, size=SIZE, checkpoint=tiny_checkpoint):
         common = ["--checkpoint", str(checkpoint)]
         if with_capture:
             common += ["--capture", str(capture), "--orbit-frames", "1", "--min-opacity", "0"]

@@ -7,11 +7,11 @@ from tttlrm_jax.checkpoints.models import export_model
 from tttlrm_jax.models import build_model, split_model
 
 
-def test_causal_quality_runs(dense_checkpoint, dense_run, tmp_path, capsys):
+def test_causal_quality_runs(tiny_checkpoint, dense_run, tmp_path, capsys):
     """Equal weights gain nothing; after one view, one update and one reading, plans agree."""
     other = split_model(build_model(dense_run.model, seed=2))[1]
     control = export_model(dense_run, other, tmp_path / "control")
-    arguments = ["--checkpoint", str(dense_checkpoint), "--baseline", str(dense_checkpoint),
+    arguments = ["--checkpoint", str(tiny_checkpoint), "--baseline", str(tiny_checkpoint),
                  "--control", str(control), "--chunk-views", "1", "--scenes", "2"]  # fmt: skip
     assert causal_quality.main([*arguments, "--json"]) == 0
     result = json.loads(capsys.readouterr().out)

@@ -211,7 +211,7 @@ def test_captures_keep_their_shape_at_the_pixels_of_training(tiny_run, tiny_capt
 
 
 @pytest.mark.timeout(3600)
-def test_every_row_on_objects_and_captures(dense_checkpoint, dense_run, tmp_path, capsys):
+def test_every_row_on_objects_and_captures(tiny_checkpoint, dense_run, tmp_path, capsys):
     """The capture is as large as the objects, so that they share their programs."""
     output, capture = tmp_path / "quality.json", tmp_path / "object"
     views = dataclasses.replace(
@@ -221,7 +221,7 @@ def test_every_row_on_objects_and_captures(dense_checkpoint, dense_run, tmp_path
     control = written(dense_run, tmp_path / "control")
     attention = written(attending(dense_run), tmp_path / "attention")
     arguments = [
-        "--checkpoint", str(dense_checkpoint), "--scenes", "1", "--targets", "1", "--views", "2",
+        "--checkpoint", str(tiny_checkpoint), "--scenes", "1", "--targets", "1", "--views", "2",
         "--chunk-views", "1", "--post-optimize", "1", "--fit", "2", "--capture-targets", "1",
         "--captures", str(capture), "--output", str(output),
         "--attention", str(attention), "--control", str(control),

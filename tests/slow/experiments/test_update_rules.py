@@ -139,10 +139,10 @@ TINY_STREAMS = Streams(scenes=2, input_views=3, target_views=1, chunk_views=2)
 
 
 @pytest.mark.usefixtures("registered_rules")
-def test_reconstruction_with_a_gated_rule(tmp_path, dense_checkpoint):
+def test_reconstruction_with_a_gated_rule(tmp_path, tiny_checkpoint):
     file = tmp_path / "gated.py"
     file.write_text(GATED)
-    arguments = ["--quick", "--checkpoint", str(dense_checkpoint)]
+    arguments = ["--quick", "--checkpoint", str(tiny_checkpoint)]
     arguments += ["--rules", "muon", "gated", "sgd"]
     assert main([*arguments, "--rule-file", str(file), "--output", str(tmp_path / "out")]) == 0
     results = read(tmp_path / "out")
