@@ -63,11 +63,15 @@ def find_pictures(root: Path) -> PictureFolder:
     found = [each for each in map(pictures_in, [*inner, root]) if each.pictures]
     chosen = next((each for each in found if len(each.pictures) > 1), None)
     chosen = chosen or next(iter(found), PictureFolder(root, []))
-    others = [each for each in found if each is not chosen]
+    return with_others_named(chosen, found)
+
+
+def with_others_named(chosen: PictureFolder, found: Sequence[PictureFolder]) -> PictureFolder:
+    """The chosen one of the folders that were found, which are named in its notes."""
     notes = [
         f"pictures in {chosen.folder} are used, {len(each.pictures)} in {each.folder} left out"
-        for each in others
-    ]
+        for each in found if each is not chosen
+    ]  # fmt: skip
     return dataclasses.replace(chosen, notes=(*chosen.notes, *notes))
 
 

@@ -14,7 +14,12 @@ from tttlrm_jax.captures.pictures.float_depth import read_depth
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.files.natural_order import natural_order
 from tttlrm_jax.core.files.text_files import read_lines
-from tttlrm_jax.sequences.picture_folders import PictureFolder, find_pictures, pictures_in
+from tttlrm_jax.sequences.picture_folders import (
+    PictureFolder,
+    find_pictures,
+    pictures_in,
+    with_others_named,
+)
 from tttlrm_jax.sequences.sequence import FrameFiles, FrameFolder
 from tttlrm_jax.sequences.truth_notes import missing_truth
 
@@ -46,7 +51,8 @@ def find_poses(folder: Path) -> Path | None:
 def posed_pictures(folder: Path) -> PictureFolder:
     """The pictures of such a folder: in one of its own folders of pictures, else as of any."""
     own = [pictures_in(folder / name) for name in PICTURE_FOLDERS if (folder / name).is_dir()]
-    return next((each for each in own if each.pictures), None) or find_pictures(folder)
+    own = [each for each in own if each.pictures]
+    return with_others_named(own[0], own) if own else find_pictures(folder)
 
 
 def read_posed(folder: Path, poses: Path, found: PictureFolder) -> FrameFolder:

@@ -163,6 +163,8 @@ def test_kitti_odometry(tmp_path):
     lens = np.array([[20, 0, 8], [0, 20, 6], [0, 0, 1]])
     np.testing.assert_allclose(lens @ seen, expected, atol=1e-9)
     assert any("P2 is the lens" in note for note in sequence.notes)
+    pictures(root / "image_0", [f"{n:06d}.png" for n in range(COUNT)])
+    assert "image_2 are used, 5 in" in open_sequence(root).notes[-1]
     (root / "times.txt").write_text("0.0\n0.1\n")
     sequence = open_sequence(root)
     assert [frame.time for frame in sequence.frames()] == list(range(COUNT))
