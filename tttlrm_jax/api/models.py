@@ -29,7 +29,6 @@ from tttlrm_jax.config import (
     EvalConfig,
     ModelConfig,
     Plan,
-    RasterConfig,
     RuleConfig,
     RunConfig,
 )
@@ -45,7 +44,7 @@ from tttlrm_jax.models import (
     reconstruct,
     split_model,
 )
-from tttlrm_jax.rasterize import Renderer
+from tttlrm_jax.rasterize.eager import Renderers
 from tttlrm_jax.ttt.rules import override_rule
 
 SHIPPED = (QUICKSTART, TTT3R_SMALL)  # weights in the package, by the names that `load` takes
@@ -65,6 +64,7 @@ class PosedImageModel:
     params: Any = dataclasses.field(repr=False)
     path: Path  # directory the weights were read from
     programs: dict[Any, Any] = dataclasses.field(default_factory=dict, repr=False)
+    renderers: Renderers = dataclasses.field(default_factory=Renderers, repr=False)
 
     @property
     def config(self) -> ModelConfig:
@@ -162,7 +162,8 @@ class SceneModel(PosedImageModel):
                 "the model's Gaussians are not finite; use another checkpoint or update rule"
             )
         return Reconstruction(
-            model=self, posed=scene, predicted=gaussians, background=request.background,
+            posed=scene, predicted=gaussians, background=request.background,
+            made_at=scene.resolution, raster=self.run.raster, renderers=self.renderers,
             seconds=seconds, compile_seconds=compile_seconds,
         )  # fmt: skip
 
@@ -188,16 +189,6 @@ class SceneModel(PosedImageModel):
             compiled = jax.jit(run).lower(self.params, inputs, key).compile()
             self.programs[name] = compiled, time.perf_counter() - start
         return self.programs[name]
-
-    def renderer(
-        self, background: tuple[float, ...], raster: RasterConfig | None = None
-    ) -> Renderer:
-        """Renders in the model's frame; one for every background and configuration."""
-        raster = self.run.raster if raster is None else raster
-        key = ("renderer", tuple(background), raster)
-        if key not in self.programs:
-            self.programs[key] = Renderer(background=background, config=raster)
-        return self.programs[key]
 
     def stream(
         self,

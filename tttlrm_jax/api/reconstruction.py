@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,10 +22,9 @@ from tttlrm_jax.per_scene.anytime import OnMoment, improve
 from tttlrm_jax.per_scene.loop import Optimised
 from tttlrm_jax.per_scene.refine import refine
 from tttlrm_jax.per_scene.settings import AnytimeConfig, RefineConfig
+from tttlrm_jax.per_scene.starts import rising
 from tttlrm_jax.rasterize import Renderer, Rendering
-
-if TYPE_CHECKING:
-    from tttlrm_jax.api.models import SceneModel
+from tttlrm_jax.rasterize.eager import Renderers
 
 MIN_OPACITY = 1.0 / 255.0  # fainter Gaussians cannot show
 
@@ -35,17 +33,26 @@ MIN_OPACITY = 1.0 / 255.0  # fainter Gaussians cannot show
 class Reconstruction:
     """Gaussians of one scene with the views they came from; see `SceneModel.reconstruct`."""
 
-    model: "SceneModel"  # that made it; it keeps the compiled renderers
     posed: PosedScene  # input and held-out views, in the model's frame
     predicted: Gaussians  # in the model's frame, pruned
+    made_at: tuple[int, int]  # height and width of the views that they are as sharp as
+    raster: RasterConfig  # that renders them at this size
     background: tuple[float, float, float]  # RGB in [0, 1]
+    renderers: Renderers  # keep compiled programs
     seconds: float  # to reconstruct, compiling excluded
     compile_seconds: float
 
     @property
     def renderer(self) -> Renderer:
         """Renders `predicted` at the size of the views, with cameras in the model's frame."""
-        return self.model.renderer(self.background)
+        return self._renderer(self.posed.resolution)
+
+    def at(self, resolution: tuple[int, int]) -> "Reconstruction":
+        """The same Gaussians beside views read again with so many pixels (height, width).
+
+        Pictures are rendered and scored there; above `made_at` they are as soft, in more pixels.
+        """
+        return dataclasses.replace(self, posed=self.posed.at(resolution))
 
     @property
     def offset(self) -> np.ndarray:
@@ -84,13 +91,10 @@ class Reconstruction:
         """
         if cameras is None:
             return self._in_capture(self.renderer(self.predicted, self.posed.target_cameras))
-        inputs = self.posed.inputs.cameras
-        size = inputs.height, inputs.width
         if isinstance(cameras, Capture):
-            cameras = cameras.cameras(resolution=size)
+            cameras = cameras.cameras(resolution=self.posed.resolution)
         posed = posed_cameras(cameras, self.posed.similarity)
-        grown = enlarged_blur(self.model.run.raster, size, (posed.height, posed.width))
-        renderer = self.model.renderer(self.background, grown)
+        renderer = self._renderer((posed.height, posed.width))
         return self._in_capture(renderer(self.predicted, posed))
 
     def target_pictures(self) -> np.ndarray:
@@ -106,15 +110,18 @@ class Reconstruction:
         steps: int | None = None,
         *,
         seconds: float | None = None,
+        resolution: tuple[int, int] | None = None,
         on_moment: OnMoment | None = None,
     ) -> tuple["Reconstruction", Optimised]:
         """The scene after optimisation on its input views, and what is known of that (losses
         before each step, seconds). Held-out views are not seen.
 
         `steps` on all input views at once (table 2 of tttLRM's supplement takes 3 and 10), or
-        single views with density control for so many `seconds`, compiling apart: then some input
-        views are held back and say which Gaussians were the best so far, Ctrl-C ends it early, and
-        `on_moment(moment, gaussians)` is told of every look at them.
+        single views with density control for so many `seconds`, compiling apart: then pictures
+        grow from the size that the model saw to `resolution` (height, width; None: as they are
+        here, see `at`), some input views are held back and say which Gaussians were the best so
+        far, Ctrl-C ends it early, and `on_moment(moment, gaussians)` is told of every look at
+        them.
 
         Raises InputError for views below 7 pixels, a negative number of steps, seconds of 0 or
         less, and unless one of both is given.
@@ -124,21 +131,33 @@ class Reconstruction:
                 "steps, seconds", (steps, seconds), "are not one number and one None",
                 "give one of them",
             )  # fmt: skip
-        views, how = self.posed.inputs[0], {"raster": self.model.run.raster}
+        scene = self if resolution is None else self.at(resolution)
+        views, how = scene.posed.inputs[0], {"background": self.background}
         if steps is not None:
             refined = refine(
-                self.predicted, views, RefineConfig(steps=steps), background=self.background, **how
+                self.predicted,
+                views,
+                RefineConfig(steps=steps),
+                raster=scene.renderer.config,
+                **how,
             )
+            made_at = self.made_at
         else:
+            levels = rising(views, self.made_at)
             refined = improve(
-                [views], AnytimeConfig(seconds=seconds), start=self.predicted,
-                background=self.background, on_moment=on_moment, **how,
+                levels, AnytimeConfig(seconds=seconds), start=self.predicted,
+                raster=self.raster, on_moment=on_moment, **how,
             )  # fmt: skip
+            made_at = scene.posed.resolution
         changed = dataclasses.replace(
-            self, predicted=refined.gaussians, seconds=refined.seconds,
+            scene, predicted=refined.gaussians, seconds=refined.seconds, made_at=made_at,
             compile_seconds=refined.compile_seconds,
         )  # fmt: skip
         return changed, refined
+
+    def _renderer(self, size: tuple[int, int]) -> Renderer:
+        raster = enlarged_blur(self.raster, self.made_at, size)
+        return self.renderers(self.background, raster)
 
     def _in_capture(self, rendering: Rendering) -> Rendering:
         return dataclasses.replace(rendering, depth=rendering.depth / self.posed.similarity.scale)

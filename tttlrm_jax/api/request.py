@@ -21,6 +21,7 @@ from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.poses import PoseNormalisation, first_chunk_normalisation
 
 PART = re.compile("([0-9]{1,7})(?:-([0-9]{1,7}))?")
+MAX_IMPROVED_PIXELS = 512 * 512  # unless more are asked for
 # Within 0.4 dB of reading all views again, either way, on three captures; its cost stays flat.
 DEFAULT_ACCUMULATE: Accumulate = "append"
 
@@ -31,7 +32,8 @@ class Request:
 
     inputs: np.ndarray  # positions of frames in the capture, in the order the model sees them
     targets: np.ndarray  # positions of held-out frames
-    resolution: tuple[int, int]  # height, width
+    resolution: tuple[int, int]  # height, width of what the model sees
+    shown: tuple[int, int]  # of what is shown and scored: larger where Gaussians are improved
     similarity: PoseNormalisation | None  # a stream's frame; None: from these frames' cameras
     has_scale: bool  # the cameras of a stream's first chunk had an extent to take the scale from
     background: tuple[float, float, float]
@@ -64,14 +66,16 @@ def resolve(
     chunk_views = chosen("chunk_views", trained_chunk(run, plan))
     if plan == "causal":
         chunk_views = _fitted_chunk(wishes, chunk_views, len(inputs), saved)
+    improves = wishes.seconds is not None
     if saved is not None:
         resolution, similarity, has_scale = saved.resolution, saved.similarity, saved.has_scale
     else:
-        resolution = choose_resolution(wishes.resolution, run, capture)
+        resolution = choose_resolution(None if improves else wishes.resolution, run, capture)
         first = inputs[:chunk_views] if plan == "causal" else None
         similarity, has_scale = stream_frame(capture, first, wishes, run)
     return Request(
         inputs=inputs, targets=targets, resolution=resolution, similarity=similarity,
+        shown=improved_resolution(wishes.resolution, capture) if improves else resolution,
         has_scale=has_scale, background=chosen("background", run.data.background), plan=plan,
         chunk_views=chunk_views, keep_ratio=chosen("keep_ratio", keep_ratio),
         random_ratio=chosen("random_ratio", random_ratio),
@@ -87,7 +91,8 @@ def check_stream_options(wishes: EvalConfig, plan: Plan, saved: StreamRecord | N
             raise InputError.of(
                 field, value, f"belongs to a stream, and the plan is {plan}", "add --plan causal"
             )
-    for field in ("resolution", "background", "accumulate", "first_distance"):
+    fixed_fields = ("resolution", "background", "accumulate", "first_distance")
+    for field in fixed_fields[wishes.seconds is not None :]:  # improving has its own resolution
         value, fixed = getattr(wishes, field), None if saved is None else getattr(saved, field, "")
         if saved is not None and value is not None and value != fixed:
             what = f"is not the {fixed}" if fixed else "cannot change what was fixed by the start"
@@ -111,6 +116,25 @@ def choose_resolution(
         raise InputError.of(
             "resolution", f"{wanted[0]} {wanted[1]}",
             f"is not a multiple of the patch size {patch}", f"use {nearest[0]} {nearest[1]}",
+        )  # fmt: skip
+    return wanted
+
+
+def improved_resolution(wanted: tuple[int, int] | None, capture: Capture) -> tuple[int, int]:
+    """Height and width that Gaussians are improved at: as asked for, else the capture's own.
+
+    Without being asked for, no more than `MAX_IMPROVED_PIXELS`. Raises InputError for more pixels
+    than there are.
+    """
+    own = capture.image_size()
+    if wanted is None:
+        scale = min(1.0, math.sqrt(MAX_IMPROVED_PIXELS / (own[0] * own[1])))
+        return max(1, round(own[0] * scale)), max(1, round(own[1] * scale))
+    if wanted[0] > own[0] or wanted[1] > own[1]:
+        raise InputError.of(
+            "resolution", f"{wanted[0]} {wanted[1]}",
+            f"has more pixels than the pictures of {capture.name}, {own[0]} {own[1]}",
+            f"use at most {own[0]} {own[1]}",
         )  # fmt: skip
     return wanted
 

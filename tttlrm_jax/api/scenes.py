@@ -6,6 +6,7 @@ configuration says. `PosedScene.similarity` leads there from the frame of the ca
 
 import dataclasses
 import hashlib
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -14,7 +15,7 @@ from tttlrm_jax.api.request import Request
 from tttlrm_jax.captures.capture import Capture, CaptureScene
 from tttlrm_jax.config import DataConfig
 from tttlrm_jax.core.arrays import on_device
-from tttlrm_jax.core.errors import listed
+from tttlrm_jax.core.errors import InputError, listed
 from tttlrm_jax.core.geometry.poses import PoseNormalisation, normalise_poses
 from tttlrm_jax.core.scenes import SceneViews
 from tttlrm_jax.core.types import Cameras, Views
@@ -36,7 +37,25 @@ class PosedScene:
     targets: Views  # [1, target, ...]
     target_mask: np.ndarray | None  # [target, height, width] coverage; None without transparency
     similarity: PoseNormalisation  # from the capture's frame
+    # height and width to these views with other pixels, in the same frame; None: not on disk
+    read_at: "Callable[[tuple[int, int]], PosedScene] | None" = None
     notes: tuple[str, ...] = ()  # what makes a score say less than it seems to
+
+    @property
+    def resolution(self) -> tuple[int, int]:
+        """Height and width of the pictures."""
+        return self.inputs.cameras.height, self.inputs.cameras.width
+
+    def at(self, resolution: tuple[int, int]) -> "PosedScene":
+        """The same views, read again with so many pixels. Raises InputError where they cannot."""
+        if tuple(resolution) == self.resolution:
+            return self
+        if self.read_at is None:
+            raise InputError.of(
+                "resolution", resolution, f"is not the {self.resolution} of views that are not on "
+                "disk", "leave it out",
+            )  # fmt: skip
+        return self.read_at(resolution)
 
     @property
     def target_cameras(self) -> Cameras:
@@ -90,6 +109,11 @@ def pose_scene(capture: Capture, request: Request, data: DataConfig) -> PosedSce
 
     first, last = slice(0, num_inputs), slice(num_inputs, None)
     mask = None if views.mask is None else views.mask[last]
+
+    def read_at(resolution: tuple[int, int]) -> PosedScene:
+        other = dataclasses.replace(request, resolution=resolution, similarity=similarity)
+        return pose_scene(capture, other, data)
+
     return PosedScene(
         name=capture.name,
         input_names=[capture.frames[index].name for index in request.inputs],
@@ -98,6 +122,7 @@ def pose_scene(capture: Capture, request: Request, data: DataConfig) -> PosedSce
         targets=part(last),
         target_mask=None if mask is None or mask.min() == 1.0 else mask,
         similarity=similarity,
+        read_at=read_at,
         notes=(*_shown_twice(capture, request, views.image), *_past_edges(capture, frames, views)),
     )
 

@@ -236,7 +236,7 @@ class SceneStream(PosedStream):
         seen = self.scene.cameras
         size = (posed.height, posed.width)
         raster = enlarged_blur(self.model.run.raster, (seen.height, seen.width), size)
-        return self.model.renderer(self.background, raster)
+        return self.model.renderers(self.background, raster)
 
     def _padded(self) -> Gaussians:
         """The scene filled up to a power of two: one program for many lengths."""

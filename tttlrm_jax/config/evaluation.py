@@ -45,7 +45,9 @@ class EvalConfig:
     load_state: PathText | None = None  # saved state that the stream goes on from, unchanged
     overwrite_state: bool = False  # replace a state that is already at save_state
     query: PathText | None = None  # camera file to render load_state from; needs no images
-    resolution: tuple[int, int] | None = None  # height width; None: trained pixels, own aspect
+    # height width; None: as many pixels as in training, in the capture's aspect. With seconds, of
+    # the pictures that Gaussians are improved on; None: the capture's own, at most 512x512 pixels
+    resolution: tuple[int, int] | None = None
     background: RGB | None = None  # RGB in [0, 1] under transparent pixels
     keep_ratio: PositiveShare | None = None  # of Gaussians kept by opacity; 1 switches pruning off
     random_ratio: Share | None = None  # share of the others kept at random

@@ -24,6 +24,15 @@ def enlargement(height: int, width: int, wanted: int) -> int:
     return max(1, -(-wanted // max(height, width)))
 
 
+def at_most(image: np.ndarray, side: int) -> np.ndarray:
+    """A uint8 image [height, width, 3], reduced where its longer side exceeds `side` pixels."""
+    if max(image.shape[:2]) <= side:
+        return image
+    picture = Image.fromarray(image)
+    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return np.asarray(picture)
+
+
 def png_bytes(image: np.ndarray) -> bytes:
     """A uint8 image [height, width, 3] as PNG."""
     buffer = io.BytesIO()

@@ -19,19 +19,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from tttlrm_jax.config import RasterConfig
-from tttlrm_jax.core.errors import InputError
-from tttlrm_jax.core.types import Gaussians, Views
+from tttlrm_jax.core.pictures import at_most, to_uint8
+from tttlrm_jax.core.types import Cameras, Gaussians, Views
 from tttlrm_jax.metrics.images import psnr
-from tttlrm_jax.per_scene.density import GONE_LOGIT
 from tttlrm_jax.per_scene.loop import (
     SEGMENT,
-    FitState,
     Optimised,
     Schedule,
     Stepper,
     check_one_scene,
-    scene_extent,
-    start_state,
 )
 from tttlrm_jax.per_scene.objective import RenderSettings, draw_view
 from tttlrm_jax.per_scene.scratch import (
@@ -44,13 +40,13 @@ from tttlrm_jax.per_scene.scratch import (
     reset_jit,
 )
 from tttlrm_jax.per_scene.settings import AnytimeConfig
+from tttlrm_jax.per_scene.starts import predicted_state, split_views, widened
 from tttlrm_jax.rasterize.render import MAX_CAPACITY
 
-LOOK_SECONDS = 0.5  # between looks at the held-back views
+LOOK_SECONDS, LOOK_SHARE = 0.5, 0.1  # at least between looks at views held back, and of the time
 FIRST_STEPS = 10  # before the first look, when nobody knows yet how long a step takes
+PREVIEW_SIDE = 320  # pixels of a moment's picture at most
 RESET_UNTIL = 0.4  # share of the steps: what a reset takes must have time to come back
-FEWEST_VIEWS = 3  # of which one can be held back
-MOST_HELD_BACK = 8
 
 Ending = Literal["seconds", "steps", "interrupted"]
 
@@ -64,6 +60,8 @@ class Moment:
     psnr: float | None  # dB, mean over the held-back views; None without any
     num_gaussians: int
     size: tuple[int, int]  # height and width of the pictures that are fitted
+    # the first view held back as it is drawn now, uint8 [height, width, 3], no larger than needed
+    picture: np.ndarray | None = dataclasses.field(repr=False, compare=False)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -104,69 +102,16 @@ def improve(
     return run.result(ended)
 
 
-def split_views(count: int, share: float) -> tuple[np.ndarray, np.ndarray]:
-    """(numbers of the views to fit, of those held back), the latter evenly among all.
-
-    None are held back of fewer than three views, or for a share of 0.
-    """
-    every = np.arange(count)
-    if count < FEWEST_VIEWS or share == 0:
-        return every, every[:0]
-    wanted = min(max(1, round(share * count)), MOST_HELD_BACK, count - 2)
-    held = ((np.arange(wanted) + 0.5) * count / wanted).astype(int)
-    return np.setdiff1d(every, held), held
-
-
-def predicted_state(predicted: Gaussians, views: Views, config: AnytimeConfig) -> FitState:
-    """Some of the predicted Gaussians, drawn by their opacity, and free slots up to the capacity.
-
-    Spherical harmonics are cut or filled up to the degree of the fit.
-    """
-    fit = config.fit
-    opacity = np.asarray(jax.nn.sigmoid(predicted.opacity_logit), np.float64)
-    usable = np.isfinite(opacity) & (opacity > 0)
-    count = min(config.num_kept, fit.capacity, int(usable.sum()))
-    if count == 0:
-        raise InputError.of(
-            "predicted Gaussians", len(opacity), "are all transparent or not finite",
-            "start from nothing",
-        )  # fmt: skip
-    chance = np.where(usable, opacity, 0)
-    chosen = np.random.default_rng(fit.seed).choice(
-        len(opacity), count, replace=False, p=chance / chance.sum()
-    )
-    coefficients = (fit.sh_degree + 1) ** 2
-    sh = np.zeros((count, coefficients, 3), np.float32)
-    known = min(coefficients, predicted.sh.shape[1])
-    sh[:, :known] = np.asarray(predicted.sh)[chosen, :known]
-
-    def with_room(values, free=0.0):
-        room = np.zeros((fit.capacity, *values.shape[1:]), np.float32) + np.float32(free)
-        room[:count] = values
-        return jnp.asarray(room)
-
-    taken = jax.tree.map(lambda x: np.asarray(x)[chosen], predicted)
-    gaussians = Gaussians(
-        mean=with_room(taken.mean),
-        sh=with_room(sh),
-        log_scale=with_room(taken.log_scale),
-        quaternion=with_room(taken.quaternion, 0.5),
-        opacity_logit=with_room(taken.opacity_logit, GONE_LOGIT),
-    )
-    extent = scene_extent(np.asarray(views.cameras.world_from_camera))
-    return start_state(gaussians, extent, fit.steps, jnp.arange(fit.capacity) < count)
-
-
 @functools.partial(jax.jit, static_argnames="settings")
 def _judge(gaussians: Gaussians, views: Views, settings: RenderSettings):
-    """(mean PSNR of Gaussians on views, most intersections without room)."""
+    """(mean PSNR of Gaussians on views, most intersections without room, the first as drawn)."""
 
     def one(view: Views):
         rendering, _ = draw_view(gaussians, 0.0, view.cameras, settings)
-        return psnr(rendering.rgb, view.image), rendering.num_dropped
+        return psnr(rendering.rgb, view.image), rendering.num_dropped, rendering.rgb
 
-    quality, dropped = jax.lax.map(one, views)
-    return jnp.mean(quality), jnp.max(dropped)
+    quality, dropped, pictures = jax.lax.map(one, views)
+    return jnp.mean(quality), jnp.max(dropped), pictures[0]
 
 
 class _Run:
@@ -194,7 +139,7 @@ class _Run:
         self.losses: list[np.ndarray] = []
         self.moments: list[Moment] = []
         self.best, self._best_state = None, self.state
-        self._step, self._step_seconds = 0, 0.0
+        self._step, self._step_seconds, self._look_seconds = 0, 0.0, 0.0
         self._rng = np.random.default_rng(config.fit.seed)
         self._queue: list[int] = []
 
@@ -225,7 +170,7 @@ class _Run:
             seconds=self.seconds,
             compile_seconds=self._compiling + self._stepper.compile_seconds,
             moments=tuple(self.moments),
-            best=self.best or self._moment(None),
+            best=self.best or self._moment(None, None),
             held_back=self.held,
             ended=ended,
         )
@@ -242,6 +187,8 @@ class _Run:
         level = min(int(share / self.config.level_share), last) if self.config.level_share else last
         if level > self._level:
             self._compiling += self._stepper.compile_seconds
+            wider = self._widened(self._levels[level].cameras)
+            self.state = self.state.replace(gaussians=wider)
             self._level, self._stepper = level, self._new_stepper(level)
             self._step_seconds = 0.0
 
@@ -251,7 +198,8 @@ class _Run:
         wanted = FIRST_STEPS
         if self._step_seconds:
             left = max(self.config.seconds - self.seconds, 0)
-            wanted = int(min(LOOK_SECONDS, left) / self._step_seconds)
+            pause = max(LOOK_SECONDS, self._look_seconds / LOOK_SHARE)
+            wanted = int(min(pause, left) / self._step_seconds)
         stops = [fit.steps, (step // fit.densify_every + 1) * fit.densify_every]
         stops += [reset for reset in self.config.reset_steps if reset > step]
         return max(1, min(wanted, SEGMENT, min(stops) - step))
@@ -274,30 +222,41 @@ class _Run:
         self.state = self.state.replace(num_steps=jnp.asarray(last, jnp.int32))
 
     def _look(self, on_moment: OnMoment) -> None:
-        moment = self._moment(self._quality())
+        begun, shown = self.seconds, self._shown()
+        moment = self._moment(*self._quality(shown))
+        self._look_seconds = moment.seconds - begun
         self.moments.append(moment)
         if self.best is None or moment.psnr is None or moment.psnr > (self.best.psnr or -np.inf):
-            self.best, self._best_state = moment, self.state
+            self.best, self._best_state = moment, self.state.replace(gaussians=shown)
         on_moment(moment, self._best_state.gaussians)
 
-    def _moment(self, quality: float | None) -> Moment:
+    def _shown(self) -> Gaussians:
+        """The Gaussians as they are for the last resolution."""
+        if self._level == len(self._levels) - 1:
+            return self.state.gaussians
+        return self._widened(self._levels[-1].cameras)
+
+    def _widened(self, cameras: Cameras) -> Gaussians:
+        coarse, blur = self._levels[self._level].cameras.height, self._settings.raster.eps2d
+        return widened(self.state.gaussians, cameras, coarse, blur)
+
+    def _moment(self, quality: float | None, picture: np.ndarray | None) -> Moment:
         shape = self._levels[self._level].image.shape[1:3]
         alive = int(np.count_nonzero(np.asarray(self.state.alive)))
         return Moment(
-            step=self._step, seconds=self.seconds, psnr=quality, num_gaussians=alive, size=shape
-        )
+            step=self._step, seconds=self.seconds, psnr=quality, num_gaussians=alive, size=shape,
+            picture=picture,
+        )  # fmt: skip
 
-    def _quality(self) -> float | None:
-        """Mean PSNR on the views held back; compiling is not counted."""
+    def _quality(self, shown: Gaussians) -> tuple[float | None, np.ndarray | None]:
+        """Mean PSNR on the views held back, the first as it is drawn; compiling is not counted."""
         if not self.held:
-            return None
+            return None, None
         while True:
             settings = self._judge_settings
-            quality, dropped = self._timed(
-                _judge, self.state.gaussians, self._judged, settings=settings
-            )
+            quality, dropped, picture = self._timed(_judge, shown, self._judged, settings=settings)
             if int(dropped) == 0 or settings.capacity >= MAX_CAPACITY:
-                return float(quality)
+                return float(quality), at_most(to_uint8(np.asarray(picture)), PREVIEW_SIDE)
             self._judge_settings = dataclasses.replace(settings, capacity=2 * settings.capacity)
 
     def _control_density(self) -> None:

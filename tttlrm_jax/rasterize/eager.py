@@ -37,7 +37,7 @@ class Renderer:
         self, *, background: tuple[float, ...] | None = None, config: RasterConfig = GSPLAT
     ):
         """`background` has a value in [0, 1] per channel; None is black."""
-        self._background, self._config = background, config
+        self._background, self.config = background, config
         self._programs: dict[Any, _Program] = {}  # by shapes
         self.seconds = 0.0  # that the newest rendering took, without compiling
         self.compile_seconds = 0.0  # that its program took to compile
@@ -51,7 +51,7 @@ class Renderer:
         a scene that is known to grow.
         """
         splats = _activated(scene)
-        capacity = fit_capacity(splats, cameras, config=self._config)
+        capacity = fit_capacity(splats, cameras, config=self.config)
         return self._run(splats, cameras, capacity, growth)
 
     def frames(
@@ -59,7 +59,7 @@ class Renderer:
     ) -> Iterator[np.ndarray]:
         """Pictures [height, width, 3] of many cameras, one by one; `at_a_time` of them are held."""
         splats, count = _activated(scene), len(cameras.world_from_camera)
-        capacity = fit_capacity(splats, cameras, config=self._config)
+        capacity = fit_capacity(splats, cameras, config=self.config)
         for first in range(0, count, at_a_time):
             portion = np.minimum(np.arange(first, first + at_a_time), count - 1)
             pictures = np.asarray(self._run(splats, cameras[portion], capacity).rgb)
@@ -95,7 +95,7 @@ class Renderer:
 
         def run(splats, cameras):
             return one_or_many(
-                splats, cameras, background=background, config=self._config, capacity=capacity
+                splats, cameras, background=background, config=self.config, capacity=capacity
             )
 
         start = time.perf_counter()
@@ -109,6 +109,19 @@ class _Program(NamedTuple):
     capacity: int
     run: Callable[[Splats, Cameras], Rendering]
     compile_seconds: float
+
+
+class Renderers:
+    """Renderers by background and configuration: each is made once and keeps its programs."""
+
+    def __init__(self) -> None:
+        self._made: dict[Any, Renderer] = {}
+
+    def __call__(self, background: tuple[float, ...], config: RasterConfig) -> Renderer:
+        key = (tuple(background), config)
+        if key not in self._made:
+            self._made[key] = Renderer(background=background, config=config)
+        return self._made[key]
 
 
 def _activated(scene: Splats | Gaussians) -> Splats:

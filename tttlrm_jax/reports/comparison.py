@@ -13,6 +13,7 @@ CELL = 300  # pixels a picture's longer side shall at least have
 MARGIN, GAP, CAPTION = 28, 12, 24
 MAX_INPUTS, MAX_VIEWS = 16, 6
 COLUMNS = ("target", "ours", "error", "nearest input view")
+BEFORE = "before refinement"  # a column after ours, where there was one
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,8 @@ class ComparedView:
     psnr: float  # dB
     ssim: float
     baseline_psnr: float  # dB
+    before: np.ndarray | None = None  # ours before refinement on the inputs
+    before_psnr: float | None = None  # dB
 
 
 def representative(scores, count: int) -> list[int]:
@@ -47,7 +50,8 @@ def comparison_sheet(
     shown = [views[index] for index in representative([v.psnr for v in views], MAX_VIEWS)]
     scale = error_scale([absolute_error(view.rendered, view.target) for view in views])
     cell_height, cell_width = cell_size(views[0].target.shape, CELL)
-    width = 2 * MARGIN + len(COLUMNS) * cell_width + (len(COLUMNS) - 1) * GAP
+    names = column_names(views)
+    width = 2 * MARGIN + len(names) * cell_width + (len(names) - 1) * GAP
     strip = _input_strip(inputs, width - 2 * MARGIN)
     head = MARGIN + 84
     grid_top = head + strip.height + CAPTION + 24
@@ -58,17 +62,24 @@ def comparison_sheet(
     draw.text((MARGIN, MARGIN + 32), subtitle, FAINT, font(15))
     draw.text((MARGIN, head - 22), _inputs_caption(len(inputs)), INK, font(15))
     sheet.paste(strip, (MARGIN, head))
-    columns = [MARGIN + column * (cell_width + GAP) for column in range(len(COLUMNS))]
-    for left, name in zip(columns, COLUMNS, strict=True):
+    columns = [MARGIN + column * (cell_width + GAP) for column in range(len(names))]
+    for left, name in zip(columns, names, strict=True):
         draw.text((left, grid_top - 24), name, INK, font(15))
     for row, view in enumerate(shown):
         top = grid_top + row * (cell_height + CAPTION + GAP)
         _draw_view(sheet, draw, view, columns, top, (cell_height, cell_width), scale)
-    _draw_colour_bar(sheet, draw, columns[2], height - MARGIN - CAPTION, cell_width, scale)
+    left = columns[names.index("error")]
+    _draw_colour_bar(sheet, draw, left, height - MARGIN - CAPTION, cell_width, scale)
     if len(shown) < len(views):
         note = f"{len(shown)} of {len(views)} target views, from best to worst PSNR"
         draw.text((MARGIN, height - MARGIN - CAPTION), note, FAINT, font(14))
     return np.asarray(sheet)
+
+
+def column_names(views: list[ComparedView]) -> list[str]:
+    """Of the pictures of a view, in order."""
+    refined = views[0].before is not None
+    return [*COLUMNS[:2], *([BEFORE] if refined else []), *COLUMNS[2:]]
 
 
 def _inputs_caption(number: int) -> str:
@@ -97,13 +108,16 @@ def _input_strip(inputs: np.ndarray, width: int) -> Image.Image:
 
 def _draw_view(sheet, draw, view: ComparedView, columns, top, size, scale) -> None:
     error = absolute_error(view.rendered, view.target)
-    pictures = (view.target, view.rendered, heat(error, scale), view.baseline)
-    captions = (
+    pictures = [view.target, view.rendered, heat(error, scale), view.baseline]
+    captions = [
         view.name,
         f"{view.psnr:.2f} dB   SSIM {view.ssim:.3f}",
         f"mean |error| {error.mean():.3f}",
         f"{view.baseline_psnr:.2f} dB",
-    )
+    ]
+    if view.before is not None:
+        pictures.insert(2, view.before)
+        captions.insert(2, f"{view.before_psnr:.2f} dB")
     for left, picture, caption in zip(columns, pictures, captions, strict=True):
         paste(sheet, fitted(picture, size), left, top)
         draw.text((left, top + size[0] + 4), shortened(caption, size[1]), FAINT, font(14))

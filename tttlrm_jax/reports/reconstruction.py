@@ -15,7 +15,7 @@ from tttlrm_jax.core.types import Gaussians
 from tttlrm_jax.export.splat import encode_splat
 from tttlrm_jax.export.writable import importance_order, opacity, writable
 from tttlrm_jax.reports.camera_plots import NamedCamera, camera_plot, viewer_scene
-from tttlrm_jax.reports.comparison import ComparedView, representative
+from tttlrm_jax.reports.comparison import ComparedView, column_names, representative
 from tttlrm_jax.reports.heatmap import absolute_error, error_scale, heat
 from tttlrm_jax.reports.page import picture, render, uri
 from tttlrm_jax.reports.plots import Plot
@@ -40,6 +40,14 @@ class StreamExhibit:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class ImprovementExhibit:
+    """What a page shows of Gaussians that were improved for some time."""
+
+    plot: Plot
+    film: bytes  # MP4
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Report:
     """What the page shows. Cameras and Gaussians are in the frame of the input."""
 
@@ -56,6 +64,7 @@ class Report:
     caveats: list[str]
     provenance: str = ""  # what the weights have seen, in sentences; empty: nothing is said
     stream: StreamExhibit | None = None
+    improvement: ImprovementExhibit | None = None
 
 
 def report_html(report: Report) -> str:
@@ -73,6 +82,9 @@ def report_html(report: Report) -> str:
         bars=_bars(metrics),
         stream=stream,
         stream_film=uri(stream.film, "video/mp4") if stream else None,
+        improvement=report.improvement,
+        improvement_film=uri(report.improvement.film, "video/mp4") if report.improvement else None,
+        columns=column_names(report.views),
         inputs=[(name, picture(image)) for name, image in names],
         views=report.views,
         best=max(1e-9, *(view.psnr for view in report.views)),
@@ -92,6 +104,9 @@ def _bars(metrics: dict[str, Any]) -> list[dict[str, Any]]:
     """The model, then the simple answers from good to bad."""
     baselines = sorted(metrics["baselines"].items(), key=lambda item: -item[1])
     rows = [("this model", metrics["psnr"])]
+    if "post_optimize" in metrics:
+        rows[0] = ("refined on the inputs", metrics["psnr"])
+        rows.append(("this model before that", metrics["post_optimize"]["psnr_before"]))
     rows += [(BASELINE_NAMES[name], value) for name, value in baselines]
     top = max(1e-9, *(value for _, value in rows))
     return [
@@ -111,6 +126,8 @@ def _compared(views: list[ComparedView]) -> dict[str, Any]:
             "baseline_psnr": view.baseline_psnr, "mean_error": float(error.mean()),
             "target": picture(view.target), "rendered": picture(view.rendered),
             "error": picture(heat(error, scale)), "baseline": picture(view.baseline),
+            "before": None if view.before is None else picture(view.before),
+            "before_psnr": view.before_psnr,
         })  # fmt: skip
     stops = heat(np.linspace(0, scale, 9), scale)
     return {

@@ -10,7 +10,7 @@ import pytest
 from tttlrm_jax.config import RasterConfig
 from tttlrm_jax.core.errors import ConfigError, InputError
 from tttlrm_jax.per_scene import AnytimeConfig, FitConfig, improve
-from tttlrm_jax.per_scene.anytime import MOST_HELD_BACK, split_views
+from tttlrm_jax.per_scene.starts import MOST_HELD_BACK, split_views
 
 HOW = {"raster": RasterConfig(near=0.1, backend="reference"), "background": (1.0, 0.5, 0.0)}
 FIT = dataclasses.replace(AnytimeConfig().fit, steps=30, num_initial=20, capacity=64)

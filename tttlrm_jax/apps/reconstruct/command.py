@@ -100,7 +100,7 @@ def evaluate(config: EvalConfig) -> tuple[Path, dict[str, Any]]:
         atomic_directory(output, (*ALL_FILES, SPLAT_FILE)) as directory,
         state_directory(config, output) as state,
     ):
-        job = _read(config, run, checkpoint, capture, request)
+        job = _read(config, run, checkpoint, capture, request, output)
         evaluated = measure(job)
         with disk_errors(directory, output):
             metrics = write_files(directory, job, evaluated)
@@ -111,22 +111,28 @@ def evaluate(config: EvalConfig) -> tuple[Path, dict[str, Any]]:
 
 
 def _read(
-    config: EvalConfig, run: RunConfig, checkpoint: Path, capture: Capture, request: Request
+    config: EvalConfig,
+    run: RunConfig,
+    checkpoint: Path,
+    capture: Capture,
+    request: Request,
+    output: Path,
 ) -> Job:
     """Pixels, weights and the saved stream. Raises InputError where they cannot be read."""
     counts = f"{len(request.inputs)} + {len(request.targets)}"
     with announced(f"reading {counts} views of {capture.name}"):
-        scene = pose_scene(capture, request, run.data)
+        seen = pose_scene(capture, request, run.data)
+        scene = seen.at(request.shown)
     with announced(f"loading {checkpoint}"):
         model = as_scene_model(load_run(checkpoint, run))
-        lpips, note = _lpips(request.resolution)
+        lpips, note = _lpips(request.shown)
     saved = None
     if config.load_state is not None:
         with announced(f"loading {config.load_state}"):
             saved = read_stream(Path(config.load_state), run.model, model.params, model.graph)
     return Job(
-        config=config, model=model, request=request, capture=capture, scene=scene, lpips=lpips,
-        lpips_note=note, saved=saved,
+        config=config, model=model, request=request, capture=capture, seen=seen, scene=scene,
+        lpips=lpips, lpips_note=note, saved=saved, output=output,
     )  # fmt: skip
 
 

@@ -14,19 +14,25 @@ from typing import Any
 import jax
 import numpy as np
 
-from tttlrm_jax.api.reconstruction import enlarged_blur
+from tttlrm_jax.api.reconstruction import Reconstruction, enlarged_blur
 from tttlrm_jax.api.scenes import PosedScene, Scores
 from tttlrm_jax.apps.progress import announced
 from tttlrm_jax.apps.reconstruct.job import Evaluated, Job
-from tttlrm_jax.apps.reconstruct.refined_files import MEANS, refined_part, refined_settings
+from tttlrm_jax.apps.reconstruct.refined_files import (
+    IMPROVEMENT_FILM,
+    MEANS,
+    refined_part,
+    refined_settings,
+    write_improvement,
+)
 from tttlrm_jax.apps.reconstruct.stream_files import STREAM_FILES, growth_frames, stream_plot
 from tttlrm_jax.checkpoints.provenance import provenance_of
-from tttlrm_jax.config import RuleConfig
+from tttlrm_jax.config import RasterConfig, RuleConfig
 from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.core.geometry.offsets import moved_poses
 from tttlrm_jax.core.geometry.paths import orbit_path
 from tttlrm_jax.core.pictures import enlargement, png_bytes
-from tttlrm_jax.core.types import Cameras, Gaussians
+from tttlrm_jax.core.types import Cameras
 from tttlrm_jax.export.video import write_video
 from tttlrm_jax.export.writable import ExportCount
 from tttlrm_jax.rasterize import Renderer
@@ -36,7 +42,7 @@ from tttlrm_jax.reports.reconstruction import Report, StreamExhibit, report_html
 from tttlrm_jax.ttt.rules import RULES
 
 OUTPUT_FILES = ("scene.ply", "orbit.mp4", "comparison.png", "report.html", "metrics.json")
-ALL_FILES = (*OUTPUT_FILES, *STREAM_FILES)  # that an earlier run may have left
+ALL_FILES = (*OUTPUT_FILES, *STREAM_FILES, IMPROVEMENT_FILM)  # that an earlier run may have left
 SPLAT_FILE = "scene.splat"  # where it is asked for
 ORBIT_FPS, GROWTH_FPS = 24, 12  # frames per second
 ORBIT_SIDE = 256  # pixels the film's longer side shall at least have
@@ -61,9 +67,10 @@ def write_files(directory: Path, job: Job, evaluated: Evaluated) -> dict[str, An
     metrics = collect_metrics(job, evaluated, count)
     with announced(f"rendering {job.config.orbit_frames} frames of orbit.mp4"):
         film = directory / "orbit.mp4"
-        frames = orbit_frames(made.predicted, job)
+        frames = orbit_frames(made, job)
         write_video(film, frames, frames_per_second=ORBIT_FPS, min_side=ORBIT_SIDE)
     stream = write_stream_files(directory, job, evaluated)
+    improvement = write_improvement(directory, job, evaluated)
     with announced("drawing comparison.png and report.html"):
         views = compared_views(job.scene, evaluated)
         inputs = np.asarray(job.scene.inputs.image[0])
@@ -79,11 +86,12 @@ def write_files(directory: Path, job: Job, evaluated: Evaluated) -> dict[str, An
             gaussians=made.gaussians,
             video=film.read_bytes(),
             background=job.request.background,
-            eps2d=job.run.raster.eps2d,
+            eps2d=made.renderer.config.eps2d,
             settings=settings_table(job, metrics),
             caveats=caveats(job, evaluated, metrics),
             provenance=f"The weights were trained on {seen}." if seen else "",
             stream=stream,
+            improvement=improvement,
         )
         (directory / "report.html").write_text(report_html(report), encoding="utf-8")
     text = json.dumps(metrics, indent=2, allow_nan=False)
@@ -117,7 +125,8 @@ def collect_metrics(job: Job, evaluated: Evaluated, count: ExportCount) -> dict[
         "scene": job.scene.name,
         "input_views": len(job.scene.input_names),
         "target_views": len(job.scene.target_names),
-        "resolution": list(job.scene.targets.image.shape[2:4]),
+        "resolution": list(job.scene.resolution),
+        "model_resolution": list(job.seen.resolution),
         "plan": job.request.plan,
         "rule": RULES.complete(job.run.model.rule).to_dict(),
         **{name: scores.mean(name) for name in (*MEANS, "psnr_foreground")},
@@ -143,35 +152,38 @@ def collect_metrics(job: Job, evaluated: Evaluated, count: ExportCount) -> dict[
     }
 
 
-def orbit_frames(gaussians: Gaussians, job: Job) -> Iterator[np.ndarray]:
+def orbit_frames(made: Reconstruction, job: Job) -> Iterator[np.ndarray]:
     """Pictures of `orbit_cameras`."""
     count = job.config.orbit_frames
-    cameras, renderer = orbit_cameras(job, count)
-    return renderer.frames(gaussians, cameras, min(ORBIT_CHUNK, count))
+    cameras, renderer = orbit_cameras(job, made.posed, made.renderer.config, count)
+    return renderer.frames(made.predicted, cameras, min(ORBIT_CHUNK, count))
 
 
-def orbit_cameras(job: Job, num_frames: int) -> tuple[Cameras, Renderer]:
+def orbit_cameras(
+    job: Job, posed: PosedScene, raster: RasterConfig, num_frames: int
+) -> tuple[Cameras, Renderer]:
     """A path around what the input cameras look at, in the normalised frame, and its renderer.
 
-    Small pictures are rendered larger by a whole factor, with the screen-space blur grown
-    likewise: the same Gaussians with the same softness, in more pixels.
+    `raster` renders pictures of the size of `posed`. Small ones are rendered larger by a whole
+    factor, with the screen-space blur grown likewise: the same Gaussians with the same softness,
+    in more pixels.
     """
-    inputs = job.cameras_seen
-    factor = enlargement(inputs.height, inputs.width, ORBIT_SIDE)
-    poses = np.asarray(inputs.world_from_camera, np.float64)
+    size, seen = posed.resolution, job.cameras_seen
+    factor = enlargement(*size, ORBIT_SIDE)
+    poses = np.asarray(seen.world_from_camera, np.float64)
     path = on_device(orbit_path(poses, num_frames), np.float32)
-    lens = np.median(inputs.intrinsics, axis=0) * factor
+    larger = np.array([size[1] / seen.width, size[0] / seen.height] * 2)
+    lens = np.median(seen.intrinsics, axis=0) * larger * factor
     lenses = on_device(np.tile(lens, (len(path), 1)), np.float32)
-    cameras = Cameras(path, lenses, inputs.height * factor, inputs.width * factor)
-    size = inputs.height, inputs.width
-    raster = enlarged_blur(job.run.raster, size, (cameras.height, cameras.width))
-    return cameras, job.model.renderer(job.request.background, raster)
+    cameras = Cameras(path, lenses, *(side * factor for side in size))
+    blurred = enlarged_blur(raster, size, (cameras.height, cameras.width))
+    return cameras, job.model.renderers(job.request.background, blurred)
 
 
 def compared_views(scene: PosedScene, evaluated: Evaluated) -> list[ComparedView]:
-    """Target, ours and the nearest input view, for every target."""
+    """Target, ours (before refinement, too) and the nearest input view, for every target."""
     nearest = evaluated.baselines["nearest_input"]
-    scores = evaluated.ours.scores
+    scores, before = evaluated.ours.scores, evaluated.unrefined
     return [
         ComparedView(
             name=name,
@@ -181,6 +193,8 @@ def compared_views(scene: PosedScene, evaluated: Evaluated) -> list[ComparedView
             psnr=float(scores.psnr[index]),
             ssim=float(scores.ssim[index]),
             baseline_psnr=float(nearest.scores.psnr[index]),
+            before=None if before is None else before.pictures[index],
+            before_psnr=None if before is None else float(before.scores.psnr[index]),
         )
         for index, name in enumerate(scene.target_names)
     ]

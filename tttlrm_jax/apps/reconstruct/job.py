@@ -19,6 +19,7 @@ from tttlrm_jax.core.geometry.offsets import offset_of, offset_text
 from tttlrm_jax.core.types import Cameras
 from tttlrm_jax.metrics.lpips import LPIPS
 from tttlrm_jax.per_scene import Optimised
+from tttlrm_jax.rasterize import Renderer
 from tttlrm_jax.reports.growth import GrowthMoment
 
 
@@ -38,9 +39,11 @@ class Job:
     model: SceneModel
     request: Request
     capture: Capture
-    scene: PosedScene
+    seen: PosedScene  # as the model sees it
+    scene: PosedScene  # as it is shown and scored: with more pixels where Gaussians are improved
     lpips: LPIPS | None
     lpips_note: str
+    output: Path  # directory that the files will be in
     saved: SavedStream | None = None  # what a stream goes on from
 
     @property
@@ -55,7 +58,7 @@ class Job:
     @property
     def cameras_seen(self) -> Cameras:
         """Of all input views [view, ...], those of a saved stream first."""
-        new = jax.tree.map(lambda x: np.asarray(x[0]), self.scene.inputs.cameras)
+        new = jax.tree.map(lambda x: np.asarray(x[0]), self.seen.inputs.cameras)
         if self.saved is None:
             return new
         earlier = self.saved.scene.cameras
@@ -64,7 +67,8 @@ class Job:
     @property
     def notes(self) -> list[str]:
         """What was guessed or left out, a sentence each; for metrics.json, console and page."""
-        return [*self.capture.notes, *offset_notes(self.offset), *self.scene.notes]
+        size = resolution_notes(self)
+        return [*self.capture.notes, *offset_notes(self.offset), *self.scene.notes, *size]
 
     @property
     def offset(self) -> np.ndarray:
@@ -76,9 +80,8 @@ class Job:
         """Number of the target view that the film of a stream shows."""
         return len(self.scene.target_names) // 2
 
-    def render_seconds(self) -> dict[str, float]:
-        """Of the last rendering of the targets, per view, and of compiling."""
-        renderer = self.model.renderer(self.request.background)
+    def render_seconds(self, renderer: Renderer) -> dict[str, float]:
+        """Of its last rendering, that of the targets, per view, and of compiling."""
         return {
             "render_per_view": renderer.seconds / len(self.scene.target_names),
             "render_compile": renderer.compile_seconds,
@@ -109,6 +112,19 @@ class Evaluated:
     stream: StreamHistory | None = None  # of the causal plan
     unrefined: Answer | None = None  # where the Gaussians were refined on the inputs
     refinement: Optimised | None = None  # what is known of that
+
+
+def resolution_notes(job: Job) -> list[str]:
+    """What to say where pictures are shown in other sizes than the model sees."""
+    shown, own = job.scene.resolution, job.capture.image_size()
+    if shown == job.seen.resolution:
+        return []
+    height, width = job.seen.resolution
+    text = f"resolution: the model sees {width}x{height} pixels, Gaussians are improved and scored "
+    text += f"at {shown[1]}x{shown[0]}"
+    if shown[0] * shown[1] < own[0] * own[1]:
+        text += f" of the capture's {own[1]}x{own[0]} (--resolution)"
+    return [text]
 
 
 def offset_notes(offset: np.ndarray) -> list[str]:

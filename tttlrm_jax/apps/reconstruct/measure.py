@@ -4,7 +4,6 @@ With the causal plan a capture is streamed chunk by chunk, or a saved stream con
 """
 
 import dataclasses
-import sys
 from collections.abc import Iterator
 
 import jax
@@ -17,10 +16,10 @@ from tttlrm_jax.api.streams import SceneStream
 from tttlrm_jax.apps.progress import announced
 from tttlrm_jax.apps.reconstruct.files import orbit_cameras
 from tttlrm_jax.apps.reconstruct.job import Answer, Evaluated, Job, StreamHistory
+from tttlrm_jax.apps.reconstruct.watch import watched
 from tttlrm_jax.core.pictures import to_uint8
-from tttlrm_jax.core.types import Cameras, Gaussians, Views
+from tttlrm_jax.core.types import Cameras, Views
 from tttlrm_jax.models.live_stream import LiveStream, StreamScene, filled_up
-from tttlrm_jax.per_scene import Moment
 from tttlrm_jax.rasterize import Renderer
 from tttlrm_jax.reports.growth import GrowthMoment, reduced
 
@@ -38,17 +37,22 @@ def measure(job: Job) -> Evaluated:
 def measure_at_once(job: Job) -> Evaluated:
     """All inputs in one call; the untrained model goes through the same program."""
     with announced("compiling the model"):
-        job.model.program(job.scene.inputs, job.request)
+        job.model.program(job.seen.inputs, job.request)
     with announced("reconstructing and rendering the targets"):
-        made = job.model.reconstruct_scene(job.scene, job.request)
+        made = _shown(job.model.reconstruct_scene(job.seen, job.request), job)
         ours = job.answer(made.target_pictures())
     seconds = {"reconstruct": made.seconds, "reconstruct_compile": made.compile_seconds}
-    seconds |= job.render_seconds()
+    seconds |= job.render_seconds(made.renderer)
     with announced("baselines"):
         untrained = job.model.untrained(job.request.seed)
-        other = untrained.reconstruct_scene(job.scene, job.request).target_pictures()
-        baselines = plain_baselines(job) | {"untrained": job.answer(other)}
+        other = _shown(untrained.reconstruct_scene(job.seen, job.request), job)
+        baselines = plain_baselines(job) | {"untrained": job.answer(other.target_pictures())}
     return Evaluated(reconstruction=made, ours=ours, baselines=baselines, seconds=seconds)
+
+
+def _shown(made: Reconstruction, job: Job) -> Reconstruction:
+    """The reconstruction beside the views that it is shown and scored against."""
+    return dataclasses.replace(made, posed=job.scene)
 
 
 def plain_baselines(job: Job) -> dict[str, Answer]:
@@ -69,8 +73,10 @@ def post_optimize(evaluated: Evaluated, job: Job) -> Evaluated:
         with announced(f"refining on {views}, {steps} steps"):
             refined, record = evaluated.reconstruction.refine(steps)
     else:
-        with announced(f"improving on {views} for {seconds:g} s (Ctrl-C ends it earlier)"):
-            refined, record = evaluated.reconstruction.refine(seconds=seconds, on_moment=_tell)
+        pixels = "x".join(map(str, job.scene.resolution[::-1]))
+        what = f"improving on {views} of {pixels} pixels for {seconds:g} s (Ctrl-C ends it earlier)"
+        with announced(what), watched(seconds, job.output) as tell:
+            refined, record = evaluated.reconstruction.refine(seconds=seconds, on_moment=tell)
     with announced("rendering the targets again"):
         ours = job.answer(refined.target_pictures())
     more = {"post_optimize": refined.seconds, "post_optimize_compile": refined.compile_seconds}
@@ -78,17 +84,6 @@ def post_optimize(evaluated: Evaluated, job: Job) -> Evaluated:
         evaluated, reconstruction=refined, ours=ours, seconds=evaluated.seconds | more,
         unrefined=evaluated.ours, refinement=record,
     )  # fmt: skip
-
-
-def _tell(moment: Moment, best: Gaussians) -> None:
-    """Where an improvement is, on one line of a terminal."""
-    del best
-    quality = "" if moment.psnr is None else f", {moment.psnr:.2f} dB on views held back"
-    if sys.stderr.isatty():
-        print(
-            f"\r  {moment.seconds:6.1f} s, step {moment.step}, {moment.num_gaussians} Gaussians"
-            f"{quality}   ", end="", file=sys.stderr, flush=True,
-        )  # fmt: skip
 
 
 def measure_stream(job: Job, baselines: dict[str, Answer]) -> Evaluated:
@@ -99,32 +94,40 @@ def measure_stream(job: Job, baselines: dict[str, Answer]) -> Evaluated:
     count = live.most_gaussians(stream.begun(live), len(job.scene.input_names))
     history = _history(stream, live, job, count)
     with announced("scoring"):
-        ours = job.answer(_pictures(job, stream.scene, count))
-    seconds = job.render_seconds()
+        made = _stream_result(job, history, live)
+        ours = job.answer(_shown_pictures(made, count))
+    seconds = job.render_seconds(made.renderer)
     with announced("baselines"):
         untrained = SceneStream.of(job.model.untrained(job.request.seed), job.request)
-        for _, views in _chunks(job.scene.inputs, job.request.chunk_views):
+        for _, views in _chunks(job.seen.inputs, job.request.chunk_views):
             untrained.advance(views)
-        baselines = baselines | {"untrained": job.answer(_pictures(job, untrained.scene, count))}
-    taken = sum(chunk["seconds"] for chunk in history.chunks)
-    made = Reconstruction(
-        model=job.model, posed=job.scene, background=job.request.background, seconds=taken,
-        predicted=jax.tree.map(jnp.asarray, stream.scene.gaussians),
-        compile_seconds=live.compile_seconds,
-    )  # fmt: skip
+        other = dataclasses.replace(made, predicted=untrained.scene.gaussians)
+        baselines = baselines | {"untrained": job.answer(_shown_pictures(other, count))}
+    compiling = {"reconstruct_compile": live.compile_seconds}
     return Evaluated(
         reconstruction=made,
         ours=ours,
         baselines=baselines,
-        seconds={"reconstruct": taken, "reconstruct_compile": live.compile_seconds, **seconds},
+        seconds={"reconstruct": made.seconds, **compiling, **seconds},
         stream=history,
     )
+
+
+def _stream_result(job: Job, history: StreamHistory, live: LiveStream) -> Reconstruction:
+    """What the last chunk left, beside the views that it is shown and scored against."""
+    return Reconstruction(
+        posed=job.scene, background=job.request.background, made_at=job.seen.resolution,
+        predicted=jax.tree.map(jnp.asarray, history.stream.scene.gaussians),
+        raster=job.run.raster, renderers=job.model.renderers,
+        seconds=sum(chunk["seconds"] for chunk in history.chunks),
+        compile_seconds=live.compile_seconds,
+    )  # fmt: skip
 
 
 def _history(stream: SceneStream, live: LiveStream, job: Job, count: int) -> StreamHistory:
     """Chunk after chunk: what was measured, and pictures for the film."""
     history = StreamHistory(stream=stream, chunks=[], growth=[])
-    chunks = list(_chunks(job.scene.inputs, job.request.chunk_views))
+    chunks = list(_chunks(job.seen.inputs, job.request.chunk_views))
     film = _Film(job, len(chunks), count)
     names = job.scene.input_names
     for index, views in chunks:
@@ -133,7 +136,7 @@ def _history(stream: SceneStream, live: LiveStream, job: Job, count: int) -> Str
             cost = stream.advance(views, [(job.capture.name, name) for name in newest])
             scene = stream.scene
             pictures, sizes = _pictures(job, scene, count), scene.sizes()
-            scores = score(pictures, job.scene)
+            scores = score(pictures, job.seen)
             psnr = float(scores.psnr.mean())
             history.chunks.append({
                 "views_seen": scene.num_views,
@@ -163,14 +166,14 @@ class _Film:
     def __init__(self, job: Job, num_chunks: int, count: int):
         self._per_chunk = _frames_per_chunk(job.config.orbit_frames, num_chunks)
         frames = self._per_chunk * (num_chunks + LAST_CHUNK - 1)
-        self._cameras, self._render = orbit_cameras(job, frames)
+        self._cameras, self._render = orbit_cameras(job, job.seen, job.run.raster, frames)
         self._num_chunks, self._count = num_chunks, count
 
     def __call__(self, scene: StreamScene, index: int) -> np.ndarray:
         """Frames uint8 [frame, height, width, 3] after this chunk."""
         portions = LAST_CHUNK if index == self._num_chunks - 1 else 1
         pictures = [
-            _drawn(self._render, scene, self._count, self._portion(portion))
+            _drawn(self._render, scene.gaussians, self._count, self._portion(portion))
             for portion in range(index, index + portions)
         ]
         return np.stack([reduced(to_uint8(picture)) for part in pictures for picture in part])
@@ -181,14 +184,19 @@ class _Film:
 
 def _pictures(job: Job, scene: StreamScene, count: int) -> np.ndarray:
     """Of the targets, by one program for scenes of any size up to `count` Gaussians."""
-    render = job.model.renderer(job.request.background)
-    return _drawn(render, scene, count, job.scene.target_cameras)
+    render = job.model.renderers(job.request.background, job.run.raster)
+    return _drawn(render, scene.gaussians, count, job.seen.target_cameras)
 
 
-def _drawn(render: Renderer, scene: StreamScene, count: int, cameras: Cameras) -> np.ndarray:
+def _shown_pictures(made: Reconstruction, count: int) -> np.ndarray:
+    """The same as they are shown, by the same program where these have no more pixels."""
+    return _drawn(made.renderer, made.predicted, count, made.posed.target_cameras)
+
+
+def _drawn(render: Renderer, gaussians: Gaussians, count: int, cameras: Cameras) -> np.ndarray:
     """Pictures of a scene that will have `count` Gaussians, by the program that draws it then."""
-    growth = count / max(len(scene.gaussians.mean), 1)
-    return np.asarray(render(filled_up(scene.gaussians, count), cameras, growth=growth).rgb)
+    growth = count / max(len(gaussians.mean), 1)
+    return np.asarray(render(filled_up(gaussians, count), cameras, growth=growth).rgb)
 
 
 def _chunks(views: Views, chunk_views: int) -> Iterator[tuple[int, Views]]:

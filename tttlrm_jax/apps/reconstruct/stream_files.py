@@ -51,11 +51,11 @@ def _memory_panel(history: StreamHistory) -> Panel:
 
 def growth_frames(history: StreamHistory, job: Job, title: str) -> Iterator[np.ndarray]:
     """Frames uint8 [height, width, 3] in which the reconstruction grows, chunk after chunk."""
-    inputs = np.asarray(job.scene.inputs.image[0])
+    inputs = np.asarray(job.seen.inputs.image[0])
     film = GrowthFilm(
         title=title,
         target_name=job.scene.target_names[job.film_target],
-        target=np.asarray(job.scene.targets.image[0, job.film_target]),
+        target=np.asarray(job.seen.targets.image[0, job.film_target]),
         inputs=list(inputs),
         already_seen=history.stream.views_seen - len(inputs),
     )
