@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tttlrm_jax.api.captures import open_capture
+    from tttlrm_jax.api.fitting import fit
     from tttlrm_jax.api.models import SceneModel, ViewSynthesisModel, load, load_state
     from tttlrm_jax.api.reconstruction import Reconstruction
     from tttlrm_jax.api.scenes import Scores
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "api.captures": ("open_capture",),
+    "api.fitting": ("fit",),
     "api.models": ("SceneModel", "ViewSynthesisModel", "load", "load_state"),
     "api.reconstruction": ("Reconstruction",),
     "api.scenes": ("Scores",),
@@ -45,8 +47,8 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "Cameras", "Capture", "ConfigError", "FrameResult", "FrameStream", "Gaussians", "InputError",
     "Reconstruction", "Renderer", "Rendering", "SceneModel", "SceneStream", "Scores",
-    "Sequence", "SequenceModel", "Splats", "ViewStream", "ViewSynthesisModel", "Views", "load",
-    "load_state", "open_capture", "render", "render_views",
+    "Sequence", "SequenceModel", "Splats", "ViewStream", "ViewSynthesisModel", "Views", "fit",
+    "load", "load_state", "open_capture", "render", "render_views",
 ]  # fmt: skip
 
 

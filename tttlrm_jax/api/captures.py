@@ -5,7 +5,7 @@ from pathlib import Path
 from tttlrm_jax.captures.capture import Capture, find_camera_file, read_capture
 from tttlrm_jax.captures.outliers import checked_outliers
 from tttlrm_jax.core.errors import InputError
-from tttlrm_jax.core.files.packaged_files import packaged
+from tttlrm_jax.core.files.packaged_files import capture_path
 from tttlrm_jax.sequences.readers import open_sequence
 from tttlrm_jax.sequences.sequence import Sequence
 
@@ -18,6 +18,8 @@ def open_capture(
     intrinsics_scale: float | None = None,
 ) -> Capture | Sequence:
     """Opens what `eval.py --capture` reads; None: the sample object in the package.
+
+    `"toy"` is the package's other capture: 40 pictures of a scanned object, 256x256 pixels.
 
     A directory (or camera file) with `opencv_cameras.json`, nerfstudio's `transforms.json`, a
     COLMAP model or another form of `captures.forms.table` is a `Capture`: poses `world_from_camera`
@@ -35,8 +37,7 @@ def open_capture(
         capture = tj.open_capture("desk")        # desk/transforms.json and desk/images/
         sequence = tj.open_capture("walk.mp4")
     """
-    if path is None:
-        path = packaged("sample_capture")
+    path = capture_path(path)
     try:
         find_camera_file(Path(path))
     except InputError as no_cameras:
@@ -53,7 +54,7 @@ def open_capture(
 def as_capture(capture: Capture | Sequence | str | Path) -> Capture:
     """The capture, opened if it is a path. Raises InputError for a sequence: it has no cameras."""
     if isinstance(capture, str | Path):
-        return checked_outliers(read_capture(capture), drop=False)
+        return checked_outliers(read_capture(capture_path(capture)), drop=False)
     if isinstance(capture, Sequence):
         raise InputError.of(
             "capture", capture.name, "is a sequence without camera file",

@@ -30,7 +30,7 @@ def _reduced(views: Views, factor: float) -> Views:
     cameras = views.cameras
     height, width = (max(1, round(side / factor)) for side in (cameras.height, cameras.width))
     images = jax.image.resize(views.image, (len(views.image), height, width, 3), "linear")
-    ratio = jnp.asarray([width / cameras.width, height / cameras.height] * 2, jnp.float32)
+    ratio = jnp.asarray([[width / cameras.width, height / cameras.height] * 2], jnp.float32)
     return views.replace(
         image=images,
         cameras=cameras.replace(intrinsics=cameras.intrinsics * ratio, height=height, width=width),

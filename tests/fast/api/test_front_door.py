@@ -144,6 +144,19 @@ def test_a_reconstruction_is_refined_on_its_inputs(scene):
     assert refined.gaussians.mean.shape == scene.gaussians.mean.shape
 
 
+def test_the_same_scene_beside_larger_pictures(scene):
+    """As soft, in more pixels: what `render` gives for such cameras."""
+    height, width = scene.posed.resolution
+    larger = scene.at((2 * height, 2 * width))
+    assert larger.predicted is scene.predicted
+    assert larger.target_pictures().shape[1:3] == (2 * height, 2 * width)
+    assert scene.at((height, width)).posed is scene.posed
+    np.testing.assert_allclose(
+        larger.posed.target_cameras.intrinsics, 2 * scene.posed.target_cameras.intrinsics, rtol=0.1
+    )
+    assert larger.scores().psnr.shape == scene.scores().psnr.shape
+
+
 @pytest.mark.extended
 def test_a_reconstruction_improves_for_some_seconds(scene):
     moments = []
@@ -156,6 +169,10 @@ def test_a_reconstruction_improves_for_some_seconds(scene):
     assert record.held_back == (1,)  # one of three inputs
     assert record.best.psnr == max(moment.psnr for moment in moments)
     assert better.scores().psnr.shape == scene.scores().psnr.shape
+    larger = tuple(2 * side for side in scene.posed.resolution)
+    sharper, record = scene.refine(seconds=0.05, resolution=larger)
+    assert [moment.size for moment in record.moments[:1]] == [scene.posed.resolution]
+    assert sharper.posed.resolution == sharper.made_at == larger
     for given in ({}, {"steps": 1, "seconds": 1.0}):
         with pytest.raises(tj.InputError, match="give one of them"):
             scene.refine(**given)

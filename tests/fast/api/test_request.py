@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tttlrm_jax.api.request import fitted_resolution, resolve
+from tttlrm_jax.api.request import MAX_IMPROVED_PIXELS, fitted_resolution, resolve
 from tttlrm_jax.captures.camera_files import Frame
 from tttlrm_jax.captures.capture import Capture
 from tttlrm_jax.checkpoints.streams import StreamRecord
@@ -54,6 +54,34 @@ def choose(config, capture=None, saved=None, run=None):
 )
 def test_resolution_keeps_aspect_and_pixel_budget(capture, trained, expected):
     assert fitted_resolution(capture, trained, patch_size=8) == expected
+
+
+def sized(height, width):
+    capture = make_capture()
+    frames = tuple(dataclasses.replace(frame, size=(height, width)) for frame in capture.frames)
+    return dataclasses.replace(capture, frames=frames)
+
+
+def test_improving_has_a_resolution_of_its_own():
+    """The model sees as many pixels as in training; Gaussians are improved on the pictures."""
+    run = RunConfig(name="x")
+    plain = choose(EvalConfig(), sized(128, 128))
+    assert plain.shown == plain.resolution
+    whole = choose(EvalConfig(seconds=1.0), sized(128, 128))
+    assert (whole.resolution, whole.shown) == (plain.resolution, (128, 128))
+    assert whole.resolution[0] * whole.resolution[1] <= 1.1 * np.prod(run.data.image_size)
+    # any size, not only multiples of a patch
+    asked = choose(EvalConfig(seconds=1.0, resolution=(37, 51)), sized(128, 128))
+    assert (asked.resolution, asked.shown) == (plain.resolution, (37, 51))
+    height, width = choose(EvalConfig(seconds=1.0), sized(3000, 4000)).shown
+    assert 0.99 < height * width / MAX_IMPROVED_PIXELS < 1.01
+    assert abs(width / height - 4 / 3) < 0.01
+    with pytest.raises(InputError, match="use at most 128 128"):
+        choose(EvalConfig(seconds=1.0, resolution=(129, 64)), sized(128, 128))
+    # a stream has fixed what the model sees, not what is shown
+    saved = make_record()
+    resumed = EvalConfig(seconds=1.0, resolution=(32, 64), plan="causal", load_state="s")
+    assert choose(resumed, sized(128, 128), saved).shown == (32, 64)
 
 
 def test_a_request_is_as_trained_unless_asked():

@@ -1,6 +1,7 @@
 """`eval.py`: a capture and a checkpoint in; Gaussians, film, comparison, report, numbers out."""
 
 import contextlib
+import dataclasses
 import signal
 import sys
 import threading
@@ -27,10 +28,11 @@ from tttlrm_jax.config import EvalConfig, RunConfig
 from tttlrm_jax.config.command_line import EXIT_BAD_INPUT, EXIT_INTERRUPTED
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.files.output_directory import atomic_directory, default_output, disk_errors
-from tttlrm_jax.core.files.packaged_files import QUICKSTART, packaged
+from tttlrm_jax.core.files.packaged_files import QUICKSTART, TOY, capture_path, packaged
 from tttlrm_jax.metrics.lpips import LPIPS, MIN_SIDE, load_lpips
 
 PROG = "eval.py"
+DEMO_VIEWS, DEMO_SECONDS = 12, 20.0
 ROWS = {
     "nearest_input": "nearest input view",
     "mean_colour": "mean colour of the inputs",
@@ -55,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(arguments: list[str]) -> str:
     """Evaluates tttLRM, or queries a saved state; returns what to tell the user."""
-    config = parse_with_rule(EvalConfig, arguments, PROG)
+    config = demonstration(parse_with_rule(EvalConfig, arguments, PROG))
     if config.query is not None:
         return query_state(config, _checkpoint(config))
     directory, metrics = evaluate(config)
@@ -64,6 +66,17 @@ def run(arguments: list[str]) -> str:
 
 # by --model, the default first; each has options of its own
 MODELS = {"tttlrm": run, "ttt3r": evaluate_ttt3r.run}
+
+
+def demonstration(config: EvalConfig) -> EvalConfig:
+    """What is done where nothing is asked for but files: the toy in the package, improved.
+
+    With any option that changes a number the sample in the package is reconstructed, as asked.
+    """
+    files = {name: getattr(config, name) for name in ("splat", "orbit_frames", "output")}
+    if config != EvalConfig(**files):
+        return config
+    return dataclasses.replace(config, capture=TOY, views=DEMO_VIEWS, seconds=DEMO_SECONDS)
 
 
 def take_model(arguments: list[str]) -> tuple[str, list[str]]:
@@ -91,7 +104,7 @@ def evaluate(config: EvalConfig) -> tuple[Path, dict[str, Any]]:
     checkpoint = _checkpoint(config)
     record = read_record(Path(config.load_state)) if config.load_state else None
     run = with_rule(read_config(checkpoint), config.rule, record)
-    path = packaged("sample_capture") if config.capture is None else config.capture
+    path = capture_path(config.capture)
     capture = read_capture(path, config.skip_missing, config.intrinsics_scale)
     capture = checked_outliers(capture, config.drop_outliers)
     request = resolve(config, run, capture, record)
