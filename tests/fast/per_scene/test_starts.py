@@ -42,7 +42,7 @@ def test_each_side_about_doubles(fine, coarsest, expected):
     for level, (height, width) in zip(levels, sizes, strict=True):
         assert (level.cameras.height, level.cameras.width) == (height, width)
         ratio = np.array([width / fine[1], height / fine[0]] * 2)
-        np.testing.assert_allclose(level.cameras.intrinsics, lenses * ratio, rtol=1e-5)
+        np.testing.assert_allclose(level.cameras.intrinsics, lenses * ratio[None], rtol=1e-5)
         np.testing.assert_allclose(level.image.mean(), picture.mean(), atol=0.02)
 
 

@@ -1,0 +1,264 @@
+"""Quality against time: improving from the fast weights beside fitting from nothing.
+
+For every scene a model's Gaussians are improved on the input views for `--seconds`, and the same
+settings start from nothing. At every mark the best Gaussians so far (by input views held back) are
+drawn from the targets, which nothing else has seen: PSNR, mean over targets; the time of the model
+counts, compiling does not. Objects are those of `experiments.quality`: held-out primitives and
+sculptures, and captures. Rows are kept in `--output` as they come, and a second call goes on. The
+plot shows medians over the objects of a group.
+
+    python -m benchmarks.anytime --objects 8 --captures DIR --sides 64 256 --output anytime.json
+"""
+
+import argparse
+import dataclasses
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.arguments import positive
+from experiments.quality.scenes import on_procedural_objects
+from tttlrm_jax.api.models import SceneModel, as_scene_model, load
+from tttlrm_jax.api.request import Request
+from tttlrm_jax.api.scenes import PosedScene, pose_scene
+from tttlrm_jax.captures.capture import read_capture
+from tttlrm_jax.captures.pictures.images import round_to_patch
+from tttlrm_jax.captures.view_selection import select_kmeans
+from tttlrm_jax.config import RunConfig
+from tttlrm_jax.core.files.packaged_files import capture_path
+from tttlrm_jax.core.geometry.poses import normalise_poses
+from tttlrm_jax.core.types import Cameras, Gaussians, Views
+from tttlrm_jax.datasets.sources import open_source
+from tttlrm_jax.metrics.images import psnr
+from tttlrm_jax.per_scene.anytime import Improved, Moment, improve
+from tttlrm_jax.per_scene.settings import AnytimeConfig
+from tttlrm_jax.per_scene.starts import rising
+from tttlrm_jax.rasterize import Renderer
+from tttlrm_jax.reports.plots import Panel, Series, line_charts
+
+MARKS = (1, 2, 5, 10, 20, 30, 60, 120)  # seconds
+OURS, NOTHING = "from the fast weights", "from nothing"
+NUM_TARGETS, NUM_OBJECT_VIEWS = 8, 40
+GENERATORS = ("primitives", "sculptures")
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A scene: what the model sees, what is fitted, what is scored."""
+
+    group: str
+    name: str
+    side: int  # pixels of a square with as many pixels as the pictures
+    seen: Views  # [input, ...]
+    fitted: Views
+    targets: Views
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measures every case that `--output` lacks; writes it, a plot beside it, and the table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.anytime", description=__doc__)
+    parser.add_argument("--objects", type=int, default=8, help="of each generator")
+    parser.add_argument("--captures", nargs="*", default=["toy"])
+    parser.add_argument("--views", type=positive, default=16, help="inputs")
+    parser.add_argument("--sides", nargs="+", type=positive, default=(64, 256))
+    parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--checkpoint")
+    parser.add_argument("--cache", default="outputs/anytime-objects", help="rendered objects")
+    parser.add_argument("--output", type=Path, default=Path("anytime.json"))
+    options = parser.parse_args(arguments)
+    model = as_scene_model(load(options.checkpoint))
+    rows = json.loads(options.output.read_text())["rows"] if options.output.is_file() else []
+    known = {(row["group"], row["name"], row["side"], row["views"]) for row in rows}
+    for case in cases(model.run, options):
+        key = (case.group, case.name, case.side, len(case.fitted.image))
+        if key not in known:
+            rows += measure(case, model, options.seconds)
+            write(options.output, rows, options.seconds)
+    print(table(rows))
+
+
+def cases(run: RunConfig, options):
+    """All cases, one by one: objects of every size, then captures."""
+    for side in options.sides:
+        for generator in GENERATORS:
+            yield from object_cases(run, generator, side, options)
+        for path in options.captures:
+            yield capture_case(path, run, side, options.views)
+
+
+def object_cases(run: RunConfig, generator: str, side: int, options):
+    """Held-out procedural objects, rendered at this size."""
+    data = on_procedural_objects(run, options.cache, generator).data
+    synthetic = dataclasses.replace(
+        data.synthetic, num_scenes=max(options.objects, 1), height=side, width=side,
+        num_views=NUM_OBJECT_VIEWS,
+    )  # fmt: skip
+    opened = dataclasses.replace(
+        data, synthetic=synthetic, num_input_views=options.views, num_target_views=NUM_TARGETS,
+    )  # fmt: skip
+    source = open_source(opened, "eval") if options.objects else ()
+    for index in range(options.objects):
+        scene = source[index]
+        order = np.random.default_rng((0, index)).permutation(NUM_OBJECT_VIEWS)
+        targets, pool = order[:NUM_TARGETS], np.sort(order[NUM_TARGETS:])
+        inputs = pool[select_kmeans(scene.world_from_camera[pool], options.views)]
+        chosen = np.concatenate([inputs, targets])
+        read, raw = scene.read(chosen), scene.world_from_camera[chosen]
+        poses = normalise_poses(raw, data.pose_normalisation, raw[: len(inputs)])[0]
+        cameras = Cameras(jnp.float32(poses), jnp.float32(read.intrinsics), side, side)
+        views = Views(jnp.asarray(read.image), cameras)
+        fitted = views[: len(inputs)]
+        seen = rising(fitted, run.data.image_size)[0]
+        yield Case(f"held-out {generator}", scene.name, side, seen, fitted, views[len(inputs) :])
+
+
+def capture_case(path: str, run: RunConfig, side: int, views: int) -> Case:
+    """A capture with as many pixels as a square of `side`, in its own aspect."""
+    capture = read_capture(capture_path(path))
+    inputs, targets = capture.split(views)
+    kept = np.linspace(0, len(targets) - 1, min(NUM_TARGETS, len(targets))).round().astype(int)
+    height, width = capture.image_size()
+    patch, factor = run.model.patch_size, side / np.sqrt(height * width)
+    size = round_to_patch(height * factor, width * factor, patch)
+    request = Request(
+        inputs=inputs, targets=targets[kept], resolution=size, shown=size, similarity=None,
+        has_scale=True, background=run.data.background, plan="full", chunk_views=views,
+        keep_ratio=1.0, random_ratio=0.0, accumulate="append", seed=0,
+    )  # fmt: skip
+    posed = pose_scene(capture, request, run.data)
+    smaller = run.data.image_size[0] / side
+    seen = (
+        posed.at(round_to_patch(size[0] * smaller, size[1] * smaller, patch))
+        if smaller < 1
+        else posed
+    )
+    return Case(capture.name, capture.name, side, seen.inputs[0], posed.inputs[0], posed.targets[0])
+
+
+def measure(case: Case, model: SceneModel, seconds: float) -> list[dict[str, Any]]:
+    """A row for each start."""
+    background, raster = model.run.data.background, model.run.raster
+    reconstructed = feed_forward(case, model)
+    cameras = case.seen.cameras
+    levels = rising(case.fitted, (cameras.height, cameras.width))
+    renderer = Renderer(background=background, config=raster)
+    rows = []
+    for name, start, spent in (
+        (OURS, reconstructed.predicted, reconstructed.seconds), (NOTHING, None, 0.0),
+    ):  # fmt: skip
+        reached: list[tuple[float, Gaussians]] = []
+
+        def keep(moment: Moment, best: Gaussians, reached=reached, spent=spent) -> None:
+            reached.append((moment.seconds + spent, best))
+
+        record = improve(
+            levels, AnytimeConfig(seconds=seconds - spent), raster=raster, background=background,
+            start=start, on_moment=keep,
+        )  # fmt: skip
+        scores = [score(at_mark(reached, mark), case.targets, renderer)
+                  for mark in MARKS if mark <= seconds]  # fmt: skip
+        rows.append(row(case, name, record, spent, scores))
+        print(rows[-1]["group"], rows[-1]["name"], case.side, name, rows[-1]["psnr"], flush=True)
+    return rows
+
+
+def feed_forward(case: Case, model: SceneModel):
+    """What the model makes of the views, timed warm."""
+    size = case.seen.cameras.height, case.seen.cameras.width
+    keep, random = model.run.pruning_ratios(len(case.seen.image))
+    request = Request(
+        inputs=np.arange(len(case.seen.image)), targets=np.zeros(0, int), resolution=size,
+        shown=size, similarity=None, has_scale=True, background=model.run.data.background,
+        plan="full", chunk_views=len(case.seen.image), keep_ratio=keep, random_ratio=random,
+        accumulate="append", seed=0,
+    )  # fmt: skip
+    batch = jax.tree.map(lambda x: x[None], case.seen)
+    posed: Any = PosedScene(
+        name=case.name, input_names=[], target_names=[], inputs=batch, targets=batch,
+        target_mask=None, similarity=None,  # type: ignore[arg-type]
+    )  # fmt: skip
+    model.reconstruct_scene(posed, request)
+    return model.reconstruct_scene(posed, request)
+
+
+def at_mark(reached: list[tuple[float, Gaussians]], mark: float) -> Gaussians | None:
+    """The best Gaussians that were there at this time; None before the first."""
+    return next((best for seconds, best in reversed(reached) if seconds <= mark), None)
+
+
+def score(gaussians: Gaussians | None, targets: Views, renderer: Renderer) -> float | None:
+    """Mean PSNR over the targets."""
+    if gaussians is None:
+        return None
+    pictures = renderer(gaussians, targets.cameras).rgb
+    return float(psnr(pictures, targets.image).mean())
+
+
+def row(case: Case, method: str, record: Improved, spent: float, scores) -> dict[str, Any]:
+    return {
+        "group": case.group, "name": case.name, "side": case.side, "method": method,
+        "views": len(case.fitted.image), "marks": list(MARKS[: len(scores)]), "psnr": scores,
+        "steps": len(record.losses), "model_seconds": spent, "ended": record.ended,
+        "compile_seconds": record.compile_seconds, "num_gaussians": record.best.num_gaussians,
+        "held_back": [moment.psnr for moment in record.moments],
+        "held_back_seconds": [moment.seconds + spent for moment in record.moments],
+    }  # fmt: skip
+
+
+def medians(rows: list[dict[str, Any]]) -> dict[tuple[str, int, str], list[float]]:
+    """Median over scenes by group, side and method; NaN before the first answer."""
+    groups: dict[tuple[str, int, str], list[list[float]]] = {}
+    for each in rows:
+        values = [float("nan") if value is None else value for value in each["psnr"]]
+        groups.setdefault((each["group"], each["side"], each["method"]), []).append(values)
+    return {
+        key: [statistics.median(column) for column in zip(*values, strict=True)]
+        for key, values in groups.items()
+    }
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Medians by mark, and ours minus nothing."""
+    found = medians(rows)
+    marks = rows[0]["marks"]
+    lines = ["| scenes, pixels | method | " + " | ".join(f"{mark} s" for mark in marks) + " |"]
+    lines.append("|---" * (2 + len(marks)) + "|")
+    for group, side in dict.fromkeys(key[:2] for key in found):
+        ours, nothing = (found[group, side, method] for method in (OURS, NOTHING))
+        ahead = [f"{a - b:+.2f}" for a, b in zip(ours, nothing, strict=True)]
+        named = {
+            OURS: [f"{x:.2f}" for x in ours], NOTHING: [f"{x:.2f}" for x in nothing],
+            "ahead": ahead,
+        }  # fmt: skip
+        for method, cells in named.items():
+            lines.append(f"| {group}, {side} | {method} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def write(path: Path, rows: list[dict[str, Any]], seconds: float) -> None:
+    """The rows, and the plot of medians beside them."""
+    machine = {"device": jax.devices()[0].device_kind, "jax": jax.__version__, "seconds": seconds}
+    path.write_text(json.dumps({**machine, "rows": rows}, indent=1) + "\n")
+    found, marks = medians(rows), rows[0]["marks"]
+    panels = [
+        Panel(
+            title=f"{group}, {side} pixels", unit="dB", from_zero=False,
+            series=[
+                Series(name=method, values=found[group, side, method])
+                for method in (OURS, NOTHING)
+            ],
+        )
+        for group, side in dict.fromkeys(key[:2] for key in found)
+    ]  # fmt: skip
+    about = "PSNR on held-out views, median over scenes, against seconds without compiling"
+    plot = line_charts("Improving and fitting", about, marks, "seconds", panels, log_x=True)
+    path.with_suffix(".png").write_bytes(plot.png())
+
+
+if __name__ == "__main__":
+    main()
