@@ -63,6 +63,7 @@ class EvalConfig:
     # factor on the file's intrinsics, which are of pictures of another size: 0.5 for halved ones
     intrinsics_scale: Annotated[PositiveFloat, FINITE] | None = None
     drop_outliers: bool = False  # leave out cameras far away from all others
+    compile_cache: bool = True  # keep compiled programs in the user's cache directory
     seed: int = 0  # of the untrained baseline and of random pruning
     output: PathText | None = None  # None: outputs/<scene>-<date>-<time>
 
@@ -134,6 +135,7 @@ class SequenceEvalConfig:
     clip_depth: PositiveFloat | None = None  # metres; limit of aligned predictions in scores
     depth_alignments: tuple[DepthAlignment, ...] = ("metric", "scale", "median")
     reconstruction: bool = False  # score points as the 3D reconstruction table does; takes memory
+    compile_cache: bool = True  # keep compiled programs in the user's cache directory
     seed: int = 0  # of the choice of points
     output: PathText | None = None  # None: outputs/<sequence>-<date>-<time>
 

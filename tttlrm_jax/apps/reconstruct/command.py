@@ -29,9 +29,11 @@ from tttlrm_jax.config.command_line import EXIT_BAD_INPUT, EXIT_INTERRUPTED
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.files.output_directory import atomic_directory, default_output, disk_errors
 from tttlrm_jax.core.files.packaged_files import QUICKSTART, TOY, capture_path, packaged
+from tttlrm_jax.core.program_cache import keep_programs
 from tttlrm_jax.metrics.lpips import LPIPS, MIN_SIDE, load_lpips
 
 PROG = "eval.py"
+NOT_NUMBERS = ("splat", "orbit_frames", "output", "compile_cache")  # options
 DEMO_VIEWS, DEMO_SECONDS = 12, 20.0
 ROWS = {
     "nearest_input": "nearest input view",
@@ -58,6 +60,8 @@ def main(arguments: list[str] | None = None) -> int:
 def run(arguments: list[str]) -> str:
     """Evaluates tttLRM, or queries a saved state; returns what to tell the user."""
     config = demonstration(parse_with_rule(EvalConfig, arguments, PROG))
+    if config.compile_cache:
+        keep_programs()
     if config.query is not None:
         return query_state(config, _checkpoint(config))
     directory, metrics = evaluate(config)
@@ -73,7 +77,7 @@ def demonstration(config: EvalConfig) -> EvalConfig:
 
     With any option that changes a number the sample in the package is reconstructed, as asked.
     """
-    files = {name: getattr(config, name) for name in ("splat", "orbit_frames", "output")}
+    files = {name: getattr(config, name) for name in NOT_NUMBERS}
     if config != EvalConfig(**files):
         return config
     return dataclasses.replace(config, capture=TOY, views=DEMO_VIEWS, seconds=DEMO_SECONDS)

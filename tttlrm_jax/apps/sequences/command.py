@@ -26,6 +26,7 @@ from tttlrm_jax.config.evaluation import PUBLISHED_SIZE, SequenceEvalConfig
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.files.output_directory import default_output, disk_errors
 from tttlrm_jax.core.files.packaged_files import TTT3R_SMALL, packaged
+from tttlrm_jax.core.program_cache import keep_programs
 from tttlrm_jax.sequences.frame_images import check_patches, plan_fit
 from tttlrm_jax.sequences.readers import open_sequence
 from tttlrm_jax.sequences.sequence import FrameSelection
@@ -41,6 +42,8 @@ OpenModel = Callable[[SequenceEvalConfig, RuleConfig], FrameModel]
 def run(arguments: list[str]) -> str:
     """Evaluates one sequence, or all of a protocol; returns what to tell the user."""
     config, rule = parse(arguments)
+    if config.compile_cache:
+        keep_programs()
     if config.protocol is not None:
         directory, row = evaluate_protocol(config, rule, evaluate_sequence, open_checkpoint)
         return f"{table_summary(row)}\n\n{directory / TABLE_FILE}"
