@@ -31,10 +31,11 @@ def fit(
 ) -> tuple[Reconstruction, Improved]:
     """Fits Gaussians to a capture from nothing (Kerbl et al. 2023), as far as `seconds` reach.
 
-    The counterpart of `model.reconstruct(...)[0].refine(seconds=...)` without weights: Gaussians
-    start at random, compiling is not counted, some of the inputs are held back and say which
-    Gaussians were the best so far, Ctrl-C ends it early. Every 8th frame is held out for `scores`;
-    inputs are all others, or `views` of them by k-means over camera positions and directions.
+    The counterpart of `model.reconstruct(...).refine(seconds=...)` without weights: Gaussians
+    start at the capture's triangulated points (COLMAP's), else at random. Compiling is not
+    counted, some of the inputs are held back and say which Gaussians were the best so far, Ctrl-C
+    ends it early. Every 8th frame is held out for `scores`; inputs are all others, or `views` of
+    them by k-means over camera positions and directions.
     `resolution` is height and width, None: the capture's own, at most 512x512 pixels; `background`
     RGB in [0, 1] under transparent pixels, None: white. Returns the scene and what is known of it.
 
@@ -57,8 +58,9 @@ def fit(
     posed = pose_scene(capture, request, run.data)
     levels = rising(posed.inputs[0], COARSEST)
     record = improve(
-        levels, config, raster=run.raster, background=request.background, on_moment=on_moment
-    )
+        levels, config, raster=run.raster, background=request.background, on_moment=on_moment,
+        points=posed.read_points(),
+    )  # fmt: skip
     scene = Reconstruction(
         posed=posed, predicted=record.gaussians, made_at=size, raster=run.raster,
         background=request.background, renderers=Renderers(), seconds=record.seconds,

@@ -146,6 +146,7 @@ class Reconstruction:
             levels = rising(views, self.made_at)
             refined = improve(
                 levels, AnytimeConfig(seconds=seconds), start=self.predicted,
+                points=scene.posed.read_points(),
                 raster=self.raster, on_moment=on_moment, **how,
             )  # fmt: skip
             made_at = scene.posed.resolution

@@ -39,6 +39,8 @@ class PosedScene:
     similarity: PoseNormalisation  # from the capture's frame
     # height and width to these views with other pixels, in the same frame; None: not on disk
     read_at: "Callable[[tuple[int, int]], PosedScene] | None" = None
+    # to triangulated positions [point, 3] in the frame of the views, and colours, if there are any
+    read_points: Callable[[], tuple[np.ndarray, np.ndarray] | None] = lambda: None
     notes: tuple[str, ...] = ()  # what makes a score say less than it seems to
 
     @property
@@ -114,6 +116,10 @@ def pose_scene(capture: Capture, request: Request, data: DataConfig) -> PosedSce
         other = dataclasses.replace(request, resolution=resolution, similarity=similarity)
         return pose_scene(capture, other, data)
 
+    def read_points() -> tuple[np.ndarray, np.ndarray] | None:
+        found = capture.points()
+        return None if found is None else (similarity.apply_points(found[0]), found[1])
+
     return PosedScene(
         name=capture.name,
         input_names=[capture.frames[index].name for index in request.inputs],
@@ -123,6 +129,7 @@ def pose_scene(capture: Capture, request: Request, data: DataConfig) -> PosedSce
         target_mask=None if mask is None or mask.min() == 1.0 else mask,
         similarity=similarity,
         read_at=read_at,
+        read_points=read_points,
         notes=(*_shown_twice(capture, request, views.image), *_past_edges(capture, frames, views)),
     )
 

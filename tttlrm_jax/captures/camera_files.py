@@ -74,6 +74,7 @@ class CameraFile:
     folds: dict[int, tuple[int, ...]]
     notes: tuple[str, ...] = ()
     looked_in: tuple[Path, ...] = ()  # folders in which its pictures were looked for
+    points: Path | None = None  # a file of triangulated points
 
 
 def read_camera_file(path: Path) -> CameraFile:

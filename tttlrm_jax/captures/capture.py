@@ -15,6 +15,7 @@ import numpy as np
 
 from tttlrm_jax.captures.beside import left_out, without_cameras
 from tttlrm_jax.captures.camera_files import CameraFile, Frame, check_no_directories
+from tttlrm_jax.captures.colmap_points import read_points
 from tttlrm_jax.captures.forms.table import find_camera_file, other_forms_note, read_cameras_at
 from tttlrm_jax.captures.frame_values import check_values
 from tttlrm_jax.captures.lenses.models import PANORAMA, PANORAMA_REMEDY
@@ -56,6 +57,7 @@ class Capture:
     frames: tuple[Frame, ...]
     folds: dict[int, tuple[int, ...]]
     notes: tuple[str, ...] = ()
+    points_file: Path | None = None
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -117,6 +119,17 @@ class Capture:
         ])  # fmt: skip
         poses: Any = self.world_from_camera[indices]
         return Cameras(poses, lenses, *size)
+
+    def points(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Triangulated positions float64 [point, 3] in the capture's frame, and their colours
+        float32 [point, 3] in [0, 1]; None where the capture has none.
+
+        Raises InputError for a broken file.
+        """
+        if self.points_file is None:
+            return None
+        found = read_points(self.points_file)
+        return found if len(found[0]) else None
 
     def split(self, num_input_views: int) -> tuple[np.ndarray, np.ndarray]:
         """Positions of the input and target frames of the every-8th protocol."""
@@ -181,7 +194,9 @@ def make_capture(
     frames, note = _with_masks(frames, directory)
     notes += [] if note is None else [note]
     notes += _not_read(frames, directory, any("left out" in note for note in notes))
-    return Capture(contents.scene_name, directory, tuple(frames), folds, tuple(notes))
+    return Capture(
+        contents.scene_name, directory, tuple(frames), folds, tuple(notes), contents.points
+    )
 
 
 def _looked_in(contents: CameraFile) -> str:

@@ -18,6 +18,7 @@ import numpy as np
 
 from tttlrm_jax.captures.camera_files import NO_LENS, CameraFile, Frame
 from tttlrm_jax.captures.colmap_models import capture_of, images_file, model_notes, pose_lines
+from tttlrm_jax.captures.colmap_points import points_file
 from tttlrm_jax.captures.lenses.distortion import AnyDistortion, Distortion
 from tttlrm_jax.captures.lenses.models import (
     EQUIRECTANGULAR,
@@ -70,7 +71,8 @@ def read_colmap(path: Path) -> CameraFile:
     root = pictures.place.root
     reduced, note = reduced_frames(tuple(frames), pictures.place)
     notes = (*model_notes(path, root), *pictures.notes, *note)
-    return CameraFile(root.resolve().name, reduced, {}, notes, pictures.looked_in)
+    points = points_file(path)
+    return CameraFile(root.resolve().name, reduced, {}, notes, pictures.looked_in, points)
 
 
 def _pictures(model: Path, names: list[str]) -> Pictures:

@@ -24,6 +24,7 @@ from tttlrm_jax.core.types import Cameras, Gaussians, Views
 from tttlrm_jax.metrics.images import psnr
 from tttlrm_jax.per_scene.loop import (
     SEGMENT,
+    FitState,
     Optimised,
     Schedule,
     Stepper,
@@ -40,7 +41,7 @@ from tttlrm_jax.per_scene.scratch import (
     reset_jit,
 )
 from tttlrm_jax.per_scene.settings import AnytimeConfig
-from tttlrm_jax.per_scene.starts import predicted_state, split_views, widened
+from tttlrm_jax.per_scene.starts import Points, predicted_state, some_of, split_views, widened
 from tttlrm_jax.rasterize.render import MAX_CAPACITY
 
 LOOK_SECONDS, LOOK_SHARE = 0.5, 0.1  # at least between looks at views held back, and of the time
@@ -48,6 +49,7 @@ FIRST_STEPS = 10  # before the first look, when nobody knows yet how long a step
 PREVIEW_SIDE = 320  # pixels of a moment's picture at most
 RESET_UNTIL = 0.4  # share of the steps: what a reset takes must have time to come back
 
+Start = Literal["prediction", "points", "random"]
 Ending = Literal["seconds", "steps", "interrupted"]
 
 
@@ -71,6 +73,7 @@ class Improved(Optimised):
     moments: tuple[Moment, ...]  # in order; the first is the start
     best: Moment
     held_back: tuple[int, ...]  # numbers of the input views
+    start: Start
     ended: Ending
 
 
@@ -84,18 +87,20 @@ def improve(
     raster: RasterConfig,
     background: tuple[float, float, float],
     start: Gaussians | None = None,
+    points: Points | None = None,
     on_moment: OnMoment | None = None,
 ) -> Improved:
     """Improves Gaussians on the views of one scene until time or steps are over, or Ctrl-C.
 
     `levels` are the same views [view, height, width, 3] at rising resolutions, the last one that
-    of the result. `start` is a prediction [gaussian] in their frame; without it Gaussians start at
-    random. `on_moment` is called after every look. Raises InputError for views of several scenes,
-    or below 7 pixels, SSIM's window.
+    of the result. `start` is a prediction [gaussian] in their frame; without it, or where a picture
+    of one colour is nearer to the views held back, Gaussians start at `points` (positions
+    [point, 3] and colours, of structure from motion), else at random. `on_moment` is called after
+    every look. Raises InputError for views of several scenes, or below 7 pixels, SSIM's window.
     """
     for views in levels:
         check_one_scene(views)
-    run = _Run(levels, config, raster, background, start)
+    run = _Run(levels, config, raster, background, start, points)
     ended: Ending = "interrupted"
     with contextlib.suppress(KeyboardInterrupt):  # what was reached is the result
         ended = run.until_over(on_moment or (lambda moment, best: None))
@@ -117,7 +122,7 @@ def _judge(gaussians: Gaussians, views: Views, settings: RenderSettings):
 class _Run:
     """An improvement from its start to the moment at which it is stopped."""
 
-    def __init__(self, levels, config: AnytimeConfig, raster, background, start):
+    def __init__(self, levels, config: AnytimeConfig, raster, background, start, points):
         self.config, self._levels = config, levels
         fitted, held = split_views(len(levels[0].image), config.held_back)
         self.held, self._fitted = tuple(held.tolist()), fitted
@@ -129,19 +134,36 @@ class _Run:
         self._judge_settings = self._settings
         self._compiling, self._warm = 0.0, set()
         self._begun = time.perf_counter()
-        first = levels[0][fitted]
-        self.state = (
-            initial_state(random_points(first, config.fit), first, config.fit)
-            if start is None
-            else predicted_state(start, first, config)
-        )
         self._level, self._stepper = 0, self._new_stepper(0)
+        self.start, self.state = self._start_from(start, points)
         self.losses: list[np.ndarray] = []
         self.moments: list[Moment] = []
         self.best, self._best_state = None, self.state
         self._step, self._step_seconds, self._look_seconds = 0, 0.0, 0.0
         self._rng = np.random.default_rng(config.fit.seed)
         self._queue: list[int] = []
+
+    def _start_from(
+        self, predicted: Gaussians | None, points: Points | None
+    ) -> tuple[Start, FitState]:
+        """(what it is, the first state)."""
+        views, fit = self._levels[0][self._fitted], self.config.fit
+        if predicted is not None:
+            self.state = predicted_state(predicted, views, self.config)
+            if self._is_of_use():
+                return "prediction", self.state
+        if points is not None:
+            return "points", initial_state(some_of(points, fit), views, fit)
+        return "random", initial_state(random_points(views, fit), views, fit)
+
+    def _is_of_use(self) -> bool:
+        """Whether the state shows more of the views held back than their mean colour does."""
+        quality, _ = self._quality(self._shown())
+        if quality is None:
+            return True
+        colour = jnp.mean(self._levels[0].image[self._fitted], axis=(0, 1, 2), keepdims=True)
+        plain = jnp.broadcast_to(colour, self._judged.image.shape)
+        return quality > float(jnp.mean(psnr(plain, self._judged.image)))
 
     @property
     def seconds(self) -> float:
@@ -172,6 +194,7 @@ class _Run:
             moments=tuple(self.moments),
             best=self.best or self._moment(None, None),
             held_back=self.held,
+            start=self.start,
             ended=ended,
         )
 

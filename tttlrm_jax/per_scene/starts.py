@@ -8,8 +8,9 @@ from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.types import Cameras, Gaussians, Views
 from tttlrm_jax.per_scene.density import GONE_LOGIT
 from tttlrm_jax.per_scene.loop import FitState, scene_extent, start_state
-from tttlrm_jax.per_scene.settings import AnytimeConfig
+from tttlrm_jax.per_scene.settings import AnytimeConfig, FitConfig
 
+Points = tuple[np.ndarray, np.ndarray]  # positions [point, 3] and colours [point, 3] in [0, 1]
 FEWEST_VIEWS = 3  # of which one can be held back
 MOST_HELD_BACK = 8
 
@@ -48,6 +49,15 @@ def split_views(count: int, share: float) -> tuple[np.ndarray, np.ndarray]:
     wanted = min(max(1, round(share * count)), MOST_HELD_BACK, count - 2)
     held = ((np.arange(wanted) + 0.5) * count / wanted).astype(int)
     return np.setdiff1d(every, held), held
+
+
+def some_of(points: Points, fit: FitConfig) -> Points:
+    """At most half as many points as there is room for, drawn at random."""
+    count, most = len(points[0]), max(fit.capacity // 2, 1)
+    if count <= most:
+        return points
+    chosen = np.random.default_rng(fit.seed).choice(count, most, replace=False)
+    return points[0][chosen], points[1][chosen]
 
 
 def predicted_state(predicted: Gaussians, views: Views, config: AnytimeConfig) -> FitState:

@@ -10,7 +10,7 @@ import pytest
 from tttlrm_jax.config import RasterConfig
 from tttlrm_jax.core.errors import ConfigError, InputError
 from tttlrm_jax.per_scene import AnytimeConfig, FitConfig, improve
-from tttlrm_jax.per_scene.starts import MOST_HELD_BACK, split_views
+from tttlrm_jax.per_scene.starts import MOST_HELD_BACK, some_of, split_views
 
 HOW = {"raster": RasterConfig(near=0.1, backend="reference"), "background": (1.0, 0.5, 0.0)}
 FIT = dataclasses.replace(AnytimeConfig().fit, steps=30, num_initial=20, capacity=64)
@@ -115,3 +115,26 @@ def test_what_cannot_be_improved_is_refused(disturbed, views):
             AnytimeConfig(seconds=seconds)
     with pytest.raises(ConfigError, match="num_kept=0"):
         AnytimeConfig(num_kept=0, fit=FitConfig())
+
+
+def test_a_prediction_that_shows_nothing_is_not_the_start(disturbed, views):
+    """Gaussians far from all that is to be seen: points are better, where there are some."""
+    hidden = disturbed.replace(mean=disturbed.mean + 50.0)
+    config = dataclasses.replace(LONG, fit=dataclasses.replace(FIT, steps=1))
+    points = np.asarray(disturbed.mean), np.full((20, 3), 0.5, np.float32)
+    started = {
+        improve([views], config, start=start, points=given, **HOW).start
+        for start, given in ((disturbed, points), (hidden, points), (hidden, None))
+    }
+    assert started == {"prediction", "points", "random"}
+
+
+def test_points_are_thinned_to_half_the_room():
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(100, 3)), rng.uniform(size=(100, 3)).astype("f")
+    positions, colours = some_of(points, dataclasses.replace(FIT, capacity=40))
+    assert positions.shape == colours.shape == (20, 3)
+    place = [np.flatnonzero((points[0] == row).all(axis=1))[0] for row in positions]
+    assert len(set(place)) == 20
+    np.testing.assert_array_equal(colours, points[1][place])
+    assert some_of(points, dataclasses.replace(FIT, capacity=400)) is points

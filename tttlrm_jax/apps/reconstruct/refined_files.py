@@ -16,6 +16,7 @@ from tttlrm_jax.reports.reconstruction import ImprovementExhibit
 MEANS = ("psnr", "ssim", "lpips")
 IMPROVEMENT_FILM = "improving.mp4"
 FPS = 8  # moments a second
+STARTS = {"points": "triangulated points", "random": "random points"}
 
 
 def write_improvement(directory: Path, job: Job, evaluated: Evaluated) -> ImprovementExhibit | None:
@@ -53,6 +54,7 @@ def refined_part(evaluated: Evaluated) -> dict[str, Any]:
     if isinstance(record, Improved):
         names = evaluated.reconstruction.posed.input_names
         part |= {
+            "start": record.start,
             "ended": record.ended,
             "held_back": [names[number] for number in record.held_back],
             "best": _numbers(record.best),
@@ -82,6 +84,8 @@ def _kept(refined: dict[str, Any]) -> str:
     if "held_back" not in refined:
         return " on all input views"
     text = ", one input view each"
+    if refined["start"] != "prediction":
+        text += f", from {STARTS[refined['start']]} since one colour was nearer than the prediction"
     if refined["held_back"]:
         best, judges = refined["best"], ", ".join(refined["held_back"])
         text += (
