@@ -40,7 +40,7 @@ def test_the_best_moment_on_views_held_back_is_kept(improved):
 
 
 def test_views_held_back_only_judge(improved, disturbed, views):
-    other = views.replace(image=views.image.at[2].set(0.3))
+    other = views.replace(image=views.image.at[2].multiply(0.9))
     result = improve([other], LONG, start=disturbed, **HOW)
     np.testing.assert_allclose(result.losses, improved.losses, rtol=1e-5)
     assert result.moments[0].psnr != improved.moments[0].psnr
