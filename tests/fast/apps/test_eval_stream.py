@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 from tttlrm_jax.apps.reconstruct import command as evaluate
-from tttlrm_jax.apps.reconstruct.files import ALL_FILES
+from tttlrm_jax.apps.reconstruct.files import OUTPUT_FILES
+from tttlrm_jax.apps.reconstruct.stream_files import STREAM_FILES
 from tttlrm_jax.captures.capture import load_views, read_capture
 from tttlrm_jax.checkpoints.models import export_model
 from tttlrm_jax.config import RasterConfig
@@ -87,7 +88,9 @@ def metrics_of(directory: Path):
 
 
 def test_files_and_metrics(whole):
-    assert sorted(path.name for path in (whole / "out").iterdir()) == sorted(ALL_FILES)
+    assert sorted(path.name for path in (whole / "out").iterdir()) == sorted(
+        (*OUTPUT_FILES, *STREAM_FILES)
+    )
     metrics = metrics_of(whole)
     stream = metrics["stream"]
     assert metrics["plan"] == "causal"

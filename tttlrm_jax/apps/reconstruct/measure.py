@@ -18,7 +18,7 @@ from tttlrm_jax.apps.reconstruct.files import orbit_cameras
 from tttlrm_jax.apps.reconstruct.job import Answer, Evaluated, Job, StreamHistory
 from tttlrm_jax.apps.reconstruct.watch import watched
 from tttlrm_jax.core.pictures import to_uint8
-from tttlrm_jax.core.types import Cameras, Views
+from tttlrm_jax.core.types import Cameras, Gaussians, Views
 from tttlrm_jax.models.live_stream import LiveStream, StreamScene, filled_up
 from tttlrm_jax.rasterize import Renderer
 from tttlrm_jax.reports.growth import GrowthMoment, reduced
