@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tttlrm_jax.captures.capture import Capture
     from tttlrm_jax.core.errors import ConfigError, InputError
     from tttlrm_jax.core.types import Cameras, Gaussians, Splats, Views
+    from tttlrm_jax.per_scene.anytime import Improved, Moment
     from tttlrm_jax.rasterize import Renderer, Rendering, render, render_views
     from tttlrm_jax.sequences.sequence import Sequence
 
@@ -40,15 +41,16 @@ _HOMES = {
     "captures.capture": ("Capture",),
     "core.errors": ("ConfigError", "InputError"),
     "core.types": ("Cameras", "Gaussians", "Splats", "Views"),
+    "per_scene.anytime": ("Improved", "Moment"),
     "rasterize": ("Renderer", "Rendering", "render", "render_views"),
     "sequences.sequence": ("Sequence",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
-    "Cameras", "Capture", "ConfigError", "FrameResult", "FrameStream", "Gaussians", "InputError",
-    "Reconstruction", "Renderer", "Rendering", "SceneModel", "SceneStream", "Scores",
-    "Sequence", "SequenceModel", "Splats", "ViewStream", "ViewSynthesisModel", "Views", "fit",
-    "load", "load_state", "open_capture", "render", "render_views",
+    "Cameras", "Capture", "ConfigError", "FrameResult", "FrameStream", "Gaussians", "Improved",
+    "InputError", "Moment", "Reconstruction", "Renderer", "Rendering", "SceneModel", "SceneStream",
+    "Scores", "Sequence", "SequenceModel", "Splats", "ViewStream", "ViewSynthesisModel", "Views",
+    "fit", "load", "load_state", "open_capture", "render", "render_views",
 ]  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """3D Gaussian Splatting of a capture from nothing, without a model: `tj.fit`."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +26,12 @@ def fit(
     views: int | None = None,
     *,
     seconds: float = 30.0,
+    steps: int = AnytimeConfig().fit.steps,
     resolution: tuple[int, int] | None = None,
     background: tuple[float, float, float] | None = None,
     on_moment: OnMoment | None = None,
 ) -> tuple[Reconstruction, Improved]:
-    """Fits Gaussians to a capture from nothing (Kerbl et al. 2023), as far as `seconds` reach.
+    """Fits Gaussians to a capture from nothing (Kerbl et al. 2023) for so many seconds or steps.
 
     The counterpart of `model.reconstruct(...).refine(seconds=...)` without weights: Gaussians
     start at the capture's triangulated points (COLMAP's), else at random. Compiling is not
@@ -40,13 +42,14 @@ def fit(
     RGB in [0, 1] under transparent pixels, None: white. Returns the scene and what is known of it.
 
     Raises InputError for a capture with too few frames, a resolution above the pictures' or below
-    7 pixels (SSIM's window), images that cannot be read, and seconds of 0 or less.
+    7 pixels (SSIM's window), images that cannot be read, seconds of 0 or less, negative steps.
 
         scene, record = tj.fit("desk", seconds=60)
         scene.save("desk.ply")
     """
     capture, run = as_capture("sample" if capture is None else capture), RunConfig(name="fit")
     config = AnytimeConfig(seconds=seconds)
+    config = dataclasses.replace(config, fit=dataclasses.replace(config.fit, steps=steps))
     inputs, targets = chosen_frames(capture, views)
     size = improved_resolution(resolution, capture)
     request = Request(

@@ -45,7 +45,7 @@ def test_stream(tmp_path):
 @pytest.mark.extended
 def test_fit_scene_learns_the_sample(tmp_path):
     """The mean colour of the inputs has 11 dB."""
-    said = run("fit_scene", tmp_path, "--side", "16", "--steps", "70", "--views", "12")
+    said = run("fit_scene", tmp_path, "--side", "16", "--steps", "70", "--seconds", "1000")
     assert float(said.split("held-out PSNR ")[1].split()[0]) > 17
     assert {path.name for path in tmp_path.iterdir()} == {"fitted.ply", "fitted.splat"}
 

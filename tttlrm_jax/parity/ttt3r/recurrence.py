@@ -124,15 +124,15 @@ def recorded_frames(recording: Recording, network: TTT3R) -> list[Frame]:
     """The frames of a run; pixels outside of the masks become NaN, which nothing may see."""
     image = unit_rgb(recording["in/img"], VARIANTS["fp32"])
     image_mask = recording.arrays.get("in/img_mask", np.ones(image.shape[:2], bool))
-    image = np.where(image_mask[..., None, None, None], image, np.nan)
-    optional: dict[str, Any] = {
+    optional: dict[str, Any] = {"image_mask": image_mask} | {
         name: recording.arrays.get(f"in/{name}") for name in ("update", "reset")
     }
     if "in/ray_map" in recording:
         mask = optional["ray_mask"] = _ray_mask(recording)
         rays = recording["in/ray_map"]
         optional["ray_map"] = np.where(mask[..., None, None, None], rays, np.float32(np.nan))
-    frames = Frame(image, image_mask=image_mask, **optional)
+    pictures: Any = np.where(image_mask[..., None, None, None], image, np.nan)
+    frames = Frame(pictures, **optional)
     each = [jax.tree.map(lambda x, i=i: jnp.asarray(x[i]), frames) for i in range(len(image))]
     return [with_masks(frame, network.config) for frame in each]
 
