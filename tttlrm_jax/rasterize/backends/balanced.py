@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jax import custom_batching, lax
 from jaxtyping import Array, Bool, Float, Int
 
-from tttlrm_jax.rasterize.backends.chunks import evaluate, feature_sums, gradient, product_exponent
+from tttlrm_jax.rasterize.backends.chunks import evaluate, feature_sums, gradient
 from tttlrm_jax.rasterize.backends.tables import (
     NUM_GEOMETRY,
     Table,
@@ -133,7 +133,7 @@ def _evaluate(static: Static, table: Table, work: _Work, number, transmittance):
     tile = work.tile[number]
     params = read_rows(table, work.row[number])
     corner = corners(static, tile % static.num_tiles, transmittance.dtype)
-    chunk = evaluate(params, corner, transmittance, static.config, product_exponent)
+    chunk = evaluate(params, corner, transmittance, static.config)
     return params, chunk, corner, tile
 
 

@@ -5,7 +5,6 @@ along its slots (never as a sum of logarithms: the stop rule depends on its roun
 """
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -51,17 +50,10 @@ def evaluate(
     corner: tuple[Array, Array],
     transmittance: Float[Array, "tile pixel"],
     config: RasterConfig,
-    exponent: Callable[..., Float[Array, "tile slot pixel"]],
 ) -> Chunk:
-    """A chunk behind `transmittance`, of tiles with the top left corners (x, y), each [tile].
-
-    `exponent` is `direct_exponent` or `product_exponent`.
-    """
+    """A chunk behind `transmittance`, of tiles with the top left corners (x, y), each [tile]."""
     max_alpha, min_alpha, min_transmittance = thresholds(config, transmittance.dtype)
-    # One array, from which everything else is cheap: XLA:CPU recomputes what it fuses.
-    pixels = transmittance.shape[-1]
-    raw = jnp.exp(exponent(params, corner, math.isqrt(pixels)))
-    raw = raw.reshape(*params.mean_x.shape, pixels)
+    raw = jnp.exp(product_exponent(params, corner, math.isqrt(transmittance.shape[-1])))
     alpha = jnp.where(raw < min_alpha, 0, jnp.minimum(raw, max_alpha))
     before, after = _running_product(1 - alpha, transmittance)
     # A drawn slot takes at least min_alpha: after one that stops, rounding revives no other.
@@ -69,23 +61,8 @@ def evaluate(
     return Chunk(alpha, raw > max_alpha, before, contributes, after)
 
 
-def direct_exponent(params: ChunkParams, corner, side: int) -> Float[Array, "tile slot y x"]:
-    """log opacity - sigma in tiles of `side` px, -inf where rounding makes sigma negative.
-
-    sigma = A(x) + C(y) + D(y) dx, so that little is left to do per pixel.
-    """
-    offset = lax.iota(params.mean_x.dtype, side) + 0.5
-    x, y = ((c[:, None] + offset[None])[:, None] for c in corner)
-    dx, dy = params.mean_x[..., None] - x, params.mean_y[..., None] - y
-    along_x = 0.5 * params.conic_uu[..., None] * dx * dx
-    along_y = 0.5 * params.conic_vv[..., None] * dy * dy
-    mixed = params.conic_uv[..., None] * dy
-    sigma = (along_x[:, :, None] + along_y[..., None]) + mixed[..., None] * dx[:, :, None]
-    return jnp.where(sigma < 0, -jnp.inf, params.log_opacity[..., None, None] - sigma)
-
-
 def product_exponent(params: ChunkParams, corner, side: int) -> Float[Array, "tile slot pixel"]:
-    """The same as a matrix product: sigma = six coefficients times [1, x, y, x^2, xy, y^2].
+    """log opacity - sigma as a matrix product: six coefficients times [1, x, y, x^2, xy, y^2].
 
     About the middle of the tile, where terms are small. They cancel at the Gaussian's centre, so
     that rounding may make sigma negative there: it counts as 0, unless the conic is indefinite.
@@ -193,8 +170,13 @@ def _moments(params: ChunkParams, raw_bar: Float[Array, "tile slot pixel"], corn
     """
     side = math.isqrt(raw_bar.shape[-1])
     sums = _product("bkp,pm->bkm", raw_bar, _monomials(raw_bar.dtype, side))
-    s, sx, sy, sxx, sxy, syy = jnp.moveaxis(sums, -1, 0)
-    u, v = _from_middle(params, corner, side)
+    return shifted_moments(*_from_middle(params, corner, side), jnp.moveaxis(sums, -1, 0))
+
+
+def shifted_moments(u, v, moments) -> tuple[Array, ...]:
+    """Sums of something times 1, dx, dy, dx^2, dx dy, dy^2, where (dx, dy) = (u - x, v - y), from
+    its sums times 1, x, y, x^2, xy, y^2."""
+    s, sx, sy, sxx, sxy, syy = moments
     dx, dy = u * s - sx, v * s - sy
     dxx = u * dx - u * sx + sxx
     dxy = u * dy - v * sx + sxy
