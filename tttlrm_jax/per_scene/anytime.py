@@ -206,7 +206,7 @@ class _Run:
 
     def _change_level(self) -> None:
         """On to the resolution that this moment belongs to."""
-        share = self.seconds / self.config.seconds
+        share = max(self.seconds / self.config.seconds, self._step / max(self.config.fit.steps, 1))
         last = len(self._levels) - 1
         level = min(int(share / self.config.level_share), last) if self.config.level_share else last
         if level > self._level:
