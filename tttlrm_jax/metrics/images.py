@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Shaped
 
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.types import typechecked
+from tttlrm_jax.rasterize.forward_mode import linear_with_transpose
 
 SSIM_WINDOW = 7  # pixels, uniform weights
 SSIM_C1 = 0.01**2  # stabilises the luminance term; (0.01 * data range)^2
@@ -71,17 +72,23 @@ def ssim_map(
             "image size", f"{height}x{width}", f"is below the {SSIM_WINDOW}x{SSIM_WINDOW} window "
             "of SSIM", f"use images of at least {SSIM_WINDOW} pixels on each side",
         )  # fmt: skip
-    x, y = _clip(image), _clip(target)
-    mean_x, mean_y = _window_mean(x), _window_mean(y)
+    # Channels in front: XLA vectorises along the last axis.
+    x, y = (jnp.moveaxis(_clip(value), -1, -3) for value in (image, target))
+    middle_x, middle_y = (value.mean(axis=(-2, -1), keepdims=True) for value in (x, y))
     # Covariances do not change under a shift; centring keeps float32 from cancelling.
-    x, y = (value - value.mean(axis=(-3, -2), keepdims=True) for value in (x, y))
-    shifted_x, shifted_y = _window_mean(x), _window_mean(y)
+    x, y = x - middle_x, y - middle_y
+    sums = linear_with_transpose(
+        _window_sums, _spread, None, jnp.stack([x, y, x * x, y * y, x * y])
+    )
+    mean_x, mean_y, square_x, square_y, product = sums / SSIM_WINDOW**2
     sample = SSIM_WINDOW**2 / (SSIM_WINDOW**2 - 1)
-    var_x = sample * (_window_mean(x * x) - shifted_x * shifted_x)
-    var_y = sample * (_window_mean(y * y) - shifted_y * shifted_y)
-    cov_xy = sample * (_window_mean(x * y) - shifted_x * shifted_y)
+    var_x = sample * (square_x - mean_x * mean_x)
+    var_y = sample * (square_y - mean_y * mean_y)
+    cov_xy = sample * (product - mean_x * mean_y)
+    mean_x, mean_y = mean_x + middle_x, mean_y + middle_y
     luminance = (2 * mean_x * mean_y + SSIM_C1) / (mean_x**2 + mean_y**2 + SSIM_C1)
-    return luminance * (2 * cov_xy + SSIM_C2) / (var_x + var_y + SSIM_C2)
+    similarity = luminance * (2 * cov_xy + SSIM_C2) / (var_x + var_y + SSIM_C2)
+    return jnp.moveaxis(similarity, -3, -1)
 
 
 def _clip(image):
@@ -93,13 +100,30 @@ def _masked_mean(per_pixel, mask):
     return (per_pixel * weight).sum(axis=(-2, -1)) / weight.sum(axis=(-2, -1))
 
 
-def _window_mean(image):
-    """Mean over all full 7x7 windows, by shifted sums along rows, then columns."""
-    for axis in (-3, -2):
-        size = image.shape[axis] - SSIM_WINDOW + 1
-        parts = [
-            jax.lax.slice_in_dim(image, shift, shift + size, axis=axis)
-            for shift in range(SSIM_WINDOW)
-        ]
-        image = functools.reduce(jnp.add, parts)
-    return image / SSIM_WINDOW**2
+def _window_sums(_, image):
+    """Sums over all full 7x7 windows [..., height, width], along columns, then rows."""
+    return _along(_along(_alone(image), -2), -1)
+
+
+def _spread(_, sums):
+    """The transpose: every pixel gets the sums of the windows that hold it."""
+    room = (SSIM_WINDOW - 1, SSIM_WINDOW - 1)
+    along_rows = [(0, 0)] * (sums.ndim - 1) + [room]
+    along_columns = [(0, 0)] * (sums.ndim - 2) + [room, (0, 0)]
+    within = _along(_alone(jnp.pad(sums, along_rows)), -1)
+    return _along(_alone(jnp.pad(within, along_columns)), -2)
+
+
+def _along(image, axis: int):
+    """Sums of so many neighbours along one axis, by shifting: windows that fit."""
+    size = image.shape[axis] - SSIM_WINDOW + 1
+    parts = [
+        jax.lax.slice_in_dim(image, shift, shift + size, axis=image.ndim + axis)
+        for shift in range(SSIM_WINDOW)
+    ]
+    return _alone(functools.reduce(jnp.add, parts))
+
+
+def _alone(array):
+    """Computed once: XLA would repeat it for each of the shifted parts that it is fused into."""
+    return jax.lax.optimization_barrier(array)
