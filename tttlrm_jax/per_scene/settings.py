@@ -97,16 +97,17 @@ class AnytimeConfig:
     """Steps on single views for as long as there is time, from a prediction or from nothing.
 
     `fit.steps` bounds the steps. Its rates are three times those of a fit from nothing (positions:
-    one and a half times), and end at a fifth.
+    one and a half times), and end at a fifth; density is controlled twice as often, from the start.
     """
 
     seconds: Annotated[PositiveFloat, FINITE] = 30.0  # without compiling
     num_kept: PositiveInt = 3000  # predicted Gaussians it starts from, drawn by opacity
-    held_back: ShareBelow1 = 0.125  # share of the input views that only judge; 0: none
-    level_share: ShareBelow1 = 0.2  # of the time that each resolution below the last one gets
-    reset_steps: tuple[PositiveInt, ...] = (200,)  # after which opacities are reset
+    held_back: ShareBelow1 = 0.1  # share of the input views that only judge; 0: none
+    level_share: ShareBelow1 = 0.25  # of the time that each resolution below the last one gets
+    reset_steps: tuple[PositiveInt, ...] = ()  # after which opacities are reset
     fit: FitConfig = FitConfig(
-        steps=3000, sh_interval=1, densify_until=0.7,
+        steps=3000, sh_degree=2, sh_interval=1, densify_from=50, densify_every=50,
+        densify_until=0.7, prune_opacity=0.001,
         rates=LearningRates(
             mean=2.4e-3, colour=3e-2, detail=1.5e-3, log_scale=3e-2, quaternion=6e-3,
             opacity_logit=0.15, mean_end=0.01, other_end=0.2,
