@@ -43,7 +43,7 @@ from tttlrm_jax.reports.plots import Panel, Series, line_charts
 
 MARKS = (1, 2, 5, 10, 20, 30, 60, 120)  # seconds
 OURS, NOTHING = "from the fast weights", "from nothing"
-NUM_TARGETS, NUM_OBJECT_VIEWS = 8, 40
+NUM_TARGETS = 8
 GENERATORS = ("primitives", "sculptures")
 
 
@@ -57,6 +57,7 @@ class Case:
     seen: Views  # [input, ...]
     fitted: Views
     targets: Views
+    background: tuple[float, float, float] | None = None  # of pictures without transparency
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -85,7 +86,7 @@ def main(arguments: list[str] | None = None) -> None:
 def cases(run: RunConfig, options):
     """All cases, one by one: objects of every size, then captures."""
     for side in options.sides:
-        for generator in GENERATORS:
+        for generator in GENERATORS if options.objects else ():
             yield from object_cases(run, generator, side, options)
         for path in options.captures:
             yield capture_case(path, run, side, options.views)
@@ -95,16 +96,16 @@ def object_cases(run: RunConfig, generator: str, side: int, options):
     """Held-out procedural objects, rendered at this size."""
     data = on_procedural_objects(run, options.cache, generator).data
     synthetic = dataclasses.replace(
-        data.synthetic, num_scenes=max(options.objects, 1), height=side, width=side,
-        num_views=NUM_OBJECT_VIEWS,
+        data.synthetic, num_scenes=options.objects, height=side, width=side,
+        num_views=2 * options.views + NUM_TARGETS,
     )  # fmt: skip
     opened = dataclasses.replace(
         data, synthetic=synthetic, num_input_views=options.views, num_target_views=NUM_TARGETS,
     )  # fmt: skip
-    source = open_source(opened, "eval") if options.objects else ()
+    source = open_source(opened, "eval")
     for index in range(options.objects):
         scene = source[index]
-        order = np.random.default_rng((0, index)).permutation(NUM_OBJECT_VIEWS)
+        order = np.random.default_rng((0, index)).permutation(synthetic.num_views)
         targets, pool = order[:NUM_TARGETS], np.sort(order[NUM_TARGETS:])
         inputs = pool[select_kmeans(scene.world_from_camera[pool], options.views)]
         chosen = np.concatenate([inputs, targets])
@@ -137,12 +138,16 @@ def capture_case(path: str, run: RunConfig, side: int, views: int) -> Case:
         if smaller < 1
         else posed
     )
-    return Case(capture.name, capture.name, side, seen.inputs[0], posed.inputs[0], posed.targets[0])
+    return Case(
+        capture.name, capture.name, side, seen.inputs[0], posed.inputs[0], posed.targets[0],
+        posed.mean_colour if posed.target_mask is None else None,
+    )  # fmt: skip
 
 
 def measure(case: Case, model: SceneModel, seconds: float) -> list[dict[str, Any]]:
     """A row for each start."""
-    background, raster = model.run.data.background, model.run.raster
+    raster = model.run.raster
+    background = case.background or model.run.data.background
     reconstructed = feed_forward(case, model)
     cameras = case.seen.cameras
     levels = rising(case.fitted, (cameras.height, cameras.width))

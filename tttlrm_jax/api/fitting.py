@@ -39,7 +39,8 @@ def fit(
     ends it early. Every 8th frame is held out for `scores`; inputs are all others, or `views` of
     them by k-means over camera positions and directions.
     `resolution` is height and width, None: the capture's own, at most 512x512 pixels; `background`
-    RGB in [0, 1] under transparent pixels, None: white. Returns the scene and what is known of it.
+    RGB in [0, 1] under transparent pixels, None: white, or the mean colour of
+    pictures without any. Returns the scene and what is known of it.
 
     Raises InputError for a capture with too few frames, a resolution above the pictures' or below
     7 pixels (SSIM's window), images that cannot be read, seconds of 0 or less, negative steps.
@@ -59,14 +60,17 @@ def fit(
         accumulate="append", seed=0,
     )  # fmt: skip
     posed = pose_scene(capture, request, run.data)
+    shown = request.background
+    if background is None and posed.target_mask is None:
+        shown = posed.mean_colour
     levels = rising(posed.inputs[0], COARSEST)
     record = improve(
-        levels, config, raster=run.raster, background=request.background, on_moment=on_moment,
+        levels, config, raster=run.raster, background=shown, on_moment=on_moment,
         points=posed.read_points(),
     )  # fmt: skip
     scene = Reconstruction(
         posed=posed, predicted=record.gaussians, made_at=size, raster=run.raster,
-        background=request.background, renderers=Renderers(), seconds=record.seconds,
+        background=shown, renderers=Renderers(), seconds=record.seconds,
         compile_seconds=record.compile_seconds,
     )  # fmt: skip
     return scene, record

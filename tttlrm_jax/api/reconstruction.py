@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -120,8 +121,8 @@ class Reconstruction:
         single views with density control for so many `seconds`, compiling apart: then pictures
         grow from the size that the model saw to `resolution` (height, width; None: as they are
         here, see `at`), some input views are held back and say which Gaussians were the best so
-        far, Ctrl-C ends it early, and `on_moment(moment, gaussians)` is told of every look at
-        them.
+        far, Ctrl-C ends it early, and `on_moment(moment, gaussians)` is told of every look at them.
+        Where pictures have no transparency the scene's background becomes their mean colour.
 
         Raises InputError for views below 7 pixels, a negative number of steps, seconds of 0 or
         less, and unless one of both is given.
@@ -132,29 +133,29 @@ class Reconstruction:
                 "give one of them",
             )  # fmt: skip
         scene = self if resolution is None else self.at(resolution)
-        views, how = scene.posed.inputs[0], {"background": self.background}
+        views = scene.posed.inputs[0]
         if steps is not None:
-            refined = refine(
-                self.predicted,
-                views,
-                RefineConfig(steps=steps),
+            record = refine(
+                self.predicted, views, RefineConfig(steps=steps), background=self.background,
                 raster=scene.renderer.config,
-                **how,
-            )
-            made_at = self.made_at
-        else:
-            levels = rising(views, self.made_at)
-            refined = improve(
-                levels, AnytimeConfig(seconds=seconds), start=self.predicted,
-                points=scene.posed.read_points(),
-                raster=self.raster, on_moment=on_moment, **how,
             )  # fmt: skip
-            made_at = scene.posed.resolution
-        changed = dataclasses.replace(
-            scene, predicted=refined.gaussians, seconds=refined.seconds, made_at=made_at,
-            compile_seconds=refined.compile_seconds,
+            return scene._with(record), record
+        # photographs without transparency show no background: any will do, and this is nearest
+        opaque = scene.posed.target_mask is None
+        background = scene.posed.mean_colour if opaque else self.background
+        record = improve(
+            rising(views, self.made_at), AnytimeConfig(seconds=seconds), start=self.predicted,
+            points=scene.posed.read_points(), raster=self.raster, background=background,
+            on_moment=on_moment,
         )  # fmt: skip
-        return changed, refined
+        made_at = scene.posed.resolution
+        return scene._with(record, background=background, made_at=made_at), record
+
+    def _with(self, record: Optimised, **changes: Any) -> "Reconstruction":
+        return dataclasses.replace(
+            self, predicted=record.gaussians, seconds=record.seconds,
+            compile_seconds=record.compile_seconds, **changes,
+        )  # fmt: skip
 
     def _renderer(self, size: tuple[int, int]) -> Renderer:
         raster = enlarged_blur(self.raster, self.made_at, size)

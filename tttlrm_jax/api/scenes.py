@@ -48,6 +48,12 @@ class PosedScene:
         """Height and width of the pictures."""
         return self.inputs.cameras.height, self.inputs.cameras.width
 
+    @property
+    def mean_colour(self) -> tuple[float, float, float]:
+        """RGB in [0, 1] of all pixels of the input views."""
+        red, green, blue = np.asarray(self.inputs.image).mean(axis=(0, 1, 2, 3)).tolist()
+        return red, green, blue
+
     def at(self, resolution: tuple[int, int]) -> "PosedScene":
         """The same views, read again with so many pixels. Raises InputError where they cannot."""
         if tuple(resolution) == self.resolution:

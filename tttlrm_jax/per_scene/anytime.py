@@ -135,6 +135,8 @@ class _Run:
         self._compiling, self._warm = 0.0, set()
         self._begun = time.perf_counter()
         self._level, self._stepper = 0, self._new_stepper(0)
+        self._start_from(start, points)  # once for what has to be compiled
+        self._compiling = time.perf_counter() - self._begun
         self.start: Start
         self.start, self.state = self._start_from(start, points)
         self.losses: list[np.ndarray] = []

@@ -85,7 +85,7 @@ def write_files(directory: Path, job: Job, evaluated: Evaluated) -> dict[str, An
             cameras=named_cameras(job),
             gaussians=made.gaussians,
             video=film.read_bytes(),
-            background=job.request.background,
+            background=made.background,
             eps2d=made.renderer.config.eps2d,
             settings=settings_table(job, metrics),
             caveats=caveats(job, evaluated, metrics),
@@ -155,12 +155,16 @@ def collect_metrics(job: Job, evaluated: Evaluated, count: ExportCount) -> dict[
 def orbit_frames(made: Reconstruction, job: Job) -> Iterator[np.ndarray]:
     """Pictures of `orbit_cameras`."""
     count = job.config.orbit_frames
-    cameras, renderer = orbit_cameras(job, made.posed, made.renderer.config, count)
+    cameras, renderer = orbit_cameras(job, made.posed, made.background, made.renderer.config, count)
     return renderer.frames(made.predicted, cameras, min(ORBIT_CHUNK, count))
 
 
 def orbit_cameras(
-    job: Job, posed: PosedScene, raster: RasterConfig, num_frames: int
+    job: Job,
+    posed: PosedScene,
+    background: tuple[float, float, float],
+    raster: RasterConfig,
+    num_frames: int,
 ) -> tuple[Cameras, Renderer]:
     """A path around what the input cameras look at, in the normalised frame, and its renderer.
 
@@ -177,7 +181,7 @@ def orbit_cameras(
     lenses = on_device(np.tile(lens, (len(path), 1)), np.float32)
     cameras = Cameras(path, lenses, *(side * factor for side in size))
     blurred = enlarged_blur(raster, size, (cameras.height, cameras.width))
-    return cameras, job.model.renderers(job.request.background, blurred)
+    return cameras, job.model.renderers(background, blurred)
 
 
 def compared_views(scene: PosedScene, evaluated: Evaluated) -> list[ComparedView]:

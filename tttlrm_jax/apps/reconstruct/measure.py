@@ -166,7 +166,9 @@ class _Film:
     def __init__(self, job: Job, num_chunks: int, count: int):
         self._per_chunk = _frames_per_chunk(job.config.orbit_frames, num_chunks)
         frames = self._per_chunk * (num_chunks + LAST_CHUNK - 1)
-        self._cameras, self._render = orbit_cameras(job, job.seen, job.run.raster, frames)
+        self._cameras, self._render = orbit_cameras(
+            job, job.seen, job.request.background, job.run.raster, frames
+        )
         self._num_chunks, self._count = num_chunks, count
 
     def __call__(self, scene: StreamScene, index: int) -> np.ndarray:
