@@ -31,7 +31,8 @@ from tttlrm_jax.config import RasterConfig
 from tttlrm_jax.core.geometry.poses import rigid_inverse
 from tttlrm_jax.core.types import Cameras, Splats
 from tttlrm_jax.rasterize.compositing import ScreenSplats, depth_order_key
-from tttlrm_jax.rasterize.render import Rendering, composite, default_capacity, project_and_judge
+from tttlrm_jax.rasterize.render import Rendering, composite, default_capacity
+from tttlrm_jax.rasterize.screen import project_and_judge
 from tttlrm_jax.rasterize.sorting import argsort_float32
 
 Exchange = Literal["all_to_all", "all_gather"]

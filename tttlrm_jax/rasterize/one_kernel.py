@@ -1,13 +1,15 @@
 """Nested loops that XLA:CPU compiles as one function of one thread.
 
 Otherwise it starts each operation of a loop's body apart, and small arrays go through memory
-between two of them. Calls of several such functions run side by side.
+between two of them. (Calls of several such functions do not run side by side: XLA lets their
+temporary arrays share memory.)
 """
 
 import functools
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 from jax.experimental.xla_metadata import set_xla_metadata
 
@@ -18,23 +20,30 @@ def one_kernel(function: Callable) -> Callable:
     """`function(static, *arrays)` with a hashable `static`, compiled as said above on CPU.
 
     Its body may hold loops, elementwise operations, slices and updates of them; nothing that XLA
-    compiles as a library call, such as sorts and matrix products. It must be called under `jit`.
+    compiles as a library call, such as sorts and matrix products. It must be called under `jit`,
+    and no array may be empty.
     """
 
     @functools.partial(jax.jit, static_argnums=0)
     @functools.wraps(function)
     def compiled(static, *arrays):
-        # XLA's compiler ends the process where a kernel does not read one of its inputs.
-        read = [x[(0,) * x.ndim] for x in jax.tree.leaves(arrays)]
-        return function(static, *arrays), read
+        numbers = [x[(0,) * x.ndim].astype(jnp.float32) for x in jax.tree.leaves(arrays)]
+        return function(static, *arrays), lax.stop_gradient(functools.reduce(jnp.add, numbers))
 
     @functools.wraps(function)
     def call(static, *arrays):
-        results = compiled(static, *arrays)
-        if target_device().platform == "cpu":
-            # Attributes of XLA's own pass for small loops; where they are unknown nothing changes.
-            results = set_xla_metadata(results, xla_cpu_small_call="true", inlineable="false")
-        return results[0]
+        if target_device().platform != "cpu":
+            return compiled(static, *arrays)[0]
+        # XLA's compiler ends the process where a kernel does not read one of its inputs: `read`
+        # comes from all, barriers keep XLA from seeing constants in them and JAX from dropping it.
+        results, read = compiled(static, *jax.tree.map(lax.optimization_barrier, arrays))
+        # Attributes of XLA's own pass for small loops; where they are unknown nothing changes.
+        results, read = set_xla_metadata(
+            (results, read), xla_cpu_small_call="true", inlineable="false"
+        )
+        leaves, structure = jax.tree.flatten(results)
+        leaves[0], _ = lax.optimization_barrier((leaves[0], read))
+        return jax.tree.unflatten(structure, leaves)
 
     return call
 

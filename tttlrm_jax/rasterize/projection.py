@@ -8,6 +8,8 @@ Not differentiable: culling, radii, order. Culled Gaussians, and those marked `i
 in every output and receive exactly zero gradient.
 """
 
+from typing import NamedTuple
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -51,6 +53,15 @@ class ProjectedGaussians:
     invalid: Bool[Array, " gaussian"]
 
 
+class Judgement(NamedTuple):
+    """Fields of `ProjectedGaussians` that have no derivative."""
+
+    radius: Int[Array, "gaussian 2"]
+    radius_opacity_aware: Int[Array, "gaussian 2"]
+    visible: Bool[Array, " gaussian"]
+    invalid: Bool[Array, " gaussian"]
+
+
 def float32_constant(value: float, dtype) -> Array:
     """The float32 rounding of a constant: what the reference compares with, in any precision."""
     return jnp.asarray(np.float32(value), dtype=dtype)
@@ -71,30 +82,39 @@ def project(
     The culling decisions come from a first pass without derivatives; the second one sees a
     harmless Gaussian in place of every culled one, so that no derivative can overflow.
     """
-    fixed = lax.stop_gradient((splats, camera_from_world, intrinsics))
+    lens = (intrinsics, height, width, config)
+    return show(splats, judge(splats, camera_from_world, *lens), camera_from_world, *lens)
+
+
+def judge(splats, camera_from_world, intrinsics, height, width, config) -> Judgement:
+    """What has no derivative."""
+    splats, camera_from_world, intrinsics = lax.stop_gradient(
+        (splats, camera_from_world, intrinsics)
+    )
     everyone = jnp.ones(splats.mean.shape[0], dtype=bool)
-    draft = _screen_values(fixed[0], everyone, fixed[1], fixed[2], height, width, config)
+    draft = _screen_values(splats, everyone, camera_from_world, intrinsics, height, width, config)
     radius = _radius(draft, jnp.asarray(np.float32(EXTENT), splats.mean.dtype))
-    invalid, in_range = _judge(fixed[0], draft, config)
+    invalid, in_range = _validity(splats, draft, config)
     visible = in_range & ~invalid & _meets_image(draft, radius, height, width)
 
-    opacity = fixed[0].opacity * (draft["compensation"] if config.antialiased else 1)
+    opacity = splats.opacity * (draft["compensation"] if config.antialiased else 1)
     min_alpha = float32_constant(config.min_alpha, opacity.dtype)
     reach = jnp.sqrt(2 * jnp.log(jnp.maximum(opacity / min_alpha, 1)))
     aware = _radius(draft, reach[:, None])
     drawn = visible & (opacity >= min_alpha) & _meets_image(draft, aware, height, width)
+    return Judgement(_pixels(radius, visible), _pixels(aware, drawn), visible, invalid)
 
+
+def show(
+    splats, judgement: Judgement, camera_from_world, intrinsics, height, width, config
+) -> ProjectedGaussians:
+    """What has derivatives, beside what was judged."""
+    visible = judgement.visible
     values = _screen_values(splats, visible, camera_from_world, intrinsics, height, width, config)
     shown = jax.tree.map(
         lambda x: jnp.where(visible.reshape(-1, *[1] * (x.ndim - 1)), x, jnp.zeros_like(x)), values
     )
-    return ProjectedGaussians(
-        **shown,
-        radius=_pixels(radius, visible),
-        radius_opacity_aware=_pixels(aware, drawn),
-        visible=visible,
-        invalid=invalid,
-    )
+    return ProjectedGaussians(**shown, **judgement._asdict())
 
 
 def _screen_values(splats, visible, camera_from_world, intrinsics, height, width, config):
@@ -153,7 +173,7 @@ def _clamp_ratio(ratio, centre, focal, size):
     return jnp.where(ratio < low, low, jnp.where(ratio > high, high, ratio))
 
 
-def _judge(splats: Splats, draft, config: RasterConfig) -> tuple[Array, Array]:
+def _validity(splats: Splats, draft, config: RasterConfig) -> tuple[Array, Array]:
     """(invalid, strictly between the near and far planes), each [gaussian]."""
 
     def finite(*values):

@@ -13,13 +13,12 @@ from jaxtyping import Array, Float, Int
 from tttlrm_jax.config import RasterConfig
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.poses import rigid_inverse
-from tttlrm_jax.core.geometry.spherical_harmonics import basis_components, sh_degree
 from tttlrm_jax.core.types import Cameras, Splats, typechecked
 from tttlrm_jax.rasterize.backends import balanced, pallas, reference, tiled
-from tttlrm_jax.rasterize.columns import split_columns
 from tttlrm_jax.rasterize.compositing import Composite, ScreenSplats, screen_splats
 from tttlrm_jax.rasterize.platform import chosen_backend
 from tttlrm_jax.rasterize.projection import project
+from tttlrm_jax.rasterize.screen import project_and_judge
 from tttlrm_jax.rasterize.tile_lists import Static, count_intersections, tile_grid
 
 # name -> composite(splats, static)
@@ -153,8 +152,7 @@ def render_from_matrix(
     """`render` with the world-to-camera matrix, whose 12 upper entries are free variables."""
     _check_splats(splats)
     _check_image(height, width, background, splats.features.shape[-1], capacity)
-    # Recomputed by the backward pass: projecting is cheaper than keeping its many intermediates.
-    screen, invalid = jax.checkpoint(project_and_judge, static_argnums=(3, 4, 5))(
+    screen, invalid = project_and_judge(
         splats, camera_from_world, intrinsics, height, width, config
     )
     rendering = composite(
@@ -243,36 +241,6 @@ def project_and_colour(
     """
     _check_splats(splats)
     return project_and_judge(splats, camera_from_world, intrinsics, height, width, config)[0]
-
-
-def project_and_judge(splats, camera_from_world, intrinsics, height, width, config):
-    """(screen splats, which Gaussians are invalid)."""
-    projected = project(splats, camera_from_world, intrinsics, height, width, config)
-    return colour_projected(splats, camera_from_world, projected, config), projected.invalid
-
-
-def colour_projected(splats, camera_from_world, projected, config) -> ScreenSplats:
-    """What `project` made of the splats, with colours and depth as features."""
-    colour = _colour(splats, projected.visible, camera_from_world)
-    feature = jnp.concatenate([colour, projected.depth[:, None]], axis=1)
-    return screen_splats(projected, splats.opacity, feature, config)
-
-
-def _colour(splats: Splats, visible, camera_from_world) -> Float[Array, "gaussian channel"]:
-    """Plain features, or max(0, SH + 0.5) in the direction from the camera; 0 where culled."""
-    if splats.features.ndim == 2:
-        return jnp.where(visible[:, None], splats.features, 0)
-    rotation, translation = camera_from_world[:3, :3], camera_from_world[:3, 3]
-    camera_position = -jnp.sum(rotation * translation[:, None], axis=0)
-    # Gaussians last, as in `project`: XLA vectorises along the last axis.
-    offset = [
-        jnp.where(visible, column, 1) - camera_position[i]
-        for i, column in enumerate(split_columns(splats.mean))
-    ]
-    coefficients = jnp.where(visible[None, None], splats.features.transpose(1, 2, 0), 0)
-    basis = basis_components(offset, sh_degree(len(coefficients)))
-    shifted = sum(b[None] * c for b, c in zip(basis, coefficients, strict=True)) + 0.5
-    return jnp.where(visible[None] & (shifted > 0), shifted, 0).T
 
 
 def _nothing(screen: ScreenSplats, height: int, width: int) -> Composite:

@@ -1,12 +1,20 @@
 """Stable sorts by small integer passes: XLA sorts one int32 operand several times faster than two.
 
 Keys are split into digits that share a 32-bit word with the position of the element, so that each
-pass of a least-significant-digit radix sort is one sort of unique, single-operand keys.
+pass of a least-significant-digit radix sort is one sort of unique, single-operand keys. On CPU
+each pass counts the digits and puts the elements.
 """
 
+import functools
+
 import jax.numpy as jnp
-from jax import lax
+from jax import custom_batching, lax
 from jaxtyping import Array, Float, Int, UInt, UInt32
+
+from tttlrm_jax.rasterize.manual_axes import varying_as
+from tttlrm_jax.rasterize.one_kernel import at, one_kernel, put
+
+_COUNTED_BITS = 11  # of a digit that is counted
 
 
 def ordered_bits(values: Float[Array, "*shape"]) -> UInt32[Array, "*shape"]:
@@ -19,7 +27,49 @@ def ordered_bits(values: Float[Array, "*shape"]) -> UInt32[Array, "*shape"]:
 
 def argsort_float32(key: Float[Array, " element"]) -> Int[Array, " element"]:
     """Stable ascending order of float32 keys (no NaN); equal keys, and 0 and -0, keep theirs."""
-    return argsort_uint32(ordered_bits(key), num_bits=32)
+    if key.shape[0] < 2:
+        return jnp.zeros(key.shape, jnp.int32)
+    by_counting, by_sorting = (
+        functools.partial(method, 32) for method in (_argsort_by_counting, _argsort_by_sorting)
+    )
+    return lax.platform_dependent(
+        ordered_bits(key), cpu=custom_batching.sequential_vmap(by_counting), default=by_sorting
+    )
+
+
+@one_kernel
+def _argsort_by_counting(num_bits: int, key: UInt32[Array, " element"]):
+    size, mask = key.shape[0], 2**_COUNTED_BITS - 1
+
+    def sort_by_digit(number, order):
+        def digit(element):
+            shifted = at(key, element) >> (number * _COUNTED_BITS).astype(jnp.uint32)
+            return (shifted & mask).astype(jnp.int32)
+
+        def count(element, counts):
+            return put(counts, at(counts, digit(element)) + 1, digit(element))
+
+        def add(i, carry):
+            total, begins = carry
+            return total + at(counts, i), put(begins, total, i)
+
+        def place(i, carry):
+            begins, new = carry
+            element = at(order, i)
+            begins = count(element, begins)  # read after it is written: no copy is made
+            return begins, put(new, element, at(begins, digit(element)) - 1)
+
+        nothing = varying_as(key, jnp.zeros(mask + 1, jnp.int32))
+        counts = lax.fori_loop(0, size, count, nothing)
+        _, begins = lax.fori_loop(0, mask + 1, add, (nothing[0], nothing))
+        return lax.fori_loop(0, size, place, (begins, order))[1]
+
+    start = varying_as(key, lax.iota(jnp.int32, size))
+    return lax.fori_loop(0, -(-num_bits // _COUNTED_BITS), sort_by_digit, start)
+
+
+def _argsort_by_sorting(num_bits: int, key):
+    return argsort_uint32(key, num_bits)
 
 
 def argsort_uint32(key: UInt[Array, " element"], num_bits: int) -> Int[Array, " element"]:

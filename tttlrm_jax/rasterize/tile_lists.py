@@ -6,14 +6,14 @@ theirs, and the loss is counted. A slot is kept if its tile has a point between 
 alpha can reach `min_alpha`: the others could not have changed a pixel. Kept slots are placed by
 tile, stably, so that every list runs front to back.
 
-On CPU the placement is a counting sort, with as many parallel counters as `LANES`; elsewhere an
-integer sort. Both give the same lists.
+On CPU the placement is a counting sort, elsewhere an integer sort. Both give the same lists.
 """
 
 import functools
 from typing import NamedTuple
 
 import flax.struct
+import jax
 import jax.numpy as jnp
 from jax import custom_batching, lax
 from jaxtyping import Array, Float, Int
@@ -25,12 +25,13 @@ from tttlrm_jax.rasterize.compositing import (
     negative_log_falloff,
     thresholds,
 )
-from tttlrm_jax.rasterize.manual_axes import full_after, varying_as
+from tttlrm_jax.rasterize.manual_axes import varying_as
+from tttlrm_jax.rasterize.one_kernel import at, one_kernel, put
 from tttlrm_jax.rasterize.sorting import argsort_float32, argsort_uint32
 
 TILE = 8  # px; splats of feed-forward models are a pixel or two wide, 16 would mostly miss
 CHUNK = 32  # slots; lists start at a multiple of it
-LANES = 256  # slots enumerated at once on CPU, each lane with counters of its own
+WALK = 64  # slots tested at once on CPU
 _INT32_MAX = 2**31 - 1
 
 
@@ -213,62 +214,87 @@ def _chunks_of_tiles(count: Int[Array, " tile"]):
 # ---- placing by counting ----------------------------------------------------------------------
 
 
+class _Slot(NamedTuple):
+    """A candidate slot, or several: the rank of its Gaussian, and its tile."""
+
+    rank: Int[Array, "*slot"]
+    column: Int[Array, "*slot"]
+    row: Int[Array, "*slot"]
+
+
 def place_by_counting(candidates: Candidates, static: Static):
-    """(gaussian, first_chunk, num_chunks) of TileLists, by a counting sort.
-
-    Each lane takes a run of consecutive slots, one per step. A first walk finds tiles and counts
-    them per lane; sums of the counts over lanes and tiles say where each lane puts its first slot
-    of each tile; a second walk puts them.
-    """
-    num_tiles, capacity = static.num_tiles, static.capacity
-    # Fewer lanes where the counters would outweigh the slots.
-    lanes = min(max(capacity // num_tiles, LANES // 4), LANES)
-    num_gaussians = candidates.gaussian.shape[0]
-    limit = jnp.minimum(candidates.end[-1], capacity)
-    num_steps = -(-limit // lanes)
-    lane = lax.iota(jnp.int32, lanes)
-    counter = lane * (num_tiles + 1)
-    shape = (-(-capacity // lanes), lanes)
-
-    def enumerate_slots(step, carry):
-        rank, count, tiles, ranks = carry
-        slot = lane * num_steps + step
-        ended = candidates.end.at[rank].get(mode="promise_in_bounds") <= slot
-        rank = jnp.minimum(rank + ended.astype(jnp.int32), num_gaussians - 1)
-        tile = _tile_of_slot(candidates, slot, rank, limit, static)
-        count = count.at[counter + tile].add(1, mode="promise_in_bounds", unique_indices=True)
-        return rank, count, tiles.at[step].set(tile), ranks.at[step].set(rank)
-
-    rank = jnp.searchsorted(candidates.end, lane * num_steps, side="right").astype(jnp.int32)
-    start = (
-        varying_as(candidates, jnp.minimum(rank, num_gaussians - 1)),
-        *(
-            full_after(candidates, size, 0, jnp.int32)
-            for size in ((lanes * (num_tiles + 1),), shape, shape)
-        ),
-    )
-    _, count, tiles, ranks = lax.fori_loop(0, num_steps, enumerate_slots, start)
-
-    total, before = lax.scan(
-        lambda total, row: (total + row, total),
-        varying_as(candidates, jnp.zeros(num_tiles + 1, jnp.int32)),
-        count.reshape(lanes, -1),
-    )
-    first_chunk, num_chunks = _chunks_of_tiles(total[:-1])
-    size = (static.empty_chunk + 1) * CHUNK
-    target = (before + jnp.append(first_chunk * CHUNK, size)[None]).reshape(-1)
-
-    def put_slots(step, carry):
-        target, gaussian = carry
-        at = counter + tiles[step]
-        position = target.at[at].get(mode="promise_in_bounds")
-        target = target.at[at].set(position + 1, mode="promise_in_bounds", unique_indices=True)
-        value = candidates.gaussian.at[ranks[step]].get(mode="promise_in_bounds")
-        return target, gaussian.at[position].set(value, mode="drop")
-
-    gaussian = full_after((total, candidates), (size,), num_gaussians, jnp.int32)
-    _, gaussian = lax.fori_loop(0, num_steps, put_slots, (target, gaussian))
+    """(gaussian, first_chunk, num_chunks) of TileLists, by a counting sort: a first walk over the
+    slots counts those of each tile, a second one puts them."""
+    tiles, count = _count_slots(static, candidates)
+    first_chunk, num_chunks = _chunks_of_tiles(count[:-1])
+    last = (static.empty_chunk + 1) * CHUNK - 1  # where nothing is to be seen
+    target = jnp.append(first_chunk * CHUNK, last)
+    gaussian = _put_slots(static, candidates.gaussian, candidates.end, tiles, target)
     return gaussian.reshape(-1, CHUNK), first_chunk, num_chunks
+
+
+@one_kernel
+def _count_slots(static: Static, candidates: Candidates):
+    """(tile of each slot, slots of each tile); the number of tiles stands for none."""
+    limit = jnp.minimum(candidates.end[-1], static.capacity)
+
+    def walk(i, carry):
+        slot, tiles, count = carry
+        slot, slots = _next_slots(candidates, slot, i * WALK)
+        c = Candidates(*(x.at[slots.rank].get(mode="promise_in_bounds") for x in candidates))
+        keep = _reaches(c, slots.column, slots.row, static.tile)
+        keep &= i * WALK + lax.iota(jnp.int32, WALK) < limit
+        tile = jnp.where(keep, slots.row * static.grid[1] + slots.column, static.num_tiles)
+
+        def add(j, count):
+            return put(count, at(count, at(tile, j)) + 1, at(tile, j))
+
+        return slot, put(tiles, tile, i), lax.fori_loop(0, WALK, add, count)
+
+    first = _Slot(jnp.int32(0), candidates.column[0] - 1, candidates.row[0])
+    tiles = jnp.zeros((-(-static.capacity // WALK), WALK), jnp.int32)
+    start = varying_as(candidates, (first, tiles, jnp.zeros(static.num_tiles + 1, jnp.int32)))
+    _, tiles, count = lax.fori_loop(0, -(-limit // WALK), walk, start)
+    return tiles.reshape(-1), count
+
+
+def _next_slots(candidates: Candidates, slot: _Slot, begin) -> tuple[_Slot, _Slot]:
+    """(the last, all) of the slots from number `begin` on, behind `slot`: row after row of a box,
+    one Gaussian after another."""
+
+    def step(i, carry):
+        slot, slots = carry
+        new = at(candidates.end, slot.rank) <= begin + i
+        rank = jnp.minimum(slot.rank + new, candidates.gaussian.shape[0] - 1)
+        left, top = at(candidates.column, rank), at(candidates.row, rank)
+        wraps = slot.column + 1 == left + at(candidates.columns, rank)
+        column = jnp.where(new | wraps, left, slot.column + 1)
+        slot = _Slot(rank, column, jnp.where(new, top, slot.row + wraps))
+        return slot, jax.tree.map(lambda all_, one: put(all_, one, i), slots, slot)
+
+    nothing = varying_as(candidates, _Slot(*(jnp.zeros(WALK, jnp.int32),) * 3))
+    return lax.fori_loop(0, WALK, step, (slot, nothing))
+
+
+@one_kernel
+def _put_slots(static: Static, order, end, tiles, target) -> Int[Array, " slot"]:
+    """Gaussians in the lists, where `target` [tile] says where the next one goes."""
+    num_gaussians = order.shape[0]
+
+    def put_slot(slot, carry):
+        rank, target, gaussian = carry
+        rank = jnp.minimum(rank + (at(end, rank) <= slot), num_gaussians - 1)
+        tile = at(tiles, slot)
+        kept = tile < static.num_tiles
+        target = put(target, at(target, tile) + kept, tile)
+        position = at(target, tile) - kept  # read after it is written: no copy is made
+        value = jnp.where(kept, at(order, rank), num_gaussians)
+        return rank, target, put(gaussian, value, position)
+
+    gaussian = jnp.full((static.empty_chunk + 1) * CHUNK, num_gaussians, jnp.int32)
+    start = varying_as((order, end, tiles, target), (jnp.int32(0), target, gaussian))
+    limit = jnp.minimum(end[-1], static.capacity)
+    return lax.fori_loop(0, limit, put_slot, start)[2]
 
 
 # ---- placing by sorting -----------------------------------------------------------------------

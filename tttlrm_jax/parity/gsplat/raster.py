@@ -28,7 +28,8 @@ from tttlrm_jax.parity.report import Row, over
 from tttlrm_jax.rasterize import BACKENDS, expected_depth, project
 from tttlrm_jax.rasterize.backends import pallas
 from tttlrm_jax.rasterize.backends.reference import trace
-from tttlrm_jax.rasterize.render import colour_projected, composite
+from tttlrm_jax.rasterize.render import composite
+from tttlrm_jax.rasterize.screen import colour_projected
 from tttlrm_jax.rasterize.tile_lists import Static, count_intersections
 
 RENDERED64 = 1e-9  # the recorded compensations of thin Gaussians are good to 1e-10

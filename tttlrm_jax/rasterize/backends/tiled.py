@@ -1,8 +1,7 @@
 """Tiled compositing in pure JAX: static shapes, derivative by recomputation.
 
-The lists of tiles are walked front to back, a chunk at a time, until no pixel is open. Tiles are
-split into strands of about as many chunks each, which run side by side; their number does not
-depend on the machine, nor do sums.
+The lists of tiles are walked front to back, a chunk at a time, until no pixel is open: tile after
+tile in one function of one thread (see `one_kernel`), whose arrays fit the first-level cache.
 
 The forward pass keeps its inputs, the tile lists and the transmittance at which each chunk starts
 (capacity x pixels / CHUNK numbers). The backward pass recomputes a chunk's alphas from these and
@@ -42,26 +41,17 @@ from tttlrm_jax.rasterize.manual_axes import varying_as
 from tttlrm_jax.rasterize.one_kernel import at, one_kernel, put
 from tttlrm_jax.rasterize.tile_lists import CHUNK, TILE, Static, TileLists
 
-STRANDS = 4  # run side by side where there are as many cores
-_TILES_PER_STRAND = 32  # at least: small images are not worth compiling for several
 PIXELS = TILE * TILE
 _FEW_CHANNELS = 8  # up to which a sum over them is written out
 
 
-class _Strand(NamedTuple):
-    """Consecutive tiles, and the first chunk of their lists."""
-
-    begin: Int[Array, ""]
-    end: Int[Array, ""]
-    chunk: Int[Array, ""]
-
-
 class _Drawn(NamedTuple):
-    """What drawing leaves in tiles; zero in those of other strands."""
+    """What drawing leaves, in tiles, and what it has to know again."""
 
     feature: Float[Array, "tile channel pixel"]
     light: Float[Array, "tile pixel"]  # see `_pass_slots`
     rounds: Int[Array, " tile"]  # chunks walked before every pixel had stopped
+    start: Float[Array, "chunk pixel"]  # light in front of each chunk
 
 
 class _Saved(NamedTuple):
@@ -69,9 +59,9 @@ class _Saved(NamedTuple):
 
     table: Table
     lists: TileLists
-    starts: tuple[Float[Array, "chunk pixel"], ...]  # light in front of the chunks of each strand
     light: Float[Array, "tile pixel"]
     rounds: Int[Array, " tile"]
+    start: Float[Array, "chunk pixel"]
 
 
 class _Chunk(NamedTuple):
@@ -89,25 +79,6 @@ class _Chunk(NamedTuple):
 def composite(splats: ScreenSplats, static: Static) -> Composite:
     """Front-to-back compositing with at most `capacity` candidate Gaussian-tile intersections."""
     return composite_lists(draw, static, splats, lists_one_by_one(static, splats))
-
-
-# ---- strands ----------------------------------------------------------------------------------
-
-
-def _strands(static: Static, lists: TileLists) -> list[_Strand]:
-    count = min(max(static.num_tiles // _TILES_PER_STRAND, 1), STRANDS)
-    total = lists.first_chunk[-1] + lists.num_chunks[-1]
-    marks = lax.iota(jnp.int32, count + 1) * (-(-total // count))
-    bounds = jnp.sum(lists.first_chunk[None] < marks[:, None], axis=1, dtype=jnp.int32)
-    bounds = bounds.at[-1].set(static.num_tiles)
-    chunks = lists.first_chunk[jnp.minimum(bounds, static.num_tiles - 1)]
-    return [_Strand(bounds[i], bounds[i + 1], chunks[i]) for i in range(count)]
-
-
-def _most_chunks(static: Static, num_strands: int, num_gaussians: int) -> int:
-    """In one strand: its share, and the rest of the list that passes over the end of it."""
-    share, longest = static.empty_chunk // num_strands + 1, -(-num_gaussians // CHUNK)
-    return min(share + longest, static.empty_chunk + 1)
 
 
 # ---- chunks of one tile -----------------------------------------------------------------------
@@ -180,87 +151,76 @@ def _gain(feature: Float[Array, " channel"], feature_bar: Float[Array, "channel 
 
 
 @one_kernel
-def _draw_strand(static: tuple[Static, int], rows, lists: TileLists, strand: _Strand):
-    """(what was drawn, light in front of the strand's chunks)."""
-    static, most_chunks = static
+def _draw_tiles(static: Static, rows, gaussian, first_chunk, num_chunks) -> _Drawn:
     num_channels, dtype = rows.shape[1] - NUM_GEOMETRY, rows.dtype
     _, _, min_transmittance = thresholds(static.config, dtype)
 
-    def draw_tile(tile, carry):
-        drawn, starts = carry
-        first, count = at(lists.first_chunk, tile), at(lists.num_chunks, tile)
+    def draw_tile(tile, drawn: _Drawn):
+        first, count = at(first_chunk, tile), at(num_chunks, tile)
 
         def unfinished(carry):
             i, light, _, _ = carry
             return (i < count) & jnp.any(light > min_transmittance)
 
         def draw_chunk(carry):
-            i, light, feature, starts = carry
-            starts = put(starts, light, first + i - strand.chunk)
-            chunk = _read_chunk(static, rows, lists.gaussian, tile, first + i)
+            i, light, feature, start = carry
+            start = put(start, light, first + i)
+            chunk = _read_chunk(static, rows, gaussian, tile, first + i)
             weight, light = _pass_slots(static, _raw_alpha(chunk), light)
-            return i + 1, light, _add_features(chunk, weight, feature), starts
+            return i + 1, light, _add_features(chunk, weight, feature), start
 
-        start = (jnp.int32(0), jnp.ones(PIXELS, dtype), jnp.zeros((num_channels, PIXELS), dtype))
-        start = varying_as((rows, lists), (*start, starts))
-        rounds, light, feature, starts = lax.while_loop(unfinished, draw_chunk, start)
-        new = _Drawn(feature, light, rounds)
-        return jax.tree.map(lambda all_, one: put(all_, one, tile), drawn, new), starts
+        dark = (jnp.int32(0), jnp.ones(PIXELS, dtype), jnp.zeros((num_channels, PIXELS), dtype))
+        dark = varying_as((rows, gaussian), (*dark, drawn.start))
+        rounds, light, feature, start = lax.while_loop(unfinished, draw_chunk, dark)
+        new = (feature, light, rounds)
+        return _Drawn(*(put(all_, one, tile) for all_, one in zip(drawn, new, strict=False)), start)
 
     nothing = _Drawn(
         jnp.zeros((static.num_tiles, num_channels, PIXELS), dtype),
         jnp.zeros((static.num_tiles, PIXELS), dtype),
         jnp.zeros(static.num_tiles, jnp.int32),
+        jnp.zeros((static.empty_chunk + 1, PIXELS), dtype),
     )
-    start = varying_as((rows, lists), (nothing, jnp.zeros((most_chunks, PIXELS), dtype)))
-    return lax.fori_loop(strand.begin, strand.end, draw_tile, start)
+    nothing = varying_as((rows, gaussian), nothing)
+    return lax.fori_loop(0, static.num_tiles, draw_tile, nothing)
 
 
 def _forward(static: Static, table: Table, lists: TileLists):
     """((feature [height, width, channel], transmittance [height, width]), residuals)."""
-    rows = join_columns(*table)
-    strands = _strands(static, lists)
-    most_chunks = _most_chunks(static, len(strands), rows.shape[0] - 1)
-    parts = [_draw_strand((static, most_chunks), rows, lists, strand) for strand in strands]
-    drawn, starts = zip(*parts, strict=True)
-    drawn = jax.tree.map(lambda *parts: functools.reduce(jnp.add, parts), *drawn)
-    saved = _Saved(table, lists, starts, drawn.light, drawn.rounds)
+    walked = lists.gaussian, lists.first_chunk, lists.num_chunks
+    drawn = _draw_tiles(static, join_columns(*table), *walked)
+    saved = _Saved(table, lists, drawn.light, drawn.rounds, drawn.start)
     feature = image_from_tiles(static, drawn.feature)
     transmittance = image_from_tiles(static, jnp.abs(drawn.light)[:, None])[..., 0]
     return (feature, transmittance), saved
 
 
 @one_kernel
-def _pull_strand(static: Static, rows, starts, saved, strand: _Strand, feature_bar, behind):
-    """Gradient of the rows by what the strand draws.
-
-    `feature_bar` [tile, channel, pixel]; `behind` [tile, pixel] is what the loss gains from all
-    behind the lists: final transmittance times its cotangent.
-    """
-    lists, rounds = saved
+def _pull_tiles(static: Static, rows, lists, saved, bars):
+    """Gradient of the rows. `bars`: of the features, [tile, channel, pixel], and [tile, pixel] what
+    the loss gains from all behind the lists, final transmittance times its cotangent."""
+    (gaussian, first_chunk), (rounds, start) = lists, saved
 
     def pull_tile(tile, rows_bar):
-        first, count = at(lists.first_chunk, tile), at(rounds, tile)
-        bar = at(feature_bar, tile)
+        first, count = at(first_chunk, tile), at(rounds, tile)
+        feature_bar, behind = (at(bar, tile) for bar in bars)
 
         def pull_chunk(i, carry):
             rows_bar, behind = carry
             number = first + count - 1 - i
-            chunk = _read_chunk(static, rows, lists.gaussian, tile, number)
-            bars, behind = _pull_chunk(
-                static, chunk, at(starts, number - strand.chunk), bar, behind
-            )
+            chunk = _read_chunk(static, rows, gaussian, tile, number)
+            slot_bars, behind = _pull_chunk(static, chunk, at(start, number), feature_bar, behind)
 
             def add_slot(slot, rows_bar):
                 row = at(chunk.row, slot)
-                return put(rows_bar, at(rows_bar, row) + at(bars, slot), row)
+                return put(rows_bar, at(rows_bar, row) + at(slot_bars, slot), row)
 
             return lax.fori_loop(0, CHUNK, add_slot, rows_bar), behind
 
-        return lax.fori_loop(0, count, pull_chunk, (rows_bar, at(behind, tile)))[0]
+        return lax.fori_loop(0, count, pull_chunk, (rows_bar, behind))[0]
 
-    start = varying_as((rows, lists, feature_bar, behind), jnp.zeros_like(rows))
-    return lax.fori_loop(strand.begin, strand.end, pull_tile, start)
+    nothing = varying_as((rows, gaussian, bars), jnp.zeros_like(rows))
+    return lax.fori_loop(0, static.num_tiles, pull_tile, nothing)
 
 
 def _pull_chunk(static: Static, chunk: _Chunk, light, feature_bar, behind):
@@ -331,12 +291,12 @@ def _backward(static: Static, saved: _Saved, bars: tuple[Array, Array]) -> Table
     feature_bar, transmittance_bar = bars
     feature_bar = tiles_from_image(static, feature_bar)
     behind = tiles_from_image(static, transmittance_bar[..., None])[:, 0] * jnp.abs(saved.light)
-    rows = join_columns(*saved.table)
-    parts = [
-        _pull_strand(static, rows, starts, (saved.lists, saved.rounds), strand, feature_bar, behind)
-        for starts, strand in zip(saved.starts, _strands(static, saved.lists), strict=True)
-    ]
-    return split_columns(functools.reduce(jnp.add, parts))
+    lists, walked = saved.lists, (saved.rounds, saved.start)
+    rows_bar = _pull_tiles(
+        static, join_columns(*saved.table), (lists.gaussian, lists.first_chunk), walked,
+        (feature_bar, behind),
+    )  # fmt: skip
+    return split_columns(rows_bar)
 
 
 draw = both_modes(one_by_one(_forward), tangent_of(_forward, one_by_one), one_by_one(_backward))

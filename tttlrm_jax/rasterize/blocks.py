@@ -1,0 +1,114 @@
+"""Functions of each Gaussian apart, taken block by block, so that a CPU's cache holds a block.
+
+Such a function maps `static`, arrays [gaussian, ...], arrays that all Gaussians share, and
+constants [gaussian, ...] to arrays [gaussian, ...].
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import custom_batching, lax
+
+from tttlrm_jax.rasterize.forward_mode import both_modes
+from tttlrm_jax.rasterize.manual_axes import varying_as
+from tttlrm_jax.rasterize.one_kernel import one_kernel
+
+BLOCK = 256  # Gaussians
+
+
+def in_blocks_without_derivative(function: Callable) -> Callable:
+    """`function(static, each, shared, fixed)`, whose results may be of any type."""
+
+    def call(static, *arrays):
+        return _one_by_one(_run, (function, static), *lax.stop_gradient(arrays))
+
+    return call
+
+
+def in_blocks(function: Callable) -> Callable:
+    """`function(static, *x, fixed)` of static, x and fixed, differentiable once in x, which is
+    (each, shared)."""
+
+    def forward(static, x, fixed):
+        return _one_by_one(_run, (function, static), *x, fixed), (x, fixed)
+
+    def tangent(static, residuals, x_dot):
+        x, fixed = residuals
+        return jax.jvp(lambda *x: function(static, *x, fixed), x, x_dot)[1]
+
+    def cotangent(static, residuals, result_bar):
+        x, fixed = residuals
+        return _one_by_one(_pull, (function, static), *x, fixed, result_bar)
+
+    return both_modes(forward, tangent, cotangent)
+
+
+def _one_by_one(function: Callable, static, *arrays):
+    """Mapped scenes and cameras one after another."""
+    mapped: Any = custom_batching.sequential_vmap(functools.partial(function, static))
+    return mapped(*arrays)
+
+
+def _rows(arrays, first, block: int):
+    return jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, first, block), arrays)
+
+
+def _put_rows(arrays, rows, first):
+    return jax.tree.map(
+        lambda x, new: lax.dynamic_update_slice_in_dim(x, new, first, axis=0), arrays, rows
+    )
+
+
+def _blocks(each) -> tuple[int, int, int]:
+    """(Gaussians, Gaussians of a block, number of blocks); the last one may repeat Gaussians."""
+    count = jax.tree.leaves(each)[0].shape[0]
+    block = min(BLOCK, count)
+    return count, block, -(-count // block)
+
+
+def _where(chosen, arrays, others):
+    """Rows of the one or the other, where `chosen` [gaussian]."""
+    return jax.tree.map(
+        lambda x, y: jnp.where(chosen.reshape(-1, *(1,) * (x.ndim - 1)), x, y), arrays, others
+    )
+
+
+@one_kernel
+def _run(static, each, shared, fixed):
+    function, static = static
+    count, block, num_blocks = _blocks(each)
+
+    def step(i, results):
+        first = jnp.minimum(i * block, count - block)
+        new = function(static, _rows(each, first, block), shared, _rows(fixed, first, block))
+        return _put_rows(results, new, first)
+
+    shapes = jax.eval_shape(functools.partial(function, static), each, shared, fixed)
+    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    return lax.fori_loop(0, num_blocks, step, varying_as((each, shared, fixed), nothing))
+
+
+@one_kernel
+def _pull(static, each, shared, fixed, result_bar):
+    """Gradients by `each` and by `shared`."""
+    function, static = static
+    count, block, num_blocks = _blocks(each)
+
+    def step(i, bars):
+        first = jnp.minimum(i * block, count - block)
+        fresh = first + lax.iota(jnp.int32, block) >= i * block
+        constants, bar = (_rows(x, first, block) for x in (fixed, result_bar))
+        _, pull = jax.vjp(
+            lambda each, shared: function(static, each, shared, constants),
+            _rows(each, first, block), shared,
+        )  # fmt: skip
+        each_bar, shared_bar = pull(_where(fresh, bar, jax.tree.map(jnp.zeros_like, bar)))
+        each_bar = _where(fresh, each_bar, _rows(bars[0], first, block))
+        return _put_rows(bars[0], each_bar, first), jax.tree.map(jnp.add, bars[1], shared_bar)
+
+    start = jax.tree.map(jnp.zeros_like, (each, shared))
+    start = varying_as((each, shared, fixed, result_bar), start)
+    return lax.fori_loop(0, num_blocks, step, start)
