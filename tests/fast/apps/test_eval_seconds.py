@@ -9,7 +9,8 @@ import pytest
 from tttlrm_jax.apps.reconstruct import command
 from tttlrm_jax.apps.reconstruct.files import OUTPUT_FILES
 from tttlrm_jax.apps.reconstruct.refined_files import IMPROVEMENT_FILM
-from tttlrm_jax.config import ConfigError, EvalConfig
+from tttlrm_jax.config import EvalConfig
+from tttlrm_jax.core.errors import ConfigError
 
 
 @pytest.fixture(scope="module")
