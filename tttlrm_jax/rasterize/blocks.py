@@ -40,8 +40,11 @@ def in_blocks(function: Callable) -> Callable:
         return jax.jvp(lambda *x: function(static, *x, fixed), x, x_dot)[1]
 
     def cotangent(static, residuals, result_bar):
-        x, fixed = residuals
-        return _one_by_one(_pull, (function, static), *x, fixed, result_bar)
+        (each, shared), fixed = residuals
+        each_bar = _one_by_one(_pull, (function, static), each, shared, fixed, result_bar)
+        # Sums over Gaussians have no place in a kernel; JAX leaves them out where nobody asks.
+        _, pull = jax.vjp(lambda shared: function(static, each, shared, fixed), shared)
+        return each_bar, pull(result_bar)[0]
 
     return both_modes(forward, tangent, cotangent)
 
@@ -69,13 +72,6 @@ def _blocks(each) -> tuple[int, int, int]:
     return count, block, -(-count // block)
 
 
-def _where(chosen, arrays, others):
-    """Rows of the one or the other, where `chosen` [gaussian]."""
-    return jax.tree.map(
-        lambda x, y: jnp.where(chosen.reshape(-1, *(1,) * (x.ndim - 1)), x, y), arrays, others
-    )
-
-
 @one_kernel
 def _run(static, each, shared, fixed):
     function, static = static
@@ -93,22 +89,18 @@ def _run(static, each, shared, fixed):
 
 @one_kernel
 def _pull(static, each, shared, fixed, result_bar):
-    """Gradients by `each` and by `shared`."""
+    """Gradient by `each`."""
     function, static = static
     count, block, num_blocks = _blocks(each)
 
-    def step(i, bars):
+    def step(i, each_bar):
         first = jnp.minimum(i * block, count - block)
-        fresh = first + lax.iota(jnp.int32, block) >= i * block
         constants, bar = (_rows(x, first, block) for x in (fixed, result_bar))
         _, pull = jax.vjp(
-            lambda each, shared: function(static, each, shared, constants),
-            _rows(each, first, block), shared,
-        )  # fmt: skip
-        each_bar, shared_bar = pull(_where(fresh, bar, jax.tree.map(jnp.zeros_like, bar)))
-        each_bar = _where(fresh, each_bar, _rows(bars[0], first, block))
-        return _put_rows(bars[0], each_bar, first), jax.tree.map(jnp.add, bars[1], shared_bar)
+            lambda each: function(static, each, shared, constants), _rows(each, first, block)
+        )
+        return _put_rows(each_bar, pull(bar)[0], first)
 
-    start = jax.tree.map(jnp.zeros_like, (each, shared))
-    start = varying_as((each, shared, fixed, result_bar), start)
-    return lax.fori_loop(0, num_blocks, step, start)
+    nothing = jax.tree.map(jnp.zeros_like, each)
+    nothing = varying_as((each, shared, fixed, result_bar), nothing)
+    return lax.fori_loop(0, num_blocks, step, nothing)

@@ -20,8 +20,8 @@ def one_kernel(function: Callable) -> Callable:
     """`function(static, *arrays)` with a hashable `static`, compiled as said above on CPU.
 
     Its body may hold loops, elementwise operations, slices and updates of them; nothing that XLA
-    compiles as a library call, such as sorts and matrix products. It must be called under `jit`,
-    and no array may be empty.
+    may compile as a library call: no sorts, matrix products and sums along an axis of floats. It
+    must be called under `jit`, and no array may be empty.
     """
 
     @functools.partial(jax.jit, static_argnums=0)

@@ -8,6 +8,7 @@ Not differentiable: culling, radii, order. Culled Gaussians, and those marked `i
 in every output and receive exactly zero gradient.
 """
 
+import functools
 from typing import NamedTuple
 
 import flax.struct
@@ -178,8 +179,8 @@ def _validity(splats: Splats, draft, config: RasterConfig) -> tuple[Array, Array
 
     def finite(*values):
         """NaN or infinity times 0 is NaN."""
-        sums = [jnp.sum(x * 0, axis=tuple(range(1, x.ndim))) for x in values]
-        return sum(sums[1:], start=sums[0]) == 0
+        fine = [jnp.all(x * 0 == 0, axis=tuple(range(1, x.ndim))) for x in values]
+        return functools.reduce(jnp.logical_and, fine)
 
     depth = draft["depth"]
     near = float32_constant(config.near, depth.dtype)

@@ -8,7 +8,7 @@ from tttlrm_jax.core.devices import target_device
 from tttlrm_jax.core.geometry.spherical_harmonics import basis_components, sh_degree
 from tttlrm_jax.core.types import Splats
 from tttlrm_jax.rasterize.blocks import in_blocks, in_blocks_without_derivative
-from tttlrm_jax.rasterize.columns import split_columns
+from tttlrm_jax.rasterize.columns import join_columns, split_columns
 from tttlrm_jax.rasterize.compositing import ScreenSplats, screen_splats
 from tttlrm_jax.rasterize.platform import chosen_backend
 from tttlrm_jax.rasterize.projection import judge, show
@@ -62,13 +62,16 @@ def _colour(splats: Splats, visible, camera_from_world) -> Float[Array, "gaussia
     if splats.features.ndim == 2:
         return jnp.where(visible[:, None], splats.features, 0)
     rotation, translation = camera_from_world[:3, :3], camera_from_world[:3, 3]
-    camera_position = -jnp.sum(rotation * translation[:, None], axis=0)
-    # Gaussians last, as in `project`: XLA vectorises along the last axis.
+    # Gaussians last, as in `project`: XLA vectorises along the last axis. Sums written out: it
+    # compiles others as calls of a library, which have no place in a kernel.
     offset = [
-        jnp.where(visible, column, 1) - camera_position[i]
+        jnp.where(visible, column, 1) + sum(rotation[k, i] * translation[k] for k in range(3))
         for i, column in enumerate(split_columns(splats.mean))
     ]
     coefficients = jnp.where(visible[None, None], splats.features.transpose(1, 2, 0), 0)
     basis = basis_components(offset, sh_degree(len(coefficients)))
-    shifted = sum(b[None] * c for b, c in zip(basis, coefficients, strict=True)) + 0.5
-    return jnp.where(visible[None] & (shifted > 0), shifted, 0).T
+    shifted = [
+        sum(b * c[channel] for b, c in zip(basis, coefficients, strict=True)) + 0.5
+        for channel in range(3)
+    ]
+    return join_columns(*(jnp.where(visible & (c > 0), c, 0) for c in shifted))
