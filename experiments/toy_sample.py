@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> None:
     write_opencv_capture(
         options.output, (half(frame.image_path) for frame in frames),
         np.stack([frame.world_from_camera for frame in frames]),
-        np.stack([frame.intrinsics * SIDE / frame.size[0] for frame in frames]),
+        np.stack([frame.intrinsics * SIDE / capture.image_size()[0] for frame in frames]),
         scene_name="toy",
     )  # fmt: skip
 

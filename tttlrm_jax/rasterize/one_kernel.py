@@ -7,6 +7,7 @@ temporary arrays share memory.)
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -38,9 +39,10 @@ def one_kernel(function: Callable) -> Callable:
         # comes from all, barriers keep XLA from seeing constants in them and JAX from dropping it.
         results, read = compiled(static, *jax.tree.map(lax.optimization_barrier, arrays))
         # Attributes of XLA's own pass for small loops; where they are unknown nothing changes.
-        results, read = set_xla_metadata(
+        marked: Any = set_xla_metadata(
             (results, read), xla_cpu_small_call="true", inlineable="false"
         )
+        results, read = marked
         leaves, structure = jax.tree.flatten(results)
         leaves[0], _ = lax.optimization_barrier((leaves[0], read))
         return jax.tree.unflatten(structure, leaves)

@@ -1,5 +1,7 @@
 """From splats to what one camera sees of them: projected, coloured, and judged."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -32,16 +34,18 @@ def project_and_judge(splats, camera_from_world, intrinsics, height, width, conf
     return screen, judgement.invalid
 
 
-def _judge(static, splats: Splats, shared, _):
+def _judge(static, splats: Splats, shared: Any, _):
     height, width, config = static
-    return judge(splats, *shared, height, width, config)
+    camera_from_world, intrinsics = shared
+    return judge(splats, camera_from_world, intrinsics, height, width, config)
 
 
-def _see(static, splats: Splats, shared, judgement) -> dict[str, Array]:
+def _see(static, splats: Splats, shared: Any, judgement) -> dict[str, Array]:
     """Fields of `ScreenSplats` that have derivatives."""
     height, width, config = static
-    projected = show(splats, judgement, *shared, height, width, config)
-    screen = colour_projected(splats, shared[0], projected, config)
+    camera_from_world, intrinsics = shared
+    projected = show(splats, judgement, camera_from_world, intrinsics, height, width, config)
+    screen = colour_projected(splats, camera_from_world, projected, config)
     return {
         name: getattr(screen, name) for name in ("mean", "conic", "opacity", "feature", "depth")
     }

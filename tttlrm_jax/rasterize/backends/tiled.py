@@ -173,7 +173,10 @@ def _draw_tiles(static: Static, rows, gaussian, first_chunk, num_chunks) -> _Dra
         dark = varying_as((rows, gaussian), (*dark, drawn.start))
         rounds, light, feature, start = lax.while_loop(unfinished, draw_chunk, dark)
         new = (feature, light, rounds)
-        return _Drawn(*(put(all_, one, tile) for all_, one in zip(drawn, new, strict=False)), start)
+        feature, light, rounds = (
+            put(all_, one, tile) for all_, one in zip(drawn[:3], new, strict=True)
+        )
+        return _Drawn(feature, light, rounds, start)
 
     nothing = _Drawn(
         jnp.zeros((static.num_tiles, num_channels, PIXELS), dtype),
