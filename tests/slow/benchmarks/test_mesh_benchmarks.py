@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[3]
 def test_eight_devices_hold_an_eighth_of_what_one_holds():
     """Working memory of loss and gradient, the whole gradient of the parameters included."""
     command = [
-        sys.executable, "-m", "benchmarks.mesh", "--devices", "1", "8",
+        sys.executable, "-m", "benchmarks.mesh", "--devices", "1", "8", "--views", "32",
         "--exchanges", "all_to_all", "--json",
     ]  # fmt: skip
     environment = os.environ | {"MESH_DEVICES": "8", "TTTLRM_TYPECHECK": "0"}
