@@ -40,7 +40,7 @@ def run_config(directory, plan: str = "full", *, backend: str = "reference", **c
         name="mesh",
         model=ModelConfig(
             d_model=16, num_layers=2, patch_size=4, attention_head_dim=8, num_ttt_heads=2,
-            ttt_inner_factor=2.0, mlp_factor=2.0, sh_degree=0, rule=RuleConfig.of("muon", steps=1),
+            ttt_inner_factor=2.0, mlp_factor=2.0, sh_degree=0, rule=RuleConfig.of("muon", steps=2),
             newton_schulz_dtype=dtype, compute_dtype=dtype, param_dtype=dtype,
             max_distance=2.5, log_scale_offset=-2.5, log_scale_max=-1.5,
         ),
