@@ -6,15 +6,14 @@ constants [gaussian, ...] to arrays [gaussian, ...].
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import custom_batching, lax
+from jax import lax
 
 from tttlrm_jax.rasterize.forward_mode import both_modes
 from tttlrm_jax.rasterize.manual_axes import varying_as
-from tttlrm_jax.rasterize.one_kernel import one_kernel
+from tttlrm_jax.rasterize.one_kernel import one_by_one, one_kernel
 
 BLOCK = 256  # Gaussians
 
@@ -23,7 +22,7 @@ def in_blocks_without_derivative(function: Callable) -> Callable:
     """`function(static, each, shared, fixed)`, whose results may be of any type."""
 
     def call(static, *arrays):
-        return _one_by_one(_run, (function, static), *lax.stop_gradient(arrays))
+        return one_by_one(_run)((function, static), *lax.stop_gradient(arrays))
 
     return call
 
@@ -33,7 +32,7 @@ def in_blocks(function: Callable) -> Callable:
     (each, shared)."""
 
     def forward(static, x, fixed):
-        return _one_by_one(_run, (function, static), *x, fixed), (x, fixed)
+        return one_by_one(_run)((function, static), *x, fixed), (x, fixed)
 
     def tangent(static, residuals, x_dot):
         x, fixed = residuals
@@ -41,18 +40,12 @@ def in_blocks(function: Callable) -> Callable:
 
     def cotangent(static, residuals, result_bar):
         (each, shared), fixed = residuals
-        each_bar = _one_by_one(_pull, (function, static), each, shared, fixed, result_bar)
+        each_bar = one_by_one(_pull)((function, static), each, shared, fixed, result_bar)
         # Sums over Gaussians have no place in a kernel; JAX leaves them out where nobody asks.
         _, pull = jax.vjp(lambda shared: function(static, each, shared, fixed), shared)
         return each_bar, pull(result_bar)[0]
 
     return both_modes(forward, tangent, cotangent)
-
-
-def _one_by_one(function: Callable, static, *arrays):
-    """Mapped scenes and cameras one after another."""
-    mapped: Any = custom_batching.sequential_vmap(functools.partial(function, static))
-    return mapped(*arrays)
 
 
 def _rows(arrays, first, block: int):

@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import custom_batching, lax
 from jax.experimental.xla_metadata import set_xla_metadata
 
 from tttlrm_jax.core.devices import target_device
@@ -48,6 +48,16 @@ def one_kernel(function: Callable) -> Callable:
         return jax.tree.unflatten(structure, leaves)
 
     return call
+
+
+def one_by_one(function: Callable) -> Callable:
+    """`function(static, *arrays)`, whose mapped scenes are taken one after another."""
+
+    def mapped(static: Any, *arrays):
+        run: Any = custom_batching.sequential_vmap(functools.partial(function, static))
+        return run(*arrays)
+
+    return mapped
 
 
 def at(array, index):

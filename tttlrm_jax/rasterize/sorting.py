@@ -29,12 +29,9 @@ def argsort_float32(key: Float[Array, " element"]) -> Int[Array, " element"]:
     """Stable ascending order of float32 keys (no NaN); equal keys, and 0 and -0, keep theirs."""
     if key.shape[0] < 2:
         return jnp.zeros(key.shape, jnp.int32)
-    by_counting, by_sorting = (
-        functools.partial(method, 32) for method in (_argsort_by_counting, _argsort_by_sorting)
-    )
-    return lax.platform_dependent(
-        ordered_bits(key), cpu=custom_batching.sequential_vmap(by_counting), default=by_sorting
-    )
+    by_counting = custom_batching.sequential_vmap(functools.partial(_argsort_by_counting, 32))
+    by_sorting = functools.partial(argsort_uint32, num_bits=32)
+    return lax.platform_dependent(ordered_bits(key), cpu=by_counting, default=by_sorting)
 
 
 @one_kernel
@@ -66,10 +63,6 @@ def _argsort_by_counting(num_bits: int, key: UInt32[Array, " element"]):
 
     start = varying_as(key, lax.iota(jnp.int32, size))
     return lax.fori_loop(0, -(-num_bits // _COUNTED_BITS), sort_by_digit, start)
-
-
-def _argsort_by_sorting(num_bits: int, key):
-    return argsort_uint32(key, num_bits)
 
 
 def argsort_uint32(key: UInt[Array, " element"], num_bits: int) -> Int[Array, " element"]:

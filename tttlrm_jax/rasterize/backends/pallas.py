@@ -21,11 +21,11 @@ from tttlrm_jax.rasterize.backends.tables import (
     composite_lists,
     image_from_tiles,
     lists_one_by_one,
-    one_by_one,
     tiles_from_image,
 )
 from tttlrm_jax.rasterize.compositing import Composite, ScreenSplats
 from tttlrm_jax.rasterize.forward_mode import both_modes
+from tttlrm_jax.rasterize.one_kernel import one_by_one
 from tttlrm_jax.rasterize.tile_lists import Static, TileLists
 
 INTERPRETERS = (  # where versions of JAX keep the parameters of their interpreter

@@ -1,33 +1,22 @@
 """What backends with tile lists share: scenes, parameters as columns, tiles from and to images."""
 
-import functools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import custom_batching, lax
+from jax import lax
 from jaxtyping import Array, Float, Int
 
 from tttlrm_jax.rasterize.backends.chunks import ChunkParams
 from tttlrm_jax.rasterize.columns import split_columns
 from tttlrm_jax.rasterize.compositing import Composite, ScreenSplats
+from tttlrm_jax.rasterize.one_kernel import one_by_one
 from tttlrm_jax.rasterize.tile_lists import Static, TileLists, build_tile_lists
 
 NUM_GEOMETRY = 6  # columns before the features
 
 # Parameters of Gaussians, one array per column; the last row is for slots past the end of a list.
 Table = tuple[Float[Array, "*scene gaussian_plus_one"], ...]
-
-
-def one_by_one(function: Callable) -> Callable:
-    """`function(static, *arrays)`, whose mapped scenes are taken one after another."""
-
-    def mapped(static: Static, *arrays):
-        run: Any = custom_batching.sequential_vmap(functools.partial(function, static))
-        return run(*arrays)
-
-    return mapped
 
 
 def lists_one_by_one(static: Static, splats: ScreenSplats) -> TileLists:

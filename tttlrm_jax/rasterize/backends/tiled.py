@@ -25,7 +25,6 @@ from tttlrm_jax.rasterize.backends.tables import (
     composite_lists,
     image_from_tiles,
     lists_one_by_one,
-    one_by_one,
     tangent_of,
     tiles_from_image,
 )
@@ -38,7 +37,7 @@ from tttlrm_jax.rasterize.compositing import (
 )
 from tttlrm_jax.rasterize.forward_mode import both_modes
 from tttlrm_jax.rasterize.manual_axes import varying_as
-from tttlrm_jax.rasterize.one_kernel import at, one_kernel, put
+from tttlrm_jax.rasterize.one_kernel import at, one_by_one, one_kernel, put
 from tttlrm_jax.rasterize.tile_lists import CHUNK, TILE, Static, TileLists
 
 PIXELS = TILE * TILE
