@@ -2,14 +2,13 @@
 
 A model is a directory with `cameras` and `images`, both .bin or both .txt. Poses are
 `camera_from_world` as quaternion (w, x, y, z) and translation, OpenCV axes, pixel centres at +0.5.
-Points are not read. Frames are in natural order of their names: COLMAP's own order is that of
-registration. Pictures lie in a folder beside or above the model.
+Points are read where they are asked for (`colmap_points`). Frames are in natural order of their
+names: COLMAP's own order is that of registration. Pictures lie in a folder beside or above the
+model.
 """
 
 import dataclasses
-import io
 import math
-import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -31,6 +30,7 @@ from tttlrm_jax.captures.lenses.models import (
 from tttlrm_jax.captures.pictures.paths import OTHER_FOLDERS, Pictures, locate, places_of
 from tttlrm_jax.captures.pictures.reduced import reduced_frames
 from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.files.binary_reader import BinaryReader
 from tttlrm_jax.core.files.natural_order import natural_order
 from tttlrm_jax.core.files.text_files import read_lines
 from tttlrm_jax.core.geometry.poses import FARTHEST, matrix_from_encoding, rigid_inverse
@@ -170,46 +170,8 @@ def _broken(path: Path, line: str, error: Exception) -> NoReturn:
 # ---- binary -------------------------------------------------------------------------------------
 
 
-class _Reader:
-    """Little-endian values from a file, one after the other."""
-
-    def __init__(self, path: Path):
-        try:
-            self._stream = io.BytesIO(path.read_bytes())
-        except OSError as error:
-            raise InputError.of(
-                "file", path, f"cannot be read ({error.strerror})", REMEDY
-            ) from None
-        self._path = path
-
-    def values(self, layout: str) -> tuple:
-        size = struct.calcsize("<" + layout)
-        return struct.unpack("<" + layout, self._bytes(size))
-
-    def name(self) -> str:
-        """A text that ends with a zero byte."""
-        out = bytearray()
-        while (byte := self._bytes(1)) != b"\0":
-            out += byte
-        return out.decode("utf-8", errors="replace")
-
-    def skip(self, size: int) -> None:
-        if size > len(self._stream.getbuffer()) - self._stream.tell():
-            self._end()
-        self._stream.seek(size, io.SEEK_CUR)
-
-    def _bytes(self, size: int) -> bytes:
-        chunk = self._stream.read(size)
-        if len(chunk) < size:
-            self._end()
-        return chunk
-
-    def _end(self) -> NoReturn:
-        raise InputError(f"{self._path} ends in the middle of an entry; export the model again")
-
-
 def _binary_cameras(path: Path) -> Iterator[tuple[int, Lens]]:
-    reader = _Reader(path)
+    reader = BinaryReader(path, REMEDY)
     for _ in range(reader.values("Q")[0]):
         key, kind, width, height = reader.values("IiQQ")
         where = f"{path}: camera {key}"
@@ -225,7 +187,7 @@ def _binary_cameras(path: Path) -> Iterator[tuple[int, Lens]]:
 
 
 def _binary_images(path: Path) -> Iterator[Photograph]:
-    reader = _Reader(path)
+    reader = BinaryReader(path, REMEDY)
     for _ in range(reader.values("Q")[0]):
         _, *pose, camera = reader.values("I7dI")
         name = reader.name()

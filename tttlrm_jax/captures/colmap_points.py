@@ -1,15 +1,14 @@
 """Triangulated points of COLMAP's sparse models, text or binary: where surfaces are, roughly."""
 
-import struct
 from pathlib import Path
 
 import numpy as np
 
 from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.files.binary_reader import BinaryReader
 from tttlrm_jax.core.files.text_files import read_lines
 
 REMEDY = "export the model again, or delete the file"
-HEAD = struct.Struct("<Q3d3BdQ")  # number, position, colour, error, length of the track
 TRACK_ENTRY = 8  # bytes
 
 
@@ -30,16 +29,11 @@ def read_points(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _binary(path: Path) -> list[tuple]:
-    content = path.read_bytes()
-    rows, place = [], 8
-    try:
-        (count,) = struct.unpack_from("<Q", content)
-        for _ in range(count):
-            _, *values, _, length = HEAD.unpack_from(content, place)
-            rows.append(tuple(values))
-            place += HEAD.size + TRACK_ENTRY * length
-    except struct.error:
-        raise InputError(f"{path} ends in the middle of an entry; {REMEDY}") from None
+    reader, rows, length = BinaryReader(path, REMEDY), [], 0
+    for _ in range(reader.values("Q")[0]):
+        reader.skip(TRACK_ENTRY * length)  # of the point before
+        _, *values, _, length = reader.values("Q3d3BdQ")  # number, values, error
+        rows.append(tuple(values))
     return rows
 
 
@@ -49,10 +43,10 @@ def _text(path: Path) -> list[tuple]:
         if not line or line.startswith("#"):
             continue
         try:
-            rows.append(tuple(map(float, line.split()[1:7])))
-            _, _, _, _, _, _ = rows[-1]
+            x, y, z, red, green, blue = map(float, line.split()[1:7])
         except ValueError:
             raise InputError(
                 f"{path}: the line {line[:60]!r} is no point of COLMAP's; {REMEDY}"
             ) from None
+        rows.append((x, y, z, red, green, blue))
     return rows
