@@ -32,16 +32,8 @@ BASELINE_NAMES = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class StreamExhibit:
-    """What a page about a stream shows besides."""
-
-    plot: Plot
-    film: bytes  # MP4
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ImprovementExhibit:
-    """What a page shows of Gaussians that were improved for some time."""
+class Exhibit:
+    """What a page shows besides of how a scene came about: as a stream, or as it improved."""
 
     plot: Plot
     film: bytes  # MP4
@@ -63,8 +55,8 @@ class Report:
     settings: dict[str, str]
     caveats: list[str]
     provenance: str = ""  # what the weights have seen, in sentences; empty: nothing is said
-    stream: StreamExhibit | None = None
-    improvement: ImprovementExhibit | None = None
+    stream: Exhibit | None = None
+    improvement: Exhibit | None = None
 
 
 def report_html(report: Report) -> str:

@@ -19,7 +19,7 @@ from tttlrm_jax.reports.camera_plots import trajectory_plot
 from tttlrm_jax.reports.comparison import ComparedView, comparison_sheet, representative
 from tttlrm_jax.reports.heatmap import absolute_error, error_scale, heat
 from tttlrm_jax.reports.plots import Panel, Series, line_charts
-from tttlrm_jax.reports.reconstruction import Report, StreamExhibit, report_html
+from tttlrm_jax.reports.reconstruction import Exhibit, Report, report_html
 from tttlrm_jax.reports.sequence import SequenceReport, Stills, sequence_report_html
 
 VOID = {"meta", "img", "br", "link", "input"}
@@ -150,7 +150,7 @@ def test_a_page_of_a_stream_shows_plot_and_film(report):
     chunks = [{"views_seen": 1, "psnr": 17.125}, {"views_seen": 2, "psnr": 20.25}]
     text = report_html(dataclasses.replace(
         report, metrics=report.metrics | {"stream": chunks},
-        stream=StreamExhibit(plot=small_plot(), film=b"growth"),
+        stream=Exhibit(plot=small_plot(), film=b"growth"),
     ))  # fmt: skip
     page = Page(text)
     films = [base64.b64decode(film["src"].split(",")[1]) for film in page.find("video")]

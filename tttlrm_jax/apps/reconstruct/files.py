@@ -38,7 +38,7 @@ from tttlrm_jax.export.writable import ExportCount
 from tttlrm_jax.rasterize import Renderer
 from tttlrm_jax.reports.camera_plots import NamedCamera
 from tttlrm_jax.reports.comparison import ComparedView, comparison_sheet
-from tttlrm_jax.reports.reconstruction import Report, StreamExhibit, report_html
+from tttlrm_jax.reports.reconstruction import Exhibit, Report, report_html
 from tttlrm_jax.ttt.rules import RULES
 
 OUTPUT_FILES = ("scene.ply", "orbit.mp4", "comparison.png", "report.html", "metrics.json")
@@ -99,7 +99,7 @@ def write_files(directory: Path, job: Job, evaluated: Evaluated) -> dict[str, An
     return metrics
 
 
-def write_stream_files(directory: Path, job: Job, evaluated: Evaluated) -> StreamExhibit | None:
+def write_stream_files(directory: Path, job: Job, evaluated: Evaluated) -> Exhibit | None:
     """The plot and the film of a stream; None where there was none."""
     history = evaluated.stream
     if history is None:
@@ -115,7 +115,7 @@ def write_stream_files(directory: Path, job: Job, evaluated: Evaluated) -> Strea
         picture.write_bytes(plot.png())
         title = f"{job.scene.name}: plan causal, {chunk} views per chunk"
         write_video(film, growth_frames(history, job, title), frames_per_second=GROWTH_FPS)
-    return StreamExhibit(plot=plot, film=film.read_bytes())
+    return Exhibit(plot=plot, film=film.read_bytes())
 
 
 def collect_metrics(job: Job, evaluated: Evaluated, count: ExportCount) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from tttlrm_jax.core.pictures import at_most, to_uint8
 from tttlrm_jax.export.video import write_video
 from tttlrm_jax.per_scene import Improved, Moment
 from tttlrm_jax.per_scene.anytime import PREVIEW_SIDE
-from tttlrm_jax.reports.improvement import Look, improvement_frames, improvement_plot
-from tttlrm_jax.reports.reconstruction import ImprovementExhibit
+from tttlrm_jax.reports.improvement import improvement_frames, improvement_plot
+from tttlrm_jax.reports.reconstruction import Exhibit
 
 MEANS = ("psnr", "ssim", "lpips")
 IMPROVEMENT_FILM = "improving.mp4"
@@ -19,29 +19,21 @@ FPS = 8  # moments a second
 STARTS = {"points": "triangulated points", "random": "random points"}
 
 
-def write_improvement(directory: Path, job: Job, evaluated: Evaluated) -> ImprovementExhibit | None:
+def write_improvement(directory: Path, job: Job, evaluated: Evaluated) -> Exhibit | None:
     """The film of an improvement, and its curve; None where no view judged it."""
     record = evaluated.refinement
     if not isinstance(record, Improved) or not record.held_back:
         return None
-    looks = [
-        Look(
-            seconds=moment.seconds, psnr=moment.psnr, num_gaussians=moment.num_gaussians,
-            size=moment.size, picture=moment.picture,
-        )
-        for moment in record.moments
-        if moment.psnr is not None and moment.picture is not None
-    ]  # fmt: skip
     held = record.held_back[0]
     name = job.scene.input_names[held]
     photograph = at_most(to_uint8(job.scene.inputs.image[0, held]), PREVIEW_SIDE)
     with announced(f"drawing {IMPROVEMENT_FILM}"):
         film = directory / IMPROVEMENT_FILM
-        frames = improvement_frames(looks, name, photograph)
+        frames = improvement_frames(record.moments, name, photograph)
         write_video(film, frames, frames_per_second=FPS)
     text = f"{len(record.held_back)} of {len(job.scene.input_names)} input views judge"
-    plot = improvement_plot(looks, f"{job.scene.name}, improved on its input views", text)
-    return ImprovementExhibit(plot=plot, film=film.read_bytes())
+    plot = improvement_plot(record.moments, f"{job.scene.name}, improved on its input views", text)
+    return Exhibit(plot=plot, film=film.read_bytes())
 
 
 def refined_part(evaluated: Evaluated) -> dict[str, Any]:
