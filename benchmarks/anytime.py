@@ -18,22 +18,18 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.arguments import positive
-from experiments.quality.scenes import on_procedural_objects
+from experiments.quality.scenes import objects, on_procedural_objects
 from tttlrm_jax.api.models import SceneModel, as_scene_model, load
-from tttlrm_jax.api.request import Request
+from tttlrm_jax.api.reconstruction import Reconstruction
+from tttlrm_jax.api.request import Request, fitted_resolution, resolve
 from tttlrm_jax.api.scenes import PosedScene, pose_scene
 from tttlrm_jax.captures.capture import read_capture
-from tttlrm_jax.captures.pictures.images import round_to_patch
-from tttlrm_jax.captures.view_selection import select_kmeans
-from tttlrm_jax.config import RunConfig
+from tttlrm_jax.config import EvalConfig, RunConfig
 from tttlrm_jax.core.files.packaged_files import capture_path
-from tttlrm_jax.core.geometry.poses import normalise_poses
-from tttlrm_jax.core.types import Cameras, Gaussians, Views
-from tttlrm_jax.datasets.sources import open_source
+from tttlrm_jax.core.types import Gaussians, Views
 from tttlrm_jax.metrics.images import psnr
 from tttlrm_jax.per_scene.anytime import Improved, Moment, improve
 from tttlrm_jax.per_scene.settings import AnytimeConfig
@@ -49,15 +45,16 @@ GENERATORS = ("primitives", "sculptures")
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A scene: what the model sees, what is fitted, what is scored."""
+    """A scene: what the model sees, and what is fitted and scored."""
 
     group: str
-    name: str
     side: int  # pixels of a square with as many pixels as the pictures
-    seen: Views  # [input, ...]
-    fitted: Views
-    targets: Views
-    background: tuple[float, float, float] | None = None  # of pictures without transparency
+    seen: PosedScene
+    shown: PosedScene
+
+    @property
+    def num_views(self) -> int:
+        return len(self.shown.input_names)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -76,7 +73,7 @@ def main(arguments: list[str] | None = None) -> None:
     rows = json.loads(options.output.read_text())["rows"] if options.output.is_file() else []
     known = {(row["group"], row["name"], row["side"], row["views"]) for row in rows}
     for case in cases(model.run, options):
-        key = (case.group, case.name, case.side, len(case.fitted.image))
+        key = (case.group, case.shown.name, case.side, case.num_views)
         if key not in known:
             rows += measure(case, model, options.seconds)
             write(options.output, rows, options.seconds)
@@ -95,62 +92,34 @@ def cases(run: RunConfig, options):
 def object_cases(run: RunConfig, generator: str, side: int, options):
     """Held-out procedural objects, rendered at this size."""
     data = on_procedural_objects(run, options.cache, generator).data
-    synthetic = dataclasses.replace(
-        data.synthetic, num_scenes=options.objects, height=side, width=side,
-        num_views=2 * options.views + NUM_TARGETS,
-    )  # fmt: skip
-    opened = dataclasses.replace(
-        data, synthetic=synthetic, num_input_views=options.views, num_target_views=NUM_TARGETS,
-    )  # fmt: skip
-    source = open_source(opened, "eval")
-    for index in range(options.objects):
-        scene = source[index]
-        order = np.random.default_rng((0, index)).permutation(synthetic.num_views)
-        targets, pool = order[:NUM_TARGETS], np.sort(order[NUM_TARGETS:])
-        inputs = pool[select_kmeans(scene.world_from_camera[pool], options.views)]
-        chosen = np.concatenate([inputs, targets])
-        read, raw = scene.read(chosen), scene.world_from_camera[chosen]
-        poses = normalise_poses(raw, data.pose_normalisation, raw[: len(inputs)])[0]
-        cameras = Cameras(jnp.float32(poses), jnp.float32(read.intrinsics), side, side)
-        views = Views(jnp.asarray(read.image), cameras)
-        fitted = views[: len(inputs)]
-        seen = rising(fitted, run.data.image_size)[0]
-        yield Case(f"held-out {generator}", scene.name, side, seen, fitted, views[len(inputs) :])
+    data = dataclasses.replace(
+        data, synthetic=dataclasses.replace(data.synthetic, height=side, width=side)
+    )
+    for subject in objects(data, options.objects, 2 * options.views, NUM_TARGETS):
+        shown = subject.posed(options.views, data)
+        inputs = rising(shown.inputs[0], run.data.image_size)[0]
+        seen = dataclasses.replace(shown, inputs=jax.tree.map(lambda x: x[None], inputs))
+        yield Case(subject.group, side, seen, shown)
 
 
 def capture_case(path: str, run: RunConfig, side: int, views: int) -> Case:
     """A capture with as many pixels as a square of `side`, in its own aspect."""
     capture = read_capture(capture_path(path))
-    inputs, targets = capture.split(views)
-    kept = np.linspace(0, len(targets) - 1, min(NUM_TARGETS, len(targets))).round().astype(int)
-    height, width = capture.image_size()
-    patch, factor = run.model.patch_size, side / np.sqrt(height * width)
-    size = round_to_patch(height * factor, width * factor, patch)
-    request = Request(
-        inputs=inputs, targets=targets[kept], resolution=size, shown=size, similarity=None,
-        has_scale=True, background=run.data.background, plan="full", chunk_views=views,
-        keep_ratio=1.0, random_ratio=0.0, accumulate="append", seed=0,
-    )  # fmt: skip
-    posed = pose_scene(capture, request, run.data)
-    smaller = run.data.image_size[0] / side
-    seen = (
-        posed.at(round_to_patch(size[0] * smaller, size[1] * smaller, patch))
-        if smaller < 1
-        else posed
-    )
-    return Case(
-        capture.name, capture.name, side, seen.inputs[0], posed.inputs[0], posed.targets[0],
-        posed.mean_colour if posed.target_mask is None else None,
-    )  # fmt: skip
+    size = fitted_resolution(capture.image_size(), (side, side), run.model.patch_size)
+    request = resolve(EvalConfig(views=views, resolution=size, seconds=1.0), run, capture)
+    last, count = len(request.targets) - 1, min(NUM_TARGETS, len(request.targets))
+    kept = np.linspace(0, last, count).round().astype(int)
+    request = dataclasses.replace(request, targets=request.targets[kept])
+    seen = pose_scene(capture, request, run.data)
+    return Case(capture.name, side, seen, seen.at(request.shown))
 
 
 def measure(case: Case, model: SceneModel, seconds: float) -> list[dict[str, Any]]:
     """A row for each start."""
-    raster = model.run.raster
-    background = case.background or model.run.data.background
+    raster, inputs = model.run.raster, case.shown.inputs[0]
+    background = case.shown.fitted_on(model.run.data.background)
     reconstructed = feed_forward(case, model)
-    cameras = case.seen.cameras
-    levels = rising(case.fitted, (cameras.height, cameras.width))
+    levels = rising(inputs, case.seen.resolution)
     renderer = Renderer(background=background, config=raster)
     rows = []
     for name, start, spent in (
@@ -165,30 +134,25 @@ def measure(case: Case, model: SceneModel, seconds: float) -> list[dict[str, Any
             levels, AnytimeConfig(seconds=seconds - spent), raster=raster, background=background,
             start=start, on_moment=keep,
         )  # fmt: skip
-        scores = [score(at_mark(reached, mark), case.targets, renderer)
+        scores = [score(at_mark(reached, mark), case.shown.targets[0], renderer)
                   for mark in MARKS if mark <= seconds]  # fmt: skip
         rows.append(row(case, name, record, spent, scores))
         print(rows[-1]["group"], rows[-1]["name"], case.side, name, rows[-1]["psnr"], flush=True)
     return rows
 
 
-def feed_forward(case: Case, model: SceneModel):
+def feed_forward(case: Case, model: SceneModel) -> Reconstruction:
     """What the model makes of the views, timed warm."""
-    size = case.seen.cameras.height, case.seen.cameras.width
-    keep, random = model.run.pruning_ratios(len(case.seen.image))
+    keep, random = model.run.pruning_ratios(case.num_views)
+    size = case.seen.resolution
     request = Request(
-        inputs=np.arange(len(case.seen.image)), targets=np.zeros(0, int), resolution=size,
-        shown=size, similarity=None, has_scale=True, background=model.run.data.background,
-        plan="full", chunk_views=len(case.seen.image), keep_ratio=keep, random_ratio=random,
-        accumulate="append", seed=0,
+        inputs=np.arange(case.num_views), targets=np.zeros(0, int), resolution=size, shown=size,
+        similarity=None, has_scale=True, background=model.run.data.background, plan="full",
+        chunk_views=case.num_views, keep_ratio=keep, random_ratio=random, accumulate="append",
+        seed=0,
     )  # fmt: skip
-    batch = jax.tree.map(lambda x: x[None], case.seen)
-    posed: Any = PosedScene(
-        name=case.name, input_names=[], target_names=[], inputs=batch, targets=batch,
-        target_mask=None, similarity=None,  # type: ignore[arg-type]
-    )  # fmt: skip
-    model.reconstruct_scene(posed, request)
-    return model.reconstruct_scene(posed, request)
+    model.reconstruct_scene(case.seen, request)
+    return model.reconstruct_scene(case.seen, request)
 
 
 def at_mark(reached: list[tuple[float, Gaussians]], mark: float) -> Gaussians | None:
@@ -206,8 +170,8 @@ def score(gaussians: Gaussians | None, targets: Views, renderer: Renderer) -> fl
 
 def row(case: Case, method: str, record: Improved, spent: float, scores) -> dict[str, Any]:
     return {
-        "group": case.group, "name": case.name, "side": case.side, "method": method,
-        "views": len(case.fitted.image), "marks": list(MARKS[: len(scores)]), "psnr": scores,
+        "group": case.group, "name": case.shown.name, "side": case.side, "method": method,
+        "views": case.num_views, "marks": list(MARKS[: len(scores)]), "psnr": scores,
         "steps": len(record.losses), "model_seconds": spent, "ended": record.ended,
         "compile_seconds": record.compile_seconds, "num_gaussians": record.best.num_gaussians,
         "held_back": [moment.psnr for moment in record.moments],

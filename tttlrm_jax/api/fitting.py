@@ -7,10 +7,9 @@ import numpy as np
 
 from tttlrm_jax.api.captures import as_capture
 from tttlrm_jax.api.reconstruction import Reconstruction
-from tttlrm_jax.api.request import Request, improved_resolution
+from tttlrm_jax.api.request import Request, candidates_and_targets, improved_resolution
 from tttlrm_jax.api.scenes import pose_scene
 from tttlrm_jax.captures.capture import Capture
-from tttlrm_jax.captures.view_selection import split_every
 from tttlrm_jax.config import RunConfig
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.per_scene.anytime import Improved, OnMoment, improve
@@ -39,8 +38,8 @@ def fit(
     ends it early. Every 8th frame is held out for `scores`; inputs are all others, or `views` of
     them by k-means over camera positions and directions.
     `resolution` is height and width, None: the capture's own, at most 512x512 pixels; `background`
-    RGB in [0, 1] under transparent pixels, None: white, or the mean colour of
-    pictures without any. Returns the scene and what is known of it.
+    RGB in [0, 1] under transparent pixels, None: white, or the mean colour of pictures without any.
+    Returns the scene and what is known of it.
 
     Raises InputError for a capture with too few frames, a resolution above the pictures' or below
     7 pixels (SSIM's window), images that cannot be read, seconds of 0 or less, negative steps.
@@ -60,9 +59,7 @@ def fit(
         accumulate="append", seed=0,
     )  # fmt: skip
     posed = pose_scene(capture, request, run.data)
-    shown = request.background
-    if background is None and posed.target_mask is None:
-        shown = posed.mean_colour
+    shown = posed.fitted_on(request.background) if background is None else background
     levels = rising(posed.inputs[0], COARSEST)
     record = improve(
         levels, config, raster=run.raster, background=shown, on_moment=on_moment,
@@ -79,9 +76,9 @@ def fit(
 def chosen_frames(capture: Capture, views: int | None) -> tuple[np.ndarray, np.ndarray]:
     """Positions of inputs and targets: every 8th frame is a target. Raises InputError where there
     are not so many inputs, or none."""
-    others, targets = split_every(len(capture), frame_numbers=capture.frame_numbers)
+    others, targets = candidates_and_targets(capture)
     wanted = len(others) if views is None else views
-    if not 1 <= wanted <= len(others) or not len(targets):
+    if not 1 <= wanted <= len(others):
         raise InputError.of(
             "views", wanted, f"is not in 1..{len(others)}, the frames of {capture.name} beside "
             f"its {len(targets)} targets", "use fewer, or a longer capture",

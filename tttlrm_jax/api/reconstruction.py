@@ -140,9 +140,7 @@ class Reconstruction:
                 raster=scene.renderer.config,
             )  # fmt: skip
             return scene._with(record), record
-        # photographs without transparency show no background: any will do, and this is nearest
-        opaque = scene.posed.target_mask is None
-        background = scene.posed.mean_colour if opaque else self.background
+        background = scene.posed.fitted_on(self.background)
         record = improve(
             rising(views, self.made_at), AnytimeConfig(seconds=seconds), start=self.predicted,
             points=scene.posed.read_points(), raster=self.raster, background=background,

@@ -91,8 +91,8 @@ def check_stream_options(wishes: EvalConfig, plan: Plan, saved: StreamRecord | N
             raise InputError.of(
                 field, value, f"belongs to a stream, and the plan is {plan}", "add --plan causal"
             )
-    fixed_fields = ("resolution", "background", "accumulate", "first_distance")
-    for field in fixed_fields[wishes.seconds is not None :]:  # improving has its own resolution
+    resolution = ("resolution",) if wishes.seconds is None else ()  # improving has its own
+    for field in (*resolution, "background", "accumulate", "first_distance"):
         value, fixed = getattr(wishes, field), None if saved is None else getattr(saved, field, "")
         if saved is not None and value is not None and value != fixed:
             what = f"is not the {fixed}" if fixed else "cannot change what was fixed by the start"
@@ -242,14 +242,14 @@ def _named_frames(
     ):  # fmt: skip
         if wrong:
             raise InputError.of("frames", ",".join(map(str, wrong)), limit, remedy)
-    return np.array([position[number] for number in numbers]), _candidates_and_targets(capture)[1]
+    return np.array([position[number] for number in numbers]), candidates_and_targets(capture)[1]
 
 
 def _unseen_frames(
     capture: Capture, num_inputs: int, saved: StreamRecord
 ) -> tuple[np.ndarray, np.ndarray]:
     """Inputs by k-means among the frames that a stream has not seen; targets as ever."""
-    candidates, targets = _candidates_and_targets(capture)
+    candidates, targets = candidates_and_targets(capture)
     seen = _seen_places(capture, saved)
     new = [n for n in candidates if n not in seen]
     if num_inputs > len(new):
@@ -260,7 +260,7 @@ def _unseen_frames(
     return np.array(new)[select_kmeans(capture.world_from_camera[new], num_inputs)], targets
 
 
-def _candidates_and_targets(capture: Capture) -> tuple[np.ndarray, np.ndarray]:
+def candidates_and_targets(capture: Capture) -> tuple[np.ndarray, np.ndarray]:
     """Frames that may be inputs, and the targets. Raises InputError where there is no target."""
     candidates, targets = split_every(len(capture), frame_numbers=capture.frame_numbers)
     if not len(targets):

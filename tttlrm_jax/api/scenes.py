@@ -48,9 +48,11 @@ class PosedScene:
         """Height and width of the pictures."""
         return self.inputs.cameras.height, self.inputs.cameras.width
 
-    @property
-    def mean_colour(self) -> tuple[float, float, float]:
-        """RGB in [0, 1] of all pixels of the input views."""
+    def fitted_on(self, background: tuple[float, float, float]) -> tuple[float, float, float]:
+        """The colour, RGB in [0, 1], that Gaussians are fitted on: `background` where pictures have
+        transparency. Others show none, so that any will do: their mean is nearest."""
+        if self.target_mask is not None:
+            return background
         red, green, blue = np.asarray(self.inputs.image).mean(axis=(0, 1, 2, 3)).tolist()
         return red, green, blue
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from tttlrm_jax.config import RasterConfig
 from tttlrm_jax.core.pictures import at_most, to_uint8
-from tttlrm_jax.core.types import Cameras, Gaussians, Views
+from tttlrm_jax.core.types import Gaussians, Views
 from tttlrm_jax.metrics.images import psnr
 from tttlrm_jax.per_scene.loop import (
     SEGMENT,
@@ -152,16 +152,16 @@ class _Run:
         """(what it is, the first state)."""
         views, fit = self._levels[0][self._fitted], self.config.fit
         if predicted is not None:
-            self.state = predicted_state(predicted, views, self.config)
-            if self._is_of_use():
-                return "prediction", self.state
+            state = predicted_state(predicted, views, self.config)
+            if self._is_of_use(state.gaussians):
+                return "prediction", state
         if points is not None:
             return "points", initial_state(some_of(points, fit), views, fit)
         return "random", initial_state(random_points(views, fit), views, fit)
 
-    def _is_of_use(self) -> bool:
-        """Whether the state shows more of the views held back than their mean colour does."""
-        quality, _ = self._quality(self._shown())
+    def _is_of_use(self, gaussians: Gaussians) -> bool:
+        """Whether they show more of the views held back than the mean colour of the others does."""
+        quality, _ = self._quality(self._widened(gaussians, -1))
         if quality is None:
             return True
         colour = jnp.mean(self._levels[0].image[self._fitted], axis=(0, 1, 2), keepdims=True)
@@ -213,7 +213,7 @@ class _Run:
         level = min(int(share / self.config.level_share), last) if self.config.level_share else last
         if level > self._level:
             self._compiling += self._stepper.compile_seconds
-            wider = self._widened(self._levels[level].cameras)
+            wider = self._widened(self.state.gaussians, level)
             self.state = self.state.replace(gaussians=wider)
             self._level, self._stepper = level, self._new_stepper(level)
             self._step_seconds = 0.0
@@ -248,7 +248,7 @@ class _Run:
         self.state = self.state.replace(num_steps=jnp.asarray(last, jnp.int32))
 
     def _look(self, on_moment: OnMoment) -> None:
-        begun, shown = self.seconds, self._shown()
+        begun, shown = self.seconds, self._widened(self.state.gaussians, -1)
         moment = self._moment(*self._quality(shown))
         self._look_seconds = moment.seconds - begun
         self.moments.append(moment)
@@ -256,15 +256,10 @@ class _Run:
             self.best, self._best_state = moment, self.state.replace(gaussians=shown)
         on_moment(moment, self._best_state.gaussians)
 
-    def _shown(self) -> Gaussians:
-        """The Gaussians as they are for the last resolution."""
-        if self._level == len(self._levels) - 1:
-            return self.state.gaussians
-        return self._widened(self._levels[-1].cameras)
-
-    def _widened(self, cameras: Cameras) -> Gaussians:
+    def _widened(self, gaussians: Gaussians, level: int) -> Gaussians:
+        """Gaussians of this level as they are for another one."""
         coarse, blur = self._levels[self._level].cameras.height, self._settings.raster.eps2d
-        return widened(self.state.gaussians, cameras, coarse, blur)
+        return widened(gaussians, self._levels[level].cameras, coarse, blur)
 
     def _moment(self, quality: float | None, picture: np.ndarray | None) -> Moment:
         shape = self._levels[self._level].image.shape[1:3]

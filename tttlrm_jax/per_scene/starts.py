@@ -105,9 +105,11 @@ def widened(gaussians: Gaussians, cameras: Cameras, coarse_height: int, eps2d: f
 
     That blur, `eps2d` px^2 of pictures of `coarse_height`, becomes their own for `cameras`
     [view, ...] with more pixels, as far as these do not add it: at its distance, in all directions.
+    For cameras without more pixels they come back as they are.
     """
-    grown = cameras.height / coarse_height
-    missing = eps2d * max(grown**2 - 1, 0)
+    missing = eps2d * ((cameras.height / coarse_height) ** 2 - 1)
+    if missing <= 0:
+        return gaussians
     pose = np.asarray(cameras.world_from_camera, np.float64)
     focal = np.asarray(cameras.intrinsics, np.float64)[:, 0].mean()
     offset = np.asarray(gaussians.mean, np.float64)[None] - pose[:, None, :3, 3]
