@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Shaped
 
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.types import typechecked
-from tttlrm_jax.rasterize.forward_mode import linear_with_transpose
+from tttlrm_jax.rasterize.transforms.forward_mode import linear_with_transpose
 
 SSIM_WINDOW = 7  # pixels, uniform weights
 SSIM_C1 = 0.01**2  # stabilises the luminance term; (0.01 * data range)^2

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from tttlrm_jax.rasterize.forward_mode import linear_with_transpose
+from tttlrm_jax.rasterize.transforms.forward_mode import linear_with_transpose
 
 
 def join_columns(*columns: Float[Array, " gaussian"]) -> Float[Array, "gaussian column"]:

@@ -9,11 +9,11 @@ from jaxtyping import Array, Float
 from tttlrm_jax.core.devices import target_device
 from tttlrm_jax.core.geometry.spherical_harmonics import basis_components, sh_degree
 from tttlrm_jax.core.types import Splats
-from tttlrm_jax.rasterize.blocks import in_blocks, in_blocks_without_derivative
 from tttlrm_jax.rasterize.columns import join_columns, split_columns
 from tttlrm_jax.rasterize.compositing import ScreenSplats, screen_splats
 from tttlrm_jax.rasterize.platform import chosen_backend
 from tttlrm_jax.rasterize.projection import judge, show
+from tttlrm_jax.rasterize.transforms.blocks import in_blocks, in_blocks_without_derivative
 
 
 def project_and_judge(splats, camera_from_world, intrinsics, height, width, config):

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from jax import custom_batching, lax
 from jaxtyping import Array, Float, Int, UInt, UInt32
 
-from tttlrm_jax.rasterize.manual_axes import varying_as
-from tttlrm_jax.rasterize.one_kernel import at, one_kernel, put
+from tttlrm_jax.rasterize.transforms.manual_axes import varying_as
+from tttlrm_jax.rasterize.transforms.one_kernel import at, one_kernel, put
 
 _COUNTED_BITS = 11  # of a digit that is counted
 

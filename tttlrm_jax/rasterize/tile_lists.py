@@ -25,9 +25,9 @@ from tttlrm_jax.rasterize.compositing import (
     negative_log_falloff,
     thresholds,
 )
-from tttlrm_jax.rasterize.manual_axes import varying_as
-from tttlrm_jax.rasterize.one_kernel import at, one_kernel, put
 from tttlrm_jax.rasterize.sorting import argsort_float32, argsort_uint32
+from tttlrm_jax.rasterize.transforms.manual_axes import varying_as
+from tttlrm_jax.rasterize.transforms.one_kernel import at, one_kernel, put
 
 TILE = 8  # px; splats of feed-forward models are a pixel or two wide, 16 would mostly miss
 CHUNK = 32  # slots; lists start at a multiple of it

@@ -11,7 +11,7 @@ from tttlrm_jax.config import RasterConfig
 from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.core.types import Cameras, Splats
 from tttlrm_jax.rasterize import render
-from tttlrm_jax.rasterize.forward_mode import linear_with_transpose
+from tttlrm_jax.rasterize.transforms.forward_mode import linear_with_transpose
 
 HEIGHT, WIDTH = 12, 17  # no multiples of a tile
 

@@ -33,9 +33,9 @@ from tttlrm_jax.rasterize.backends.tables import (
     tiles_from_image,
 )
 from tttlrm_jax.rasterize.compositing import Composite, ScreenSplats, thresholds
-from tttlrm_jax.rasterize.forward_mode import both_modes
-from tttlrm_jax.rasterize.manual_axes import varying_as
 from tttlrm_jax.rasterize.tile_lists import CHUNK, Static, TileLists, build_tile_lists
+from tttlrm_jax.rasterize.transforms.forward_mode import both_modes
+from tttlrm_jax.rasterize.transforms.manual_axes import varying_as
 
 BATCH = 2**22  # slots x pixels evaluated at once: arrays of 16 MiB in float32
 

@@ -24,9 +24,9 @@ from tttlrm_jax.rasterize.backends.tables import (
     tiles_from_image,
 )
 from tttlrm_jax.rasterize.compositing import Composite, ScreenSplats
-from tttlrm_jax.rasterize.forward_mode import both_modes
-from tttlrm_jax.rasterize.one_kernel import one_by_one
 from tttlrm_jax.rasterize.tile_lists import Static, TileLists
+from tttlrm_jax.rasterize.transforms.forward_mode import both_modes
+from tttlrm_jax.rasterize.transforms.one_kernel import one_by_one
 
 INTERPRETERS = (  # where versions of JAX keep the parameters of their interpreter
     "jax.experimental.pallas.mosaic_gpu",

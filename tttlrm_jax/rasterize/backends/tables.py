@@ -10,8 +10,8 @@ from jaxtyping import Array, Float, Int
 from tttlrm_jax.rasterize.backends.chunks import ChunkParams
 from tttlrm_jax.rasterize.columns import split_columns
 from tttlrm_jax.rasterize.compositing import Composite, ScreenSplats
-from tttlrm_jax.rasterize.one_kernel import one_by_one
 from tttlrm_jax.rasterize.tile_lists import Static, TileLists, build_tile_lists
+from tttlrm_jax.rasterize.transforms.one_kernel import one_by_one
 
 NUM_GEOMETRY = 6  # columns before the features
 

@@ -35,10 +35,10 @@ from tttlrm_jax.rasterize.compositing import (
     negative_log_falloff,
     thresholds,
 )
-from tttlrm_jax.rasterize.forward_mode import both_modes
-from tttlrm_jax.rasterize.manual_axes import varying_as
-from tttlrm_jax.rasterize.one_kernel import at, one_by_one, one_kernel, put
 from tttlrm_jax.rasterize.tile_lists import CHUNK, TILE, Static, TileLists
+from tttlrm_jax.rasterize.transforms.forward_mode import both_modes
+from tttlrm_jax.rasterize.transforms.manual_axes import varying_as
+from tttlrm_jax.rasterize.transforms.one_kernel import at, one_by_one, one_kernel, put
 
 PIXELS = TILE * TILE
 _FEW_CHANNELS = 8  # up to which a sum over them is written out

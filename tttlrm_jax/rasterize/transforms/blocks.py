@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from tttlrm_jax.rasterize.forward_mode import both_modes
-from tttlrm_jax.rasterize.manual_axes import varying_as
-from tttlrm_jax.rasterize.one_kernel import one_by_one, one_kernel
+from tttlrm_jax.rasterize.transforms.forward_mode import both_modes
+from tttlrm_jax.rasterize.transforms.manual_axes import varying_as
+from tttlrm_jax.rasterize.transforms.one_kernel import one_by_one, one_kernel
 
 BLOCK = 256  # Gaussians
 

@@ -15,7 +15,7 @@ import jax
 from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
 
-from tttlrm_jax.rasterize.manual_axes import varying_as
+from tttlrm_jax.rasterize.transforms.manual_axes import varying_as
 
 Linear = Callable[[Any, Any], Any]  # (residuals, vector) -> vector, linear in its second argument
 

@@ -1,0 +1,1 @@
+"""Functions to functions: compiled as one, block by block, differentiated, over devices."""
