@@ -9,6 +9,7 @@ import collections
 import dataclasses
 import math
 import re
+from typing import Literal
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from tttlrm_jax.captures.capture import Capture
 from tttlrm_jax.captures.pictures.images import round_to_patch
 from tttlrm_jax.captures.view_selection import TARGET_STRIDE, select_kmeans, split_every
 from tttlrm_jax.checkpoints.streams import StreamRecord
-from tttlrm_jax.config import Accumulate, EvalConfig, Plan, RunConfig
+from tttlrm_jax.config import Accumulate, EvalConfig, Fit, Plan, RunConfig
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.poses import PoseNormalisation, first_chunk_normalisation
 
@@ -24,6 +25,13 @@ PART = re.compile("([0-9]{1,7})(?:-([0-9]{1,7}))?")
 MAX_IMPROVED_PIXELS = 512 * 512  # unless more are asked for
 # Within 0.4 dB of reading all views again, either way, on three captures; its cost stays flat.
 DEFAULT_ACCUMULATE: Accumulate = "append"
+# fields of EvalConfig that take the place of fields of the same name in these parts of a run
+REPLACED = {
+    "model": ("compute_dtype",),
+    "raster": ("max_alpha", "near"),
+    "data": ("pose_normalisation", "normalise_over"),
+}
+RESIZE_MODES: dict[Fit, Literal["lact", "tttlrm"]] = {"crop": "lact", "resize": "tttlrm"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,6 +51,19 @@ class Request:
     random_ratio: float
     accumulate: Accumulate
     seed: int
+
+
+def as_wished(run: RunConfig, wishes: EvalConfig) -> RunConfig:
+    """The run with what `wishes` say of products, pictures, cameras and drawing in place of what
+    the model was trained with."""
+    changes = {
+        part: {name: value for name in names if (value := getattr(wishes, name)) is not None}
+        for part, names in REPLACED.items()
+    }
+    if wishes.fit is not None:
+        changes["data"]["capture_resize"] = RESIZE_MODES[wishes.fit]
+    parts = {part: dataclasses.replace(getattr(run, part), **new) for part, new in changes.items()}
+    return dataclasses.replace(run, **parts)
 
 
 def resolve(
@@ -91,8 +112,15 @@ def check_stream_options(wishes: EvalConfig, plan: Plan, saved: StreamRecord | N
             raise InputError.of(
                 field, value, f"belongs to a stream, and the plan is {plan}", "add --plan causal"
             )
+    if wishes.normalise_over is not None and plan == "causal":
+        raise InputError.of(
+            "normalise_over", wishes.normalise_over,
+            "is not read by a stream, whose frame its first chunk fixes", "leave it out",
+        )  # fmt: skip
     resolution = ("resolution",) if wishes.seconds is None else ()  # improving has its own
-    for field in (*resolution, "background", "accumulate", "first_distance"):
+    for field in (
+        *resolution, "background", "accumulate", "first_distance", "pose_normalisation",
+    ):  # fmt: skip
         value, fixed = getattr(wishes, field), None if saved is None else getattr(saved, field, "")
         if saved is not None and value is not None and value != fixed:
             what = f"is not the {fixed}" if fixed else "cannot change what was fixed by the start"
@@ -104,13 +132,16 @@ def check_stream_options(wishes: EvalConfig, plan: Plan, saved: StreamRecord | N
 def choose_resolution(
     wanted: tuple[int, int] | None, run: RunConfig, capture: Capture
 ) -> tuple[int, int]:
-    """Height and width as asked for, else about as many pixels as in training.
+    """Height and width as asked for, else about as many pixels as in training; those of training
+    themselves where pictures are squeezed into them.
 
     Raises InputError for what is no multiple of the patch size.
     """
     patch = run.model.patch_size
     if wanted is None:
-        return fitted_resolution(capture.image_size(), run.data.image_size, patch)
+        trained = run.data.image_size
+        squeezed = run.data.capture_resize == RESIZE_MODES["resize"]
+        return trained if squeezed else fitted_resolution(capture.image_size(), trained, patch)
     if wanted[0] % patch or wanted[1] % patch:
         nearest = [max(1, round(side / patch)) * patch for side in wanted]
         raise InputError.of(

@@ -5,7 +5,7 @@ fields by their dotted names.
 """
 
 from tttlrm_jax.config.data import DataConfig, SyntheticConfig
-from tttlrm_jax.config.evaluation import Accumulate, EvalConfig
+from tttlrm_jax.config.evaluation import Accumulate, EvalConfig, Fit
 from tttlrm_jax.config.model import (
     ChunkWeights,
     Dtype,
@@ -28,9 +28,8 @@ from tttlrm_jax.config.training import (
 )
 
 __all__ = [
-    "MANY_VIEWS", "Accumulate", "ChunkWeights", "DataConfig", "Dtype", "EvalConfig", "LossConfig",
-    "MeshConfig",
-    "ModelConfig", "OptimizerConfig", "Plan", "RasterConfig", "Remat", "RuleConfig", "RuleField",
-    "RunConfig",
-    "SyntheticConfig", "TrainConfig", "config_from_dict", "config_to_dict", "published_ratios",
+    "MANY_VIEWS", "Accumulate", "ChunkWeights", "DataConfig", "Dtype", "EvalConfig", "Fit",
+    "LossConfig", "MeshConfig", "ModelConfig", "OptimizerConfig", "Plan", "RasterConfig",
+    "Remat", "RuleConfig", "RuleField", "RunConfig", "SyntheticConfig", "TrainConfig",
+    "config_from_dict", "config_to_dict", "published_ratios",
 ]  # fmt: skip

@@ -16,6 +16,8 @@ from tttlrm_jax.config.validation import (
     require,
 )
 
+PoseFrame = Literal["mean_cam", "first_cam", "focus"]  # see core.geometry.poses.normalise_poses
+FrameViews = Literal["inputs", "all"]
 Elevation = Annotated[float, between(-90, 90)]  # degrees
 # of rooms that a camera walks through
 FieldOfView = Annotated[
@@ -113,8 +115,8 @@ class DataConfig:
     view_selection: Literal["random", "kmeans", "range"] = "random"
     min_frame_range: PositiveInt = 128  # width in frames of the window that `range` draws from
     max_frame_range: int = 512
-    pose_normalisation: Literal["mean_cam", "first_cam", "focus"] = "mean_cam"
-    normalise_over: Literal["inputs", "all"] = "inputs"  # views that define frame and scale
+    pose_normalisation: PoseFrame = "mean_cam"
+    normalise_over: FrameViews = "inputs"  # views that define frame and scale
     background: RGB = (1.0, 1.0, 1.0)  # under transparent pixels
     mirror_probability: Share = 0.0  # of training on the mirrored scene
     reverse_probability: Share = 0.0  # of taking the input views in the opposite order

@@ -3,7 +3,9 @@
 import dataclasses
 from typing import Annotated, Literal
 
-from tttlrm_jax.config.model import OptionalRule, Plan
+from tttlrm_jax.config.data import FrameViews, PoseFrame
+from tttlrm_jax.config.model import Dtype, OptionalRule, Plan
+from tttlrm_jax.config.raster import MaxAlpha
 from tttlrm_jax.config.validation import (
     FINITE,
     RGB,
@@ -22,6 +24,7 @@ from tttlrm_jax.config.validation import (
 Accumulate = Literal["chunk", "append", "all"]
 DepthFormat = Literal["png", "npy", "none"]
 DepthAlignment = Literal["metric", "scale", "scale_shift", "median"]
+Fit = Literal["crop", "resize"]
 FrameCount = Annotated[int, Bound(lambda count: count >= 2, "is below 2", "use 2 or more")]
 PUBLISHED_SIZE = 512  # of TTT3R checkpoints that do not say what they were trained at
 
@@ -47,9 +50,17 @@ class EvalConfig:
     load_state: PathText | None = None  # saved state that the stream goes on from, unchanged
     overwrite_state: bool = False  # replace a state that is already at save_state
     query: PathText | None = None  # camera file to render load_state from; needs no images
-    # height width; None: as many pixels as in training, in the capture's aspect. With seconds, of
-    # the pictures that Gaussians are improved on; None: the capture's own, at most 512x512 pixels
+    # height width; None: as many pixels as in training, in the capture's aspect (fit resize: height
+    # and width of training). With seconds, of the pictures that Gaussians are improved on; None:
+    # the capture's own, at most 512x512 pixels
     resolution: tuple[int, int] | None = None
+    # pictures to the resolution: in their aspect, edges cut off, or height and width each scaled
+    fit: Fit | None = None
+    pose_normalisation: PoseFrame | None = None  # frame and scale that the model sees cameras in
+    normalise_over: FrameViews | None = None  # views that define them: inputs, or targets too
+    compute_dtype: Dtype | None = None  # of the network's products; weights and norms are float32
+    max_alpha: MaxAlpha | None = None  # of one Gaussian in one pixel
+    near: PositiveFloat | None = None  # nearest depth that is drawn, in the model's frame
     background: RGB | None = None  # RGB in [0, 1] under transparent pixels
     keep_ratio: PositiveShare | None = None  # of Gaussians kept by opacity; 1 switches pruning off
     random_ratio: Share | None = None  # share of the others kept at random
@@ -118,7 +129,7 @@ class SequenceEvalConfig:
     length: FrameCount | None = None  # number of frames, one of the protocol's lengths
     kind: str | None = None  # form of the capture; None: recognised
     size: PositiveInt | None = None  # pixels, longer side (224: square); None: trained, or 512
-    fit: Literal["crop", "resize"] = "crop"  # middle of the picture, or all of it squeezed
+    fit: Fit = "crop"  # middle of the picture, or all of it squeezed
     reset_every: NonNegativeInt = 0  # frames between resets of the state; 0: never
     behaviour: Literal["streaming", "batch"] = "streaming"  # after resets and with ray maps
     start: NonNegativeInt = 0  # first frame, from 0

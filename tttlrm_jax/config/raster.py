@@ -11,6 +11,8 @@ from tttlrm_jax.config.validation import (
     require,
 )
 
+MaxAlpha = Annotated[PositiveFloat, Bound(lambda a: a < 1, "is not below 1", "lower it")]
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RasterConfig:
@@ -19,7 +21,7 @@ class RasterConfig:
     The published tttLRM weights were trained with `max_alpha=0.999`, `near=0.1`.
     """
 
-    max_alpha: Annotated[PositiveFloat, Bound(lambda a: a < 1, "is not below 1", "lower it")] = 0.99
+    max_alpha: MaxAlpha = 0.99
     min_alpha: PositiveFloat = 1.0 / 255.0
     min_transmittance: PositiveFloat = 1e-4
     eps2d: NonNegativeFloat = 0.3  # px^2 added to the diagonal of the projected covariance

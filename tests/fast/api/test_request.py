@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tttlrm_jax.api.request import MAX_IMPROVED_PIXELS, fitted_resolution, resolve
+from tttlrm_jax.api.request import MAX_IMPROVED_PIXELS, as_wished, fitted_resolution, resolve
 from tttlrm_jax.captures.camera_files import Frame
 from tttlrm_jax.captures.capture import Capture
 from tttlrm_jax.checkpoints.streams import StreamRecord
@@ -164,3 +164,35 @@ def test_a_saved_stream_goes_on_with_what_it_has_not_seen():
     with pytest.raises(InputError, match="views=12 exceeds the 11 frames"):
         choose(dataclasses.replace(config, views=12), saved=saved)
     assert len(targets) == 3
+
+
+def test_options_take_the_place_of_what_was_trained():
+    run = RunConfig(name="x")
+    assert as_wished(run, EvalConfig()) == run
+    wishes = EvalConfig(
+        fit="resize", pose_normalisation="first_cam", normalise_over="all", max_alpha=0.999,
+        near=0.2, compute_dtype="bfloat16",
+    )  # fmt: skip
+    other = as_wished(run, wishes)
+    assert (other.data.capture_resize, other.data.pose_normalisation) == ("tttlrm", "first_cam")
+    assert other.data.normalise_over == "all"
+    assert (other.raster.max_alpha, other.raster.near) == (0.999, 0.2)
+    assert other.model == dataclasses.replace(run.model, compute_dtype="bfloat16")
+    assert as_wished(other, EvalConfig(fit="crop")).data.capture_resize == "lact"
+
+
+def test_squeezed_pictures_have_the_size_of_training():
+    run = RunConfig(name="x")
+    wide = sized(100, 200)
+    assert choose(EvalConfig(), wide, run=run).resolution == (48, 88)
+    squeezing = as_wished(run, EvalConfig(fit="resize"))
+    assert choose(EvalConfig(), wide, run=squeezing).resolution == run.data.image_size == (64, 64)
+    assert choose(EvalConfig(resolution=(8, 16)), wide, run=squeezing).resolution == (8, 16)
+
+
+def test_a_stream_has_its_own_frame():
+    with pytest.raises(InputError, match=r"normalise_over=all is not read by a stream"):
+        choose(EvalConfig(plan="causal", normalise_over="all"))
+    wishes = EvalConfig(pose_normalisation="first_cam", load_state="state")
+    with pytest.raises(InputError, match=r"pose_normalisation=first_cam cannot change"):
+        choose(wishes, saved=make_record())

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tttlrm_jax.api.models import as_scene_model, load_run, with_rule
-from tttlrm_jax.api.request import Request, resolve
+from tttlrm_jax.api.request import Request, as_wished, resolve
 from tttlrm_jax.api.scenes import pose_scene
 from tttlrm_jax.api.streams import check_state_target
 from tttlrm_jax.apps.progress import announced
@@ -107,7 +107,7 @@ def evaluate(config: EvalConfig) -> tuple[Path, dict[str, Any]]:
     """
     checkpoint = _checkpoint(config)
     record = read_record(Path(config.load_state)) if config.load_state else None
-    run = with_rule(read_config(checkpoint), config.rule, record)
+    run = as_wished(with_rule(read_config(checkpoint), config.rule, record), config)
     path = capture_path(config.capture)
     capture = read_capture(path, config.skip_missing, config.intrinsics_scale)
     capture = checked_outliers(capture, config.drop_outliers)

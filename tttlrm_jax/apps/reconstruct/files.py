@@ -129,6 +129,7 @@ def collect_metrics(job: Job, evaluated: Evaluated, count: ExportCount) -> dict[
         "model_resolution": list(job.seen.resolution),
         "plan": job.request.plan,
         "rule": RULES.complete(job.run.model.rule).to_dict(),
+        "settings": job.settings,
         **{name: scores.mean(name) for name in (*MEANS, "psnr_foreground")},
         "num_gaussians": count.num_written,
         "num_gaussians_predicted": int(evaluated.reconstruction.predicted.mean.shape[0]),
@@ -249,6 +250,10 @@ def settings_table(job: Job, metrics: dict[str, Any]) -> dict[str, str]:
         **_stream_settings(job),
         **refined_settings(metrics),
         "size": f"{metrics['resolution'][1]}x{metrics['resolution'][0]} pixels",
+        "poses": run.data.pose_normalisation
+        + (f" over {run.data.normalise_over}" if request.similarity is None else ", as streamed"),
+        "numbers": f"products in {model.compute_dtype}; alpha at most {run.raster.max_alpha:g}, "
+        f"drawn from depth {run.raster.near:g}",
         "pruning": f"{request.keep_ratio:g} kept by opacity, {request.random_ratio:g} of the "
         "others at random"
         if request.keep_ratio < 1

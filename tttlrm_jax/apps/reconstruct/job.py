@@ -9,7 +9,7 @@ import numpy as np
 
 from tttlrm_jax.api.models import SceneModel
 from tttlrm_jax.api.reconstruction import Reconstruction
-from tttlrm_jax.api.request import Request
+from tttlrm_jax.api.request import REPLACED, RESIZE_MODES, Request
 from tttlrm_jax.api.scenes import PosedScene, Scores, score
 from tttlrm_jax.api.streams import SceneStream
 from tttlrm_jax.captures.capture import Capture
@@ -54,6 +54,19 @@ class Job:
     @property
     def checkpoint(self) -> Path:
         return self.model.path
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the weights were trained with, unless an option of eval.py took its place."""
+        run, request = self.run, self.request
+        read = {
+            name: getattr(getattr(run, part), name) for part in REPLACED for name in REPLACED[part]
+        }
+        asked = {
+            name: getattr(request, name) for name in ("chunk_views", "keep_ratio", "random_ratio")
+        }
+        fits = {mode: fit for fit, mode in RESIZE_MODES.items()}
+        return read | asked | {"fit": fits[run.data.capture_resize]}
 
     @property
     def cameras_seen(self) -> Cameras:

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from tttlrm_jax.api.models import load_run, load_state, with_rule
+from tttlrm_jax.api.request import as_wished
 from tttlrm_jax.api.streams import SceneStream
 from tttlrm_jax.apps.progress import announced
 from tttlrm_jax.apps.reconstruct.job import offset_notes
@@ -42,6 +43,7 @@ def query_state(config: EvalConfig, checkpoint: Path) -> str:
     assert config.query is not None
     directory = Path(config.load_state)
     run = with_rule(read_config(checkpoint), config.rule, read_record(directory))
+    run = as_wished(run, config)
     frames = read_cameras(config.query)
     names = _file_names(frames)
     sizes = [_size(frame) for frame in frames]
