@@ -116,7 +116,7 @@ def capture_case(path: str, run: RunConfig, side: int, views: int) -> Case:
 
 def measure(case: Case, model: SceneModel, seconds: float) -> list[dict[str, Any]]:
     """A row for each start."""
-    raster, inputs = model.run.raster, case.shown.inputs[0]
+    raster, inputs = model.run.raster, case.shown.photographs
     background = case.shown.fitted_on(model.run.data.background)
     reconstructed = feed_forward(case, model)
     levels = rising(inputs, case.seen.resolution)

@@ -48,6 +48,7 @@ class Subject:
             inputs=part(slice(0, len(inputs))),
             targets=part(slice(len(inputs), None)),
             target_mask=None,
+            background_free=True,
             similarity=similarity,
         )
 

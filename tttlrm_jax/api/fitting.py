@@ -55,12 +55,13 @@ def fit(
     request = Request(
         inputs=inputs, targets=targets, resolution=size, shown=size, similarity=None,
         has_scale=True, background=run.data.background if background is None else background,
+        background_asked=background is not None,
         plan="full", chunk_views=len(inputs), keep_ratio=1.0, random_ratio=0.0,
         accumulate="append", seed=0,
     )  # fmt: skip
     posed = pose_scene(capture, request, run.data)
-    shown = posed.fitted_on(request.background) if background is None else background
-    levels = rising(posed.inputs[0], COARSEST)
+    shown = posed.fitted_on(request.background)
+    levels = rising(posed.photographs, COARSEST)
     record = improve(
         levels, config, raster=run.raster, background=shown, on_moment=on_moment,
         points=posed.read_points(),

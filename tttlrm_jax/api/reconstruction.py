@@ -122,7 +122,9 @@ class Reconstruction:
         grow from the size that the model saw to `resolution` (height, width; None: as they are
         here, see `at`), some input views are held back and say which Gaussians were the best so
         far, Ctrl-C ends it early, and `on_moment(moment, gaussians)` is told of every look at them.
-        Where pictures have no transparency the scene's background becomes their mean colour.
+        Pixels that show nothing of the scene (past a lens's edge, under masks of what is to be
+        left out) do not count. Where pictures have no transparency and nobody asked for a
+        background, the scene's becomes their mean colour.
 
         Raises InputError for views below 7 pixels, a negative number of steps, seconds of 0 or
         less, and unless one of both is given.
@@ -133,7 +135,7 @@ class Reconstruction:
                 "give one of them",
             )  # fmt: skip
         scene = self if resolution is None else self.at(resolution)
-        views = scene.posed.inputs[0]
+        views = scene.posed.photographs
         if steps is not None:
             record = refine(
                 self.predicted, views, RefineConfig(steps=steps), background=self.background,

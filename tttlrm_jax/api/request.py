@@ -45,6 +45,7 @@ class Request:
     similarity: PoseNormalisation | None  # a stream's frame; None: from these frames' cameras
     has_scale: bool  # the cameras of a stream's first chunk had an extent to take the scale from
     background: tuple[float, float, float]
+    background_asked: bool  # it is a wish; else Gaussians may be fitted on another one
     plan: Plan
     chunk_views: int
     keep_ratio: float
@@ -98,6 +99,7 @@ def resolve(
         inputs=inputs, targets=targets, resolution=resolution, similarity=similarity,
         shown=improved_resolution(wishes.resolution, capture) if improves else resolution,
         has_scale=has_scale, background=chosen("background", run.data.background), plan=plan,
+        background_asked=wishes.background is not None,
         chunk_views=chunk_views, keep_ratio=chosen("keep_ratio", keep_ratio),
         random_ratio=chosen("random_ratio", random_ratio),
         accumulate=chosen("accumulate", DEFAULT_ACCUMULATE), seed=wishes.seed,

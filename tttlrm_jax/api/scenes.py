@@ -9,10 +9,12 @@ import hashlib
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from tttlrm_jax.api.request import Request
 from tttlrm_jax.captures.capture import Capture, CaptureScene
+from tttlrm_jax.captures.pictures.frame_pixels import VALID_LEVEL
 from tttlrm_jax.config import DataConfig
 from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.core.errors import InputError, listed
@@ -20,7 +22,7 @@ from tttlrm_jax.core.geometry.poses import PoseNormalisation, normalise_poses
 from tttlrm_jax.core.scenes import SceneViews
 from tttlrm_jax.core.types import Cameras, Views
 from tttlrm_jax.metrics.baselines import mean_colour, nearest_input
-from tttlrm_jax.metrics.images import psnr, ssim
+from tttlrm_jax.metrics.images import SSIM_WINDOW, psnr, ssim
 from tttlrm_jax.metrics.lpips import LPIPS
 
 MAX_PSNR = 100.0  # dB; what equal pictures count as
@@ -36,6 +38,10 @@ class PosedScene:
     inputs: Views  # [1, input, ...]
     targets: Views  # [1, target, ...]
     target_mask: np.ndarray | None  # [target, height, width] coverage; None without transparency
+    # bool [input or target, height, width]: pixels that show the scene, or count; None: all do
+    input_valid: np.ndarray | None = None
+    target_valid: np.ndarray | None = None
+    background_free: bool = False  # nothing transparent, and nobody asked for a background
     similarity: PoseNormalisation  # from the capture's frame
     # height and width to these views with other pixels, in the same frame; None: not on disk
     read_at: "Callable[[tuple[int, int]], PosedScene] | None" = None
@@ -48,12 +54,30 @@ class PosedScene:
         """Height and width of the pictures."""
         return self.inputs.cameras.height, self.inputs.cameras.width
 
+    @property
+    def background_share(self) -> float:
+        """Of the target pixels that are scored; 0 where none is transparent."""
+        if self.target_mask is None:
+            return 0.0
+        valid = self.target_valid
+        scored = self.target_mask if valid is None else self.target_mask[valid]
+        transparent = (scored < VALID_LEVEL / 255).any()
+        return 1 - float(scored.mean()) if transparent else 0.0
+
+    @property
+    def photographs(self) -> Views:
+        """The input views [input, ...], with the pixels that show the scene."""
+        valid = None if self.input_valid is None else on_device(self.input_valid)
+        return self.inputs[0].replace(valid=valid)
+
     def fitted_on(self, background: tuple[float, float, float]) -> tuple[float, float, float]:
         """The colour, RGB in [0, 1], that Gaussians are fitted on: `background` where pictures have
-        transparency. Others show none, so that any will do: their mean is nearest."""
-        if self.target_mask is not None:
+        transparency or it was asked for. Else any will do: the mean of the pictures is nearest."""
+        if not self.background_free:
             return background
-        red, green, blue = np.asarray(self.inputs.image).mean(axis=(0, 1, 2, 3)).tolist()
+        images = np.asarray(self.inputs.image[0])
+        pixels = images.reshape(-1, 3) if self.input_valid is None else images[self.input_valid]
+        red, green, blue = pixels.mean(axis=0).tolist()
         return red, green, blue
 
     def at(self, resolution: tuple[int, int]) -> "PosedScene":
@@ -105,7 +129,9 @@ def pose_scene(capture: Capture, request: Request, data: DataConfig) -> PosedSce
     """
     size, num_inputs = request.resolution, len(request.inputs)
     frames = np.concatenate([request.inputs, request.targets])
-    views = CaptureScene(capture, size, data.capture_resize, request.background).read(frames)
+    views = CaptureScene(
+        capture, size, data.capture_resize, request.background, use_valid=True
+    ).read(frames)
     raw, similarity = capture.world_from_camera[frames], request.similarity
     if similarity is None:
         reference = raw if data.normalise_over == "all" else raw[:num_inputs]
@@ -135,22 +161,41 @@ def pose_scene(capture: Capture, request: Request, data: DataConfig) -> PosedSce
         inputs=part(first),
         targets=part(last),
         target_mask=None if mask is None or mask.min() == 1.0 else mask,
+        input_valid=None if views.valid is None else views.valid[first],
+        target_valid=_scored(None if views.valid is None else views.valid[last]),
+        background_free=not request.background_asked and not _transparent(views),
         similarity=similarity,
         read_at=read_at,
         read_points=read_points,
-        notes=(*_shown_twice(capture, request, views.image), *_past_edges(capture, frames, views)),
+        notes=(*_shown_twice(capture, request, views.image), *_left_out(views.valid)),
     )
 
 
-def _past_edges(capture: Capture, frames: np.ndarray, views: SceneViews) -> tuple[str, ...]:
-    """Says how much of undistorted views no photograph shows, masks and transparency included."""
-    bent = np.array([bool(capture.frames[index].distortion) for index in frames])
-    if views.mask is None or not bent.any() or views.mask[bent].min() == 1.0:
+def _transparent(views: SceneViews) -> bool:
+    """Whether some pixel that shows the scene shows the background through it."""
+    if views.mask is None:
+        return False
+    shown = views.mask if views.valid is None else views.mask[views.valid]
+    return bool((shown < VALID_LEVEL / 255).any())
+
+
+def _scored(valid: np.ndarray | None) -> np.ndarray | None:
+    """Pixels of targets that count: all of one that shows nothing of the scene in its middle."""
+    if valid is None or valid.all():
+        return None
+    margin = SSIM_WINDOW // 2
+    middle = valid[:, margin:-margin, margin:-margin]
+    return valid | ~np.any(middle, axis=(1, 2), keepdims=True)
+
+
+def _left_out(valid: np.ndarray | None) -> tuple[str, ...]:
+    """Says how much of the views shows nothing of the scene."""
+    if valid is None:
         return ()
-    share = 100 * (1 - float(views.mask[bent].mean()))
     return (
-        f"{share:.2g} % of the pixels of undistorted views lie past the edge of their photograph "
-        "or under a mask, and show the background",
+        f"{100 * (1 - float(valid.mean())):.2g} % of the pixels of the views lie past the edge of "
+        "their photograph or under a mask of what is to be left out: the model sees the background "
+        "there, they are not scored, and Gaussians are not fitted to them",
     )
 
 
@@ -175,16 +220,20 @@ def _shown_twice(capture: Capture, request: Request, images: np.ndarray) -> tupl
 def score(images: np.ndarray, scene: PosedScene, lpips: LPIPS | None = None) -> Scores:
     """Scores pictures [target, height, width, 3] against the scene's targets.
 
-    A picture equal to its target counts as `MAX_PSNR`.
+    A picture equal to its target counts as `MAX_PSNR`. Pixels of targets that do not show the
+    scene do not count; LPIPS and windows of SSIM that reach them see the target there.
     """
     made, target = on_device(images), scene.targets.image[0]
-    mask = scene.target_mask
+    mask, valid = scene.target_mask, scene.target_valid
+    if valid is not None:
+        valid = on_device(valid)
+        made = jnp.where(valid[..., None], made, target)
     foreground = None
     if mask is not None:
         foreground = np.minimum(_float64(_psnr(made, target, on_device(mask))), MAX_PSNR)
     return Scores(
-        psnr=np.minimum(_float64(_psnr(made, target)), MAX_PSNR),
-        ssim=_float64(_ssim(made, target)),
+        psnr=np.minimum(_float64(_psnr(made, target, valid)), MAX_PSNR),
+        ssim=_float64(_ssim(made, target, valid)),
         psnr_foreground=foreground,
         lpips=None if lpips is None else _float64(lpips(made, target)),
     )

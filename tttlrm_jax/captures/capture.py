@@ -24,7 +24,12 @@ from tttlrm_jax.captures.pictures.depth_files import (
     disparity_path,
     read_disparity,
 )
-from tttlrm_jax.captures.pictures.frame_pixels import check_size, read_pixels, rescaled
+from tttlrm_jax.captures.pictures.frame_pixels import (
+    check_size,
+    read_pixels,
+    read_valid,
+    rescaled,
+)
 from tttlrm_jax.captures.pictures.images import (
     WHITE,
     ResizeMode,
@@ -272,7 +277,8 @@ def load_views(
 class CaptureScene:
     """A capture as a `Scene` of the training pipeline; `use_mask=False` leaves masks out.
 
-    With `use_disparity` its views have depth: the inverse of the disparity beside it.
+    With `use_disparity` its views have depth: the inverse of the disparity beside it. With
+    `use_valid` they know which pixels show the scene, unless all of them do.
     """
 
     capture: Capture
@@ -282,6 +288,7 @@ class CaptureScene:
     use_mask: bool = True
     holdout_every: int = TARGET_STRIDE  # frames so numbered are held out; 0: none
     use_disparity: bool = False
+    use_valid: bool = False
 
     @property
     def name(self) -> str:
@@ -300,27 +307,36 @@ class CaptureScene:
     def read(self, view_indices: np.ndarray) -> SceneViews:
         """Decodes, masks, undistorts, composites, resizes; coverage where all frames have it."""
         frames = [self.capture.frames[index] for index in view_indices]
-        loaded = [
-            _load_frame(each, self.size, self.resize_mode, self.background) for each in frames
-        ]
-        images, masks, intrinsics = zip(*loaded, strict=True)
+        images, masks, intrinsics, valid = zip(*map(self._load, frames), strict=True)
         masked = self.use_mask and not any(mask is None for mask in masks)
         return SceneViews(
             image=np.stack(images),
             intrinsics=np.stack(intrinsics),
             mask=np.stack(masks) if masked else None,
             depth=np.stack([self._depth(each) for each in frames]) if self.use_disparity else None,
+            valid=_all_valid(valid, self.size),
         )
+
+    def _load(self, frame: Frame):
+        """Image float32 [h, w, 3], coverage float32 [h, w] or None, intrinsics, valid or None."""
+        pixels = read_pixels(frame)
+        loaded = flattened_to_size(
+            pixels, frame.intrinsics, self.size, self.resize_mode, self.background
+        )
+        if not self.use_valid:
+            return *loaded, None
+        return *loaded, read_valid(frame, pixels.shape[:2], self.size, self.resize_mode)
 
     def _depth(self, frame: Frame) -> np.ndarray:
         depth = read_disparity(disparity_path(self.capture.directory, frame.name))
         return resize_map(depth, self.size, self.resize_mode)
 
 
-def _load_frame(frame: Frame, size, resize_mode, background):
-    """Image float32 [h, w, 3], coverage float32 [h, w] or None, intrinsics of one frame."""
-    pixels = read_pixels(frame)
-    return flattened_to_size(pixels, frame.intrinsics, size, resize_mode, background)
+def _all_valid(valid: Sequence[np.ndarray | None], size: tuple[int, int]) -> np.ndarray | None:
+    """bool [view, *size]; None where all pixels of all views are."""
+    if all(each is None or each.all() for each in valid):
+        return None
+    return np.stack([np.ones(size, bool) if each is None else each for each in valid])
 
 
 def _checked(capture: Capture, frame_indices) -> np.ndarray:

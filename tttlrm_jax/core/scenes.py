@@ -18,6 +18,8 @@ class SceneViews:
     # float32 [view, height, width] z depth, 0 where rays miss or it is not known; the depth of
     # captures is the inverse of a disparity that is free of shift and scale
     depth: np.ndarray | None = None
+    # bool [view, height, width] of pixels that show the scene, where it was asked for; None: all do
+    valid: np.ndarray | None = None
 
 
 class Scene(Protocol):

@@ -54,6 +54,8 @@ class Views:
 
     image: Float[Array, "*batch view height width 3"]
     cameras: Cameras  # the same leading axes
+    # of pixels that show the scene, for what compares pictures with them; None: all do
+    valid: Bool[Array, "*batch view height width"] | None = None
 
     def __getitem__(self, index) -> "Views":
         """Indexes the leading axes."""

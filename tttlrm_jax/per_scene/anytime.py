@@ -113,10 +113,17 @@ def _judge(gaussians: Gaussians, views: Views, settings: RenderSettings):
 
     def one(view: Views):
         rendering, _ = draw_view(gaussians, 0.0, view.cameras, settings)
-        return psnr(rendering.rgb, view.image), rendering.num_dropped, rendering.rgb
+        return psnr(rendering.rgb, view.image, view.valid), rendering.num_dropped, rendering.rgb
 
     quality, dropped, pictures = jax.lax.map(one, views)
     return jnp.mean(quality), jnp.max(dropped), pictures[0]
+
+
+def _that_show_the_scene(views: Views, held: np.ndarray) -> np.ndarray:
+    """Those of the views held back that have some pixel to judge by."""
+    if views.valid is None:
+        return held
+    return held[np.asarray(jnp.any(views.valid[held], axis=(1, 2)))]
 
 
 class _Run:
@@ -125,6 +132,7 @@ class _Run:
     def __init__(self, levels, config: AnytimeConfig, raster, background, start, points):
         self.config, self._levels = config, levels
         fitted, held = split_views(len(levels[0].image), config.held_back)
+        held = _that_show_the_scene(levels[-1], held)
         self.held, self._fitted = tuple(held.tolist()), fitted
         self._judged = levels[-1][held]
         self._settings = RenderSettings(
@@ -164,9 +172,10 @@ class _Run:
         quality, _ = self._quality(self._widened(gaussians, -1))
         if quality is None:
             return True
-        colour = jnp.mean(self._levels[0].image[self._fitted], axis=(0, 1, 2), keepdims=True)
-        plain = jnp.broadcast_to(colour, self._judged.image.shape)
-        return quality > float(jnp.mean(psnr(plain, self._judged.image)))
+        seen, judged = self._levels[0][self._fitted], self._judged
+        pixels = seen.image.reshape(-1, 3) if seen.valid is None else seen.image[seen.valid]
+        plain = jnp.broadcast_to(jnp.mean(pixels, axis=0), judged.image.shape)
+        return quality > float(jnp.mean(psnr(plain, judged.image, judged.valid)))
 
     @property
     def seconds(self) -> float:

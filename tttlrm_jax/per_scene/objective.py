@@ -71,10 +71,25 @@ def view_loss(
     `shift` moves Gaussians on the screen, in pixels: zeros, there for their derivative.
     """
     rendering, drawn = draw_view(gaussians, shift, view.cameras, settings)
-    loss = (1 - settings.ssim_weight) * jnp.mean(jnp.abs(rendering.rgb - view.image))
+    made, photograph = compared(rendering.rgb, view)
+    loss = (1 - settings.ssim_weight) * jnp.mean(jnp.abs(made - photograph))
     if settings.ssim_weight:
-        loss += settings.ssim_weight * (1 - ssim(rendering.rgb, view.image))
+        loss += settings.ssim_weight * (1 - ssim(made, photograph))
     return loss, (drawn, rendering.num_dropped)
+
+
+def compared(
+    picture: Float[Array, "height width 3"], view: Views
+) -> tuple[Float[Array, "height width 3"], Float[Array, "height width 3"]]:
+    """The picture and the photograph of a view, equal where this does not show the scene.
+
+    Both are the picture there, without derivative: such pixels neither cost nor pull anything,
+    and windows of SSIM that reach them see no edge of a mask.
+    """
+    if view.valid is None:
+        return picture, view.image
+    valid, same = view.valid[..., None], jax.lax.stop_gradient(picture)
+    return jnp.where(valid, picture, same), jnp.where(valid, view.image, same)
 
 
 def slopes_of_views(gaussians: Gaussians, views: Views, settings: RenderSettings) -> ViewSlopes:

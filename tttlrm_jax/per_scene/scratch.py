@@ -138,17 +138,20 @@ def random_points(views: Views, config: FitConfig) -> tuple[np.ndarray, np.ndarr
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
     radius = float(reach.mean()) * rng.uniform(size=(config.num_initial, 1)) ** (1 / 3)
     points = focus + radius * direction
-    return points, _seen_colours(points, np.asarray(views.image), poses, lenses)
+    images = np.asarray(views.image)
+    valid = np.ones(images.shape[:3], bool) if views.valid is None else np.asarray(views.valid)
+    return points, _seen_colours(points, images, valid, poses, lenses)
 
 
-def _seen_colours(points, images, poses, lenses) -> np.ndarray:
+def _seen_colours(points, images, valid, poses, lenses) -> np.ndarray:
     total, count = np.zeros_like(points), np.zeros(len(points))
     height, width = images.shape[1:3]
-    for image, pose, (fx, fy, cx, cy) in zip(images, poses, lenses, strict=True):
+    for image, shows, pose, (fx, fy, cx, cy) in zip(images, valid, poses, lenses, strict=True):
         x, y, z = ((points - pose[:3, 3]) @ pose[:3, :3]).T
         safe = np.maximum(z, 1e-9)
         column, row = np.floor(fx * x / safe + cx), np.floor(fy * y / safe + cy)
         inside = (z > 1e-6) & (row >= 0) & (row < height) & (column >= 0) & (column < width)
+        inside[inside] = shows[row[inside].astype(int), column[inside].astype(int)]
         total[inside] += image[row[inside].astype(int), column[inside].astype(int)]
         count += inside
     return np.where(count[:, None] > 0, total / np.maximum(count, 1)[:, None], 0.5)

@@ -13,6 +13,7 @@ from tttlrm_jax.per_scene.settings import AnytimeConfig, FitConfig
 Points = tuple[np.ndarray, np.ndarray]  # positions [point, 3] and colours [point, 3] in [0, 1]
 FEWEST_VIEWS = 3  # of which one can be held back
 MOST_HELD_BACK = 8
+WHOLLY = 0.999  # share of a reduced pixel that must show the scene
 
 
 def rising(views: Views, coarsest: tuple[int, int]) -> list[Views]:
@@ -32,8 +33,13 @@ def _reduced(views: Views, factor: float) -> Views:
     height, width = (max(1, round(side / factor)) for side in (cameras.height, cameras.width))
     images = jax.image.resize(views.image, (len(views.image), height, width, 3), "linear")
     ratio = jnp.asarray([[width / cameras.width, height / cameras.height] * 2], jnp.float32)
+    valid = views.valid
+    if valid is not None:  # what all that is mixed into a pixel is
+        shares = jax.image.resize(valid.astype(jnp.float32), images.shape[:3], "linear")
+        valid = shares > WHOLLY
     return views.replace(
         image=images,
+        valid=valid,
         cameras=cameras.replace(intrinsics=cameras.intrinsics * ratio, height=height, width=width),
     )
 

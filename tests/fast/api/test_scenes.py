@@ -1,5 +1,7 @@
 """Scores of pictures, and baselines that need no model."""
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -55,3 +57,30 @@ def test_baselines_have_the_shape_of_the_targets():
     for picture in pictures.values():
         assert picture.shape == (2, 9, 12, 3)
     assert all(any((p == i).all() for i in inputs) for p in pictures["nearest_input"])
+
+
+def test_pixels_that_show_nothing_of_the_scene_do_not_count():
+    valid = np.ones((2, 9, 12), bool)
+    valid[0, :, :4] = False
+    posed = dataclasses.replace(scene(), target_valid=valid)
+    picture = np.clip(np.asarray(posed.targets.image[0]) + 0.1, 0, 1)
+    other = picture.copy()
+    other[0, :, :4] = 0.5
+    ours, theirs = score(picture, posed), score(other, posed)
+    np.testing.assert_array_equal(ours.psnr, theirs.psnr)
+    np.testing.assert_array_equal(ours.ssim, theirs.ssim)
+    expected = ((picture - np.asarray(posed.targets.image[0]))[0, :, 4:] ** 2).mean()
+    assert ours.psnr[0] == pytest.approx(-10 * np.log10(expected))
+    assert ours.psnr[1] == score(picture, scene()).psnr[1]
+
+
+def test_gaussians_are_fitted_on_the_background_that_was_asked_for():
+    white, posed = (1.0, 1.0, 1.0), scene()
+    assert posed.fitted_on(white) == white
+    free = dataclasses.replace(posed, background_free=True)
+    np.testing.assert_allclose(free.fitted_on(white), posed.inputs.image[0].mean(axis=(0, 1, 2)))
+    valid = np.zeros((3, 9, 12), bool)
+    valid[:, 2:4] = True
+    some = dataclasses.replace(free, input_valid=valid)
+    expected = np.asarray(posed.inputs.image[0, :, 2:4]).mean(axis=(0, 1, 2))
+    np.testing.assert_allclose(some.fitted_on(white), expected, rtol=1e-6)

@@ -172,11 +172,13 @@ def test_what_lies_outside_the_photograph_is_no_coverage(
     camera_file.to_transforms(k1=k1)
     capture = read_capture(capture_directory)
     assert capture.has_alpha()
-    scene = CaptureScene(capture, (30, 44), "lact", (0.0, 1.0, 0.0))
+    scene = CaptureScene(capture, (30, 44), "lact", (0.0, 1.0, 0.0), use_valid=True)
     views = scene.read(np.array([3, 8]))
     assert (views.mask[:, 0, 0] == (0 if outside else 1)).all()
     assert (views.mask[:, 15, 22] == 1).all()
+    assert (views.valid is not None) == outside
     if outside:
+        np.testing.assert_array_equal(views.valid, views.mask > 0.98)
         np.testing.assert_array_equal(views.image[:, 0, 0], [[0, 1, 0]] * 2)
 
 

@@ -224,3 +224,28 @@ def test_masks_beside_are_those_of_frames_that_name_none(photographs, camera_fil
     name_masks(camera_file, "other/{:06d}.png", frames=[3])
     assert_same(read(root), expected)
     assert "12 of 12 frames (mask_path, masks/)" in read_capture(root).notes[0]
+
+
+@pytest.mark.parametrize(
+    ("folder", "name", "known"),
+    [
+        ("masks", "{:06d}.png", True),
+        ("images", "dynamic_mask_{:06d}.png", False),
+        ("own", "", False),
+    ],
+)
+def test_what_is_left_out_is_background_or_not_known(photographs, camera_file, folder, name, known):
+    """A folder of masks cuts an object out; the others say what is to be left out."""
+    root, _ = photographs
+    pixels = np.uint8(255 * (~COUNTS if name.startswith("dynamic") else COUNTS))
+    save_masks(root / folder, name or "{:06d}.png", pixels=pixels)
+    if not name:
+        name_masks(camera_file, "own/{:06d}.png")
+    scene = CaptureScene(
+        read_capture(root), (30, 44), "lact", (1.0, 1.0, 1.0), use_valid=True
+    )  # fmt: skip
+    valid = scene.read(np.array([3, 8])).valid
+    if known:
+        assert valid is None
+    else:
+        np.testing.assert_array_equal(valid, np.stack([COUNTS] * 2))

@@ -46,6 +46,23 @@ def test_views_held_back_only_judge(improved, disturbed, views):
     assert result.moments[0].psnr != improved.moments[0].psnr
 
 
+def test_pixels_that_do_not_show_the_scene_change_nothing(disturbed, views):
+    """Neither in steps nor on views held back, whatever is in them."""
+    valid = jnp.ones(views.image.shape[:3], bool).at[:, :, 12:].set(False)
+    results = [
+        improve(
+            [views.replace(image=views.image.at[:, :, 12:].set(junk), valid=valid)],
+            LONG, start=disturbed, **HOW,
+        )
+        for junk in (0.0, 0.7)
+    ]  # fmt: skip
+    for first, second in zip(*(result.moments for result in results), strict=True):
+        assert first.psnr == second.psnr
+    np.testing.assert_array_equal(*(result.losses for result in results))
+    np.testing.assert_array_equal(*(result.gaussians.mean for result in results))
+    assert results[0].best.psnr > results[0].moments[0].psnr
+
+
 def test_an_interrupt_keeps_what_is_there(disturbed, views):
     def stop_at_the_second(moment, best):
         assert len(best.mean) == FIT.capacity

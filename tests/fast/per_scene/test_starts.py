@@ -64,3 +64,13 @@ def test_wider_gaussians_take_the_place_of_the_blur(truth, views):
 def test_gaussians_of_the_same_size_stay(truth, views):
     same = widened(truth, views.cameras, views.cameras.height, 0.3)
     np.testing.assert_allclose(same.log_scale, truth.log_scale, atol=1e-6)
+
+
+def test_reduced_pixels_are_what_all_of_them_is(views):
+    """A pixel that something unknown is mixed into is not known."""
+    valid = jnp.ones(views.image.shape[:3], bool).at[0, 0, 0].set(False)
+    coarse, fine = rising(views.replace(valid=valid), (8, 10))
+    assert fine.valid is valid
+    assert not coarse.valid[0, 0, 0]
+    assert bool(coarse.valid[0, 3:, 3:].all())
+    assert bool(coarse.valid[1:].all())

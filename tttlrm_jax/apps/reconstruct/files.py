@@ -276,12 +276,12 @@ def caveats(job: Job, evaluated: Evaluated, metrics: dict[str, Any]) -> list[str
             f"On this capture the model is worse than showing the nearest input view, by "
             f"{nearest - metrics['psnr']:.1f} dB. Take the reconstruction for what it is."
         )
-    mask = job.scene.target_mask
-    if mask is not None and metrics["psnr_foreground"] is not None:
+    hidden = job.scene.background_share
+    if hidden and metrics["psnr_foreground"] is not None:
         texts.append(
-            f"{100 * (1 - float(mask.mean())):.0f} % of the target pixels are transparent, masked "
-            "or past a photograph's edge: plain background, which every method gets right. Over "
-            f"the others PSNR is {metrics['psnr_foreground']:.2f} dB."
+            f"{100 * hidden:.0f} % of the target pixels are transparent or masked: plain "
+            "background, which every method gets right. Over the others PSNR is "
+            f"{metrics['psnr_foreground']:.2f} dB."
         )
     worst = int(np.argmin(evaluated.ours.scores.psnr))
     texts.append(

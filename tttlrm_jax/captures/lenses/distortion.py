@@ -74,6 +74,15 @@ def undistort(
     return np.rint(np.stack([*straight, alpha], -1) * inside[..., None]).astype(np.uint8)
 
 
+def undistort_map(
+    values: np.ndarray, intrinsics: np.ndarray, distortion: AnyDistortion
+) -> np.ndarray:
+    """float32 [h, w]: values of a photograph's pixels where an ideal pinhole sees them, else 0."""
+    lens = tuple(map(float, intrinsics))
+    row, column, inside = _source_pixels(lens, distortion, values.shape, lens, values.shape)
+    return _bilinear(values, row, column) * inside
+
+
 def _bilinear(channel: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:
     """float32 values of one channel at array positions inside it."""
     from scipy import ndimage  # takes a quarter of a second

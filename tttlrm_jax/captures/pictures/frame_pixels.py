@@ -5,11 +5,19 @@ import dataclasses
 import numpy as np
 
 from tttlrm_jax.captures.camera_files import Frame
-from tttlrm_jax.captures.lenses.distortion import undistort
+from tttlrm_jax.captures.lenses.distortion import undistort, undistort_map
 from tttlrm_jax.captures.lenses.sizes import check_intrinsics
-from tttlrm_jax.captures.pictures.images import exif_orientation, image_size, read_image
-from tttlrm_jax.captures.pictures.masks import apply_mask
+from tttlrm_jax.captures.pictures.images import (
+    ResizeMode,
+    exif_orientation,
+    image_size,
+    read_image,
+    resize,
+)
+from tttlrm_jax.captures.pictures.masks import apply_mask, coverage_of
 from tttlrm_jax.core.errors import InputError
+
+VALID_LEVEL = 250  # of 255: resizing rings a little beside edges
 
 
 def read_pixels(frame: Frame) -> np.ndarray:
@@ -31,6 +39,26 @@ def read_pixels(frame: Frame) -> np.ndarray:
             "correct the camera file",
         )  # fmt: skip
     return straight
+
+
+def read_valid(
+    frame: Frame, stored: tuple[int, int], size: tuple[int, int], mode: ResizeMode
+) -> np.ndarray | None:
+    """bool [*size]: pixels of `read_pixels`, resized, that show the scene; None where all do.
+
+    Those past the edge of the photograph do not, and what a mask hides that is not background.
+    `stored` is the picture's height and width. A pixel is what all that is mixed into it is.
+    """
+    hidden = frame.mask is not None and frame.mask.path is not None and not frame.mask.background
+    if not hidden and not frame.distortion:
+        return None
+    seen = np.full(stored, 255, np.uint8)
+    if frame.mask is not None and hidden:
+        seen = coverage_of(frame.mask, stored)
+    if frame.distortion:
+        straight = undistort_map(seen, frame.intrinsics, frame.distortion)
+        seen = np.rint(straight).astype(np.uint8)
+    return resize(seen, frame.intrinsics, size, mode)[0] >= VALID_LEVEL
 
 
 def check_size(frame: Frame, actual: tuple[int, ...]) -> None:

@@ -1,5 +1,8 @@
 """Masks beside photographs: which pixels count. They act as transparency does.
 
+What compares pictures with photographs leaves out what `mask_path` and `dynamic_mask` hide, which
+by their conventions is not known; a folder of masks cuts an object out of its background.
+
 Three kinds are known. `mask_path` of a frame in a JSON file, and a folder `masks/` (or `mask/`)
 beside the folder of pictures, with the picture's name as PNG, COLMAP's `a.jpg.png` or Metashape's
 `a_mask.png`: white counts, black does not. `dynamic_mask_NAME.png` beside the picture,
@@ -29,6 +32,7 @@ class MaskFile:
     path: Path | None = None
     hides: bool = False  # what is not black does not count
     origin: str = "mask_path"  # where it was found, for the note
+    background: bool = False  # what does not count is background; else nothing is known of it
 
 
 def apply_mask(pixels: np.ndarray, mask: MaskFile) -> np.ndarray:
@@ -37,13 +41,13 @@ def apply_mask(pixels: np.ndarray, mask: MaskFile) -> np.ndarray:
     Raises InputError for a mask that is coloured, transparent, holds labels, or has another shape.
     """
     size = pixels.shape[:2]
-    coverage = np.full(size, 255, np.uint8) if mask.path is None else _coverage(mask, size)
+    coverage = np.full(size, 255, np.uint8) if mask.path is None else coverage_of(mask, size)
     if pixels.shape[-1] == 4:
         coverage = np.rint(pixels[..., 3] * (coverage / 255.0)).astype(np.uint8)
     return np.dstack([pixels[..., :3], coverage])
 
 
-def _coverage(mask: MaskFile, size: tuple[int, int]) -> np.ndarray:
+def coverage_of(mask: MaskFile, size: tuple[int, int]) -> np.ndarray:
     """uint8 [h, w]; a mask of the same proportions is resized."""
 
     def decode(image: Image.Image) -> Image.Image:
@@ -130,7 +134,7 @@ class _Beside:
             names += [name.with_name(f"{name.stem}_mask{suffix}") for suffix in SUFFIXES]
             for path in (folder / each for each in names):
                 if path != picture and os.path.isfile(path):
-                    return MaskFile(path, origin=f"{folder.name}/")
+                    return MaskFile(path, origin=f"{folder.name}/", background=True)
         return None
 
     def _places(self, picture: Path) -> Iterator[tuple[Path, Path]]:
