@@ -167,7 +167,11 @@ def pose_scene(capture: Capture, request: Request, data: DataConfig) -> PosedSce
         similarity=similarity,
         read_at=read_at,
         read_points=read_points,
-        notes=(*_shown_twice(capture, request, views.image), *_left_out(views.valid)),
+        notes=(
+            *_chosen_twice(capture, request),
+            *_shown_twice(capture, request, views.image),
+            *_left_out(views.valid),
+        ),
     )
 
 
@@ -196,6 +200,18 @@ def _left_out(valid: np.ndarray | None) -> tuple[str, ...]:
         f"{100 * (1 - float(valid.mean())):.2g} % of the pixels of the views lie past the edge of "
         "their photograph or under a mask of what is to be left out: the model sees the background "
         "there, they are not scored, and Gaussians are not fitted to them",
+    )
+
+
+def _chosen_twice(capture: Capture, request: Request) -> tuple[str, ...]:
+    """Names inputs that the published choice of views takes more than once."""
+    frames, counts = np.unique(request.inputs, return_counts=True)
+    twice = [capture.frames[index].name for index in frames[counts > 1]]
+    if not twice:
+        return ()
+    return (
+        f"{listed(twice)} is nearest to more than one cluster of cameras and an input more than "
+        "once, as published; --frames names others",
     )
 
 

@@ -80,19 +80,22 @@ def _check_rays(recording: Recording) -> Iterator[Row]:
 
 
 def _check_kmeans(recording: Recording) -> Iterator[Row]:
+    from sklearn.cluster import kmeans_plusplus
+
     poses, frames = recording["kmeans/c2w"], recording["kmeans/input_indices"]
     features = recording["kmeans/features"]
     yield recording.compare("kmeans/features", camera_features(poses), FLOAT64)
+    centred = features - features.mean(axis=0)
     for count in recording["kmeans/ks"].tolist():
         clusters, chosen = kmeans(features, count), select_kmeans(poses, count)
         exact = {
             "indices": np.sort(frames[chosen]),
             "indices_default": chosen,
-            "init_indices": clusters.initial,
-            "labels": clusters.labels,
-            "n_iter": clusters.num_iterations,
+            "init_indices": kmeans_plusplus(centred, count, random_state=0)[1],
+            "labels": clusters.labels_,
+            "n_iter": clusters.n_iter_,
         }
-        close = {"cluster_centers": clusters.centres, "inertia": clusters.inertia}
+        close = {"cluster_centers": clusters.cluster_centers_, "inertia": clusters.inertia_}
         prefix = f"kmeans/k{count}/"
         yield from recording.compare_all(exact, measure="exact", prefix=prefix)
         yield from recording.compare_all(close, FLOAT64, prefix=prefix)

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 import tttlrm_jax as tj
+from tttlrm_jax.api.request import resolve
+from tttlrm_jax.api.scenes import pose_scene
 from tttlrm_jax.apps.reconstruct import command
-from tttlrm_jax.config import RasterConfig
+from tttlrm_jax.config import EvalConfig, RasterConfig
 from tttlrm_jax.core.geometry.offsets import moved_poses
 from tttlrm_jax.export.ply import read_offset, read_ply
 from tttlrm_jax.export.splat import RECORD
@@ -294,3 +296,11 @@ def test_a_photograph_that_is_input_and_target_is_said(model, capture):
     assert note.startswith("1 target is also an input")
     assert "copy.png (input images/000001.png)" in note
     assert model.reconstruct(capture, frames="1,2,3", resolution=(16, 24)).posed.notes == ()
+
+
+def test_a_view_that_is_chosen_twice_is_said(model, capture):
+    wishes = EvalConfig(frames="1,2,3", resolution=(16, 24))
+    request = resolve(wishes, model.run, capture)
+    twice = dataclasses.replace(request, inputs=np.array([1, 2, 2]))
+    (note,) = pose_scene(capture, twice, model.run.data).notes
+    assert note.startswith("images/000002.png is nearest to more than one cluster of cameras")
