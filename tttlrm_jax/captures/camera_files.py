@@ -34,6 +34,7 @@ from tttlrm_jax.captures.pictures.paths import (
     locate,
     picture_path,
     places_of,
+    scene_name,
 )
 from tttlrm_jax.captures.pictures.reduced import reduced_frames
 from tttlrm_jax.captures.pose_matrices import scale_notes, square_matrix, unscaled_pose
@@ -91,7 +92,7 @@ def read_camera_file(path: Path) -> CameraFile:
         if not isinstance(name, str) or not name.strip():
             what = "an empty" if isinstance(name, str) else "no"
             raise InputError(f"{path}: frame {number} has {what} file_path; name its image there")
-    name = document.get("scene_name") or path.resolve().parent.name
+    name = document.get("scene_name") or scene_name(path.parent)
     frames, pictures = _read_frames(path, document)
     folds = _read_folds(path, document, len(frames))
     contents = CameraFile(str(name), frames, folds, pictures.notes, pictures.looked_in)

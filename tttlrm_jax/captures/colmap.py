@@ -27,7 +27,13 @@ from tttlrm_jax.captures.lenses.models import (
     READABLE,
     ModelDistortion,
 )
-from tttlrm_jax.captures.pictures.paths import OTHER_FOLDERS, Pictures, locate, places_of
+from tttlrm_jax.captures.pictures.paths import (
+    OTHER_FOLDERS,
+    Pictures,
+    locate,
+    places_of,
+    scene_name,
+)
 from tttlrm_jax.captures.pictures.reduced import reduced_frames
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.files.binary_reader import BinaryReader
@@ -69,10 +75,10 @@ def read_colmap(path: Path) -> CameraFile:
         for number, (image, picture) in enumerate(zip(found, pictures.paths, strict=True))
     ]
     root = pictures.place.root
-    reduced, note = reduced_frames(tuple(frames), pictures.place)
+    reduced, note = reduced_frames(tuple(frames), pictures.place, any_folder=True)
     notes = (*model_notes(path, root), *pictures.notes, *note)
     points = points_file(path)
-    return CameraFile(root.resolve().name, reduced, {}, notes, pictures.looked_in, points)
+    return CameraFile(scene_name(root), reduced, {}, notes, pictures.looked_in, points)
 
 
 def _pictures(model: Path, names: list[str]) -> Pictures:

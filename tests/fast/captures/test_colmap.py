@@ -16,8 +16,8 @@ from tttlrm_jax.core.geometry.rotations import quaternion_from_rotation
 FORMATS = ("txt", "bin")
 
 
-def write_model(folder, poses, names, lens, model="PINHOLE", binary=False, points=2):
-    """A model with one camera of 44 x 30 pixels; `lens` are its parameters."""
+def write_model(folder, poses, names, lens, model="PINHOLE", binary=False, points=2, size=(44, 30)):
+    """A model with one camera of a size (width, height); `lens` are its parameters."""
     folder.mkdir(parents=True)
     entries = []
     for pose, name in zip(poses, names, strict=True):
@@ -25,7 +25,7 @@ def write_model(folder, poses, names, lens, model="PINHOLE", binary=False, point
         entries.append((quaternion_from_rotation(inverse[:3, :3]), inverse[:3, 3], name))
     if not binary:
         numbers = " ".join(map(repr, map(float, lens)))
-        (folder / "cameras.txt").write_text(f"# comment\n7 {model} 44 30 {numbers}\n")
+        (folder / "cameras.txt").write_text(f"# comment\n7 {model} {size[0]} {size[1]} {numbers}\n")
         text = "# comment\n"
         for i, (q, t, name) in enumerate(entries):
             pose = " ".join(repr(float(x)) for x in (*q, *t))
@@ -33,7 +33,7 @@ def write_model(folder, poses, names, lens, model="PINHOLE", binary=False, point
         (folder / "images.txt").write_text(text)
         return
     kind = LENS_MODELS[model].number
-    camera = struct.pack("<QIiQQ", 1, 7, kind, 44, 30) + struct.pack(f"<{len(lens)}d", *lens)
+    camera = struct.pack("<QIiQQ", 1, 7, kind, *size) + struct.pack(f"<{len(lens)}d", *lens)
     (folder / "cameras.bin").write_bytes(camera)
     out = struct.pack("<Q", len(entries))
     for i, (q, t, name) in enumerate(entries):

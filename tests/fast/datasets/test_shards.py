@@ -1,7 +1,6 @@
 """Shards hold what was put in: bit for bit for pictures and cameras, to a level for depth."""
 
 import dataclasses
-import json
 import shutil
 import sys
 
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.dl3dv import write_nerfstudio
 from tttlrm_jax.captures.camera_files import write_opencv_capture
 from tttlrm_jax.captures.capture import load_views, read_capture
 from tttlrm_jax.captures.collections import CollectionConfig, open_collection
@@ -247,25 +247,9 @@ def test_a_broken_scene_ends_packing_or_is_left_out_by_name(tmp_path, capsys):
     assert len(ShardScenes(tmp_path / "out", "train", SIZE)) == 1
 
 
-def write_dl3dv(root, scene, factor=4, name="0a1b2c"):
+def write_dl3dv(root, scene, name="0a1b2c"):
     """`hash/nerfstudio`: cameras of the whole size, pictures at a quarter of it."""
-    folder = root / name / "nerfstudio"
-    (folder / "images_4").mkdir(parents=True)
-    fx, fy, cx, cy = factor * scene["intrinsics"][0]
-    frames = []
-    for number, (image, pose) in enumerate(
-        zip(scene["image"], scene["world_from_camera"], strict=True)
-    ):
-        name = f"frame_{number + 1:05d}.png"
-        Image.fromarray(image[..., :3]).save(folder / "images_4" / name)
-        matrix = pose @ np.diag([1.0, -1.0, -1.0, 1.0])
-        frames.append({"file_path": f"images/{name}", "transform_matrix": matrix.tolist()})
-    document = {
-        "camera_model": "OPENCV", "w": factor * CONFIG.width, "h": factor * CONFIG.height,
-        "fl_x": fx, "fl_y": fy, "cx": cx, "cy": cy, "k1": 0.0, "k2": 0.0, "p1": 0.0, "p2": 0.0,
-        "frames": frames,
-    }  # fmt: skip
-    (folder / "transforms.json").write_text(json.dumps(document))
+    write_nerfstudio(root / name / "nerfstudio", scene)
 
 
 def write_realestate(root, scene):

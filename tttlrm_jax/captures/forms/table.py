@@ -23,6 +23,7 @@ from tttlrm_jax.captures.forms import (
     reality_xmp,
     record3d,
 )
+from tttlrm_jax.captures.pictures.paths import INNER_FOLDERS
 from tttlrm_jax.core.errors import InputError, listed
 from tttlrm_jax.core.files.natural_order import natural_order
 
@@ -112,8 +113,19 @@ def find_camera_file(path: Path, field: str = "capture") -> Path:
     return found
 
 
+def holds_cameras(directory: Path) -> bool:
+    """Whether a directory is a capture of some form."""
+    return _first_in(directory) is not None
+
+
 def _first_in(directory: Path) -> Path | None:
-    return next((path for form in FORMS for path in form.find(directory)[:1]), None)
+    places = _places(directory)
+    return next((path for place in places for form in FORMS for path in form.find(place)[:1]), None)
+
+
+def _places(directory: Path) -> list[Path]:
+    """The directory, and folders in it that hold a capture where it does not itself."""
+    return [directory, *(directory / name for name in INNER_FOLDERS if (directory / name).is_dir())]
 
 
 def _first_capture(folder: Path) -> Path | None:
@@ -137,7 +149,9 @@ def other_forms_note(directory: Path, taken: Path) -> list[str]:
     """What to say of other cameras in a directory from which `taken` was read."""
     if directory == taken or not directory.is_dir():
         return []
-    found = [path for form in FORMS for path in _others(form, directory, taken)]
+    own = any(taken in form.find(directory) for form in FORMS)
+    places = (directory,) if own else _places(directory)[1:]
+    found = [path for place in places for form in FORMS for path in _others(form, place, taken)]
     if not found:
         return []
     names = listed([_inside(path, directory) for path in found], 4)

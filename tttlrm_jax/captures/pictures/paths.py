@@ -19,6 +19,8 @@ from tttlrm_jax.core.errors import InputError, listed
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")  # of names without one
 REDUCED_FOLDERS = ("images_2", "images_4", "images_8")  # pictures at a part of their size
 OTHER_FOLDERS = ("input", *REDUCED_FOLDERS, "image", "rgb", "color")
+# of a scene of DL3DV or a project of nerfstudio, in the order in which they are looked into
+INNER_FOLDERS = ("nerfstudio", "colmap", "gaussian_splat")
 MAX_DROPPED = 8  # folders that names may begin with
 Listing = dict[str, list[str]]  # names in a folder by their letters
 
@@ -45,6 +47,13 @@ class Pictures:
     place: Place
     looked_in: tuple[Path, ...]
     notes: tuple[str, ...] = ()
+
+
+def scene_name(folder: Path) -> str:
+    """The name of the scene whose cameras lie in a folder: that of the folder, or the one above
+    where its own says how the cameras were made."""
+    folder = folder.resolve()
+    return (folder.parent if folder.name in INNER_FOLDERS else folder).name
 
 
 def picture_path(directory: Path, name: str) -> Path | None:
