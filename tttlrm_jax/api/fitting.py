@@ -1,6 +1,5 @@
 """3D Gaussian Splatting of a capture from nothing, without a model: `tj.fit`."""
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from tttlrm_jax.captures.capture import Capture
 from tttlrm_jax.config import RunConfig
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.per_scene.anytime import Improved, OnMoment, improve
-from tttlrm_jax.per_scene.settings import AnytimeConfig
+from tttlrm_jax.per_scene.settings import AnytimeConfig, anytime_config
 from tttlrm_jax.per_scene.starts import rising
 from tttlrm_jax.rasterize.eager import Renderers
 
@@ -28,6 +27,8 @@ def fit(
     steps: int = AnytimeConfig().fit.steps,
     resolution: tuple[int, int] | None = None,
     background: tuple[float, float, float] | None = None,
+    max_gaussians: int | None = None,
+    memory_limit: float | None = None,
     on_moment: OnMoment | None = None,
 ) -> tuple[Reconstruction, Improved]:
     """Fits Gaussians to a capture from nothing (Kerbl et al. 2023) for so many seconds or steps.
@@ -39,17 +40,20 @@ def fit(
     them by k-means over camera positions and directions.
     `resolution` is height and width, None: the capture's own, at most 512x512 pixels; `background`
     RGB in [0, 1] under transparent pixels, None: white, or the mean colour of pictures without any.
-    Returns the scene and what is known of it.
+    `max_gaussians` bounds their number (None: `AnytimeConfig`'s), and so does `memory_limit` in
+    GiB of what fitting takes, by estimate. Returns the scene and what is known of it.
 
     Raises InputError for a capture with too few frames, a resolution above the pictures' or below
-    7 pixels (SSIM's window), images that cannot be read, seconds of 0 or less, negative steps.
+    7 pixels (SSIM's window), images that cannot be read, seconds of 0 or less, negative steps,
+    or a memory limit that leaves room for too few Gaussians.
 
         scene, record = tj.fit("desk", seconds=60)
         scene.save("desk.ply")
     """
     capture, run = as_capture("sample" if capture is None else capture), RunConfig(name="fit")
-    config = AnytimeConfig(seconds=seconds)
-    config = dataclasses.replace(config, fit=dataclasses.replace(config.fit, steps=steps))
+    config = anytime_config(
+        seconds, steps=steps, max_gaussians=max_gaussians, memory_limit=memory_limit
+    )
     inputs, targets = chosen_frames(capture, views)
     size = improved_resolution(resolution, capture)
     request = Request(

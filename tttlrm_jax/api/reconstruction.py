@@ -22,7 +22,7 @@ from tttlrm_jax.metrics.lpips import LPIPS
 from tttlrm_jax.per_scene.anytime import OnMoment, improve
 from tttlrm_jax.per_scene.loop import Optimised
 from tttlrm_jax.per_scene.refine import refine
-from tttlrm_jax.per_scene.settings import AnytimeConfig, RefineConfig
+from tttlrm_jax.per_scene.settings import RefineConfig, anytime_config
 from tttlrm_jax.per_scene.starts import rising
 from tttlrm_jax.rasterize import Renderer, Rendering
 from tttlrm_jax.rasterize.eager import Renderers
@@ -112,6 +112,8 @@ class Reconstruction:
         *,
         seconds: float | None = None,
         resolution: tuple[int, int] | None = None,
+        max_gaussians: int | None = None,
+        memory_limit: float | None = None,
         on_moment: OnMoment | None = None,
     ) -> tuple["Reconstruction", Optimised]:
         """The scene after optimisation on its input views, and what is known of that (losses
@@ -123,17 +125,26 @@ class Reconstruction:
         here, see `at`), some input views are held back and say which Gaussians were the best so
         far, Ctrl-C ends it early, and `on_moment(moment, gaussians)` is told of every look at them.
         Pixels that show nothing of the scene (past a lens's edge, under masks of what is to be
-        left out) do not count. Where pictures have no transparency and nobody asked for a
-        background, the scene's becomes their mean colour.
+        left out) do not count. There are no more than `max_gaussians` (None: as `AnytimeConfig`
+        says), and no more than fit into `memory_limit` GiB, by estimate. Where
+        pictures have no transparency and nobody asked for a background, the scene's becomes their
+        mean colour.
 
         Raises InputError for views below 7 pixels, a negative number of steps, seconds of 0 or
-        less, and unless one of both is given.
+        less, a memory limit that leaves room for too few, and unless one of steps and seconds is
+        given.
         """
         if (steps is None) == (seconds is None):
             raise InputError.of(
                 "steps, seconds", (steps, seconds), "are not one number and one None",
                 "give one of them",
             )  # fmt: skip
+        of_improving = {"max_gaussians": max_gaussians, "memory_limit": memory_limit}
+        for name, value in of_improving.items():
+            if value and seconds is None:
+                raise InputError.of(
+                    name, value, "belongs to improving for some time", "give seconds, not steps"
+                )
         scene = self if resolution is None else self.at(resolution)
         views = scene.posed.photographs
         if steps is not None:
@@ -142,11 +153,12 @@ class Reconstruction:
                 raster=scene.renderer.config,
             )  # fmt: skip
             return scene._with(record), record
+        assert seconds is not None
+        config = anytime_config(seconds, **of_improving)
         background = scene.posed.fitted_on(self.background)
         record = improve(
-            rising(views, self.made_at), AnytimeConfig(seconds=seconds), start=self.predicted,
-            points=scene.posed.read_points(), raster=self.raster, background=background,
-            on_moment=on_moment,
+            rising(views, self.made_at), config, start=self.predicted, raster=self.raster,
+            points=scene.posed.read_points(), background=background, on_moment=on_moment,
         )  # fmt: skip
         made_at = scene.posed.resolution
         return scene._with(record, background=background, made_at=made_at), record

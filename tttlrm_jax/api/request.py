@@ -45,13 +45,13 @@ class Request:
     similarity: PoseNormalisation | None  # a stream's frame; None: from these frames' cameras
     has_scale: bool  # the cameras of a stream's first chunk had an extent to take the scale from
     background: tuple[float, float, float]
-    background_asked: bool  # it is a wish; else Gaussians may be fitted on another one
     plan: Plan
     chunk_views: int
     keep_ratio: float
     random_ratio: float
     accumulate: Accumulate
     seed: int
+    background_asked: bool = False  # it is a wish; else Gaussians may be fitted on another one
 
 
 def as_wished(run: RunConfig, wishes: EvalConfig) -> RunConfig:

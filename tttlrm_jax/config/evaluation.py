@@ -1,7 +1,7 @@
 """What `eval.py` reads, for models of posed views and, with `--model ttt3r`, of sequences."""
 
 import dataclasses
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from tttlrm_jax.config.data import FrameViews, PoseFrame
 from tttlrm_jax.config.model import Dtype, OptionalRule, Plan
@@ -26,6 +26,7 @@ DepthFormat = Literal["png", "npy", "none"]
 DepthAlignment = Literal["metric", "scale", "scale_shift", "median"]
 Fit = Literal["crop", "resize"]
 FrameCount = Annotated[int, Bound(lambda count: count >= 2, "is below 2", "use 2 or more")]
+OF_IMPROVING = ("max_gaussians", "memory_limit")  # options that need seconds
 PUBLISHED_SIZE = 512  # of TTT3R checkpoints that do not say what they were trained at
 
 
@@ -67,6 +68,8 @@ class EvalConfig:
     post_optimize: NonNegativeInt = 0  # steps that refine the Gaussians on the input views
     # of improving the Gaussians on single input views, compiling apart; Ctrl-C ends it early
     seconds: Annotated[PositiveFloat, FINITE] | None = None
+    max_gaussians: PositiveInt | None = None  # that improving has room for; None: 16,384
+    memory_limit: Annotated[PositiveFloat, FINITE] | None = None  # GiB of improving, by estimate
     min_opacity: ShareBelow1 = 1.0 / 255.0  # in scene.ply; fainter Gaussians cannot show
     splat: bool = False  # write scene.splat, for web viewers, beside scene.ply
     orbit_frames: PositiveInt = 72  # of the film, at 24 frames a second
@@ -90,10 +93,19 @@ class EvalConfig:
             "seconds", self.seconds, "improves Gaussians on photographs, beside a query or "
             "post_optimize", "leave one of them out",
         )  # fmt: skip
+        for field in OF_IMPROVING:
+            require(
+                not getattr(self, field) or self.seconds is not None, field, getattr(self, field),
+                "belongs to improving for some time", "add e.g. --seconds 30",
+            )  # fmt: skip
         require(
             self.resolution is None or min(self.resolution) >= 1, "resolution", self.resolution,
             "is not a positive height and width", "use e.g. 64 64",
         )  # fmt: skip
+
+    def of_improving(self) -> dict[str, Any]:
+        """How Gaussians are improved, by the names that `Reconstruction.refine` has."""
+        return {name: getattr(self, name) for name in OF_IMPROVING}
 
     def _check_stream(self) -> None:
         """Options that need or exclude each other."""

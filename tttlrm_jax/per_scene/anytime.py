@@ -30,6 +30,7 @@ from tttlrm_jax.per_scene.loop import (
     Stepper,
     check_one_scene,
 )
+from tttlrm_jax.per_scene.memory import Room, room_for
 from tttlrm_jax.per_scene.objective import RenderSettings, draw_view
 from tttlrm_jax.per_scene.scratch import (
     INTERSECTIONS_PER_SLOT,
@@ -40,9 +41,13 @@ from tttlrm_jax.per_scene.scratch import (
     random_points,
     reset_jit,
 )
-from tttlrm_jax.per_scene.settings import AnytimeConfig
+from tttlrm_jax.per_scene.settings import (
+    AnytimeConfig,
+    required_degree,
+    with_capacity,
+    with_degree,
+)
 from tttlrm_jax.per_scene.starts import Points, predicted_state, some_of, split_views, widened
-from tttlrm_jax.rasterize.render import MAX_CAPACITY
 
 LOOK_SECONDS, LOOK_SHARE = 0.5, 0.1  # at least between looks at views held back, and of the time
 FIRST_STEPS = 10  # before the first look, when nobody knows yet how long a step takes
@@ -73,6 +78,10 @@ class Improved(Optimised):
     moments: tuple[Moment, ...]  # in order; the first is the start
     best: Moment
     held_back: tuple[int, ...]  # numbers of the input views
+    sh_degree: int
+    room: Room  # for Gaussians and for their intersections with tiles
+    num_refused: int  # times that a Gaussian was to be added and there was no room
+    num_dropped: int  # most intersections of a view that a memory limit left no room for
     start: Start
     ended: Ending
 
@@ -126,18 +135,37 @@ def _that_show_the_scene(views: Views, held: np.ndarray) -> np.ndarray:
     return held[np.asarray(jnp.any(views.valid[held], axis=(1, 2)))]
 
 
+def _within_limits(
+    config: AnytimeConfig, views: Views, num_fitted: int
+) -> tuple[AnytimeConfig, Room]:
+    """The settings with a degree for so many views, and with no more Gaussians than memory allows.
+
+    Raises InputError where that leaves room for too few.
+    """
+    fit = with_degree(config.fit, num_fitted)
+    room = room_for(
+        fit.capacity, INTERSECTIONS_PER_SLOT, required_degree(fit), views, config.memory_limit
+    )
+    if room.num_gaussians < fit.capacity:
+        fit = with_capacity(fit, room.num_gaussians)
+    return dataclasses.replace(config, fit=fit), room
+
+
 class _Run:
     """An improvement from its start to the moment at which it is stopped."""
 
     def __init__(self, levels, config: AnytimeConfig, raster, background, start, points):
-        self.config, self._levels = config, levels
+        self._levels = levels
         fitted, held = split_views(len(levels[0].image), config.held_back)
         held = _that_show_the_scene(levels[-1], held)
         self.held, self._fitted = tuple(held.tolist()), fitted
         self._judged = levels[-1][held]
+        self.config, self.room = _within_limits(config, levels[-1], len(fitted))
+        config = self.config
+        self.num_refused = self._num_dropped = 0
         self._settings = RenderSettings(
             background=background, raster=raster, ssim_weight=config.fit.ssim_weight,
-            capacity=INTERSECTIONS_PER_SLOT * config.fit.capacity,
+            capacity=self.room.slots,
         )  # fmt: skip
         self._judge_settings = self._settings
         self._compiling, self._warm = 0.0, set()
@@ -206,6 +234,10 @@ class _Run:
             moments=tuple(self.moments),
             best=self.best or self._moment(None, None),
             held_back=self.held,
+            sh_degree=required_degree(self.config.fit),
+            room=self.room,
+            num_refused=self.num_refused,
+            num_dropped=max(self._num_dropped, self._stepper.num_dropped),
             start=self.start,
             ended=ended,
         )
@@ -213,7 +245,8 @@ class _Run:
     def _new_stepper(self, level: int) -> Stepper:
         fit = self.config.fit
         schedule = Schedule(rates=fit.rates, sh_interval=fit.sh_interval)
-        return Stepper(self._levels[level][self._fitted], schedule, self._settings)
+        views = self._levels[level][self._fitted]
+        return Stepper(views, schedule, self._settings, self.room.most_slots)
 
     def _change_level(self) -> None:
         """On to the resolution that this moment belongs to."""
@@ -222,6 +255,7 @@ class _Run:
         level = min(int(share / self.config.level_share), last) if self.config.level_share else last
         if level > self._level:
             self._compiling += self._stepper.compile_seconds
+            self._num_dropped = max(self._num_dropped, self._stepper.num_dropped)
             wider = self._widened(self.state.gaussians, level)
             self.state = self.state.replace(gaussians=wider)
             self._level, self._stepper = level, self._new_stepper(level)
@@ -285,7 +319,7 @@ class _Run:
         while True:
             settings = self._judge_settings
             quality, dropped, picture = self._timed(_judge, shown, self._judged, settings=settings)
-            if int(dropped) == 0 or settings.capacity >= MAX_CAPACITY:
+            if int(dropped) == 0 or settings.capacity >= self.room.most_slots:
                 return float(quality), at_most(to_uint8(np.asarray(picture)), PREVIEW_SIDE)
             self._judge_settings = dataclasses.replace(settings, capacity=2 * settings.capacity)
 
@@ -294,7 +328,9 @@ class _Run:
         last = int(self.state.num_steps)
         if densifies_at(step, dataclasses.replace(fit, steps=last)):
             key = jax.random.fold_in(jax.random.key(fit.seed), step)
-            self.state = self._timed(densify_jit, self.state, key=key, config=fit).state
+            changed = self._timed(densify_jit, self.state, key=key, config=fit)
+            self.state = changed.state
+            self.num_refused += int(changed.num_refused)
         if step in self.config.reset_steps and step <= RESET_UNTIL * last:
             self.state = self._timed(reset_jit, self.state, config=fit)
 

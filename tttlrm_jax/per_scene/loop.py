@@ -149,9 +149,13 @@ def _segment(state, views, order, count, schedule, settings):
 class Stepper:
     """Takes steps on a scene's views, growing the renderer's room where it does not suffice."""
 
-    def __init__(self, views: Views, schedule: Schedule, settings: RenderSettings):
+    def __init__(
+        self, views: Views, schedule: Schedule, settings: RenderSettings,
+        most_slots: int = MAX_CAPACITY,
+    ):  # fmt: skip
         self.views, self._schedule, self.settings = views, schedule, settings
-        self.compile_seconds = 0.0
+        self.compile_seconds, self._most_slots = 0.0, most_slots
+        self.num_dropped = 0  # most intersections of a view beyond `most_slots`
         self._warm: set[int] = set()
 
     def __call__(self, state: FitState, order: np.ndarray) -> tuple[FitState, np.ndarray]:
@@ -169,7 +173,8 @@ class Stepper:
         while True:
             self._compile(state, rows)
             new, losses, dropped = self._run(state, rows, len(order))
-            if int(dropped) == 0 or self.settings.capacity >= MAX_CAPACITY:
+            if int(dropped) == 0 or self.settings.capacity >= self._most_slots:
+                self.num_dropped = max(self.num_dropped, int(dropped))
                 return new, np.asarray(losses[: len(order)])
             self.settings = dataclasses.replace(self.settings, capacity=2 * self.settings.capacity)
 

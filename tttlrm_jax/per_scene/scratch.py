@@ -29,7 +29,7 @@ from tttlrm_jax.per_scene.loop import (
     start_state,
 )
 from tttlrm_jax.per_scene.objective import RenderSettings
-from tttlrm_jax.per_scene.settings import FitConfig
+from tttlrm_jax.per_scene.settings import FitConfig, required_degree, with_degree
 
 INITIAL_OPACITY = 0.1
 INTERSECTIONS_PER_SLOT = 8  # of a view, at the start; grows where it does not suffice
@@ -64,6 +64,7 @@ def fit_scene(
     Raises InputError for views of several scenes.
     """
     check_one_scene(views)
+    config = with_degree(config, len(views.image))
     start = time.perf_counter()
     points = random_points(views, config) if points is None else points
     state = initial_state(points, views, config)
@@ -164,7 +165,7 @@ def initial_state(
     positions, colours = (np.asarray(part, np.float32)[: config.capacity] for part in points)
     free = config.capacity - len(positions)
     size = np.log(np.maximum(neighbour_distance(positions), 1e-7))
-    sh = np.zeros((config.capacity, (config.sh_degree + 1) ** 2, 3), np.float32)
+    sh = np.zeros((config.capacity, (required_degree(config) + 1) ** 2, 3), np.float32)
     sh[: len(colours), 0] = (colours - 0.5) / SH_CONSTANT
     logit = np.log(INITIAL_OPACITY / (1 - INITIAL_OPACITY))
     gaussians = Gaussians(

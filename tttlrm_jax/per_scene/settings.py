@@ -21,6 +21,8 @@ from tttlrm_jax.config.validation import (
 )
 
 Rate = Annotated[NonNegativeFloat, FINITE]
+ShDegree = Annotated[int, between(0, 4)]
+VIEWS_FOR_DEGREE = (3, 6, 24)  # from which on 1, 2 and 3 bands of spherical harmonics are fitted
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,7 +67,7 @@ class FitConfig:
     steps: NonNegativeInt = 2000
     num_initial: PositiveInt = 2000  # Gaussians of a start without points
     capacity: PositiveInt = 16_384  # Gaussians there is room for; what would exceed it is refused
-    sh_degree: Annotated[int, between(0, 4)] = 1
+    sh_degree: ShDegree | None = 1  # None: follows the number of views, see `degree_for`
     sh_interval: PositiveInt = 1000  # steps until one more band of spherical harmonics joins in
     rates: LearningRates = LearningRates(
         mean=1.6e-3, colour=1e-2, detail=5e-4, log_scale=1e-2, quaternion=2e-3,
@@ -101,12 +103,13 @@ class AnytimeConfig:
     """
 
     seconds: Annotated[PositiveFloat, FINITE] = 30.0  # without compiling
+    memory_limit: Annotated[PositiveFloat, FINITE] | None = None  # GiB, see `per_scene.memory`
     num_kept: PositiveInt = 3000  # predicted Gaussians it starts from, drawn by opacity
     held_back: ShareBelow1 = 0.1  # share of the input views that only judge; 0: none
     level_share: ShareBelow1 = 0.25  # of the time that each resolution below the last one gets
     reset_steps: tuple[PositiveInt, ...] = ()  # after which opacities are reset
     fit: FitConfig = FitConfig(
-        steps=3000, sh_degree=2, sh_interval=1, densify_from=50, densify_every=50,
+        steps=3000, sh_degree=None, sh_interval=1, densify_from=50, densify_every=50,
         densify_until=0.7, prune_opacity=0.001,
         rates=LearningRates(
             mean=2.4e-3, colour=3e-2, detail=1.5e-3, log_scale=3e-2, quaternion=6e-3,
@@ -116,3 +119,49 @@ class AnytimeConfig:
 
     def __post_init__(self):
         check_fields("", self)
+
+
+def degree_for(num_views: int) -> int:
+    """Degree of the spherical harmonics that so many views can tell: colours by direction need
+    directions."""
+    return sum(num_views >= needed for needed in VIEWS_FOR_DEGREE)
+
+
+def with_degree(fit: FitConfig, num_views: int) -> FitConfig:
+    """The settings with a degree, that of so many views where they name none."""
+    if fit.sh_degree is not None:
+        return fit
+    return dataclasses.replace(fit, sh_degree=degree_for(num_views))
+
+
+def required_degree(fit: FitConfig) -> int:
+    """The degree of settings that `with_degree` was asked about."""
+    assert fit.sh_degree is not None
+    return fit.sh_degree
+
+
+def anytime_config(
+    seconds: float,
+    *,
+    steps: int | None = None,
+    max_gaussians: int | None = None,
+    memory_limit: float | None = None,
+) -> AnytimeConfig:
+    """The usual settings with what is not None in place of theirs.
+
+    Raises ConfigError for values out of range.
+    """
+    config = AnytimeConfig(seconds=seconds, memory_limit=memory_limit)
+    fit = config.fit
+    if steps is not None:
+        fit = dataclasses.replace(fit, steps=steps)
+    if max_gaussians is not None:
+        require(max_gaussians >= 1, "max_gaussians", max_gaussians, "is below 1", "allow more")
+        fit = with_capacity(fit, max_gaussians)
+    return dataclasses.replace(config, fit=fit)
+
+
+def with_capacity(fit: FitConfig, capacity: int) -> FitConfig:
+    """The settings with other room for Gaussians."""
+    initial = min(fit.num_initial, capacity)
+    return dataclasses.replace(fit, capacity=capacity, num_initial=initial)

@@ -8,7 +8,7 @@ from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.types import Cameras, Gaussians, Views
 from tttlrm_jax.per_scene.density import GONE_LOGIT
 from tttlrm_jax.per_scene.loop import FitState, scene_extent, start_state
-from tttlrm_jax.per_scene.settings import AnytimeConfig, FitConfig
+from tttlrm_jax.per_scene.settings import AnytimeConfig, FitConfig, required_degree
 
 Points = tuple[np.ndarray, np.ndarray]  # positions [point, 3] and colours [point, 3] in [0, 1]
 FEWEST_VIEWS = 3  # of which one can be held back
@@ -84,7 +84,7 @@ def predicted_state(predicted: Gaussians, views: Views, config: AnytimeConfig) -
     chosen = np.random.default_rng(fit.seed).choice(
         len(opacity), count, replace=False, p=chance / chance.sum()
     )
-    coefficients = (fit.sh_degree + 1) ** 2
+    coefficients = (required_degree(fit) + 1) ** 2
     sh = np.zeros((count, coefficients, 3), np.float32)
     known = min(coefficients, predicted.sh.shape[1])
     sh[:, :known] = np.asarray(predicted.sh)[chosen, :known]

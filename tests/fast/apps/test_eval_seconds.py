@@ -18,7 +18,8 @@ def result(tmp_path_factory, tiny_checkpoint, tiny_capture_source):
     output = tmp_path_factory.mktemp("seconds") / "out"
     arguments = [
         "--capture", str(tiny_capture_source), "--checkpoint", str(tiny_checkpoint), "--views", "4",
-        "--seconds", "0.3", "--resolution", "32", "48", "--orbit-frames", "4",
+        "--seconds", "0.3", "--max-gaussians", "500", "--resolution", "32", "48",
+        "--orbit-frames", "4",
         "--output", str(output),
     ]  # fmt: skip
     assert command.main(arguments) == 0
@@ -41,11 +42,19 @@ def test_files_and_figures(result):
     assert len(improved["held_back"]) == 1
     assert set(improved["held_back"]) < set(metrics["inputs"])
     assert improved["best"]["psnr"] == max(each["psnr"] for each in improved["moments"])
+    assert improved["max_gaussians"] == 500
+    assert improved["sh_degree"] == 1  # of the three views that are fitted
+    assert improved["num_refused"] >= 0
     assert metrics["num_gaussians_predicted"] == improved["best"]["num_gaussians"]
     frames = iio.imread(result / IMPROVEMENT_FILM)
     assert len(frames) > len(improved["moments"])
     page = (result / "report.html").read_text(encoding="utf-8")
-    for text in ("As it improved", "before refinement", improved["held_back"][0]):
+    for text in (
+        "As it improved",
+        "before refinement",
+        "room for Gaussians",
+        improved["held_back"][0],
+    ):
         assert text in page
 
 
@@ -63,3 +72,10 @@ def test_without_options_the_toy_is_improved():
 def test_time_must_be_positive(seconds):
     with pytest.raises(ConfigError, match="seconds"):
         EvalConfig(seconds=seconds)
+
+
+@pytest.mark.parametrize(("field", "value"), [("max_gaussians", 100), ("memory_limit", 1.0)])
+def test_options_of_improving_need_time(field, value):
+    with pytest.raises(ConfigError, match=f"{field}={value} belongs to .*; add e.g. --seconds 30"):
+        EvalConfig(**{field: value})
+    assert EvalConfig(seconds=1.0, **{field: value}).of_improving()[field] == value

@@ -21,6 +21,7 @@ from tttlrm_jax.apps.reconstruct.job import Evaluated, Job
 from tttlrm_jax.apps.reconstruct.refined_files import (
     IMPROVEMENT_FILM,
     MEANS,
+    refined_notes,
     refined_part,
     refined_settings,
     write_improvement,
@@ -142,7 +143,7 @@ def collect_metrics(job: Job, evaluated: Evaluated, count: ExportCount) -> dict[
             for name, suffix in zip(MEANS, ("", "_ssim", "_lpips"), strict=True)
         },
         "offset": job.offset.tolist(),
-        "notes": job.notes,
+        "notes": [*job.notes, *refined_notes(job, evaluated)],
         "inputs": job.scene.input_names,
         **_stream_part(job, evaluated),
         **refined_part(evaluated),

@@ -76,7 +76,9 @@ def post_optimize(evaluated: Evaluated, job: Job) -> Evaluated:
         pixels = "x".join(map(str, job.scene.resolution[::-1]))
         what = f"improving on {views} of {pixels} pixels for {seconds:g} s (Ctrl-C ends it earlier)"
         with announced(what), watched(seconds, job.output) as tell:
-            refined, record = evaluated.reconstruction.refine(seconds=seconds, on_moment=tell)
+            refined, record = evaluated.reconstruction.refine(
+                seconds=seconds, on_moment=tell, **job.config.of_improving()
+            )
     with announced("rendering the targets again"):
         ours = job.answer(refined.target_pictures())
     more = {"post_optimize": refined.seconds, "post_optimize_compile": refined.compile_seconds}

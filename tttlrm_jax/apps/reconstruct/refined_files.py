@@ -10,6 +10,7 @@ from tttlrm_jax.core.pictures import at_most, to_uint8
 from tttlrm_jax.export.video import write_video
 from tttlrm_jax.per_scene import Improved, Moment
 from tttlrm_jax.per_scene.anytime import PREVIEW_SIDE
+from tttlrm_jax.per_scene.settings import anytime_config
 from tttlrm_jax.reports.improvement import improvement_frames, improvement_plot
 from tttlrm_jax.reports.reconstruction import Exhibit
 
@@ -50,9 +51,38 @@ def refined_part(evaluated: Evaluated) -> dict[str, Any]:
             "ended": record.ended,
             "held_back": [names[number] for number in record.held_back],
             "best": _numbers(record.best),
+            "sh_degree": record.sh_degree,
+            "max_gaussians": record.room.num_gaussians,
+            "num_refused": record.num_refused,
+            "bytes_estimated": record.room.num_bytes,
             "moments": [_numbers(moment) for moment in record.moments],
         }
     return {"post_optimize": part}
+
+
+def refined_notes(job: Job, evaluated: Evaluated) -> list[str]:
+    """What to say of an improvement, a sentence each; for metrics.json, console and page."""
+    record, notes = evaluated.refinement, []
+    if not isinstance(record, Improved):
+        return notes
+    if not record.held_back:
+        notes.append(
+            f"improving: {len(job.scene.input_names)} input views are too few to hold one back, so "
+            "nothing says when to stop: all the time is used, and the last Gaussians are kept"
+        )
+    asked = anytime_config(1.0, max_gaussians=job.config.max_gaussians).fit.capacity
+    if record.room.num_gaussians < asked:
+        notes.append(
+            f"improving: memory_limit={job.config.memory_limit:g} GiB leaves room for "
+            f"{record.room.num_gaussians} Gaussians in place of {asked}"
+        )
+    if record.num_dropped:
+        notes.append(
+            f"improving: memory_limit={job.config.memory_limit:g} GiB left no room for "
+            f"{record.num_dropped} intersections of Gaussians and tiles in a view, which were not "
+            "drawn while fitting"
+        )
+    return notes
 
 
 def _numbers(moment: Moment) -> dict[str, Any]:
@@ -64,11 +94,24 @@ def refined_settings(metrics: dict[str, Any]) -> dict[str, str]:
     if "post_optimize" not in metrics:
         return {}
     refined, seconds = metrics["post_optimize"], metrics["seconds"]
+    room = {"room for Gaussians": _room(refined)} if "max_gaussians" in refined else {}
     return {
         "refined on the inputs": f"{refined['steps']} steps{_kept(refined)} in "
         f"{seconds['post_optimize']:.2f} s (compiling {seconds['post_optimize_compile']:.1f} s); "
-        f"before, PSNR was {refined['psnr_before']:.2f} dB and SSIM {refined['ssim_before']:.3f}"
+        f"before, PSNR was {refined['psnr_before']:.2f} dB and SSIM {refined['ssim_before']:.3f}",
+        **room,
     }
+
+
+def _room(refined: dict[str, Any]) -> str:
+    """How many Gaussians an improvement had room for, what that takes, and what it refused."""
+    text = (
+        f"{refined['max_gaussians']} with spherical harmonics of degree {refined['sh_degree']}, "
+        f"about {refined['bytes_estimated'] / 2**20:.0f} MiB"
+    )
+    if not refined["num_refused"]:
+        return text + ": enough"
+    return f"{text}; {refined['num_refused']} times there was none for a new one (--max-gaussians)"
 
 
 def _kept(refined: dict[str, Any]) -> str:

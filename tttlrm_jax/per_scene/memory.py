@@ -1,0 +1,76 @@
+"""How many Gaussians an optimisation has room for, and what memory they take.
+
+An estimate of the arrays of an optimisation on the CPU, from XLA's own figures for its compiled
+step; the process, the weights and the compiled programs come on top.
+"""
+
+import dataclasses
+
+from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.types import Views
+from tttlrm_jax.rasterize.render import MAX_CAPACITY
+
+GIB = 2**30
+STATES = 3  # at a time: before and after some steps, and the best so far
+SCREEN_BYTES = 100  # of a Gaussian on the screen, and of derivatives there
+SLOT_BYTES = 12  # of an intersection: key, Gaussian, and both while they are sorted
+PIXEL_BYTES = 290  # of a picture while it is drawn and compared
+PICTURE_BYTES = 12  # of a pixel that is kept
+KEPT_PICTURES = 2.4  # times: all resolutions, those being fitted, those held back
+FEWEST = 64  # Gaussians with which there is any point
+GROWTH = 2  # times more intersections than there is room for at the start
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Room:
+    """What there is room for."""
+
+    num_gaussians: int
+    slots: int  # intersections of Gaussians and tiles in a view, at the start
+    most_slots: int  # that this may grow to
+    num_bytes: int  # of memory that all takes, estimated, with `GROWTH` times the slots
+
+
+def bytes_needed(num_gaussians: int, slots: int, sh_degree: int, views: Views) -> int:
+    """Estimated bytes of fitting so many Gaussians to views [view, height, width, 3]."""
+    values = 11 + 3 * (sh_degree + 1) ** 2
+    state = 12 * values + 9  # Gaussians and both moments of Adam in float32, and what is counted
+    gaussian = STATES * state + 4 * values + SCREEN_BYTES
+    count, height, width = views.image.shape[:3]
+    pictures = PICTURE_BYTES * KEPT_PICTURES * count + PIXEL_BYTES
+    return int(num_gaussians * gaussian + slots * SLOT_BYTES + height * width * pictures)
+
+
+def room_for(
+    wanted: int, per_gaussian: int, sh_degree: int, views: Views, limit: float | None
+) -> Room:
+    """Room for `wanted` Gaussians, or for fewer where they would take more than `limit` GiB.
+
+    `per_gaussian` slots are made for each at the start. Raises InputError where the limit leaves
+    room for less than `FEWEST`.
+    """
+
+    def needed(count: int, grown: int = GROWTH) -> int:
+        return bytes_needed(count, grown * per_gaussian * count, sh_degree, views)
+
+    if limit is None:
+        return Room(
+            num_gaussians=wanted, slots=per_gaussian * wanted, most_slots=MAX_CAPACITY,
+            num_bytes=needed(wanted),
+        )  # fmt: skip
+    allowed, fixed = limit * GIB, needed(0)
+    count = min(wanted, int((allowed - fixed) / (needed(10**6) - fixed) * 10**6))
+    if count < min(FEWEST, wanted):
+        height, width = views.image.shape[1:3]
+        raise InputError.of(
+            "memory_limit", f"{limit:g} GiB", f"is too little for {FEWEST} Gaussians and "
+            f"{len(views.image)} pictures of {width}x{height} pixels, which take about "
+            f"{needed(FEWEST) / GIB:.2g} GiB", "allow more, or fit fewer or smaller pictures",
+        )  # fmt: skip
+    grown = GROWTH
+    while needed(count, 2 * grown) <= allowed and 2 * grown * per_gaussian * count <= MAX_CAPACITY:
+        grown *= 2
+    return Room(
+        num_gaussians=count, slots=per_gaussian * count, most_slots=grown * per_gaussian * count,
+        num_bytes=needed(count),
+    )  # fmt: skip
