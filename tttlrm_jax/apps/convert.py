@@ -1,7 +1,8 @@
-"""`python -m tttlrm_jax.convert SRC DEST`: a published PyTorch checkpoint to a model directory.
+"""`python -m tttlrm_jax.convert SRC DEST`: published weights to a model directory.
 
-SRC is a `.pth` or `.pt` file of tttLRM, of LaCT's view synthesis, or of CUT3R (which TTT3R runs);
-DEST is what `eval.py --checkpoint` reads. Strict both ways: every tensor is used once, or left
+SRC is a `.pth`, `.pt` or `.safetensors` file (or the index of several) of tttLRM, of LaCT's view
+synthesis, or of CUT3R (which TTT3R runs); DEST is what `eval.py --checkpoint` reads, with the
+settings that these weights are evaluated with. Strict both ways: every tensor is used once, or left
 out with a reason that is printed. Nothing in the file is executed, and PyTorch is not needed.
 """
 
@@ -14,47 +15,61 @@ import tyro
 
 from tttlrm_jax.apps.export_model import report_size
 from tttlrm_jax.checkpoints.models import export_model, export_ttt3r
-from tttlrm_jax.config import DataConfig, ModelConfig, RunConfig, SyntheticConfig
+from tttlrm_jax.config import ModelConfig, Plan
 from tttlrm_jax.config.command_line import run_command
+from tttlrm_jax.config.validation import PositiveInt, check_fields
 from tttlrm_jax.convert import (
-    IGNORED_PREFIXES,
     config_from_shapes,
     config_from_ttt3r_shapes,
     params_from_published,
     published_shapes,
     settle,
 )
-from tttlrm_jax.convert.names import canonical_name
-from tttlrm_jax.convert.pytorch_file import StoredTensor, read_checkpoint
+from tttlrm_jax.convert.published_settings import (
+    CUT3R_SIZES,
+    NOT_SAID,
+    Level,
+    Wishes,
+    published_run,
+    settle_settings,
+)
+from tttlrm_jax.convert.recognition import Kind, check_numbers, detect, read_tensors
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.models import abstract_model, split_model
 
-Kind = Literal["tttlrm", "lvsm", "ttt3r"]
-# A tensor that only a checkpoint of that kind has.
-NOT_SAID = "data of its authors (converted from a published checkpoint, which does not say)"
-MARKS: dict[Kind, str] = {
-    "tttlrm": "tokenizer.1.weight",
-    "lvsm": "input_linear.weight",
-    "ttt3r": "decoder_embed.weight",
-}
-HEADS = ("encoder_heads", "decoder_heads", "state_heads", "memory_heads")
-GRID_PATCHES = 8  # image side, in patches, of the configuration written for tttLRM and LVSM
+HEADS = ("encoder_heads", "decoder_heads", "state_heads", "memory_heads")  # of TTT3R
+SETTINGS = tuple(field.name for field in dataclasses.fields(Wishes))  # of posed images
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ConvertConfig:
-    """What to convert. A checkpoint does not tell numbers of heads; defaults are published ones."""
+    """What to convert, and what its tensors do not tell: None for what was published.
 
-    source: tyro.conf.Positional[str]  # .pth or .pt file
+    Everything that is taken for granted is printed.
+    """
+
+    source: tyro.conf.Positional[str]  # .pth, .pt, .safetensors or .safetensors.index.json file
     dest: tyro.conf.Positional[str]  # model directory to write
     kind: Literal["auto", "tttlrm", "lvsm", "ttt3r"] = "auto"  # auto: told by the tensors' names
+    key: str | None = None  # that weights are under in the file; dots for one within another
+    prefix: str | None = None  # of the names of the model's tensors, such as model.
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the stored weights
     skip_unexpected: bool = False  # leave out tensors that no table lists, naming each
-    encoder_heads: int | None = None  # of TTT3R networks
-    decoder_heads: int | None = None
-    state_heads: int | None = None
-    memory_heads: int | None = None
+    # of tttLRM and LVSM, written as what eval.py takes by default
+    plan: Plan | None = None  # sequential for autoregressive weights of tttLRM
+    level: Level | None = None  # what the weights were trained on
+    views: PositiveInt | None = None  # input views
+    chunk_views: PositiveInt | None = None  # per update, of autoregressive weights
+    resolution: tuple[int, int] | None = None  # height width
+    # of TTT3R networks
+    encoder_heads: PositiveInt | None = None
+    decoder_heads: PositiveInt | None = None
+    state_heads: PositiveInt | None = None
+    memory_heads: PositiveInt | None = None
     state_positions: Literal["2d", "1d", "none"] = "2d"
+
+    def __post_init__(self):
+        check_fields("", self)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -64,17 +79,15 @@ def main(arguments: list[str] | None = None) -> int:
 
 def convert(options: ConvertConfig) -> Path:
     """Converts one file; returns the model directory."""
-    stored, others = read_checkpoint(options.source)
-    if others:
-        print(f"left out, not weights: {', '.join(others)}")
-    tensors: Mapping[str, StoredTensor] = _by_name(stored)
+    source = Path(options.source)
+    tensors: Mapping[str, Any] = read_tensors(source, print, options.key, options.prefix)
     kind = detect(tensors) if options.kind == "auto" else options.kind
     if kind == "ttt3r":
         tensors = settle(tensors, print)
     config = model_config(kind, tensors, options)
     model = abstract_model(config)
     tensors = _expected(tensors, published_shapes(model), options.skip_unexpected)
-    _check_numbers(tensors)
+    check_numbers(tensors)
     try:
         params = split_model(params_from_published(tensors, model))[1]
     except InputError as error:
@@ -82,70 +95,36 @@ def convert(options: ConvertConfig) -> Path:
         raise InputError(f"{error}; {remedy}") from error
     print(f"{kind}: {len(tensors)} tensors")
     if kind == "ttt3r":
+        size = CUT3R_SIZES[config.head]
         return report_size(
-            export_ttt3r(config, params, options.dest, options.dtype, provenance=NOT_SAID)
+            export_ttt3r(config, params, options.dest, options.dtype, size, NOT_SAID)
         )
-    side = GRID_PATCHES * config.patch_size
-    data = DataConfig(synthetic=SyntheticConfig(height=side, width=side))
-    name = Path(options.dest).name or kind
-    run = RunConfig(name=name, model=config, data=data, provenance=NOT_SAID)
+    wishes = Wishes(**{name: getattr(options, name) for name in SETTINGS})
+    settings = settle_settings(config, source, wishes)
+    for sentence in settings.said:
+        print(sentence)
+    run = published_run(config, settings, Path(options.dest).name or kind)
     return report_size(export_model(run, params, options.dest, options.dtype))
 
 
-def detect(tensors: Mapping[str, Any]) -> Kind:
-    """The kind of model by its tensors' names. Raises InputError if they fit none."""
-    for kind, mark in MARKS.items():
-        if mark in tensors:
-            return kind
-    raise InputError(
-        f"checkpoint has none of the tensors {', '.join(MARKS.values())}, by which tttlrm, lvsm "
-        f"and ttt3r are known; give a complete file, or --kind"
-    )
-
-
-def model_config(kind: Kind, tensors: Mapping[str, StoredTensor], options: ConvertConfig) -> Any:
+def model_config(kind: Kind, tensors: Mapping[str, Any], options: ConvertConfig) -> Any:
     """Sizes from the tensors, the rest from the options or the published configuration."""
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
-    given = {name: getattr(options, name) for name in HEADS}
-    given = {name: value for name, value in given.items() if value is not None}
+    given = {name: value for name in HEADS if (value := getattr(options, name)) is not None}
+    foreign = SETTINGS if kind == "ttt3r" else HEADS
+    for name in foreign:
+        if getattr(options, name) is not None:
+            whose = "models of posed images" if kind == "ttt3r" else "ttt3r"
+            raise InputError(f"--{name.replace('_', '-')} is for {whose}; leave it out")
     if kind == "ttt3r":
         return config_from_ttt3r_shapes(shapes, state_positions=options.state_positions, **given)
-    if given:
-        raise InputError(f"--{next(iter(given)).replace('_', '-')} is for ttt3r; leave it out")
     return config_from_shapes(shapes, ModelConfig(kind=kind))
 
 
-def _by_name(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
-    """Tensors under names without wrappers; frozen networks are left out."""
-    named: dict[str, StoredTensor] = {}
-    dropped: dict[str, int] = {}
-    for name, tensor in tensors.items():
-        short = canonical_name(name)
-        prefix = next((p for p in IGNORED_PREFIXES if short.startswith(p)), None)
-        if prefix is not None:
-            dropped[prefix] = dropped.get(prefix, 0) + 1
-        elif short in named:
-            raise InputError(f"checkpoint has {short} twice, once as {name}; remove one")
-        else:
-            named[short] = tensor
-    for prefix, count in dropped.items():
-        print(f"left out {count} tensors of {prefix}*: {IGNORED_PREFIXES[prefix]}")
-    return named
-
-
-def _expected(tensors: Mapping[str, StoredTensor], shapes, skip: bool) -> dict[str, StoredTensor]:
+def _expected(tensors: Mapping[str, Any], shapes, skip: bool) -> dict[str, Any]:
     """All tensors, or with `skip` those that the model has, saying which it has not."""
     extra = sorted(tensors.keys() - shapes.keys())
     if not skip or not extra:
         return dict(tensors)
     print(f"left out as asked, of no known use: {', '.join(extra)}")
     return {name: tensor for name, tensor in tensors.items() if name in shapes}
-
-
-def _check_numbers(tensors: Mapping[str, StoredTensor]) -> None:
-    """Raises InputError for tensors of whole numbers: weights are floating-point."""
-    whole = [name for name, tensor in tensors.items() if tensor.dtype.kind in "iub"]
-    if whole:
-        raise InputError(
-            f"tensors {', '.join(whole[:3])} hold whole numbers, not weights; give another file"
-        )

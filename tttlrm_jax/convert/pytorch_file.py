@@ -16,7 +16,7 @@ from tttlrm_jax.convert.pytorch_pickle import (
     StoredTensor,
     damaged,
 )
-from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.errors import InputError, listed
 from tttlrm_jax.core.files.pickles import UNREADABLE, Refused
 
 MAX_PICKLE_BYTES = 2**28
@@ -25,30 +25,46 @@ WEIGHTS_KEYS = ("model", "state_dict", "model_state_dict", "module")
 MAX_NESTING = 3  # of those keys
 
 
-def read_checkpoint(path: Path | str) -> tuple[dict[str, StoredTensor], list[str]]:
+def read_checkpoint(
+    path: Path | str, key: str | None = None
+) -> tuple[dict[str, StoredTensor], list[str]]:
     """The tensors of a checkpoint by name, and the names of what else the file holds.
 
-    Weights may be the whole content or lie under `model`, `state_dict`, `model_state_dict` or
-    `module`, also one within another; tensors beside them, such as a step counter, are no weights.
-    Raises InputError for files that are no checkpoint, are damaged, hold no tensors, or name
-    anything that would have to be run.
+    Weights may be the whole content or lie under `WEIGHTS_KEYS`, also one within another, or else
+    under the only key that has more tensors than lie beside it (a step counter and the like);
+    `key` says which, dots for one within another. Raises InputError for files that are no
+    checkpoint, are damaged, hold no tensors or several sets of them, or name anything that would
+    have to be run.
     """
     content = _unpickle(Path(path))
+    keys = iter(() if key is None else key.split("."))
     others: list[str] = []
     for levels in range(MAX_NESTING, 0, -1):
-        key = _weights_key(content, levels)
-        if key is None:
+        inner = next(keys, None) if key is not None else _weights_key(content, levels)
+        inner = _only_key(content, path) if inner is None and key is None else inner
+        if inner is None:
             break
-        others += sorted(str(name) for name in content if name != key)
-        content = content[key]
+        if not isinstance(content, dict) or inner not in content:
+            raise InputError.of(
+                "key", key, f"is not in {path}, which holds {_names(content)}", "use one of them"
+            )
+        others += sorted(str(name) for name in content if name != inner)
+        content = content[inner]
     tensors = _tensors(content) if isinstance(content, dict) else {}
     if not tensors:
+        where = f"whole or under one key ({_names(content)})" if key is None else f"under {key}"
         raise InputError.of(
-            "checkpoint", path, f"holds no tensors by name, whole or under {WEIGHTS_KEYS}"
-            f"{_found(content)}", "give a file with a model's state",
+            "checkpoint", path, f"holds no tensors by name, {where}",
+            "give a file with a model's state",
         )  # fmt: skip
     others += sorted(str(name) for name in content if name not in tensors)
     return tensors, others
+
+
+def _names(content: Any) -> str:
+    """What a content holds, for errors."""
+    names = [str(name) for name in content] if isinstance(content, dict) else []
+    return listed(names) if names else "nothing by name"
 
 
 def _weights_key(content: Any, levels: int = MAX_NESTING) -> str | None:
@@ -62,12 +78,21 @@ def _weights_key(content: Any, levels: int = MAX_NESTING) -> str | None:
     return None
 
 
-def _found(content: Any) -> str:
-    """Where else tensors lie, for the error."""
+def _only_key(content: Any, path: Path | str) -> str | None:
+    """The key under which more tensors lie than beside it. Raises InputError if there are two."""
     if not isinstance(content, dict):
-        return ""
-    inner = [str(k) for k, v in content.items() if isinstance(v, dict) and _tensors(v)]
-    return f", but under {', '.join(inner)}" if inner else ""
+        return None
+    beside = len(_tensors(content))
+    sizes = {
+        key: len(_tensors(value)) or int(_weights_key(value) is not None)
+        for key, value in content.items() if isinstance(key, str) and isinstance(value, dict)
+    }  # fmt: skip
+    keys = [key for key, size in sizes.items() if size > beside]
+    if len(keys) > 1:
+        raise InputError.of(
+            "checkpoint", path, f"holds tensors under {listed(keys)}", "say which with --key"
+        )
+    return keys[0] if keys else None
 
 
 def _tensors(content: dict) -> dict[str, StoredTensor]:

@@ -54,10 +54,31 @@ def test_tensors_beside_the_weights_are_no_weights(tmp_path, write_checkpoint, c
     assert found == others
 
 
-def test_weights_under_another_name_are_pointed_out(tmp_path, write_checkpoint):
-    path = write_checkpoint(tmp_path / "x.pth", {"generator": STATE, "epoch": 3})
-    with pytest.raises(InputError, match=r"holds no tensors by name.*, but under generator"):
+@pytest.mark.parametrize(
+    ("content", "others"),
+    [
+        ({"generator": STATE, "epoch": 3}, ["epoch"]),
+        ({"net": STATE, "step": STEP, "scaler": {"scale": STEP}}, ["scaler", "step"]),
+        ({"net": {"state_dict": STATE}, "optimizer": {"state": {0: STATE}}}, ["optimizer"]),
+    ],
+)
+def test_weights_may_lie_under_any_one_key(tmp_path, write_checkpoint, content, others):
+    tensors, found = read_checkpoint(write_checkpoint(tmp_path / "x.pth", content))
+    assert tensors.keys() == STATE.keys()
+    assert found == others
+
+
+def test_of_two_sets_of_weights_one_is_named(tmp_path, write_checkpoint):
+    other = {"a": np.ones(3, np.float32)}
+    path = write_checkpoint(tmp_path / "x.pth", {"net": STATE, "average": {"of": other}})
+    assert read_checkpoint(path)[0].keys() == STATE.keys()
+    assert read_checkpoint(path, "average.of")[0]["a"].shape == (3,)
+    with pytest.raises(InputError, match=r"key=generator is not in .*, which holds net, average"):
+        read_checkpoint(path, "generator")
+    path = write_checkpoint(tmp_path / "x.pth", {"net": STATE, "average": other})
+    with pytest.raises(InputError, match=r"holds tensors under net, average; say which with --key"):
         read_checkpoint(path)
+    assert read_checkpoint(path, "average")[0]["a"].shape == (3,)
 
 
 def test_repeated_numbers_take_no_space(tmp_path, write_checkpoint):
@@ -73,6 +94,23 @@ def rebuilt(**bits):
     hooks = collections.OrderedDict()
     rebuild = TABLE["torch._utils", "_rebuild_tensor_v2"]
     return rebuild(storage, 0, (2,), (1,), False, hooks, *([bits] if bits else []))
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("torch._utils", "_rebuild_tensor_v3"),
+        ("torch._utils", "_rebuild_parameter_with_state"),
+        ("torch._tensor", "_rebuild_from_type_v2"),
+    ],
+)
+def test_tensors_of_other_makes_are_refused(tmp_path, module, name):
+    """What they carry beside numbers would be dropped."""
+    program = b"\x80\x02c" + f"{module}\n{name}\n".encode() + b")R."
+    with zipfile.ZipFile(tmp_path / "x.pth", "w") as archive:
+        archive.writestr("archive/data.pkl", program)
+    with pytest.raises(InputError, match=f"names {module}.{name}"):
+        read_checkpoint(tmp_path / "x.pth")
 
 
 def test_the_negative_bit_of_a_tensor(monkeypatch):
