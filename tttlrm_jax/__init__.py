@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tttlrm_jax.api.captures import open_capture
     from tttlrm_jax.api.fitting import fit
-    from tttlrm_jax.api.models import SceneModel, ViewSynthesisModel, load, load_state
+    from tttlrm_jax.api.models import SceneModel, load, load_state
     from tttlrm_jax.api.reconstruction import Reconstruction
     from tttlrm_jax.api.scenes import Scores
     from tttlrm_jax.api.sequences import FrameResult, FrameStream, SequenceModel
     from tttlrm_jax.api.streams import SceneStream, ViewStream
+    from tttlrm_jax.api.view_synthesis import SynthesisedScene, ViewSynthesisModel
     from tttlrm_jax.captures.capture import Capture
     from tttlrm_jax.core.errors import ConfigError, InputError
     from tttlrm_jax.core.types import Cameras, Gaussians, Splats, Views
@@ -33,11 +34,12 @@ if TYPE_CHECKING:
 _HOMES = {
     "api.captures": ("open_capture",),
     "api.fitting": ("fit",),
-    "api.models": ("SceneModel", "ViewSynthesisModel", "load", "load_state"),
+    "api.models": ("SceneModel", "load", "load_state"),
     "api.reconstruction": ("Reconstruction",),
     "api.scenes": ("Scores",),
     "api.sequences": ("FrameResult", "FrameStream", "SequenceModel"),
     "api.streams": ("SceneStream", "ViewStream"),
+    "api.view_synthesis": ("SynthesisedScene", "ViewSynthesisModel"),
     "captures.capture": ("Capture",),
     "core.errors": ("ConfigError", "InputError"),
     "core.types": ("Cameras", "Gaussians", "Splats", "Views"),
@@ -49,8 +51,9 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "Cameras", "Capture", "ConfigError", "FrameResult", "FrameStream", "Gaussians", "Improved",
     "InputError", "Moment", "Reconstruction", "Renderer", "Rendering", "SceneModel", "SceneStream",
-    "Scores", "Sequence", "SequenceModel", "Splats", "ViewStream", "ViewSynthesisModel", "Views",
-    "fit", "load", "load_state", "open_capture", "render", "render_views",
+    "Scores", "Sequence", "SequenceModel", "Splats", "SynthesisedScene", "ViewStream",
+    "ViewSynthesisModel", "Views", "fit", "load", "load_state", "open_capture", "render",
+    "render_views",
 ]  # fmt: skip
 
 

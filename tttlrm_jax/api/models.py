@@ -7,102 +7,33 @@ to the pure functions behind (`tttlrm_jax.models`), for `jit`, `vmap` and `grad`
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 
 from tttlrm_jax.api.captures import as_capture
+from tttlrm_jax.api.posed_images import PosedImageModel
 from tttlrm_jax.api.reconstruction import Reconstruction
-from tttlrm_jax.api.request import Request, choose_resolution, resolve, trained_chunk
+from tttlrm_jax.api.request import Request, resolve, trained_chunk
 from tttlrm_jax.api.scenes import PosedScene, pose_scene
 from tttlrm_jax.api.sequences import SequenceModel
-from tttlrm_jax.api.streams import SceneStream, ViewStream
-from tttlrm_jax.captures.capture import Capture, load_views
+from tttlrm_jax.api.streams import SceneStream
+from tttlrm_jax.api.view_synthesis import ViewSynthesisModel
+from tttlrm_jax.captures.capture import Capture
 from tttlrm_jax.checkpoints.directories import read_config, read_config_values
 from tttlrm_jax.checkpoints.models import load_parameters, load_ttt3r
 from tttlrm_jax.checkpoints.streams import StreamRecord, read_record, read_stream
-from tttlrm_jax.config import (
-    Accumulate,
-    EvalConfig,
-    ModelConfig,
-    Plan,
-    RuleConfig,
-    RunConfig,
-)
+from tttlrm_jax.config import Accumulate, EvalConfig, Plan, RuleConfig, RunConfig
 from tttlrm_jax.config.ttt3r import is_ttt3r
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.files.packaged_files import QUICKSTART, TTT3R_SMALL, packaged
 from tttlrm_jax.core.types import Gaussians, Views
-from tttlrm_jax.models import (
-    abstract_model,
-    build_model,
-    merge_model,
-    prune,
-    reconstruct,
-    split_model,
-)
-from tttlrm_jax.rasterize.eager import Renderers
+from tttlrm_jax.models import abstract_model, merge_model, prune, reconstruct, split_model
 from tttlrm_jax.ttt.rules import override_rule
 
 SHIPPED = (QUICKSTART, TTT3R_SMALL)  # weights in the package, by the names that `load` takes
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class PosedImageModel:
-    """What tttLRM and LVSM have in common: they read posed images into fast weights.
-
-    `graph` (static) and `params` (a nested dict of arrays) are those of `split_model`; `run` is
-    the configuration the weights were trained with. Compiled programs are kept, so one model is
-    used for many scenes.
-    """
-
-    run: RunConfig
-    graph: Any = dataclasses.field(repr=False)
-    params: Any = dataclasses.field(repr=False)
-    path: Path  # directory the weights were read from
-    programs: dict[Any, Any] = dataclasses.field(default_factory=dict, repr=False)
-    renderers: Renderers = dataclasses.field(default_factory=Renderers, repr=False)
-
-    @property
-    def config(self) -> ModelConfig:
-        """Width, layers, patch size, update rule of the network."""
-        return self.run.model
-
-    def network(self) -> Any:
-        """The Flax module with its parameters."""
-        return merge_model(self.graph, self.params)
-
-    def untrained(self, seed: int = 0) -> Any:
-        """The same network with random parameters, sharing this model's compiled programs."""
-        params = split_model(build_model(self.run.model, seed))[1]
-        return dataclasses.replace(self, params=params)
-
-    def views(
-        self,
-        capture: Capture | str | Path,
-        frames: Sequence[int] | np.ndarray,
-        *,
-        resolution: tuple[int, int] | None = None,
-        background: tuple[float, float, float] | None = None,
-    ) -> Views:
-        """Frames of a capture (positions from 0), as `stream().step` takes them.
-
-        Images float32 [1, view, height, width, 3] in [0, 1] over the background (RGB in [0, 1];
-        None: that of training), and cameras in the capture's frame. `resolution` is height and
-        width; None: about as many pixels as in training, in the capture's aspect. Raises
-        InputError for frames that are not there, images that cannot be read or a resolution that
-        is no multiple of the patch size.
-        """
-        capture, data = as_capture(capture), self.run.data
-        size = choose_resolution(resolution, self.run, capture)
-        image, cameras = load_views(
-            capture, frames, *size, resize_mode=data.capture_resize,
-            background=data.background if background is None else background,
-        )  # fmt: skip
-        return Views(image[None], cameras[None])  # type: ignore[arg-type]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -221,29 +152,6 @@ class SceneModel(PosedImageModel):
             random_ratio=lucky if random_ratio is None else random_ratio,
             background=self.run.data.background if background is None else background,
         )  # fmt: skip
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class ViewSynthesisModel(PosedImageModel):
-    """LVSM with fast weights (LaCT, arXiv 2505.23884): posed images in, images of new views out.
-
-    An example:
-
-        stream = tj.load("runs/lvsm").stream()
-        stream.step(views)
-        pictures = stream.query(cameras)
-    """
-
-    def reconstruct(self, capture: Any, views: int | None = None, **options: Any) -> Any:
-        """Raises InputError: there are no Gaussians. Use `stream()`."""
-        raise InputError.of(
-            "model.kind", self.run.model.kind, "gives images, no Gaussians to show as a scene",
-            "use a tttlrm checkpoint, or model.stream() with step(views) and query(cameras)",
-        )  # fmt: skip
-
-    def stream(self, *, first_distance: float = 1.0) -> ViewStream:
-        """A stream of one scene before its first view; `first_distance` as in `SceneModel`."""
-        return ViewStream(self, first_distance=first_distance)
 
 
 Model = SceneModel | ViewSynthesisModel | SequenceModel

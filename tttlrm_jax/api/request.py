@@ -31,6 +31,11 @@ REPLACED = {
     "raster": ("max_alpha", "near"),
     "data": ("pose_normalisation", "normalise_over"),
 }
+# options that do something with Gaussians, which a model of kind lvsm has none of
+OF_GAUSSIANS = (
+    "splat", "seconds", "post_optimize", "keep_ratio", "random_ratio", "min_opacity", "max_alpha",
+    "near", "accumulate", "save_state", "load_state", "query",
+)  # fmt: skip
 RESIZE_MODES: dict[Fit, Literal["lact", "tttlrm"]] = {"crop": "lact", "resize": "tttlrm"}
 
 
@@ -104,6 +109,20 @@ def resolve(
         random_ratio=chosen("random_ratio", random_ratio),
         accumulate=chosen("accumulate", DEFAULT_ACCUMULATE), seed=wishes.seed,
     )  # fmt: skip
+
+
+def check_has_gaussians(wishes: EvalConfig, run: RunConfig) -> None:
+    """Raises InputError for an option of `OF_GAUSSIANS` that is set for a model without them."""
+    if run.model.kind == "tttlrm":
+        return
+    unset = EvalConfig()
+    for field in OF_GAUSSIANS:
+        value = getattr(wishes, field)
+        if value != getattr(unset, field):
+            raise InputError.of(
+                field, value, f"needs Gaussians, which a model of kind {run.model.kind} has not",
+                "leave it out",
+            )  # fmt: skip
 
 
 def check_stream_options(wishes: EvalConfig, plan: Plan, saved: StreamRecord | None) -> None:

@@ -78,12 +78,20 @@ class LVSM(nnx.Module):
         tokens, _ = run_blocks(self.blocks, tokens, operations, remat=self.config.remat)
         return self.decode(tokens[:, num_input:], targets)
 
-    def reconstruct(self, inputs: Views) -> LayerState:
-        """Writes the input views into fast weights; the state has a leading layer axis."""
+    def reconstruct(
+        self,
+        inputs: Views,
+        plan: Plan = "full",
+        chunk_views: int = 1,
+        state: LayerState | None = None,
+    ) -> LayerState:
+        """Writes the input views into fast weights, those of `state` or the learned ones.
+
+        The state has a leading layer axis. A causal stream is one call per chunk with plan full.
+        """
         tokens = self.tokenize(inputs)
-        count = tokens.shape[1] * tokens.shape[2]
-        operations = (Operation(0, count, update=True, persist=True, apply=True),)
-        state = initial_states(self.blocks, tokens.shape[0])
+        operations = plan_operations(plan, tokens.shape[1], tokens.shape, chunk_views)
+        state = initial_states(self.blocks, tokens.shape[0]) if state is None else state
         return run_blocks(self.blocks, tokens, operations, state, self.config.remat)[1]
 
     def render(

@@ -48,20 +48,19 @@ class Report:
     inputs: np.ndarray  # [view, height, width, 3] in [0, 1]
     views: list[ComparedView]
     cameras: list[NamedCamera]
-    gaussians: Gaussians  # one scene
     video: bytes  # MP4
-    background: tuple[float, float, float]
-    eps2d: float  # px^2 at the size of the targets
     settings: dict[str, str]
     caveats: list[str]
     provenance: str = ""  # what the weights have seen, in sentences; empty: nothing is said
     stream: Exhibit | None = None
     improvement: Exhibit | None = None
+    gaussians: Gaussians | None = None  # one scene; None where a network draws the views
+    background: tuple[float, float, float] = (1.0, 1.0, 1.0)  # that they are drawn over
+    eps2d: float = 0.0  # px^2 at the size of the targets
 
 
 def report_html(report: Report) -> str:
     """The whole page as text."""
-    splats, count = encode_splat(report.gaussians, max_count=MAX_VIEWER_GAUSSIANS)
     metrics, stream = report.metrics, report.stream
     names = zip(report.input_names, report.inputs, strict=True)
     return render(
@@ -70,7 +69,6 @@ def report_html(report: Report) -> str:
         title=str(metrics["scene"]),
         metrics=metrics,
         gain=metrics["psnr"] - metrics["baselines"]["nearest_input"],
-        shown=count.num_written,
         bars=_bars(metrics),
         stream=stream,
         stream_film=uri(stream.film, "video/mp4") if stream else None,
@@ -84,11 +82,10 @@ def report_html(report: Report) -> str:
         **_compared(report.views),
         film=uri(report.video, "video/mp4"),
         cameras=camera_plot(report.cameras, _sample_points(report.gaussians)).svg(),
+        viewer=_viewer(report),
         caveats=report.caveats,
         provenance=report.provenance,
         settings=report.settings,
-        scene=_viewer_scene(report),
-        splats=base64.b64encode(splats).decode("ascii"),
     )
 
 
@@ -129,8 +126,18 @@ def _compared(views: list[ComparedView]) -> dict[str, Any]:
     }
 
 
-def _viewer_scene(report: Report) -> Markup:
-    centre, radius = _middle(report.gaussians, report.cameras)
+def _viewer(report: Report) -> dict[str, Any] | None:
+    """What viewer.js reads, and how many Gaussians it shows; None where there are none."""
+    if report.gaussians is None:
+        return None
+    splats, count = encode_splat(report.gaussians, max_count=MAX_VIEWER_GAUSSIANS)
+    encoded = base64.b64encode(splats).decode("ascii")
+    scene = _viewer_scene(report, report.gaussians)
+    return {"scene": scene, "splats": encoded, "shown": count.num_written}
+
+
+def _viewer_scene(report: Report, gaussians: Gaussians) -> Markup:
+    centre, radius = _middle(gaussians, report.cameras)
     cameras = [camera for camera in report.cameras if camera.role != "other"]
     cameras.sort(key=lambda camera: camera.role, reverse=True)  # targets first
     best = max(report.views, key=lambda view: view.psnr).name
@@ -152,8 +159,10 @@ def _middle(gaussians: Gaussians, cameras: list[NamedCamera]) -> tuple[np.ndarra
     return centre, float(np.median(np.linalg.norm(eyes - centre, axis=-1)))
 
 
-def _sample_points(gaussians: Gaussians, count: int = 700) -> np.ndarray:
+def _sample_points(gaussians: Gaussians | None, count: int = 700) -> np.ndarray:
     """Positions of some important Gaussians, evenly from the more important half."""
+    if gaussians is None:
+        return np.zeros((0, 3))
     kept, _ = writable(gaussians, min_opacity=0.1)
     order = importance_order(kept)
     half = order[: max(1, len(order) // 2)]

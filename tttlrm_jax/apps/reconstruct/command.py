@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tttlrm_jax.api.models import as_scene_model, load_run, with_rule
-from tttlrm_jax.api.request import Request, as_wished, resolve
+from tttlrm_jax.api.models import load_run, with_rule
+from tttlrm_jax.api.request import Request, as_wished, check_has_gaussians, resolve
 from tttlrm_jax.api.scenes import pose_scene
 from tttlrm_jax.api.streams import check_state_target
 from tttlrm_jax.apps.progress import announced
-from tttlrm_jax.apps.reconstruct.files import ALL_FILES, SPLAT_FILE, write_files
+from tttlrm_jax.apps.reconstruct.files import ALL_FILES, write_files
 from tttlrm_jax.apps.reconstruct.job import Job
 from tttlrm_jax.apps.reconstruct.measure import measure
 from tttlrm_jax.apps.reconstruct.state_query import query_state
@@ -62,6 +62,7 @@ def run(arguments: list[str]) -> str:
     config = demonstration(parse_with_rule(EvalConfig, arguments, PROG))
     if config.compile_cache:
         keep_programs()
+    check_has_gaussians(config, read_config(_checkpoint(config)))
     if config.query is not None:
         return query_state(config, _checkpoint(config))
     directory, metrics = evaluate(config)
@@ -114,7 +115,7 @@ def evaluate(config: EvalConfig) -> tuple[Path, dict[str, Any]]:
     request = resolve(config, run, capture, record)
     output = Path(config.output or default_output(capture.name, "scene"))
     with (
-        atomic_directory(output, (*ALL_FILES, SPLAT_FILE)) as directory,
+        atomic_directory(output, ALL_FILES) as directory,
         state_directory(config, output) as state,
     ):
         job = _read(config, run, checkpoint, capture, request, output)
@@ -141,7 +142,7 @@ def _read(
         seen = pose_scene(capture, request, run.data)
         scene = seen.at(request.shown)
     with announced(f"loading {checkpoint}"):
-        model = as_scene_model(load_run(checkpoint, run))
+        model = load_run(checkpoint, run)
         lpips, note = _lpips(request.shown)
     saved = None
     if config.load_state is not None:
@@ -208,12 +209,19 @@ def summary(metrics: dict[str, Any]) -> str:
         lines += ["", f"refined on the inputs in {seconds['post_optimize']:.2f} s"]
     lines += [
         "",
-        f"{metrics['num_gaussians']} Gaussians; reconstructed in {seconds['reconstruct']:.2f} s "
+        f"{_held(metrics)}; reconstructed in {seconds['reconstruct']:.2f} s "
         f"(compiling {seconds['reconstruct_compile']:.1f} s), rendered in "
         f"{1000 * seconds['render_per_view']:.0f} ms per view on {metrics['device']}",
         *(f"note: {note}" for note in metrics["notes"]),
     ]
     return "\n".join(lines)
+
+
+def _held(metrics: dict[str, Any]) -> str:
+    """What the scene is kept as."""
+    if "num_gaussians" in metrics:
+        return f"{metrics['num_gaussians']} Gaussians"
+    return f"{metrics['state_numbers']} numbers of fast weights"
 
 
 def _row(name: str, psnr: float, ssim: float, lpips: float | None) -> str:

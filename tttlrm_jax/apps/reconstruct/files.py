@@ -1,7 +1,8 @@
 """The files of one evaluation: scene.ply, orbit.mp4, comparison.png, report.html, metrics.json.
 
-A stream adds stream.png and growth.mp4. Gaussians and cameras in files are in the frame and scale
-of the capture, relative to the offset that metrics.json states (0 for most captures).
+A stream adds stream.png and growth.mp4; without Gaussians there is no scene.ply. Gaussians and
+cameras in files are in the frame and scale of the capture, relative to the offset that metrics.json
+states (0 for most captures).
 """
 
 import dataclasses
@@ -16,7 +17,16 @@ import numpy as np
 
 from tttlrm_jax.api.reconstruction import Reconstruction, enlarged_blur
 from tttlrm_jax.api.scenes import PosedScene, Scores
+from tttlrm_jax.api.view_synthesis import SynthesisedScene
 from tttlrm_jax.apps.progress import announced
+from tttlrm_jax.apps.reconstruct.gaussian_files import (
+    PLY_FILE,
+    SPLAT_FILE,
+    drawn_by,
+    scene_part,
+    scene_settings,
+    write_gaussians,
+)
 from tttlrm_jax.apps.reconstruct.job import Evaluated, Job
 from tttlrm_jax.apps.reconstruct.refined_files import (
     IMPROVEMENT_FILM,
@@ -42,9 +52,9 @@ from tttlrm_jax.reports.comparison import ComparedView, comparison_sheet
 from tttlrm_jax.reports.reconstruction import Exhibit, Report, report_html
 from tttlrm_jax.ttt.rules import RULES
 
-OUTPUT_FILES = ("scene.ply", "orbit.mp4", "comparison.png", "report.html", "metrics.json")
-ALL_FILES = (*OUTPUT_FILES, *STREAM_FILES, IMPROVEMENT_FILM)  # that an earlier run may have left
-SPLAT_FILE = "scene.splat"  # where it is asked for
+OUTPUT_FILES = (PLY_FILE, "orbit.mp4", "comparison.png", "report.html", "metrics.json")
+# that an earlier run may have left
+ALL_FILES = (*OUTPUT_FILES, *STREAM_FILES, IMPROVEMENT_FILM, SPLAT_FILE)
 ORBIT_FPS, GROWTH_FPS = 24, 12  # frames per second
 ORBIT_SIDE = 256  # pixels the film's longer side shall at least have
 SHOWN_TEXT = {
@@ -61,10 +71,7 @@ def write_files(directory: Path, job: Job, evaluated: Evaluated) -> dict[str, An
     Returns what is in metrics.json.
     """
     made = evaluated.reconstruction
-    with announced("writing scene.ply"):
-        count = made.save(directory / "scene.ply", min_opacity=job.config.min_opacity)
-        if job.config.splat:
-            made.save(directory / SPLAT_FILE, min_opacity=job.config.min_opacity)
+    count = write_gaussians(directory, job, made)
     metrics = collect_metrics(job, evaluated, count)
     with announced(f"rendering {job.config.orbit_frames} frames of orbit.mp4"):
         film = directory / "orbit.mp4"
@@ -84,10 +91,8 @@ def write_files(directory: Path, job: Job, evaluated: Evaluated) -> dict[str, An
             inputs=inputs,
             views=views,
             cameras=named_cameras(job),
-            gaussians=made.gaussians,
             video=film.read_bytes(),
-            background=made.background,
-            eps2d=made.renderer.config.eps2d,
+            **drawn_by(made),
             settings=settings_table(job, metrics),
             caveats=caveats(job, evaluated, metrics),
             provenance=f"The weights were trained on {seen}." if seen else "",
@@ -119,7 +124,7 @@ def write_stream_files(directory: Path, job: Job, evaluated: Evaluated) -> Exhib
     return Exhibit(plot=plot, film=film.read_bytes())
 
 
-def collect_metrics(job: Job, evaluated: Evaluated, count: ExportCount) -> dict[str, Any]:
+def collect_metrics(job: Job, evaluated: Evaluated, count: ExportCount | None) -> dict[str, Any]:
     """The contents of metrics.json: means over target views, then each view."""
     scores = evaluated.ours.scores
     return {
@@ -132,9 +137,7 @@ def collect_metrics(job: Job, evaluated: Evaluated, count: ExportCount) -> dict[
         "rule": RULES.complete(job.run.model.rule).to_dict(),
         "settings": job.settings,
         **{name: scores.mean(name) for name in (*MEANS, "psnr_foreground")},
-        "num_gaussians": count.num_written,
-        "num_gaussians_predicted": int(evaluated.reconstruction.predicted.mean.shape[0]),
-        "num_gaussians_invalid": count.num_invalid,
+        **scene_part(evaluated.reconstruction, count),
         "seconds": evaluated.seconds,
         "device": jax.devices()[0].device_kind,
         "checkpoint": str(job.checkpoint),
@@ -154,9 +157,11 @@ def collect_metrics(job: Job, evaluated: Evaluated, count: ExportCount) -> dict[
     }
 
 
-def orbit_frames(made: Reconstruction, job: Job) -> Iterator[np.ndarray]:
-    """Pictures of `orbit_cameras`."""
+def orbit_frames(made: Reconstruction | SynthesisedScene, job: Job) -> Iterator[np.ndarray]:
+    """Pictures of a path around the scene."""
     count = job.config.orbit_frames
+    if not isinstance(made, Reconstruction):
+        return made.renderer.frames(path_cameras(job, made.posed.resolution, 1, count))
     cameras, renderer = orbit_cameras(job, made.posed, made.background, made.renderer.config, count)
     return renderer.frames(made.predicted, cameras, min(ORBIT_CHUNK, count))
 
@@ -168,22 +173,28 @@ def orbit_cameras(
     raster: RasterConfig,
     num_frames: int,
 ) -> tuple[Cameras, Renderer]:
-    """A path around what the input cameras look at, in the normalised frame, and its renderer.
+    """`path_cameras` and their renderer.
 
     `raster` renders pictures of the size of `posed`. Small ones are rendered larger by a whole
     factor, with the screen-space blur grown likewise: the same Gaussians with the same softness,
     in more pixels.
     """
-    size, seen = posed.resolution, job.cameras_seen
-    factor = enlargement(*size, ORBIT_SIDE)
+    size = posed.resolution
+    cameras = path_cameras(job, size, enlargement(*size, ORBIT_SIDE), num_frames)
+    blurred = enlarged_blur(raster, size, (cameras.height, cameras.width))
+    return cameras, job.model.renderers(background, blurred)
+
+
+def path_cameras(job: Job, size: tuple[int, int], factor: int, num_frames: int) -> Cameras:
+    """A path around what the input cameras look at, in the normalised frame, for pictures of
+    `factor` times `size`."""
+    seen = job.cameras_seen
     poses = np.asarray(seen.world_from_camera, np.float64)
     path = on_device(orbit_path(poses, num_frames), np.float32)
     larger = np.array([size[1] / seen.width, size[0] / seen.height] * 2)
     lens = np.median(seen.intrinsics, axis=0) * larger * factor
     lenses = on_device(np.tile(lens, (len(path), 1)), np.float32)
-    cameras = Cameras(path, lenses, *(side * factor for side in size))
-    blurred = enlarged_blur(raster, size, (cameras.height, cameras.width))
-    return cameras, job.model.renderers(background, blurred)
+    return Cameras(path, lenses, *(side * factor for side in size))
 
 
 def compared_views(scene: PosedScene, evaluated: Evaluated) -> list[ComparedView]:
@@ -240,8 +251,9 @@ def settings_table(job: Job, metrics: dict[str, Any]) -> dict[str, str]:
     return {
         "capture": str(job.config.capture or "the sample in the package"),
         "checkpoint": str(job.config.checkpoint or "the weights in the package"),
-        "configuration": f"{run.name}: {model.num_layers} layers, width {model.d_model}, patch "
-        f"{model.patch_size}, spherical harmonics of degree {model.sh_degree}",
+        "configuration": f"{run.name} ({model.kind}): {model.num_layers} layers, width "
+        f"{model.d_model}, patch {model.patch_size}"
+        + (f", spherical harmonics of degree {model.sh_degree}" if model.kind == "tttlrm" else ""),
         "plan": request.plan
         if request.plan == "full"
         else f"{request.plan}, {request.chunk_views} views per update",
@@ -253,14 +265,8 @@ def settings_table(job: Job, metrics: dict[str, Any]) -> dict[str, str]:
         "size": f"{metrics['resolution'][1]}x{metrics['resolution'][0]} pixels",
         "poses": run.data.pose_normalisation
         + (f" over {run.data.normalise_over}" if request.similarity is None else ", as streamed"),
-        "numbers": f"products in {model.compute_dtype}; alpha at most {run.raster.max_alpha:g}, "
-        f"drawn from depth {run.raster.near:g}",
-        "pruning": f"{request.keep_ratio:g} kept by opacity, {request.random_ratio:g} of the "
-        "others at random"
-        if request.keep_ratio < 1
-        else "none",
-        "scene.ply": f"{metrics['num_gaussians']} of {metrics['num_gaussians_predicted']} "
-        f"Gaussians: opacity above {job.config.min_opacity:.4g}",
+        "numbers": f"products in {model.compute_dtype}",
+        **scene_settings(job, metrics),
         "compiling": f"{seconds['reconstruct_compile']:.1f} s for the model, "
         f"{seconds['render_compile']:.1f} s for the renderer, not counted above",
         "device": f"{metrics['device']}, JAX {jax.__version__}",
@@ -293,12 +299,12 @@ def caveats(job: Job, evaluated: Evaluated, metrics: dict[str, Any]) -> list[str
         texts += _stream_caveats(job)
     height, width = metrics["resolution"]
     factor = enlargement(height, width, ORBIT_SIDE)
-    if factor > 1:
+    if factor > 1 and "num_gaussians" in metrics:
         texts.append(
             f"Film and viewer show more pixels than the model was asked for ({factor}x in the "
             "film), with the renderer's blur grown to match."
         )
-    if metrics["num_gaussians_invalid"]:
+    if metrics.get("num_gaussians_invalid"):
         texts.append(
             f"{metrics['num_gaussians_invalid']} Gaussians had values that are not finite and "
             "were left out of scene.ply."
@@ -341,7 +347,7 @@ def _choice_of_inputs(job: Job) -> str:
 
 
 def _stream_settings(job: Job) -> dict[str, str]:
-    if job.request.plan != "causal":
+    if job.request.plan != "causal" or job.run.model.kind != "tttlrm":
         return {}
     similarity, shown = job.scene.similarity, SHOWN_TEXT[job.request.accumulate]
     rows = {

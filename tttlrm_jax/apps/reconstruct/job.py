@@ -9,9 +9,10 @@ import numpy as np
 
 from tttlrm_jax.api.models import SceneModel
 from tttlrm_jax.api.reconstruction import Reconstruction
-from tttlrm_jax.api.request import REPLACED, RESIZE_MODES, Request
+from tttlrm_jax.api.request import OF_GAUSSIANS, REPLACED, RESIZE_MODES, Request
 from tttlrm_jax.api.scenes import PosedScene, Scores, score
 from tttlrm_jax.api.streams import SceneStream
+from tttlrm_jax.api.view_synthesis import SynthesisedScene, ViewReader, ViewSynthesisModel
 from tttlrm_jax.captures.capture import Capture
 from tttlrm_jax.checkpoints.streams import SavedStream
 from tttlrm_jax.config import EvalConfig, RunConfig
@@ -36,7 +37,7 @@ class Job:
     """All that an evaluation works on, read and checked."""
 
     config: EvalConfig
-    model: SceneModel
+    model: SceneModel | ViewSynthesisModel
     request: Request
     capture: Capture
     seen: PosedScene  # as the model sees it
@@ -66,7 +67,10 @@ class Job:
             name: getattr(request, name) for name in ("chunk_views", "keep_ratio", "random_ratio")
         }
         fits = {mode: fit for fit, mode in RESIZE_MODES.items()}
-        return read | asked | {"fit": fits[run.data.capture_resize]}
+        every = read | asked | {"fit": fits[run.data.capture_resize]}
+        if isinstance(self.model, SceneModel):
+            return every
+        return {name: value for name, value in every.items() if name not in OF_GAUSSIANS}
 
     @property
     def cameras_seen(self) -> Cameras:
@@ -93,7 +97,7 @@ class Job:
         """Number of the target view that the film of a stream shows."""
         return len(self.scene.target_names) // 2
 
-    def render_seconds(self, renderer: Renderer) -> dict[str, float]:
+    def render_seconds(self, renderer: Renderer | ViewReader) -> dict[str, float]:
         """Of its last rendering, that of the targets, per view, and of compiling."""
         return {
             "render_per_view": renderer.seconds / len(self.scene.target_names),
@@ -118,7 +122,7 @@ class StreamHistory:
 class Evaluated:
     """All that one evaluation found out."""
 
-    reconstruction: Reconstruction
+    reconstruction: Reconstruction | SynthesisedScene
     ours: Answer
     baselines: dict[str, Answer]
     seconds: dict[str, float]

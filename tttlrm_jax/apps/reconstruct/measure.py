@@ -13,6 +13,7 @@ import numpy as np
 from tttlrm_jax.api.reconstruction import Reconstruction
 from tttlrm_jax.api.scenes import baseline_pictures, score
 from tttlrm_jax.api.streams import SceneStream
+from tttlrm_jax.api.view_synthesis import SynthesisedScene
 from tttlrm_jax.apps.progress import announced
 from tttlrm_jax.apps.reconstruct.files import orbit_cameras
 from tttlrm_jax.apps.reconstruct.job import Answer, Evaluated, Job, StreamHistory
@@ -29,7 +30,7 @@ LAST_CHUNK = 3  # times as long as the others
 
 def measure(job: Job) -> Evaluated:
     """Reconstructs, renders, scores, and refines where that is asked for."""
-    if job.request.plan == "causal":
+    if job.request.plan == "causal" and job.run.model.kind == "tttlrm":
         return post_optimize(measure_stream(job, plain_baselines(job)), job)
     return post_optimize(measure_at_once(job), job)
 
@@ -50,7 +51,7 @@ def measure_at_once(job: Job) -> Evaluated:
     return Evaluated(reconstruction=made, ours=ours, baselines=baselines, seconds=seconds)
 
 
-def _shown(made: Reconstruction, job: Job) -> Reconstruction:
+def _shown(made: Reconstruction | SynthesisedScene, job: Job) -> Reconstruction | SynthesisedScene:
     """The reconstruction beside the views that it is shown and scored against."""
     return dataclasses.replace(made, posed=job.scene)
 
@@ -66,17 +67,18 @@ def post_optimize(evaluated: Evaluated, job: Job) -> Evaluated:
     Targets are not looked at: what the refined Gaussians gain on them is theirs.
     """
     steps, seconds = job.config.post_optimize, job.config.seconds
-    if steps == 0 and seconds is None:
+    made = evaluated.reconstruction
+    if (steps == 0 and seconds is None) or not isinstance(made, Reconstruction):
         return evaluated
     views = f"{job.scene.inputs.image.shape[1]} input views"
     if seconds is None:
         with announced(f"refining on {views}, {steps} steps"):
-            refined, record = evaluated.reconstruction.refine(steps)
+            refined, record = made.refine(steps)
     else:
         pixels = "x".join(map(str, job.scene.resolution[::-1]))
         what = f"improving on {views} of {pixels} pixels for {seconds:g} s (Ctrl-C ends it earlier)"
         with announced(what), watched(seconds, job.output) as tell:
-            refined, record = evaluated.reconstruction.refine(
+            refined, record = made.refine(
                 seconds=seconds, on_moment=tell, **job.config.of_improving()
             )
     with announced("rendering the targets again"):
