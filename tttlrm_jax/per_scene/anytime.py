@@ -135,14 +135,19 @@ def _that_show_the_scene(views: Views, held: np.ndarray) -> np.ndarray:
     return held[np.asarray(jnp.any(views.valid[held], axis=(1, 2)))]
 
 
-def _within_limits(
+def within_limits(
     config: AnytimeConfig, views: Views, num_fitted: int
 ) -> tuple[AnytimeConfig, Room]:
-    """The settings with a degree for so many views, and with no more Gaussians than memory allows.
+    """The settings with a degree for so many views, and with no more Gaussians than pixels and
+    memory allow.
 
-    Raises InputError where that leaves room for too few.
+    Raises InputError where memory leaves room for too few.
     """
     fit = with_degree(config.fit, num_fitted)
+    if config.pixels_per_gaussian:
+        pixels = num_fitted * views.image.shape[1] * views.image.shape[2]
+        enough = max(1, int(pixels / config.pixels_per_gaussian))
+        fit = with_capacity(fit, min(fit.capacity, enough))
     room = room_for(
         fit.capacity, INTERSECTIONS_PER_SLOT, required_degree(fit), views, config.memory_limit
     )
@@ -160,7 +165,7 @@ class _Run:
         held = _that_show_the_scene(levels[-1], held)
         self.held, self._fitted = tuple(held.tolist()), fitted
         self._judged = levels[-1][held]
-        self.config, self.room = _within_limits(config, levels[-1], len(fitted))
+        self.config, self.room = within_limits(config, levels[-1], len(fitted))
         config = self.config
         self.num_refused = self._num_dropped = 0
         self._settings = RenderSettings(

@@ -26,6 +26,7 @@ class Room:
     """What there is room for."""
 
     num_gaussians: int
+    wanted: int  # that there would be room for with more memory
     slots: int  # intersections of Gaussians and tiles in a view, at the start
     most_slots: int  # that this may grow to
     num_bytes: int  # of memory that all takes, estimated, with `GROWTH` times the slots
@@ -55,8 +56,8 @@ def room_for(
 
     if limit is None:
         return Room(
-            num_gaussians=wanted, slots=per_gaussian * wanted, most_slots=MAX_CAPACITY,
-            num_bytes=needed(wanted),
+            num_gaussians=wanted, wanted=wanted, slots=per_gaussian * wanted,
+            most_slots=MAX_CAPACITY, num_bytes=needed(wanted),
         )  # fmt: skip
     allowed, fixed = limit * GIB, needed(0)
     count = min(wanted, int((allowed - fixed) / (needed(10**6) - fixed) * 10**6))
@@ -71,6 +72,6 @@ def room_for(
     while needed(count, 2 * grown) <= allowed and 2 * grown * per_gaussian * count <= MAX_CAPACITY:
         grown *= 2
     return Room(
-        num_gaussians=count, slots=per_gaussian * count, most_slots=grown * per_gaussian * count,
-        num_bytes=needed(count),
+        num_gaussians=count, wanted=wanted, slots=per_gaussian * count,
+        most_slots=grown * per_gaussian * count, num_bytes=needed(count),
     )  # fmt: skip

@@ -105,6 +105,8 @@ class AnytimeConfig:
     seconds: Annotated[PositiveFloat, FINITE] = 30.0  # without compiling
     memory_limit: Annotated[PositiveFloat, FINITE] | None = None  # GiB, see `per_scene.memory`
     num_kept: PositiveInt = 3000  # predicted Gaussians it starts from, drawn by opacity
+    # of the fitted views for each Gaussian at least (None: any): more of them learn views by heart
+    pixels_per_gaussian: PositiveFloat | None = 10.0
     held_back: ShareBelow1 = 0.1  # share of the input views that only judge; 0: none
     level_share: ShareBelow1 = 0.25  # of the time that each resolution below the last one gets
     reset_steps: tuple[PositiveInt, ...] = ()  # after which opacities are reset
@@ -158,6 +160,7 @@ def anytime_config(
     if max_gaussians is not None:
         require(max_gaussians >= 1, "max_gaussians", max_gaussians, "is below 1", "allow more")
         fit = with_capacity(fit, max_gaussians)
+        config = dataclasses.replace(config, pixels_per_gaussian=None)
     return dataclasses.replace(config, fit=fit)
 
 

@@ -11,6 +11,7 @@ from tttlrm_jax.config import RasterConfig
 from tttlrm_jax.core.errors import ConfigError, InputError
 from tttlrm_jax.core.types import Cameras, Gaussians, Views
 from tttlrm_jax.per_scene import AnytimeConfig, improve
+from tttlrm_jax.per_scene.anytime import within_limits
 from tttlrm_jax.per_scene.loop import Schedule, _segment, start_state
 from tttlrm_jax.per_scene.memory import FEWEST, GIB, bytes_needed, room_for
 from tttlrm_jax.per_scene.objective import RenderSettings
@@ -97,3 +98,14 @@ def test_degrees_follow_the_number_of_views(truth, views):
     result = improve([views[:2]], AnytimeConfig(fit=fit), start=truth, **HOW)
     assert (result.sh_degree, result.gaussians.sh.shape[1]) == (0, 1)
     np.testing.assert_array_equal(result.gaussians.sh.shape[::2], (20, 3))
+
+
+def test_few_pixels_have_room_for_few(views):
+    """One Gaussian for so many pixels of the fitted views, unless a number is asked for."""
+    assert anytime_config(1.0).pixels_per_gaussian == 10
+    assert anytime_config(1.0, max_gaussians=20_000).pixels_per_gaussian is None
+    pixels = 7 * views.image.shape[1] * views.image.shape[2]
+    config, room = within_limits(AnytimeConfig(pixels_per_gaussian=pixels / 12), views, 7)
+    assert (room.num_gaussians, room.wanted, config.fit.capacity) == (12, 12, 12)
+    config, room = within_limits(AnytimeConfig(pixels_per_gaussian=None), views, 7)
+    assert room.wanted == AnytimeConfig().fit.capacity

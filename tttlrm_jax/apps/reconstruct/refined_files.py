@@ -10,7 +10,6 @@ from tttlrm_jax.core.pictures import at_most, to_uint8
 from tttlrm_jax.export.video import write_video
 from tttlrm_jax.per_scene import Improved, Moment
 from tttlrm_jax.per_scene.anytime import PREVIEW_SIDE
-from tttlrm_jax.per_scene.settings import anytime_config
 from tttlrm_jax.reports.improvement import improvement_frames, improvement_plot
 from tttlrm_jax.reports.reconstruction import Exhibit
 
@@ -70,11 +69,10 @@ def refined_notes(job: Job, evaluated: Evaluated) -> list[str]:
             f"improving: {len(job.scene.input_names)} input views are too few to hold one back, so "
             "nothing says when to stop: all the time is used, and the last Gaussians are kept"
         )
-    asked = anytime_config(1.0, max_gaussians=job.config.max_gaussians).fit.capacity
-    if record.room.num_gaussians < asked:
+    if record.room.num_gaussians < record.room.wanted:
         notes.append(
             f"improving: memory_limit={job.config.memory_limit:g} GiB leaves room for "
-            f"{record.room.num_gaussians} Gaussians in place of {asked}"
+            f"{record.room.num_gaussians} Gaussians in place of {record.room.wanted}"
         )
     if record.num_dropped:
         notes.append(
