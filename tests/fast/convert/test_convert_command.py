@@ -8,7 +8,7 @@ from flax import nnx
 
 from tttlrm_jax.apps.convert import main
 from tttlrm_jax.checkpoints.directories import read_config
-from tttlrm_jax.checkpoints.models import load_model, load_ttt3r
+from tttlrm_jax.checkpoints.models import load_model, load_ttt3r, trained_size
 from tttlrm_jax.config import ModelConfig
 from tttlrm_jax.config.ttt3r import TTT3RConfig
 from tttlrm_jax.convert import params_from_published, published_from_params, published_shapes
@@ -51,6 +51,7 @@ def test_ttt3r_comes_back_as_it_was(tmp_path, write_checkpoint, small, capsys):
     assert "left out mask_token" in printed
     config, loaded = load_ttt3r(tmp_path / "model")
     assert config == SMALL
+    assert trained_size(tmp_path / "model") == (384, 512)  # of networks with DPT heads
     jax.tree.map(np.testing.assert_array_equal, split_model(loaded)[1], split_model(model)[1])
     with pytest.raises(InputError, match="TTT3R"):
         read_config(tmp_path / "model")
