@@ -25,6 +25,7 @@ from tttlrm_jax.convert import (
     published_shapes,
     settle,
 )
+from tttlrm_jax.convert.published import checked_tensors
 from tttlrm_jax.convert.published_settings import (
     CUT3R_SIZES,
     NOT_SAID,
@@ -87,12 +88,13 @@ def convert(options: ConvertConfig) -> Path:
     config = model_config(kind, tensors, options)
     model = abstract_model(config)
     tensors = _expected(tensors, published_shapes(model), options.skip_unexpected)
-    check_numbers(tensors)
     try:
-        params = split_model(params_from_published(tensors, model))[1]
+        tensors = checked_tensors(tensors, model)
     except InputError as error:
         remedy = "--skip-unexpected leaves tensors out that the model does not have"
         raise InputError(f"{error}; {remedy}") from error
+    check_numbers(tensors)
+    params = split_model(params_from_published(tensors, model))[1]
     print(f"{kind}: {len(tensors)} tensors")
     if kind == "ttt3r":
         size = CUT3R_SIZES[config.head]

@@ -43,6 +43,8 @@ INERT = {
     "collections": {"Counter", "defaultdict", "deque"},
     "copyreg": {"_reconstructor"},
     "copy_reg": {"_reconstructor"},
+    "lightning.fabric.utilities.data": {"AttributeDict"},
+    "lightning_fabric.utilities.data": {"AttributeDict"},
     "numpy": {"dtype", "ndarray"},
     "numpy.core.multiarray": {"_reconstruct", "scalar"},
     "numpy._core.multiarray": {"_reconstruct", "scalar"},
@@ -51,6 +53,7 @@ INERT = {
     "omegaconf.listconfig": {"*"},
     "omegaconf.nodes": {"*"},
     "pathlib": {"*"},
+    "pytorch_lightning.utilities.parsing": {"AttributeDict"},
     "torch": {"Size", "device", "float16", "float32", "float64", "bfloat16", "int64"},
     "typing": {"*"},
 }  # fmt: skip

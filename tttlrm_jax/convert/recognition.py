@@ -63,7 +63,7 @@ def check_numbers(tensors: Mapping[str, Any]) -> None:
             f"tensors {listed(whole, 3)} hold whole or complex numbers, not weights; give another "
             "file"
         )
-    spoilt = [name for name, tensor in tensors.items() if not np.isfinite(tensor).all()]
+    spoilt = [n for n, tensor in sorted(tensors.items()) if not np.isfinite(tensor).all()]
     if spoilt:
         raise InputError(
             f"tensors {listed(spoilt)} hold NaN or infinite numbers; fetch the file again, or give "

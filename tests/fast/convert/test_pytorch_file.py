@@ -4,6 +4,8 @@ import argparse
 import collections
 import os
 import pickle
+import sys
+import types
 import zipfile
 
 import jax.numpy as jnp
@@ -33,6 +35,24 @@ def test_reads_tensors_whole_or_under_a_key(tmp_path, write_checkpoint, key):
         assert tensors[name].shape == expected.shape
         assert tensors[name].dtype == expected.dtype
         np.testing.assert_array_equal(np.asarray(tensors[name]), expected)
+
+
+class Settings(dict):
+    """As Lightning keeps what a model was made with."""
+
+
+Settings.__module__, Settings.__qualname__ = "lightning_fabric.utilities.data", "AttributeDict"
+
+
+def test_settings_of_lightning_are_not_looked_at(tmp_path, write_checkpoint, monkeypatch):
+    for end in (1, 2, 3):
+        name = ".".join(Settings.__module__.split(".")[:end])
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    sys.modules[Settings.__module__].AttributeDict = Settings
+    content = {"state_dict": STATE, "hyper_parameters": Settings(rate=0.1), "loops": {"a": 1}}
+    tensors, others = read_checkpoint(write_checkpoint(tmp_path / "x.ckpt", content))
+    assert tensors.keys() == STATE.keys()
+    assert others == ["hyper_parameters", "loops"]
 
 
 STEP = np.asarray(5, np.int64)
