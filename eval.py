@@ -1,8 +1,9 @@
 """Reconstructs a capture and says how well: `python eval.py [--capture DIR] [--checkpoint DIR]`.
 
 `--model ttt3r` streams through a sequence of pictures or a video without cameras instead; it has
-options of its own (`--model ttt3r --help`). Without arguments eval.py takes the sample capture and
-the weights that the package ships. `--help` lists every option. Results go to
+options of its own (`--model ttt3r --help`). `--protocol configs/tttlrm/NAME.py --root DIR` measures
+a data set as a paper does (options: with `--help` behind it). Without arguments eval.py takes the
+sample capture and the weights that the package ships. `--help` lists every option. Results go to
 `outputs/<scene>-<date>-<time>/`.
 """
 

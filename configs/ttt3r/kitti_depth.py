@@ -1,7 +1,7 @@
 """Video depth on the validation drives of KITTI: the first 110 frames; 50 to 500 for the curve.
 
-Command   python eval.py --model ttt3r --protocol configs/ttt3r/kitti_depth.py \\
-              --capture ROOT --checkpoint CKPT
+Command   python eval.py --protocol configs/ttt3r/kitti_depth.py \\
+              --root ROOT --checkpoint CKPT
           (--length 50, 100, ... for the other points of the curve)
 """
 

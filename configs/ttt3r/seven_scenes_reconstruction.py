@@ -1,7 +1,7 @@
 """Reconstruction on the test sequences of 7-Scenes: every second frame, the first 50 to 400.
 
-Command   python eval.py --model ttt3r --protocol configs/ttt3r/seven_scenes_reconstruction.py \\
-              --capture ROOT --checkpoint CKPT
+Command   python eval.py --protocol configs/ttt3r/seven_scenes_reconstruction.py \\
+              --root ROOT --checkpoint CKPT
           (--length 50, 100, ... for the other points of the curve)
 """
 

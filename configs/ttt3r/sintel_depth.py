@@ -3,8 +3,8 @@
 Which sequences the published row averages is not stated in the specification this was written
 from; all of `final` are taken.
 
-Command   python eval.py --model ttt3r --protocol configs/ttt3r/sintel_depth.py \\
-              --capture ROOT --checkpoint CKPT
+Command   python eval.py --protocol configs/ttt3r/sintel_depth.py \\
+              --root ROOT --checkpoint CKPT
 """
 
 from tttlrm_jax.apps.protocols.tables import SequenceProtocol

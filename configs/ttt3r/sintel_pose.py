@@ -1,7 +1,7 @@
 """Camera pose on Sintel, the 14 sequences with a moving camera.
 
-Command   python eval.py --model ttt3r --protocol configs/ttt3r/sintel_pose.py \\
-              --capture ROOT --checkpoint CKPT
+Command   python eval.py --protocol configs/ttt3r/sintel_pose.py \\
+              --root ROOT --checkpoint CKPT
 """
 
 from tttlrm_jax.apps.protocols.tables import SequenceProtocol

@@ -1,7 +1,7 @@
 """Camera pose on TUM-dynamics, long: every frame, 50 to 1000 frames.
 
-Command   python eval.py --model ttt3r --protocol configs/ttt3r/tum_pose_long.py \\
-              --capture ROOT --checkpoint CKPT
+Command   python eval.py --protocol configs/ttt3r/tum_pose_long.py \\
+              --root ROOT --checkpoint CKPT
           (--length 50, 100, ... for the other points of the curve)
 """
 

@@ -1,7 +1,7 @@
 """Camera pose on TUM-dynamics, short: 90 frames, every third.
 
-Command   python eval.py --model ttt3r --protocol configs/ttt3r/tum_pose_short.py \\
-              --capture ROOT --checkpoint CKPT
+Command   python eval.py --protocol configs/ttt3r/tum_pose_short.py \\
+              --root ROOT --checkpoint CKPT
 """
 
 from tttlrm_jax.apps.protocols.tables import SequenceProtocol

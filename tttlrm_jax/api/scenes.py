@@ -26,6 +26,12 @@ from tttlrm_jax.metrics.images import SSIM_WINDOW, psnr, ssim
 from tttlrm_jax.metrics.lpips import LPIPS
 
 MAX_PSNR = 100.0  # dB; what equal pictures count as
+# what a model is held against, as tables call it
+BASELINES = {
+    "nearest_input": "nearest input view",
+    "mean_colour": "mean colour of the inputs",
+    "untrained": "untrained model",
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -257,9 +263,9 @@ def score(images: np.ndarray, scene: PosedScene, lpips: LPIPS | None = None) -> 
 
 def baseline_pictures(scene: PosedScene) -> dict[str, np.ndarray]:
     """Pictures [target, height, width, 3] of the baselines that need no model, by name."""
-    inputs = np.asarray(scene.inputs.image[0])
+    inputs = np.asarray(scene.inputs.image)[0]
     input_poses, target_poses = (
-        np.asarray(views.cameras.world_from_camera[0], np.float64)
+        np.asarray(views.cameras.world_from_camera, np.float64)[0]
         for views in (scene.inputs, scene.targets)
     )
     return {

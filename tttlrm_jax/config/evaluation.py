@@ -31,29 +31,23 @@ PUBLISHED_SIZE = 512  # of TTT3R checkpoints that do not say what they were trai
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EvalConfig:
-    """What `eval.py` reads. Fields that are None take what the checkpoint was trained with."""
+class SceneOptions:
+    """How posed pictures are read and shown to a model, of one capture or of a protocol's scenes.
 
-    # directory with a camera file, or `sample` or `toy`, captures in the package; None: the sample.
-    # Without any option that changes a number the toy is improved for 20 s from 12 of its views
-    capture: PathText | None = None
+    Fields that are None take what the checkpoint was trained with.
+    """
+
     checkpoint: PathText | None = None  # run or model directory; None: the weights in the package
-    views: PositiveInt | None = None  # number of input views
     plan: Plan | None = None
     rule: OptionalRule = None  # takes the place of the checkpoint's update rule
-    frames: str | None = None  # input frames by number, in order: 1-7,9; None: chosen by k-means
     chunk_views: PositiveInt | None = None  # views per update; None: as trained (causal: inputs)
     accumulate: Accumulate | None = None  # Gaussians shown after each chunk; None: append
     # of the scene from the cameras of a stream's first chunk, in the capture's units, where these
     # stand in one place and give no scale; None: 1
     first_distance: Annotated[PositiveFloat, FINITE] | None = None
-    save_state: PathText | None = None  # directory for the state after the stream's last chunk
-    load_state: PathText | None = None  # saved state that the stream goes on from, unchanged
-    overwrite_state: bool = False  # replace a state that is already at save_state
-    query: PathText | None = None  # camera file to render load_state from; needs no images
     # height width; None: as many pixels as in training, in the capture's aspect (fit resize: height
-    # and width of training). With seconds, of the pictures that Gaussians are improved on; None:
-    # the capture's own, at most 512x512 pixels
+    # and width of training; a protocol: its own). With seconds, of the pictures that Gaussians are
+    # improved on; None: the capture's own, at most 512x512 pixels
     resolution: tuple[int, int] | None = None
     # pictures to the resolution: in their aspect, edges cut off, or height and width each scaled
     fit: Fit | None = None
@@ -65,6 +59,34 @@ class EvalConfig:
     background: RGB | None = None  # RGB in [0, 1] under transparent pixels
     keep_ratio: PositiveShare | None = None  # of Gaussians kept by opacity; 1 switches pruning off
     random_ratio: Share | None = None  # share of the others kept at random
+    skip_missing: bool = False  # leave out frames whose image does not exist
+    # factor on the file's intrinsics, which are of pictures of another size: 0.5 for halved ones
+    intrinsics_scale: Annotated[PositiveFloat, FINITE] | None = None
+    drop_outliers: bool = False  # leave out cameras far away from all others
+    compile_cache: bool = True  # keep compiled programs in the user's cache directory
+    seed: int = 0  # of the untrained baseline and of random pruning
+
+    def __post_init__(self):
+        check_fields("", self)
+        require(
+            self.resolution is None or min(self.resolution) >= 1, "resolution", self.resolution,
+            "is not a positive height and width", "use e.g. 64 64",
+        )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvalConfig(SceneOptions):
+    """What `eval.py` reads. Fields that are None take what the checkpoint was trained with."""
+
+    # directory with a camera file, or `sample` or `toy`, captures in the package; None: the sample.
+    # Without any option that changes a number the toy is improved for 20 s from 12 of its views
+    capture: PathText | None = None
+    views: PositiveInt | None = None  # number of input views
+    frames: str | None = None  # input frames by number, in order: 1-7,9; None: chosen by k-means
+    save_state: PathText | None = None  # directory for the state after the stream's last chunk
+    load_state: PathText | None = None  # saved state that the stream goes on from, unchanged
+    overwrite_state: bool = False  # replace a state that is already at save_state
+    query: PathText | None = None  # camera file to render load_state from; needs no images
     post_optimize: NonNegativeInt = 0  # steps that refine the Gaussians on the input views
     # of improving the Gaussians on single input views, compiling apart; Ctrl-C ends it early
     seconds: Annotated[PositiveFloat, FINITE] | None = None
@@ -73,16 +95,10 @@ class EvalConfig:
     min_opacity: ShareBelow1 = 1.0 / 255.0  # in scene.ply; fainter Gaussians cannot show
     splat: bool = False  # write scene.splat, for web viewers, beside scene.ply
     orbit_frames: PositiveInt = 72  # of the film, at 24 frames a second
-    skip_missing: bool = False  # leave out frames whose image does not exist
-    # factor on the file's intrinsics, which are of pictures of another size: 0.5 for halved ones
-    intrinsics_scale: Annotated[PositiveFloat, FINITE] | None = None
-    drop_outliers: bool = False  # leave out cameras far away from all others
-    compile_cache: bool = True  # keep compiled programs in the user's cache directory
-    seed: int = 0  # of the untrained baseline and of random pruning
     output: PathText | None = None  # None: outputs/<scene>-<date>-<time>
 
     def __post_init__(self):
-        check_fields("", self)
+        super().__post_init__()
         self._check_stream()
         require(
             self.query is None or self.post_optimize == 0, "post_optimize", self.post_optimize,
@@ -98,10 +114,6 @@ class EvalConfig:
                 not getattr(self, field) or self.seconds is not None, field, getattr(self, field),
                 "belongs to improving for some time", "add e.g. --seconds 30",
             )  # fmt: skip
-        require(
-            self.resolution is None or min(self.resolution) >= 1, "resolution", self.resolution,
-            "is not a positive height and width", "use e.g. 64 64",
-        )  # fmt: skip
 
     def of_improving(self) -> dict[str, Any]:
         """How Gaussians are improved, by the names that `Reconstruction.refine` has."""
@@ -129,6 +141,35 @@ class EvalConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class ProtocolEvalConfig(SceneOptions):
+    """All scenes of a data set, as a paper's table measures them.
+
+    What is not given is as the protocol says, else as the checkpoint was trained.
+    """
+
+    protocol: PathText  # configs/tttlrm/NAME.py
+    root: PathText | None = None  # directory of the data set
+    views: tuple[PositiveInt, ...] = ()  # numbers of input views; (): the protocol's
+    # steps that refine the Gaussians on the input views; each number makes a row of the table
+    post_optimize: tuple[NonNegativeInt, ...] = (0,)
+    scenes: tuple[str, ...] = ()  # names of those to measure; (): all
+    baselines: bool = False  # also the nearest input view, the mean colour, the untrained model
+    resume: bool = False  # go on in an output that a run with the same settings has begun
+    output: PathText | None = None  # None: outputs/<protocol>-<checkpoint>
+
+    def __post_init__(self):
+        super().__post_init__()
+        for field in ("views", "post_optimize"):
+            values = getattr(self, field)
+            low = 1 if field == "views" else 0
+            require(
+                all(type(value) is int and value >= low for value in values), field, values,
+                f"are not whole numbers from {low} on", "correct them",
+            )  # fmt: skip
+        require(self.post_optimize != (), "post_optimize", "()", "names no row", "use 0")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class SequenceEvalConfig:
     """A sequence, a checkpoint, and what is wanted of them.
 
@@ -138,6 +179,7 @@ class SequenceEvalConfig:
     capture: PathText | None = None  # folder or video
     checkpoint: PathText | None = None  # run or model directory; None: the package's small network
     protocol: PathText | None = None  # configs/ttt3r/NAME.py: settings of a paper's table
+    root: PathText | None = None  # directory of the protocol's data set; capture says the same
     length: FrameCount | None = None  # number of frames, one of the protocol's lengths
     kind: str | None = None  # form of the capture; None: recognised
     size: PositiveInt | None = None  # pixels, longer side (224: square); None: trained, or 512
@@ -176,4 +218,9 @@ class SequenceEvalConfig:
         require(
             self.protocol is not None or self.length is None, "length", self.length,
             "needs a protocol", "use --max-frames, or name one with --protocol",
+        )  # fmt: skip
+        require(
+            self.root is None or (self.protocol is not None and self.capture is None), "root",
+            self.root, "is a protocol's data set, and capture says the same",
+            "give --protocol FILE and one of the two",
         )  # fmt: skip

@@ -5,8 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from tttlrm_jax.apps.protocols.command import scene_names, table_summary
-from tttlrm_jax.apps.protocols.tables import apply_protocol, read_protocol, table_row
+from tttlrm_jax.apps.protocols.command import table_summary
+from tttlrm_jax.apps.protocols.tables import (
+    apply_protocol,
+    read_protocol,
+    scene_names,
+    table_row,
+)
 from tttlrm_jax.config.evaluation import SequenceEvalConfig
 from tttlrm_jax.core.errors import ConfigError, InputError
 from tttlrm_jax.sequences.readers import READERS

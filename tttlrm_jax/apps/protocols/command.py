@@ -1,4 +1,4 @@
-"""`eval.py --model ttt3r --protocol FILE --capture ROOT`: all sequences of a table's data set."""
+"""`eval.py --model ttt3r --protocol FILE --root ROOT`: all sequences of a table's data set."""
 
 import contextlib
 import dataclasses
@@ -14,6 +14,7 @@ from tttlrm_jax.apps.protocols.tables import (
     SequenceProtocol,
     protocol_overrides,
     read_protocol,
+    scene_names,
     table_row,
 )
 from tttlrm_jax.config import RuleConfig
@@ -35,7 +36,7 @@ def evaluate_protocol(
     """
     assert config.protocol is not None
     if config.capture is None:
-        raise InputError("capture=none: there is no data set; give --capture ROOT")
+        raise InputError("capture=none: there is no data set; give --root ROOT")
     protocol = read_protocol(config.protocol)
     root = Path(config.capture)
     paths = protocol.find(root)
@@ -70,17 +71,6 @@ def evaluate_protocol(
             done = f"{len(made)} of {len(paths)} sequences are whole in {output}" if made else ""
             raise KeyboardInterrupt("; ".join(filter(None, [done, *stop.args]))) from None
     return output, row
-
-
-def scene_names(paths: list[Path], root: Path) -> dict[str, Path]:
-    """A name for each sequence, of its folders below the root; numbered where two would be one."""
-    named: dict[str, Path] = {}
-    for path in paths:
-        plain = name = "_".join(path.relative_to(root).parts) or path.name
-        while name.casefold() in map(str.casefold, named):
-            name = f"{plain}-{len(named) + 1}"
-        named[name] = path
-    return named
 
 
 def table_summary(row: dict[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """How a table of a paper is measured: which sequences, frames and limits, and what it should say.
 
 A protocol is a file in `configs/ttt3r/` that builds a `SequenceProtocol` named PROTOCOL. With
-`--capture ROOT` the sequences below ROOT that match are run one after the other.
+`--root ROOT` the sequences below ROOT that match are run one after the other.
 """
 
 import dataclasses
@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from tttlrm_jax.apps.protocols.files import built_protocol, read_protocol_file
 from tttlrm_jax.config.evaluation import DepthAlignment, SequenceEvalConfig
-from tttlrm_jax.config.user_file import run_user_file
 from tttlrm_jax.core.errors import ConfigError, InputError
 from tttlrm_jax.core.files.natural_order import natural_order
 
@@ -75,14 +75,23 @@ class SequenceProtocol:
 
 def read_protocol(name: str) -> SequenceProtocol:
     """The PROTOCOL of a configuration file. Raises ConfigError where it builds none."""
-    remedy = "give one such as configs/ttt3r/*.py"
-    if Path(name).suffix != ".py" or not Path(name).is_file():
-        raise ConfigError(f"protocol={name} is no Python file; {remedy}")
-    module = run_user_file(name, "protocol", "building PROTOCOL", remedy)
-    protocol = getattr(module, "PROTOCOL", None)
-    if not isinstance(protocol, SequenceProtocol):
-        raise ConfigError(f"protocol={name} builds no SequenceProtocol named PROTOCOL; add it")
-    return protocol
+    return read_protocol_file(name, SequenceProtocol)
+
+
+def scene_names(paths: list[Path], root: Path) -> dict[str, Path]:
+    """A name for each sequence, of its folders below the root; numbered where two would be one."""
+    named: dict[str, Path] = {}
+    for path in paths:
+        plain = name = "_".join(path.relative_to(root).parts) or path.name
+        while name.casefold() in map(str.casefold, named):
+            name = f"{plain}-{len(named) + 1}"
+        named[name] = path
+    return named
+
+
+def is_of_sequences(name: str) -> bool:
+    """Whether a file builds a `SequenceProtocol`. Raises ConfigError as `built_protocol`."""
+    return isinstance(built_protocol(name), SequenceProtocol)
 
 
 def apply_protocol(config: SequenceEvalConfig) -> SequenceEvalConfig:

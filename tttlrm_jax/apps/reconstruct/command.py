@@ -11,9 +11,12 @@ from typing import Any
 
 from tttlrm_jax.api.models import load_run, with_rule
 from tttlrm_jax.api.request import Request, as_wished, check_has_gaussians, resolve
-from tttlrm_jax.api.scenes import pose_scene
+from tttlrm_jax.api.scenes import BASELINES, pose_scene
 from tttlrm_jax.api.streams import check_state_target
 from tttlrm_jax.apps.progress import announced
+from tttlrm_jax.apps.protocols import scene_command as evaluate_scenes
+from tttlrm_jax.apps.protocols.files import named_protocol
+from tttlrm_jax.apps.protocols.tables import is_of_sequences
 from tttlrm_jax.apps.reconstruct.files import ALL_FILES, write_files
 from tttlrm_jax.apps.reconstruct.job import Job
 from tttlrm_jax.apps.reconstruct.measure import measure
@@ -35,11 +38,6 @@ from tttlrm_jax.metrics.lpips import LPIPS, MIN_SIDE, load_lpips
 PROG = "eval.py"
 NOT_NUMBERS = ("splat", "orbit_frames", "output", "compile_cache")  # options
 DEMO_VIEWS, DEMO_SECONDS = 12, 20.0
-ROWS = {
-    "nearest_input": "nearest input view",
-    "mean_colour": "mean colour of the inputs",
-    "untrained": "untrained model",
-}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -58,7 +56,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(arguments: list[str]) -> str:
-    """Evaluates tttLRM, or queries a saved state; returns what to tell the user."""
+    """Evaluates models of posed pictures on a capture or a protocol's scenes, or queries a saved
+    state; returns what to tell the user."""
+    if named_protocol(arguments) is not None:
+        return evaluate_scenes.run(arguments)
     config = demonstration(parse_with_rule(EvalConfig, arguments, PROG))
     if config.compile_cache:
         keep_programs()
@@ -85,17 +86,22 @@ def demonstration(config: EvalConfig) -> EvalConfig:
 
 
 def take_model(arguments: list[str]) -> tuple[str, list[str]]:
-    """The value of `--model`, by default tttlrm, and the other arguments.
+    """The value of `--model`, and the other arguments.
 
-    Raises InputError for a model that is not known.
+    Where it is not given, the model that a `--protocol` is for, else tttlrm. Raises InputError for
+    a model that is not known.
     """
-    name, others, rest = next(iter(MODELS)), [], iter(arguments)
+    name, others, rest = None, [], iter(arguments)
     for argument in rest:
         key, equals, value = argument.partition("=")
         if key == "--model":
             name = value if equals else next(rest, "")
         else:
             others.append(argument)
+    if name is None:
+        protocol = named_protocol(others)
+        sequences = protocol is not None and is_of_sequences(protocol)
+        name = "ttt3r" if sequences else next(iter(MODELS))
     if name not in MODELS:
         raise InputError.of("model", repr(name), "is unknown", f"use one of {', '.join(MODELS)}")
     return name, others
@@ -190,7 +196,7 @@ def summary(metrics: dict[str, Any]) -> str:
         before = (refined[f"{name}_before"] for name in names)
         rows.append((f"before {refined['steps']} steps on inputs", *before))
     tables = [metrics["baselines" + suffix] for suffix in ("", "_ssim", "_lpips")]
-    rows += [(shown, *(table[name] for table in tables)) for name, shown in ROWS.items()]
+    rows += [(shown, *(table[name] for table in tables)) for name, shown in BASELINES.items()]
     lines = [
         f"{metrics['scene']}: {metrics['input_views']} input views, "
         f"{metrics['target_views']} targets, {width}x{height} pixels, plan {metrics['plan']}",

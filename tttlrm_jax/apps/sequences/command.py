@@ -4,6 +4,7 @@ Frames are decoded, shown to the model and written one after the other, so neith
 loss through an interruption grows with the length of the sequence.
 """
 
+import dataclasses
 import shutil
 import sys
 from collections.abc import Callable
@@ -62,6 +63,8 @@ def parse(arguments: list[str]) -> tuple[SequenceEvalConfig, RuleConfig]:
         config, given = parse_apart(
             SequenceEvalConfig, arguments, PROG, STATE_RULES, apply_protocol(protocol)
         )
+    if config.root is not None:
+        config = dataclasses.replace(config, root=None, capture=config.root)
     rule = read_rule(STATE_RULES, given, RuleConfig(DEFAULT_STATE_RULE), PROG)
     return config, STATE_RULES.complete(rule)
 

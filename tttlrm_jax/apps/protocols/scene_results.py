@@ -1,0 +1,139 @@
+"""What a protocol has measured so far, on disk: whole at every moment, and gone on with later.
+
+`protocol.json` says what is measured, `scenes/NAME-Nviews.json` holds one scene with one number of
+input views, `scenes.csv` a line for each of their rows, `table.json` and `table.md` the means.
+"""
+
+import contextlib
+import csv
+import io
+import json
+import shutil
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+from tttlrm_jax.apps.protocols.files import write_whole
+from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.files.output_directory import creation_errors, disk_errors
+
+SETTINGS_FILE, CSV_FILE, SCENE_FOLDER = "protocol.json", "scenes.csv", "scenes"
+TABLE_FILE, TEXT_FILE = "table.json", "table.md"
+COLUMNS = (
+    "scene", "views", "method", "steps", "psnr", "ssim", "lpips", "seconds",
+    "render_seconds_per_view", "num_gaussians", "targets",
+)  # fmt: skip
+
+
+class Results:
+    """Records of scenes by name and number of input views, and the directory they are in."""
+
+    def __init__(self, directory: Path, records: dict[tuple[str, int], dict[str, Any]]):
+        self.directory, self.records = directory, records
+
+    def has(self, scene: str, views: int, rows: Collection[tuple[str, int]]) -> bool:
+        """Whether a scene was measured with so many views, with all rows (method, steps)."""
+        record = self.records.get((scene, views), {"rows": ()})
+        return set(rows) <= {(row["method"], row["steps"]) for row in record["rows"]}
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Keeps a record and writes it. Raises InputError where the disk does not take it."""
+        key = record["scene"], record["views"]
+        self.records[key] = record
+        with disk_errors(self.directory, self.directory):
+            path = self.directory / SCENE_FOLDER / f"{key[0]}-{key[1]}views.json"
+            write_whole(path, _json(record))
+
+    def write_table(self, table: dict[str, Any], text: str) -> None:
+        """Writes the lines of all records, and their means as numbers and as text."""
+        with disk_errors(self.directory, self.directory):
+            write_whole(self.directory / CSV_FILE, self.lines())
+            write_whole(self.directory / TABLE_FILE, _json(table))
+            write_whole(self.directory / TEXT_FILE, text + "\n")
+
+    def lines(self) -> str:
+        """The text of the CSV file: rows by number of views and scene, in the order measured."""
+        stream = io.StringIO()
+        writer = csv.DictWriter(stream, COLUMNS, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        for record in sorted(self.records.values(), key=lambda record: record["views"]):
+            known = {"scene": record["scene"], "views": record["views"]}
+            for row in record["rows"]:
+                writer.writerow(known | row | {"targets": len(record["targets"])})
+        return stream.getvalue()
+
+
+@contextlib.contextmanager
+def open_results(output: Path, settings: dict[str, Any], resume: bool) -> Iterator[Results]:
+    """An empty output directory, or with `resume` one that a run of these settings has begun.
+
+    It is taken back where no record came of it. Raises InputError for a directory of something
+    else, one that was begun with other settings, and where it cannot be written.
+    """
+    new = [path for path in (output, *output.parents) if not path.exists()]
+    results = _opened(output, settings, resume)
+    try:
+        yield results
+    finally:
+        if not results.records:
+            shutil.rmtree(output / SCENE_FOLDER)
+            (output / SETTINGS_FILE).unlink()
+            for path in new:
+                path.rmdir()
+
+
+def _opened(output: Path, settings: dict[str, Any], resume: bool) -> Results:
+    begun = output / SETTINGS_FILE
+    if output.exists() and (not output.is_dir() or (any(output.iterdir()) and not begun.is_file())):
+        raise InputError.of(
+            "output", output, "holds files of another program", "choose a new directory"
+        )
+    if begun.is_file():
+        if not resume:
+            raise InputError.of(
+                "output", output, "holds results of an earlier run",
+                "add --resume to go on, or choose another directory (--output)",
+            )  # fmt: skip
+        _check_same(output, _read(begun), settings)
+        return Results(output, _records(output / SCENE_FOLDER))
+    with creation_errors(output):
+        (output / SCENE_FOLDER).mkdir(parents=True, exist_ok=True)
+        write_whole(begun, _json(settings))
+    return Results(output, {})
+
+
+def _records(folder: Path) -> dict[tuple[str, int], dict[str, Any]]:
+    records = [_read(path) for path in sorted(folder.glob("[!.]*.json"))]
+    return {(record["scene"], record["views"]): record for record in records}
+
+
+def _check_same(output: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+    """Raises InputError that names the first setting which differs."""
+    before, now = _flat(old), _flat(json.loads(_json(new)))
+    for name in {**before, **now}:
+        if before.get(name) != now.get(name):
+            raise InputError.of(
+                name, now.get(name), f"is not the {before.get(name)} that {output} was begun with",
+                "go on with that, or choose another directory (--output)",
+            )  # fmt: skip
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for name, value in values.items():
+        nested = isinstance(value, dict)
+        flat |= _flat(value, f"{prefix}{name}.") if nested else {f"{prefix}{name}": value}
+    return flat
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise InputError.of(
+            "output", path, f"cannot be read ({error})", "remove it, to measure it again"
+        ) from None
+
+
+def _json(values: Any) -> str:
+    return json.dumps(values, indent=1, allow_nan=False) + "\n"
