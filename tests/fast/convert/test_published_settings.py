@@ -79,6 +79,20 @@ def test_settings_of_every_published_model(shared, name):
     assert run.pruning_ratios(64) == ((0.3, 0.05) if model.kind == "tttlrm" else (1, 0))
 
 
+@pytest.mark.extended
+@pytest.mark.parametrize("name", ["tttlrm_dl3dv_ar", "lact_l24_d768_ttt4x"])
+def test_files_of_the_published_names_and_sizes_convert(tmp_path, write_checkpoint, shared, name):
+    """Frozen networks of the losses and a step counter beside the weights; one number repeated."""
+    keys = json.loads((shared / "goldens" / "tttlrm" / "checkpoint_keys.json").read_text())
+    frozen = keys["optional_frozen_modules"].values() if name.startswith("tttlrm") else ()
+    shapes = dict(keys[name]["shapes"])
+    for module in frozen:
+        shapes |= module
+    tensors = {n: np.broadcast_to(np.float32(0.01), shape) for n, shape in shapes.items()}
+    model = converted(tmp_path, write_checkpoint, tensors, f"{name}.pt", "--dtype", "bfloat16")
+    check_fields(read_config(model), PUBLISHED[name])
+
+
 def test_everything_taken_for_granted_is_said():
     said = settled(ModelConfig(), "weights.pt").said
     assert [sentence.split(":")[0] for sentence in said] == [
