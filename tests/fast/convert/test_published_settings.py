@@ -222,7 +222,19 @@ def test_every_setting_is_an_option_of_eval(tmp_path, write_checkpoint, tiny_cap
     assert not set(other["settings"].items()) & set(published.items())
 
 
-def test_view_synthesis_and_sequences(tmp_path, write_checkpoint, capsys):
+@pytest.mark.extended
+def test_view_synthesis_is_evaluated_as_published(tmp_path, write_checkpoint, tiny_capture_source):
+    model = converted(tmp_path, write_checkpoint, tiny_weights("lvsm"), "scene_res536x960.pt")
+    check_fields(read_config(model), LACT_SCENE)
+    small = ["--resolution", "16", "24", "--views", "4"]
+    metrics = evaluated(model, tiny_capture_source, tmp_path / "out", *small)
+    assert metrics["plan"] == "full"
+    expected = {"compute_dtype": "float32", "pose_normalisation": "mean_cam", "fit": "crop",
+                "normalise_over": "all"}  # fmt: skip
+    assert {name: metrics["settings"][name] for name in expected} == expected
+
+
+def test_view_synthesis_weights_say_what_they_were_trained_on(tmp_path, write_checkpoint, capsys):
     tensors = tiny_weights("lvsm")
     model = converted(tmp_path, write_checkpoint, tensors, "obj_res256.pt", "--views", "6")
     resolution = {"data.capture_height": 256, "data.capture_width": 256, "data.num_input_views": 6}
