@@ -15,7 +15,7 @@ import tyro
 
 from tttlrm_jax.apps.export_model import report_size
 from tttlrm_jax.checkpoints.models import export_model, export_ttt3r
-from tttlrm_jax.config import ModelConfig, Plan
+from tttlrm_jax.config import ModelConfig, Plan, RunConfig
 from tttlrm_jax.config.command_line import run_command
 from tttlrm_jax.config.validation import PositiveInt, check_fields
 from tttlrm_jax.convert import (
@@ -80,12 +80,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 def convert(options: ConvertConfig) -> Path:
     """Converts one file; returns the model directory."""
-    source = Path(options.source)
-    tensors: Mapping[str, Any] = read_tensors(source, print, options.key, options.prefix)
+    tensors: Mapping[str, Any] = read_tensors(
+        Path(options.source), print, options.key, options.prefix
+    )
     kind = detect(tensors) if options.kind == "auto" else options.kind
     if kind == "ttt3r":
         tensors = settle(tensors, print)
     config = model_config(kind, tensors, options)
+    run = None if kind == "ttt3r" else _run(config, options)
     model = abstract_model(config)
     tensors = _expected(tensors, published_shapes(model), options.skip_unexpected)
     try:
@@ -96,17 +98,19 @@ def convert(options: ConvertConfig) -> Path:
     check_numbers(tensors)
     params = split_model(params_from_published(tensors, model))[1]
     print(f"{kind}: {len(tensors)} tensors")
-    if kind == "ttt3r":
-        size = CUT3R_SIZES[config.head]
-        return report_size(
-            export_ttt3r(config, params, options.dest, options.dtype, size, NOT_SAID)
-        )
+    if run is not None:
+        return report_size(export_model(run, params, options.dest, options.dtype))
+    size = CUT3R_SIZES[config.head]
+    return report_size(export_ttt3r(config, params, options.dest, options.dtype, size, NOT_SAID))
+
+
+def _run(model: ModelConfig, options: ConvertConfig) -> RunConfig:
+    """What the weights are evaluated with; prints what nobody said of it."""
     wishes = Wishes(**{name: getattr(options, name) for name in SETTINGS})
-    settings = settle_settings(config, source, wishes)
+    settings = settle_settings(model, Path(options.source), wishes)
     for sentence in settings.said:
         print(sentence)
-    run = published_run(config, settings, Path(options.dest).name or kind)
-    return report_size(export_model(run, params, options.dest, options.dtype))
+    return published_run(model, settings, Path(options.dest).name or model.kind)
 
 
 def model_config(kind: Kind, tensors: Mapping[str, Any], options: ConvertConfig) -> Any:

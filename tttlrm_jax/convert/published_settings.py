@@ -6,6 +6,7 @@ Sources, by line of the guide's table (docs/guides/published_weights.md): the re
 """
 
 import dataclasses
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -90,7 +91,9 @@ def settle_settings(model: ModelConfig, file: Path, wishes: Wishes) -> Settings:
     views = chosen("views", None, SCENE_VIEWS if level == "scene" else OBJECT_VIEWS)
     usual = SCENE_RESOLUTION if level == "scene" else OBJECT_RESOLUTION
     resolution = chosen("resolution", _resolution_in_name(file.stem), usual)
-    chunk = 1 if plan == "full" else chosen("chunk_views", None, min(AUTOREGRESSIVE_CHUNK, views))
+    chunk = (
+        1 if plan == "full" else chosen("chunk_views", None, math.gcd(AUTOREGRESSIVE_CHUNK, views))
+    )
     return Settings(
         level=level, plan=plan, chunk_views=chunk, views=views, resolution=tuple(resolution),
         said=tuple(said),

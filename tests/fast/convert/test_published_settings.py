@@ -106,6 +106,7 @@ def test_everything_taken_for_granted_is_said():
     assert not asked.said
     assert asked.plan == "full"
     assert settled(ModelConfig(), "dl3dv_ar.pt").said[1].endswith("sequential: the file's name")
+    assert settled(ModelConfig(), "dl3dv_ar.pt", views=12).chunk_views == 4  # divides them
 
 
 @pytest.mark.parametrize(
@@ -240,8 +241,12 @@ def test_view_synthesis_weights_say_what_they_were_trained_on(tmp_path, write_ch
     resolution = {"data.capture_height": 256, "data.capture_width": 256, "data.num_input_views": 6}
     check_fields(read_config(model), LACT_OBJECT | resolution)
     assert "assumed --level object: the file's name" in capsys.readouterr().out
-    assert main([str(tmp_path / "obj_res256.pt"), str(tmp_path / "m"), "--plan", "causal"]) == 2
+    again = [str(tmp_path / "obj_res256.pt"), str(tmp_path / "m")]
+    assert main([*again, "--plan", "causal"]) == 2
     assert "plan=causal is not one of LaCT's view synthesis" in capsys.readouterr().err
+    assert main([*again, "--resolution", "9", "9"]) == 2
+    assert "height=9 is not a multiple of model.patch_size=8" in capsys.readouterr().err
+    assert not (tmp_path / "m").exists()
 
 
 def test_cut3r_of_224_pixels_says_so(tmp_path, write_checkpoint, capsys):
