@@ -76,7 +76,10 @@ class SceneOptions:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvalConfig(SceneOptions):
-    """What `eval.py` reads. Fields that are None take what the checkpoint was trained with."""
+    """What `eval.py` reads. Fields that are None take what the checkpoint was trained with.
+
+    `--protocol FILE --root DIR` measures a data set instead; `--help` behind it lists its options.
+    """
 
     # directory with a camera file, or `sample` or `toy`, captures in the package; None: the sample.
     # Without any option that changes a number the toy is improved for 20 s from 12 of its views

@@ -1,5 +1,6 @@
 """`eval.py --protocol` on made scenes of DL3DV's form: numbers, files, going on, bad input."""
 
+import contextlib
 import csv
 import dataclasses
 import json
@@ -18,7 +19,7 @@ import pytest
 
 import tttlrm_jax as tj
 from tests.dl3dv import write_benchmark
-from tttlrm_jax.apps.protocols import scene_command
+from tttlrm_jax.apps.protocols import scene_command, scene_results
 from tttlrm_jax.apps.protocols.scene_measure import TARGETS_AT_ONCE
 from tttlrm_jax.apps.protocols.scenes import METHODS, read_scene_protocol
 from tttlrm_jax.apps.reconstruct import command as evaluate
@@ -120,7 +121,7 @@ def lines(output):
 
 
 def records(output):
-    return [json.loads(path.read_text()) for path in sorted((output / "scenes").iterdir())]
+    return [json.loads(path.read_text()) for path in sorted((output / "scenes").glob("*.json"))]
 
 
 def test_scores_are_those_of_the_front_door(measured, data, checkpoint):
@@ -245,6 +246,43 @@ def test_more_views_or_rows_are_measured_in_the_same_directory(
     assert asked[1:] == [("1b2c", 3), ("1b2c", 4)]
 
 
+def test_a_kill_at_any_write_leaves_files_to_go_on_with(measured, tmp_path, monkeypatch):
+    """Before and after each file is put in its place, what is there can be read, and the rest
+    follows."""
+    wanted, settings = records(measured[0]), json.loads((measured[0] / "protocol.json").read_text())
+
+    def measure_rest(output):
+        results = scene_results._opened(output, settings, resume=True)
+        for record in wanted:
+            if not results.has(record["scene"], record["views"], [("this model", 0)]):
+                results.add(record)
+                results.write_table({"scenes": len(results.records)}, "text")
+        results.write_table({"scenes": len(results.records)}, "text")
+
+    replace, survived = os.replace, 0
+    for death in range(100):
+        output, left = tmp_path / str(death), [death]
+
+        def put(draft, path, left=left):
+            if left[0] == 0:
+                raise KeyError
+            left[0] -= 1
+            replace(draft, path)
+
+        with monkeypatch.context() as patch, contextlib.suppress(KeyError):
+            patch.setattr(os, "replace", put)
+            measure_rest(output)
+            survived = death
+        if (output / "scenes.csv").exists():
+            assert len(lines(output)) <= len(records(output))
+        measure_rest(output)
+        assert (output / "scenes.csv").read_bytes() == (measured[0] / "scenes.csv").read_bytes()
+        assert json.loads((output / "table.json").read_text()) == {"scenes": 3}
+        if survived:
+            break
+    assert survived == 1 + 3 * 4 + 3  # settings; record, lines and two tables; the last time
+
+
 @pytest.fixture
 def refused(arguments, tmp_path, capsys):
     """Runs the command, which is to end in one sentence; nothing is left behind."""
@@ -271,6 +309,7 @@ def test_bad_data_sets(refused, data, tmp_path):
         f"error: root={empty} holds no scene of made; expected HASH/nerfstudio/"
     )
     assert "is not a folder; give one with HASH/nerfstudio/" in refused(root=empty / "none")
+    assert "is one scene, no folder of scenes; give the folder above" in refused(root=data / "0a1b")
     assert refused(root=None).endswith("there is no data set; give --root DIR")
     part = tmp_path / "part"
     shutil.copytree(data, part, ignore=shutil.ignore_patterns("1b2c"))

@@ -39,8 +39,13 @@ def named_protocol(arguments: list[str]) -> str | None:
     return None
 
 
+def draft_of(path: Path) -> Path:
+    """What a file is called until it is whole."""
+    return path.with_name(f".{path.name}.partial")
+
+
 def write_whole(path: Path, text: str) -> None:
     """Writes a file that is the old or the new one at every moment."""
-    draft = path.with_name(f".{path.name}.partial")
+    draft = draft_of(path)
     draft.write_text(text, encoding="utf-8")
     os.replace(draft, path)

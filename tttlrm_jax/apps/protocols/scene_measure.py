@@ -1,14 +1,14 @@
 """One scene of a protocol: read, shown by the model, drawn and scored; what all have in common."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from tttlrm_jax.api.models import Model, SceneModel
+from tttlrm_jax.api.models import SceneModel
 from tttlrm_jax.api.request import Request, resolve
 from tttlrm_jax.api.scenes import (
     BASELINES,
@@ -18,6 +18,7 @@ from tttlrm_jax.api.scenes import (
     pose_scene,
     score,
 )
+from tttlrm_jax.api.view_synthesis import ViewSynthesisModel
 from tttlrm_jax.apps.progress import announced
 from tttlrm_jax.apps.protocols.scene_models import Shower, Shown, shower_of
 from tttlrm_jax.apps.protocols.scene_table import OURS
@@ -27,13 +28,15 @@ from tttlrm_jax.checkpoints.streams import fingerprint
 from tttlrm_jax.config import EvalConfig, RunConfig, config_to_dict
 from tttlrm_jax.config.evaluation import ProtocolEvalConfig, SceneOptions
 from tttlrm_jax.core.arrays import on_device
-from tttlrm_jax.core.types import Views
+from tttlrm_jax.core.types import Cameras, Views
 from tttlrm_jax.metrics.lpips import LPIPS
 
 TARGETS_AT_ONCE = 8  # that are drawn and scored: one program, whatever number a scene has
 SCORED = ("psnr", "ssim", "lpips")
 OPTIONS = tuple(each for each in dataclasses.fields(SceneOptions))
 NOT_SETTINGS = ("checkpoint", "compile_cache")  # options that change no number
+# numbers of targets and their cameras [TARGETS_AT_ONCE] to their pictures, and seconds
+Draw = Callable[[np.ndarray, Cameras], tuple[np.ndarray, float]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,7 +46,7 @@ class Measurement:
     config: ProtocolEvalConfig
     protocol: SceneProtocol
     run: RunConfig
-    model: Model
+    model: SceneModel | ViewSynthesisModel
     shower: Shower
     lpips: LPIPS | None
     lpips_note: str
@@ -56,11 +59,11 @@ class Measurement:
     @property
     def rows(self) -> list[tuple[str, int]]:
         """Method and steps of every row that a scene gets."""
-        rows = [(OURS, steps) for steps in self.config.post_optimize]
-        if self.config.baselines:
-            left_out = () if isinstance(self.model, SceneModel) else ("untrained",)
-            rows += [(text, 0) for name, text in BASELINES.items() if name not in left_out]
-        return rows
+        baselines = BASELINES.values() if self.config.baselines else ()
+        return [
+            *((OURS, steps) for steps in self.config.post_optimize),
+            *((name, 0) for name in baselines),
+        ]
 
     def wishes(self, views: int) -> EvalConfig:
         """What is asked of a scene with so many input views."""
@@ -106,7 +109,7 @@ def measure_scene(common: Measurement, name: str, path: Path, views: int) -> dic
         scene = pose_scene(capture, request, common.run.data)
     with announced("reconstructing, drawing and scoring"):
         found = [
-            (shown, *score_shown(shown, scene, common.lpips))
+            (shown, *score_targets(scene, common.lpips, _by_cameras(shown)))
             for shown in common.shower.show(scene, request, common.config.post_optimize)
         ]
     rows = [_row(OURS, scores, shown, seconds) for shown, scores, seconds in found]
@@ -120,26 +123,35 @@ def measure_scene(common: Measurement, name: str, path: Path, views: int) -> dic
     }  # fmt: skip
 
 
-def score_shown(
-    shown: Shown, scene: PosedScene, lpips: LPIPS | None
-) -> tuple[Scores, float | None]:
+def score_targets(
+    scene: PosedScene,
+    lpips: LPIPS | None,
+    draw: Draw,
+) -> tuple[Scores, float]:
     """Scores of all targets, a portion after the other, and seconds to draw one."""
     parts, seconds = [], 0.0
-    for part in _portions(scene):
-        pictures, took = shown.draw(part.target_cameras)
-        seconds += took
+    for where, part in _portions(scene):
+        pictures, took = draw(where, part.target_cameras)
         parts.append(score(pictures, part, lpips))
+        seconds += took
     return _joined(parts, len(scene.target_names)), seconds / (len(parts) * TARGETS_AT_ONCE)
 
 
-def _portions(scene: PosedScene) -> Iterator[PosedScene]:
+def _by_cameras(shown: Shown) -> Draw:
+    return lambda _, cameras: shown.draw(cameras)
+
+
+def _by_number(pictures: np.ndarray) -> Draw:
+    return lambda where, _: (pictures[where], 0.0)
+
+
+def _portions(scene: PosedScene) -> Iterator[tuple[np.ndarray, PosedScene]]:
     """The scene with `TARGETS_AT_ONCE` of its targets; the last one fills up the last portion."""
-    count = len(scene.target_names)
+    count, mask = len(scene.target_names), scene.target_mask
     targets: Views = jax.tree.map(np.asarray, scene.targets)
     for first in range(0, count, TARGETS_AT_ONCE):
         where = np.minimum(np.arange(first, first + TARGETS_AT_ONCE), count - 1)
-        mask = scene.target_mask
-        yield dataclasses.replace(
+        yield where, dataclasses.replace(
             scene, targets=jax.tree.map(lambda x, w=where: on_device(x[:, w]), targets),
             target_mask=None if mask is None else mask[where],
             target_names=[scene.target_names[index] for index in where],
@@ -171,19 +183,15 @@ def _baseline_rows(
     common: Measurement, scene: PosedScene, request: Request
 ) -> list[dict[str, Any]]:
     """Rows of what needs no weights: the nearest input, the mean colour, the untrained model."""
-    rows, count = {}, len(scene.target_names)
-    for name, pictures in baseline_pictures(scene).items():
-        parts, names = [], list(range(count))
-        for first, part in zip(names[::TARGETS_AT_ONCE], _portions(scene), strict=True):
-            where = np.minimum(np.arange(first, first + TARGETS_AT_ONCE), count - 1)
-            parts.append(score(np.asarray(pictures)[where], part, common.lpips))
-        rows[name] = _row(BASELINES[name], _joined(parts, count))
-    if isinstance(common.model, SceneModel):
-        shower = shower_of(common.model.untrained(request.seed))
-        (shown,) = shower.show(scene, request, (0,))
-        scores = score_shown(shown, scene, common.lpips)[0]
-        rows["untrained"] = _row(BASELINES["untrained"], scores)
-    return [rows[name] for name in BASELINES if name in rows]
+    draws: dict[str, Draw] = {
+        name: _by_number(np.asarray(made)) for name, made in baseline_pictures(scene).items()
+    }
+    untrained = shower_of(common.model.untrained(request.seed))
+    draws["untrained"] = _by_cameras(next(untrained.show(scene, request, (0,))))
+    return [
+        _row(text, score_targets(scene, common.lpips, draws[name])[0])
+        for name, text in BASELINES.items()
+    ]
 
 
 def _target_scores(scene: PosedScene, scores: Scores) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from tttlrm_jax.apps.protocols.files import write_whole
+from tttlrm_jax.apps.protocols.files import draft_of, write_whole
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.files.output_directory import creation_errors, disk_errors
 
@@ -41,8 +41,9 @@ class Results:
         key = record["scene"], record["views"]
         self.records[key] = record
         with disk_errors(self.directory, self.directory):
-            path = self.directory / SCENE_FOLDER / f"{key[0]}-{key[1]}views.json"
-            write_whole(path, _json(record))
+            folder = self.directory / SCENE_FOLDER
+            folder.mkdir(exist_ok=True)
+            write_whole(folder / f"{key[0]}-{key[1]}views.json", _json(record))
 
     def write_table(self, table: dict[str, Any], text: str) -> None:
         """Writes the lines of all records, and their means as numbers and as text."""
@@ -76,18 +77,17 @@ def open_results(output: Path, settings: dict[str, Any], resume: bool) -> Iterat
         yield results
     finally:
         if not results.records:
-            shutil.rmtree(output / SCENE_FOLDER)
-            (output / SETTINGS_FILE).unlink()
-            for path in new:
-                path.rmdir()
+            for name in (SETTINGS_FILE, CSV_FILE, TABLE_FILE, TEXT_FILE):
+                (output / name).unlink(missing_ok=True)
+            shutil.rmtree(output / SCENE_FOLDER, ignore_errors=True)
+            with contextlib.suppress(OSError):  # where others have put files
+                for path in new:
+                    path.rmdir()
 
 
 def _opened(output: Path, settings: dict[str, Any], resume: bool) -> Results:
+    """The results, in a directory that is begun by one file; nothing of them is older than it."""
     begun = output / SETTINGS_FILE
-    if output.exists() and (not output.is_dir() or (any(output.iterdir()) and not begun.is_file())):
-        raise InputError.of(
-            "output", output, "holds files of another program", "choose a new directory"
-        )
     if begun.is_file():
         if not resume:
             raise InputError.of(
@@ -96,8 +96,13 @@ def _opened(output: Path, settings: dict[str, Any], resume: bool) -> Results:
             )  # fmt: skip
         _check_same(output, _read(begun), settings)
         return Results(output, _records(output / SCENE_FOLDER))
+    files = [output] if output.is_file() else output.glob("*")
+    if any(path.name != draft_of(begun).name for path in files):
+        raise InputError.of(
+            "output", output, "holds files of another program", "choose a new directory"
+        )
     with creation_errors(output):
-        (output / SCENE_FOLDER).mkdir(parents=True, exist_ok=True)
+        output.mkdir(parents=True, exist_ok=True)
         write_whole(begun, _json(settings))
     return Results(output, {})
 

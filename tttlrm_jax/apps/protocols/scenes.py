@@ -98,6 +98,11 @@ class SceneProtocol:
         """
         if not root.is_dir():
             raise InputError.of("root", root, "is not a folder", f"give one with {self.layout}")
+        if holds_cameras(root):
+            raise InputError.of(
+                "root", root, "is one scene, no folder of scenes",
+                "give the folder above, or the scene to eval.py --capture",
+            )  # fmt: skip
         found = scene_names(self._folders(root), root)
         if not found:
             raise InputError.of(
