@@ -38,6 +38,7 @@ from tttlrm_jax.captures.pictures.paths import (
 )
 from tttlrm_jax.captures.pictures.reduced import reduced_frames
 from tttlrm_jax.captures.pose_matrices import scale_notes, square_matrix, unscaled_pose
+from tttlrm_jax.captures.view_selection import evaluation_split
 from tttlrm_jax.core.errors import InputError, listed
 from tttlrm_jax.core.files.natural_order import natural_order
 from tttlrm_jax.core.geometry.poses import pose_problem, rigid_inverse
@@ -332,11 +333,13 @@ def write_opencv_capture(
     world_from_camera: np.ndarray,
     intrinsics: np.ndarray,
     scene_name: str | None = None,
+    input_counts: Sequence[int] = (),
 ) -> None:
     """Writes uint8 images [h, w, 3 or 4] as PNG files and their `opencv_cameras.json`.
 
     Poses are [view, 4, 4], intrinsics [view, 4] in pixels; the scene is named like the directory
-    unless `scene_name` says otherwise.
+    unless `scene_name` says otherwise. For each of `input_counts` the file lists that many inputs,
+    so that those who take as many need not choose.
     """
     (directory / "images").mkdir(parents=True, exist_ok=True)
     frames = []
@@ -350,7 +353,11 @@ def write_opencv_capture(
             | dict(zip(("fx", "fy", "cx", "cy"), map(float, lens), strict=True))
             | {"w2c": rigid_inverse(pose).tolist()}
         )
-    document = {"scene_name": scene_name or directory.name, "frames": frames}
+    chosen = {
+        f"fold_8_kmeans_{count}_input": evaluation_split(world_from_camera, count)[0].tolist()
+        for count in input_counts
+    }
+    document = {"scene_name": scene_name or directory.name, **chosen, "frames": frames}
     (directory / "opencv_cameras.json").write_text(json.dumps(document, indent=1) + "\n")
 
 

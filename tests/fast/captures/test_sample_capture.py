@@ -1,5 +1,6 @@
 """The capture that the package ships, and the tool that made it."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -22,6 +23,15 @@ def test_shipped_sample_is_small_and_readable():
     images, _ = load_views(capture, range(len(capture)), *capture.image_size())
     assert images.min() < 0.3  # an object
     assert (images == 1.0).all(axis=-1).mean() > 0.2  # on a white ground
+
+
+def test_the_toy_lists_the_inputs_of_the_demonstration():
+    """Then eval.py without options need not import what chooses them."""
+    capture = read_capture(evaluate.packaged("toy_capture"))
+    assert evaluate.DEMO_VIEWS in capture.folds
+    listed = capture.split(evaluate.DEMO_VIEWS)[0]
+    chosen = dataclasses.replace(capture, folds={}).split(evaluate.DEMO_VIEWS)[0]
+    np.testing.assert_array_equal(listed, chosen)
 
 
 def test_tool_writes_a_capture_with_exact_cameras(tmp_path, capsys):
