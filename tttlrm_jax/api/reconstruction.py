@@ -19,6 +19,7 @@ from tttlrm_jax.core.types import Cameras, Gaussians
 from tttlrm_jax.export.gaussians import save_gaussians
 from tttlrm_jax.export.writable import ExportCount
 from tttlrm_jax.metrics.lpips import LPIPS
+from tttlrm_jax.models.live_stream import filled_up
 from tttlrm_jax.per_scene.anytime import OnMoment, improve
 from tttlrm_jax.per_scene.loop import Optimised
 from tttlrm_jax.per_scene.refine import refine
@@ -42,6 +43,14 @@ class Reconstruction:
     renderers: Renderers  # keep compiled programs
     seconds: float  # to reconstruct, compiling excluded
     compile_seconds: float
+    room: int = 0  # for as many Gaussians pictures are drawn, at least
+
+    @functools.cached_property
+    def drawn(self) -> Gaussians:
+        """`predicted` and, up to `room`, Gaussians that no camera sees: so scenes that differ in
+        their number are drawn by one program."""
+        fits = len(self.predicted.mean) >= self.room
+        return self.predicted if fits else filled_up(self.predicted, self.room)
 
     @property
     def renderer(self) -> Renderer:
@@ -91,16 +100,16 @@ class Reconstruction:
             picture = scene.render(capture.cameras([0])).rgb[0]
         """
         if cameras is None:
-            return self._in_capture(self.renderer(self.predicted, self.posed.target_cameras))
+            return self._in_capture(self.renderer(self.drawn, self.posed.target_cameras))
         if isinstance(cameras, Capture):
             cameras = cameras.cameras(resolution=self.posed.resolution)
         posed = posed_cameras(cameras, self.posed.similarity)
         renderer = self._renderer((posed.height, posed.width))
-        return self._in_capture(renderer(self.predicted, posed))
+        return self._in_capture(renderer(self.drawn, posed))
 
     def target_pictures(self) -> np.ndarray:
         """Pictures float32 [target, height, width, 3] of the held-out views."""
-        return np.asarray(self.renderer(self.predicted, self.posed.target_cameras).rgb)
+        return np.asarray(self.renderer(self.drawn, self.posed.target_cameras).rgb)
 
     def scores(self, lpips: LPIPS | None = None) -> Scores:
         """PSNR and SSIM on the held-out frames, and LPIPS where a network is given."""
@@ -160,8 +169,9 @@ class Reconstruction:
             rising(views, self.made_at), config, start=self.predicted, raster=self.raster,
             points=scene.posed.read_points(), background=background, on_moment=on_moment,
         )  # fmt: skip
+        room = 1 << (len(record.gaussians.mean) - 1).bit_length()
         made_at = scene.posed.resolution
-        return scene._with(record, background=background, made_at=made_at), record
+        return scene._with(record, background=background, made_at=made_at, room=room), record
 
     def _with(self, record: Optimised, **changes: Any) -> "Reconstruction":
         return dataclasses.replace(

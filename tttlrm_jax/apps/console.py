@@ -5,6 +5,8 @@ Each imports its `main` only when it is called: that takes seconds, in which sig
 
 import signal
 
+import tttlrm_jax.apps.progress  # noqa: F401 - notes the time
+
 
 def train() -> int:
     """`tttlrm_jax.apps.train.main` over the command line, keeping freed memory.

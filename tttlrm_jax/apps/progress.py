@@ -5,6 +5,8 @@ import sys
 import time
 from collections.abc import Iterator
 
+STARTED = time.perf_counter()  # about when the command was: it imports this first
+
 
 @contextlib.contextmanager
 def announced(text: str) -> Iterator[None]:

@@ -98,6 +98,7 @@ class EvalConfig(SceneOptions):
     min_opacity: ShareBelow1 = 1.0 / 255.0  # in scene.ply; fainter Gaussians cannot show
     splat: bool = False  # write scene.splat, for web viewers, beside scene.ply
     orbit_frames: PositiveInt = 72  # of the film, at 24 frames a second
+    untrained_baseline: bool = False  # score the same network with random parameters, too
     output: PathText | None = None  # None: outputs/<scene>-<date>-<time>
 
     def __post_init__(self):

@@ -36,5 +36,5 @@ def at_most(image: np.ndarray, side: int) -> np.ndarray:
 def png_bytes(image: np.ndarray) -> bytes:
     """A uint8 image [height, width, 3] as PNG."""
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG", optimize=True)
+    Image.fromarray(image).save(buffer, "PNG")
     return buffer.getvalue()

@@ -10,8 +10,10 @@ the time each.
 import contextlib
 import dataclasses
 import functools
+import os
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 import jax
@@ -176,7 +178,8 @@ class _Run:
         self._compiling, self._warm = 0.0, set()
         self._begun = time.perf_counter()
         self._level, self._stepper = 0, self._new_stepper(0)
-        self._start_from(start, points)  # once for what has to be compiled
+        _, state = self._start_from(start, points)  # once for what has to be compiled
+        self._compile_ahead(state)
         self._compiling = time.perf_counter() - self._begun
         self.start: Start
         self.start, self.state = self._start_from(start, points)
@@ -186,6 +189,19 @@ class _Run:
         self._step, self._step_seconds, self._look_seconds = 0, 0.0, 0.0
         self._rng = np.random.default_rng(config.fit.seed)
         self._queue: list[int] = []
+
+    def _compile_ahead(self, state: FitState) -> None:
+        """Compiles what the steps of all levels need, side by side."""
+        fit, share, last = self.config.fit, self.config.level_share, len(self._levels) - 1
+        levels = [level for level in range(last + 1) if level * share < 1] if share else [last]
+        key = jax.random.key(fit.seed)
+        programs: list[Callable] = [
+            functools.partial(self._new_stepper(level).compile_ahead, state) for level in levels
+        ]
+        programs.append(lambda: densify_jit.lower(state, key=key, config=fit).compile())
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for task in [pool.submit(program) for program in programs]:
+                task.result()
 
     def _start_from(
         self, predicted: Gaussians | None, points: Points | None

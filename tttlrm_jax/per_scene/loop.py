@@ -167,6 +167,11 @@ class Stepper:
             losses.append(loss)
         return state, np.concatenate(losses) if losses else np.zeros(0, np.float32)
 
+    def compile_ahead(self, state: FitState) -> None:
+        """Compiles the steps for states like this one; may be called in a thread of its own."""
+        rows = np.zeros((SEGMENT, 1), np.int32)
+        _segment.lower(*self._arguments(state, rows, 0), **self._static).compile()
+
     def _portion(self, state: FitState, order: np.ndarray) -> tuple[FitState, np.ndarray]:
         rows = np.zeros((SEGMENT, order.shape[1]), np.int32)
         rows[: len(order)] = order
@@ -187,7 +192,11 @@ class Stepper:
             self.compile_seconds += time.perf_counter() - start
 
     def _run(self, state: FitState, rows: np.ndarray, count: int):
-        return _segment(
-            state, self.views, jnp.asarray(rows), jnp.asarray(count, jnp.int32),
-            schedule=self._schedule, settings=self.settings,
-        )  # fmt: skip
+        return _segment(*self._arguments(state, rows, count), **self._static)
+
+    def _arguments(self, state: FitState, rows: np.ndarray, count: int) -> tuple[Any, ...]:
+        return state, self.views, jnp.asarray(rows), jnp.asarray(count, jnp.int32)
+
+    @property
+    def _static(self) -> dict[str, Any]:
+        return {"schedule": self._schedule, "settings": self.settings}

@@ -12,9 +12,9 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.spatial import cKDTree
 
 from tttlrm_jax.config import RasterConfig
+from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.core.geometry.poses import focus_point
 from tttlrm_jax.core.geometry.spherical_harmonics import SH_CONSTANT
 from tttlrm_jax.core.types import Gaussians, Views
@@ -183,6 +183,8 @@ def initial_state(
 
 def neighbour_distance(points: np.ndarray) -> np.ndarray:
     """Mean distance float32 [point] to the three nearest others."""
+    from scipy.spatial import cKDTree  # takes a tenth of a second
+
     wanted = min(NEAREST, len(points) - 1)
     if wanted < 1:
         return np.full(len(points), 0.1, np.float32)
@@ -192,5 +194,5 @@ def neighbour_distance(points: np.ndarray) -> np.ndarray:
 
 def living(state: FitState) -> Gaussians:
     """The Gaussians that are alive."""
-    kept = np.flatnonzero(np.asarray(state.alive))
-    return jax.tree.map(lambda x: x[kept], state.gaussians)
+    alive = np.asarray(state.alive)  # indexing on the device compiles for every number of them
+    return jax.tree.map(lambda x: on_device(np.asarray(x)[alive]), state.gaussians)

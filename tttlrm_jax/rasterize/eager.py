@@ -59,11 +59,13 @@ class Renderer:
     ) -> Iterator[np.ndarray]:
         """Pictures [height, width, 3] of many cameras, one by one; `at_a_time` of them are held."""
         splats, count = _activated(scene), len(cameras.world_from_camera)
-        capacity = fit_capacity(splats, cameras, config=self.config)
-        for first in range(0, count, at_a_time):
-            portion = np.minimum(np.arange(first, first + at_a_time), count - 1)
-            pictures = np.asarray(self._run(splats, cameras[portion], capacity).rgb)
-            yield from pictures[: count - first]
+        cameras = jax.tree.map(np.asarray, cameras)  # indexing on the device compiles
+        order = np.arange(-(-count // at_a_time) * at_a_time).reshape(-1, at_a_time)
+        portions = [cameras[np.minimum(rows, count - 1)] for rows in order]
+        capacity = max(fit_capacity(splats, portion, config=self.config) for portion in portions)
+        for rows, portion in zip(order, portions, strict=True):
+            pictures = np.asarray(self._run(splats, portion, capacity).rgb)
+            yield from pictures[: count - rows[0]]
 
     def _run(
         self, splats: Splats, cameras: Cameras, capacity: int, growth: float = 1.0

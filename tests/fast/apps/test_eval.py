@@ -29,7 +29,7 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 def arguments(tiny_checkpoint, tiny_capture_source):
     return [
         "--capture", str(tiny_capture_source), "--checkpoint", str(tiny_checkpoint),
-        "--orbit-frames", "5", "--min-opacity", "0",
+        "--orbit-frames", "5", "--min-opacity", "0", "--untrained-baseline",
     ]  # fmt: skip
 
 

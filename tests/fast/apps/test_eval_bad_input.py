@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from tttlrm_jax.apps.reconstruct import command as evaluate
+from tttlrm_jax.apps.reconstruct.files import RESULT_FILES
 from tttlrm_jax.checkpoints.models import export_model
 from tttlrm_jax.models import build_model, split_model
 
@@ -150,7 +151,7 @@ def test_disk_full(run, monkeypatch, tmp_path):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(evaluate, "measure", lambda *arguments: None)
-    monkeypatch.setattr(evaluate, "write_files", fill_the_disk)
+    monkeypatch.setattr(evaluate, "write_result", fill_the_disk)
     sentence = run("--plan", "causal", "--save-state", str(tmp_path / "state"))
     assert "/parent/result cannot be written (No space left on device); free space" in sentence
 
@@ -283,3 +284,23 @@ def test_interrupt_leaves_nothing(tmp_path, capture, tiny_checkpoint, monkeypatc
     assert code == 130
     assert "interrupted" in capsys.readouterr().err
     assert listing(tmp_path) == before
+
+
+def test_interrupt_keeps_what_was_ready(tmp_path, capture, tiny_checkpoint, monkeypatch, capsys):
+    """Ctrl-C while films are drawn: picture, Gaussians and numbers of the first pass are there."""
+
+    def interrupt(directory, *arguments):
+        (directory / "orbit.mp4").write_text("half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(evaluate, "write_exhibits", interrupt)
+    output = tmp_path / "result"
+    arguments = ["--capture", str(capture), "--checkpoint", str(tiny_checkpoint)]
+    assert evaluate.main([*arguments, "--output", str(output)]) == 130
+    said = capsys.readouterr().err
+    assert f"interrupted; {output} holds what was ready" in said
+    assert listing(output) == [str(output / name) for name in sorted(RESULT_FILES)]
+    metrics = json.loads((output / "metrics.json").read_text())
+    assert f"{metrics['psnr']:.2f} dB after" in said
+    assert set(metrics["baselines"]) == {"mean_colour", "nearest_input"}  # no other unless asked
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["capture", "result"]

@@ -53,11 +53,11 @@ def command(tiny_checkpoint, capture):
     return call
 
 
-def stream_of(command, directory: Path, frames: str) -> Path:
+def stream_of(command, directory: Path, frames: str, *more: str) -> Path:
     """Streams frames in chunks of two, and keeps the state and what was said."""
     code, out, err = command(
         "--plan", "causal", "--frames", frames, "--chunk-views", 2, "--accumulate", "all",
-        "--output", directory / "out", "--save-state", directory / "state",
+        "--output", directory / "out", "--save-state", directory / "state", *more,
     )  # fmt: skip
     assert code == 0, err
     (directory / "said").write_text(out)
@@ -67,7 +67,7 @@ def stream_of(command, directory: Path, frames: str) -> Path:
 @pytest.fixture(scope="module")
 def whole(command, tmp_path_factory):
     """Five views in chunks of two, in one go."""
-    return stream_of(command, tmp_path_factory.mktemp("whole"), "1-5")
+    return stream_of(command, tmp_path_factory.mktemp("whole"), "1-5", "--untrained-baseline")
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +94,7 @@ def test_files_and_metrics(whole):
     metrics = metrics_of(whole)
     stream = metrics["stream"]
     assert metrics["plan"] == "causal"
+    assert set(metrics["baselines"]) == {"mean_colour", "nearest_input", "untrained"}
     assert metrics["input_views"] == 5
     assert [entry["views_seen"] for entry in stream] == [2, 4, 5]  # the last is not dropped
     assert [name for entry in stream for name in entry["views"]] == metrics["inputs"]

@@ -406,6 +406,7 @@ def test_plans_in_chunks_score_as_on_one_capture(options, arguments, data, check
     assert evaluate.main([*arguments, *options, *more, "--output", str(output)]) == 0
     single = ["--capture", str(data / "0a1b"), "--checkpoint", str(checkpoint), "--views", "4"]
     single += ["--resolution", "24", "40", "--post-optimize", "2", "--orbit-frames", "1"]
+    single += ["--untrained-baseline"]
     assert evaluate.main([*single, *options, "--output", str(alone)]) == 0
     metrics = json.loads((alone / "metrics.json").read_text())
     ours = {(line["method"], int(line["steps"])): float(line["psnr"]) for line in lines(output)}

@@ -1,8 +1,10 @@
 """Improving until time is over: what is fitted, what judges, what is kept."""
 
 import dataclasses
+import threading
 
 import jax
+import jax.monitoring
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -82,8 +84,23 @@ def test_time_ends_it(disturbed, views):
     assert len(result.losses) < 30
 
 
-def test_pictures_grow(disturbed, views):
-    """The first moments are at the coarse resolution, the result at the fine one."""
+@pytest.fixture
+def compiled():
+    """(program, thread) of everything that is compiled from here on."""
+    found = []
+
+    def listen(event: str, duration_secs: float, **details: str | int) -> None:
+        if event.endswith("backend_compile_duration"):
+            found.append((details.get("fun_name", ""), threading.current_thread()))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield found
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def test_pictures_grow(disturbed, views, compiled):
+    """The first moments are at the coarse resolution, the result at the fine one; the steps of both
+    were compiled before, side by side."""
     half = 2 * (views.image.shape[1] // 4), 2 * (views.image.shape[2] // 4)
     cameras = views.cameras
     coarse = views.replace(
@@ -96,6 +113,9 @@ def test_pictures_grow(disturbed, views):
     result = improve([coarse, views], config, start=disturbed, **HOW)
     fine = tuple(views.image.shape[1:3])
     assert [result.moments[0].size, result.moments[-1].size] == [half, fine]
+    threads = [thread for name, thread in compiled if "_segment" in name]
+    assert threads
+    assert threading.main_thread() not in threads
 
 
 def test_without_a_prediction_it_starts_at_random(views):

@@ -2,9 +2,11 @@
 
 import contextlib
 import dataclasses
+import shutil
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,16 +15,15 @@ from tttlrm_jax.api.models import load_run, with_rule
 from tttlrm_jax.api.request import Request, as_wished, check_has_gaussians, resolve
 from tttlrm_jax.api.scenes import BASELINES, pose_scene
 from tttlrm_jax.api.streams import check_state_target
-from tttlrm_jax.apps.progress import announced
+from tttlrm_jax.apps.progress import STARTED, announced
 from tttlrm_jax.apps.protocols import scene_command as evaluate_scenes
 from tttlrm_jax.apps.protocols.files import named_protocol
 from tttlrm_jax.apps.protocols.tables import is_of_sequences
-from tttlrm_jax.apps.reconstruct.files import ALL_FILES, write_files
-from tttlrm_jax.apps.reconstruct.job import Job
-from tttlrm_jax.apps.reconstruct.measure import measure
+from tttlrm_jax.apps.reconstruct.files import ALL_FILES, write_exhibits, write_result
+from tttlrm_jax.apps.reconstruct.job import Evaluated, Job
+from tttlrm_jax.apps.reconstruct.measure import measure, post_optimize
 from tttlrm_jax.apps.reconstruct.state_query import query_state
 from tttlrm_jax.apps.rule_arguments import parse_with_rule
-from tttlrm_jax.apps.sequences import command as evaluate_ttt3r
 from tttlrm_jax.captures.capture import Capture, read_capture
 from tttlrm_jax.captures.outliers import checked_outliers
 from tttlrm_jax.checkpoints.directories import read_config
@@ -36,7 +37,8 @@ from tttlrm_jax.core.program_cache import keep_programs
 from tttlrm_jax.metrics.lpips import LPIPS, MIN_SIDE, load_lpips
 
 PROG = "eval.py"
-NOT_NUMBERS = ("splat", "orbit_frames", "output", "compile_cache")  # options
+# options that change no number of ours
+NOT_NUMBERS = ("splat", "orbit_frames", "output", "compile_cache", "untrained_baseline")
 DEMO_VIEWS, DEMO_SECONDS = 12, 20.0
 
 
@@ -70,8 +72,15 @@ def run(arguments: list[str]) -> str:
     return f"{summary(metrics)}\n\n{directory / 'report.html'}"
 
 
+def run_sequence(arguments: list[str]) -> str:
+    """Evaluates TTT3R; returns what to tell the user."""
+    from tttlrm_jax.apps.sequences import command  # takes a quarter of a second
+
+    return command.run(arguments)
+
+
 # by --model, the default first; each has options of its own
-MODELS = {"tttlrm": run, "ttt3r": evaluate_ttt3r.run}
+MODELS = {"tttlrm": run, "ttt3r": run_sequence}
 
 
 def demonstration(config: EvalConfig) -> EvalConfig:
@@ -110,6 +119,7 @@ def take_model(arguments: list[str]) -> tuple[str, list[str]]:
 def evaluate(config: EvalConfig) -> tuple[Path, dict[str, Any]]:
     """Evaluates a checkpoint on a capture; returns the directory written and its metrics.
 
+    What one pass gives is there first; refined Gaussians take its place, films and a page join it.
     Raises InputError for input that cannot be used; then no directory is left behind.
     """
     checkpoint = _checkpoint(config)
@@ -120,18 +130,41 @@ def evaluate(config: EvalConfig) -> tuple[Path, dict[str, Any]]:
     capture = checked_outliers(capture, config.drop_outliers)
     request = resolve(config, run, capture, record)
     output = Path(config.output or default_output(capture.name, "scene"))
-    with (
-        atomic_directory(output, ALL_FILES) as directory,
-        state_directory(config, output) as state,
-    ):
-        job = _read(config, run, checkpoint, capture, request, output)
-        evaluated = measure(job)
-        with disk_errors(directory, output):
-            metrics = write_files(directory, job, evaluated)
+    with state_directory(config, output) as state:
+        with atomic_directory(output, ALL_FILES) as directory:
+            job = _read(config, run, checkpoint, capture, request, output)
+            evaluated = measure(job)
+            with disk_errors(directory, output):
+                metrics = write_result(directory, job, evaluated)
+        metrics = _finish(job, evaluated, metrics)
         if state is not None and evaluated.stream is not None:
             with announced(f"saving the state to {config.save_state}"):
                 evaluated.stream.stream.write(state)
     return output, metrics
+
+
+def _finish(job: Job, evaluated: Evaluated, metrics: dict[str, Any]) -> dict[str, Any]:
+    """Refines and adds films and the page; returns the metrics that are there then."""
+    picture, seconds = job.output / "comparison.png", time.perf_counter() - STARTED
+    print(f"  {metrics['psnr']:.2f} dB after {seconds:.1f} s: {picture}", file=sys.stderr)
+    try:
+        if job.config.post_optimize or job.config.seconds:
+            evaluated = post_optimize(evaluated, job)
+            with _added_to(job.output) as directory:
+                metrics = write_result(directory, job, evaluated)
+        with _added_to(job.output) as directory:
+            write_exhibits(directory, job, evaluated, metrics)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"{job.output} holds what was ready") from None
+    return metrics
+
+
+@contextlib.contextmanager
+def _added_to(output: Path) -> Iterator[Path]:
+    """A directory with the files of `output`, whose place it takes at the end."""
+    with atomic_directory(output, ALL_FILES) as directory, disk_errors(directory, output):
+        shutil.copytree(output, directory, dirs_exist_ok=True)
+        yield directory
 
 
 def _read(
@@ -196,7 +229,8 @@ def summary(metrics: dict[str, Any]) -> str:
         before = (refined[f"{name}_before"] for name in names)
         rows.append((f"before {refined['steps']} steps on inputs", *before))
     tables = [metrics["baselines" + suffix] for suffix in ("", "_ssim", "_lpips")]
-    rows += [(shown, *(table[name] for table in tables)) for name, shown in BASELINES.items()]
+    known = {name: shown for name, shown in BASELINES.items() if name in metrics["baselines"]}
+    rows += [(shown, *(table[name] for table in tables)) for name, shown in known.items()]
     lines = [
         f"{metrics['scene']}: {metrics['input_views']} input views, "
         f"{metrics['target_views']} targets, {width}x{height} pixels, plan {metrics['plan']}",

@@ -52,7 +52,8 @@ from tttlrm_jax.reports.comparison import ComparedView, comparison_sheet
 from tttlrm_jax.reports.reconstruction import Exhibit, Report, report_html
 from tttlrm_jax.ttt.rules import RULES
 
-OUTPUT_FILES = (PLY_FILE, "orbit.mp4", "comparison.png", "report.html", "metrics.json")
+RESULT_FILES = ("comparison.png", PLY_FILE, "metrics.json")  # of the first pass, at once
+OUTPUT_FILES = (*RESULT_FILES, "orbit.mp4", "report.html")
 # that an earlier run may have left
 ALL_FILES = (*OUTPUT_FILES, *STREAM_FILES, IMPROVEMENT_FILM, SPLAT_FILE)
 ORBIT_FPS, GROWTH_FPS = 24, 12  # frames per second
@@ -62,34 +63,41 @@ SHOWN_TEXT = {
     "append": "Gaussians of every chunk as read when it came",
     "all": "Gaussians of all views so far, read again after every chunk",
 }
-ORBIT_CHUNK = 12  # frames rendered at a time
+ORBIT_CHUNK = 12  # frames rendered at a time, at most
 
 
-def write_files(directory: Path, job: Job, evaluated: Evaluated) -> dict[str, Any]:
-    """Writes every file of `OUTPUT_FILES`, and of `STREAM_FILES` for a stream.
-
-    Returns what is in metrics.json.
-    """
+def write_result(directory: Path, job: Job, evaluated: Evaluated) -> dict[str, Any]:
+    """Writes `RESULT_FILES`, and scene.splat where asked for; returns what is in metrics.json."""
     made = evaluated.reconstruction
     count = write_gaussians(directory, job, made)
-    metrics = collect_metrics(job, evaluated, count)
+    with announced("drawing comparison.png"):
+        metrics = collect_metrics(job, evaluated, count)
+        inputs, views = np.asarray(job.scene.inputs.image[0]), compared_views(job.scene, evaluated)
+        sheet = comparison_sheet(job.scene.name, _subtitle(metrics), inputs, views)
+        (directory / "comparison.png").write_bytes(png_bytes(sheet))
+        text = json.dumps(metrics, indent=2, allow_nan=False)
+        (directory / "metrics.json").write_text(text + "\n", encoding="utf-8")
+    return metrics
+
+
+def write_exhibits(
+    directory: Path, job: Job, evaluated: Evaluated, metrics: dict[str, Any]
+) -> None:
+    """Writes what takes longer: films, the plot of a stream, and report.html with all of it."""
+    made = evaluated.reconstruction
     with announced(f"rendering {job.config.orbit_frames} frames of orbit.mp4"):
         film = directory / "orbit.mp4"
         frames = orbit_frames(made, job)
         write_video(film, frames, frames_per_second=ORBIT_FPS, min_side=ORBIT_SIDE)
     stream = write_stream_files(directory, job, evaluated)
     improvement = write_improvement(directory, job, evaluated)
-    with announced("drawing comparison.png and report.html"):
-        views = compared_views(job.scene, evaluated)
-        inputs = np.asarray(job.scene.inputs.image[0])
-        subtitle, seen = _subtitle(metrics), provenance_of(job.checkpoint)
-        sheet = comparison_sheet(job.scene.name, subtitle, inputs, views)
-        (directory / "comparison.png").write_bytes(png_bytes(sheet))
+    with announced("drawing report.html"):
+        seen = provenance_of(job.checkpoint)
         report = Report(
             metrics=metrics,
             input_names=job.scene.input_names,
-            inputs=inputs,
-            views=views,
+            inputs=np.asarray(job.scene.inputs.image[0]),
+            views=compared_views(job.scene, evaluated),
             cameras=named_cameras(job),
             video=film.read_bytes(),
             **drawn_by(made),
@@ -100,9 +108,6 @@ def write_files(directory: Path, job: Job, evaluated: Evaluated) -> dict[str, An
             improvement=improvement,
         )
         (directory / "report.html").write_text(report_html(report), encoding="utf-8")
-    text = json.dumps(metrics, indent=2, allow_nan=False)
-    (directory / "metrics.json").write_text(text + "\n", encoding="utf-8")
-    return metrics
 
 
 def write_stream_files(directory: Path, job: Job, evaluated: Evaluated) -> Exhibit | None:
@@ -158,12 +163,12 @@ def collect_metrics(job: Job, evaluated: Evaluated, count: ExportCount | None) -
 
 
 def orbit_frames(made: Reconstruction | SynthesisedScene, job: Job) -> Iterator[np.ndarray]:
-    """Pictures of a path around the scene."""
-    count = job.config.orbit_frames
+    """Pictures of a path around the scene; those of Gaussians by the targets' program."""
+    count, at_a_time = job.config.orbit_frames, min(ORBIT_CHUNK, len(job.scene.target_names))
     if not isinstance(made, Reconstruction):
         return made.renderer.frames(path_cameras(job, made.posed.resolution, 1, count))
     cameras, renderer = orbit_cameras(job, made.posed, made.background, made.renderer.config, count)
-    return renderer.frames(made.predicted, cameras, min(ORBIT_CHUNK, count))
+    return renderer.frames(made.drawn, cameras, at_a_time)
 
 
 def orbit_cameras(

@@ -29,14 +29,14 @@ LAST_CHUNK = 3  # times as long as the others
 
 
 def measure(job: Job) -> Evaluated:
-    """Reconstructs, renders, scores, and refines where that is asked for."""
+    """Reconstructs, renders and scores; nothing is refined yet."""
     if job.request.plan == "causal" and job.run.model.kind == "tttlrm":
-        return post_optimize(measure_stream(job, plain_baselines(job)), job)
-    return post_optimize(measure_at_once(job), job)
+        return measure_stream(job)
+    return measure_at_once(job)
 
 
 def measure_at_once(job: Job) -> Evaluated:
-    """All inputs in one call; the untrained model goes through the same program."""
+    """All inputs in one call; an untrained model goes through the same program."""
     with announced("compiling the model"):
         job.model.program(job.seen.inputs, job.request)
     with announced("reconstructing and rendering the targets"):
@@ -44,10 +44,12 @@ def measure_at_once(job: Job) -> Evaluated:
         ours = job.answer(made.target_pictures())
     seconds = {"reconstruct": made.seconds, "reconstruct_compile": made.compile_seconds}
     seconds |= job.render_seconds(made.renderer)
-    with announced("baselines"):
-        untrained = job.model.untrained(job.request.seed)
-        other = _shown(untrained.reconstruct_scene(job.seen, job.request), job)
-        baselines = plain_baselines(job) | {"untrained": job.answer(other.target_pictures())}
+    baselines = plain_baselines(job)
+    if job.config.untrained_baseline:
+        with announced("untrained baseline"):
+            untrained = job.model.untrained(job.request.seed)
+            other = _shown(untrained.reconstruct_scene(job.seen, job.request), job)
+            baselines |= {"untrained": job.answer(other.target_pictures())}
     return Evaluated(reconstruction=made, ours=ours, baselines=baselines, seconds=seconds)
 
 
@@ -62,14 +64,13 @@ def plain_baselines(job: Job) -> dict[str, Answer]:
 
 
 def post_optimize(evaluated: Evaluated, job: Job) -> Evaluated:
-    """The evaluation with refined Gaussians and their scores; as it is where none are wanted.
+    """The evaluation with refined Gaussians and their scores.
 
     Targets are not looked at: what the refined Gaussians gain on them is theirs.
     """
     steps, seconds = job.config.post_optimize, job.config.seconds
     made = evaluated.reconstruction
-    if (steps == 0 and seconds is None) or not isinstance(made, Reconstruction):
-        return evaluated
+    assert isinstance(made, Reconstruction)
     views = f"{job.scene.inputs.image.shape[1]} input views"
     if seconds is None:
         with announced(f"refining on {views}, {steps} steps"):
@@ -90,7 +91,7 @@ def post_optimize(evaluated: Evaluated, job: Job) -> Evaluated:
     )  # fmt: skip
 
 
-def measure_stream(job: Job, baselines: dict[str, Answer]) -> Evaluated:
+def measure_stream(job: Job) -> Evaluated:
     """Streams the inputs; renders and scores the same targets after every chunk."""
     stream = SceneStream.of(job.model, job.request, job.saved)
     with announced("compiling the stream"):
@@ -101,12 +102,14 @@ def measure_stream(job: Job, baselines: dict[str, Answer]) -> Evaluated:
         made = _stream_result(job, history, live)
         ours = job.answer(_shown_pictures(made, count))
     seconds = job.render_seconds(made.renderer)
-    with announced("baselines"):
-        untrained = SceneStream.of(job.model.untrained(job.request.seed), job.request)
-        for _, views in _chunks(job.seen.inputs, job.request.chunk_views):
-            untrained.advance(views)
-        other = dataclasses.replace(made, predicted=untrained.scene.gaussians)
-        baselines = baselines | {"untrained": job.answer(_shown_pictures(other, count))}
+    baselines = plain_baselines(job)
+    if job.config.untrained_baseline:
+        with announced("untrained baseline"):
+            untrained = SceneStream.of(job.model.untrained(job.request.seed), job.request)
+            for _, views in _chunks(job.seen.inputs, job.request.chunk_views):
+                untrained.advance(views)
+            other = dataclasses.replace(made, predicted=untrained.scene.gaussians)
+            baselines |= {"untrained": job.answer(_shown_pictures(other, count))}
     compiling = {"reconstruct_compile": live.compile_seconds}
     return Evaluated(
         reconstruction=made,

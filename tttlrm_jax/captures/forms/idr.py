@@ -14,7 +14,6 @@ beside. Masks lie in `mask/`.
 from pathlib import Path
 
 import numpy as np
-import scipy.linalg
 
 from tttlrm_jax.captures.camera_files import CameraFile
 from tttlrm_jax.captures.forms import parts
@@ -68,6 +67,8 @@ def split(where: str, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         raise InputError(
             f"{where} has shape {matrix.shape} or entries that are not finite; save 4x4"
         )
+    import scipy.linalg  # takes a tenth of a second
+
     values = np.linalg.svd(matrix[:3, :3], compute_uv=False)
     if values[2] <= SINGULAR * values[0]:
         raise InputError(f"{where} is singular, no projection of a camera; save it again")

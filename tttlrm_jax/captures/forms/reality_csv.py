@@ -18,7 +18,6 @@ import csv
 from pathlib import Path
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from tttlrm_jax.captures.camera_files import OPENCV_FROM_OPENGL, CameraFile
 from tttlrm_jax.captures.forms import parts
@@ -77,6 +76,8 @@ def _table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
 
 
 def _camera(path: Path, row: dict[str, str]) -> parts.Camera:
+    from scipy.spatial.transform import Rotation  # takes a tenth of a second
+
     where = f"{path}: {row['name']}"
     x, y, z, heading, pitch, roll, focal = parts.numbers(
         where, ", ".join(NEEDED), [row[name] for name in NEEDED], len(NEEDED)

@@ -5,6 +5,9 @@ input. Colour depends on direction, so spherical harmonics turn with the scene: 
 they mix by a (2 l + 1) x (2 l + 1) orthogonal matrix, degree 0 stays.
 """
 
+import functools
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -37,6 +40,7 @@ def transform_gaussians(gaussians: Gaussians, similarity: PoseNormalisation) -> 
     )
 
 
+@functools.partial(jax.jit, static_argnames="degree")
 @typechecked
 def sh_rotation(
     rotation: Float[Array, "3 3"], degree: int
@@ -61,6 +65,7 @@ def sh_rotation(
     return mixing
 
 
+@jax.jit
 @typechecked
 def quaternion_product(
     first: Float[Array, "4"], second: Float[Array, "*batch 4"]
