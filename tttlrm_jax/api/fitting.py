@@ -29,6 +29,8 @@ def fit(
     background: tuple[float, float, float] | None = None,
     max_gaussians: int | None = None,
     memory_limit: float | None = None,
+    refine_cameras: bool = False,
+    exposure: bool = False,
     on_moment: OnMoment | None = None,
 ) -> tuple[Reconstruction, Improved]:
     """Fits Gaussians to a capture from nothing (Kerbl et al. 2023) for so many seconds or steps.
@@ -41,7 +43,8 @@ def fit(
     `resolution` is height and width, None: the capture's own, at most 512x512 pixels; `background`
     RGB in [0, 1] under transparent pixels, None: white, or the mean colour of pictures without any.
     `max_gaussians` bounds their number (None: `AnytimeConfig`'s), and so does `memory_limit` in
-    GiB of what fitting takes, by estimate. Returns the scene and what is known of it.
+    GiB of what fitting takes, by estimate. `refine_cameras` and `exposure` are as in
+    `Reconstruction.refine`. Returns the scene and what is known of it.
 
     Raises InputError for a capture with too few frames, a resolution above the pictures' or below
     7 pixels (SSIM's window), images that cannot be read, seconds of 0 or less, negative steps,
@@ -52,8 +55,9 @@ def fit(
     """
     capture, run = as_capture("sample" if capture is None else capture), RunConfig(name="fit")
     config = anytime_config(
-        seconds, steps=steps, max_gaussians=max_gaussians, memory_limit=memory_limit
-    )
+        seconds, steps=steps, max_gaussians=max_gaussians, memory_limit=memory_limit,
+        refine_cameras=refine_cameras, exposure=exposure,
+    )  # fmt: skip
     inputs, targets = chosen_frames(capture, views)
     size = improved_resolution(resolution, capture)
     request = Request(

@@ -123,6 +123,8 @@ class Reconstruction:
         resolution: tuple[int, int] | None = None,
         max_gaussians: int | None = None,
         memory_limit: float | None = None,
+        refine_cameras: bool = False,
+        exposure: bool = False,
         on_moment: OnMoment | None = None,
     ) -> tuple["Reconstruction", Optimised]:
         """The scene after optimisation on its input views, and what is known of that (losses
@@ -136,6 +138,9 @@ class Reconstruction:
         Pixels that show nothing of the scene (past a lens's edge, under masks of what is to be
         left out) do not count. There are no more than `max_gaussians` (None: as `AnytimeConfig`
         says), and no more than fit into `memory_limit` GiB, by estimate. Where
+        `refine_cameras` also turns and moves each input's camera a little, `exposure` fits a gain
+        and an offset of each photograph's colours: `record.photographs` has them, cameras in the
+        frame of `posed.inputs`. Held-out views are drawn and scored as if neither were known. Where
         pictures have no transparency and nobody asked for a background, the scene's becomes their
         mean colour.
 
@@ -148,7 +153,10 @@ class Reconstruction:
                 "steps, seconds", (steps, seconds), "are not one number and one None",
                 "give one of them",
             )  # fmt: skip
-        of_improving = {"max_gaussians": max_gaussians, "memory_limit": memory_limit}
+        of_improving = {
+            "max_gaussians": max_gaussians, "memory_limit": memory_limit,
+            "refine_cameras": refine_cameras, "exposure": exposure,
+        }  # fmt: skip
         for name, value in of_improving.items():
             if value and seconds is None:
                 raise InputError.of(

@@ -261,6 +261,25 @@ def score(images: np.ndarray, scene: PosedScene, lpips: LPIPS | None = None) -> 
     )
 
 
+def colour_aligned_psnr(images: np.ndarray, scene: PosedScene) -> np.ndarray:
+    """PSNR in dB float64 [target] once each picture has the gain and the offset by channel that
+    bring it nearest to its target, by least squares over pixels that show the scene."""
+    target = _float64(scene.targets.image[0])
+    shown = np.ones(target.shape[:3], bool)
+    if scene.target_mask is not None:
+        shown &= scene.target_mask >= VALID_LEVEL / 255
+    if scene.target_valid is not None:
+        shown &= scene.target_valid
+    aligned = _float64(images).copy()
+    for picture, photograph, where in zip(aligned, target, shown, strict=True):
+        for channel in range(3 if where.sum() > 1 else 0):
+            values = picture[where, channel]
+            line = np.stack([values, np.ones_like(values)], axis=1)
+            fitted, *_ = np.linalg.lstsq(line, photograph[where, channel], rcond=None)
+            picture[where, channel] = line @ fitted
+    return score(aligned.astype(np.float32), scene).psnr
+
+
 def baseline_pictures(scene: PosedScene) -> dict[str, np.ndarray]:
     """Pictures [target, height, width, 3] of the baselines that need no model, by name."""
     inputs = np.asarray(scene.inputs.image)[0]

@@ -26,7 +26,7 @@ DepthFormat = Literal["png", "npy", "none"]
 DepthAlignment = Literal["metric", "scale", "scale_shift", "median"]
 Fit = Literal["crop", "resize"]
 FrameCount = Annotated[int, Bound(lambda count: count >= 2, "is below 2", "use 2 or more")]
-OF_IMPROVING = ("max_gaussians", "memory_limit")  # options that need seconds
+OF_IMPROVING = ("max_gaussians", "memory_limit", "refine_cameras", "exposure")  # need seconds
 PUBLISHED_SIZE = 512  # of TTT3R checkpoints that do not say what they were trained at
 
 
@@ -95,6 +95,8 @@ class EvalConfig(SceneOptions):
     seconds: Annotated[PositiveFloat, FINITE] | None = None
     max_gaussians: PositiveInt | None = None  # that improving has room for; None: 16,384
     memory_limit: Annotated[PositiveFloat, FINITE] | None = None  # GiB of improving, by estimate
+    refine_cameras: bool = False  # while improving: where photographs were taken from, a little off
+    exposure: bool = False  # while improving: a gain and an offset of each photograph's colours
     min_opacity: ShareBelow1 = 1.0 / 255.0  # in scene.ply; fainter Gaussians cannot show
     splat: bool = False  # write scene.splat, for web viewers, beside scene.ply
     orbit_frames: PositiveInt = 72  # of the film, at 24 frames a second

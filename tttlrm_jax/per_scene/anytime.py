@@ -21,9 +21,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from tttlrm_jax.config import RasterConfig
-from tttlrm_jax.core.pictures import at_most, to_uint8
 from tttlrm_jax.core.types import Gaussians, Views
 from tttlrm_jax.metrics.images import psnr
+from tttlrm_jax.per_scene.corrections import (
+    CorrectionState,
+    Photographs,
+    no_corrections,
+    settled_result,
+)
+from tttlrm_jax.per_scene.judging import Judge
 from tttlrm_jax.per_scene.loop import (
     SEGMENT,
     FitState,
@@ -33,7 +39,7 @@ from tttlrm_jax.per_scene.loop import (
     check_one_scene,
 )
 from tttlrm_jax.per_scene.memory import Room, room_for
-from tttlrm_jax.per_scene.objective import RenderSettings, draw_view
+from tttlrm_jax.per_scene.objective import RenderSettings
 from tttlrm_jax.per_scene.scratch import (
     INTERSECTIONS_PER_SLOT,
     densifies_at,
@@ -53,7 +59,6 @@ from tttlrm_jax.per_scene.starts import Points, predicted_state, some_of, split_
 
 LOOK_SECONDS, LOOK_SHARE = 0.5, 0.1  # at least between looks at views held back, and of the time
 FIRST_STEPS = 10  # before the first look, when nobody knows yet how long a step takes
-PREVIEW_SIDE = 320  # pixels of a moment's picture at most
 RESET_UNTIL = 0.4  # share of the steps: what a reset takes must have time to come back
 
 Start = Literal["prediction", "points", "random"]
@@ -84,6 +89,7 @@ class Improved(Optimised):
     room: Room  # for Gaussians and for their intersections with tiles
     num_refused: int  # times that a Gaussian was to be added and there was no room
     num_dropped: int  # most intersections of a view that a memory limit left no room for
+    photographs: Photographs | None  # their cameras and exposures, where these were fitted
     start: Start
     ended: Ending
 
@@ -116,18 +122,6 @@ def improve(
     with contextlib.suppress(KeyboardInterrupt):  # what was reached is the result
         ended = run.until_over(on_moment or (lambda moment, best: None))
     return run.result(ended)
-
-
-@functools.partial(jax.jit, static_argnames="settings")
-def _judge(gaussians: Gaussians, views: Views, settings: RenderSettings):
-    """(mean PSNR of Gaussians on views, most intersections without room, the first as drawn)."""
-
-    def one(view: Views):
-        rendering, _ = draw_view(gaussians, 0.0, view.cameras, settings)
-        return psnr(rendering.rgb, view.image, view.valid), rendering.num_dropped, rendering.rgb
-
-    quality, dropped, pictures = jax.lax.map(one, views)
-    return jnp.mean(quality), jnp.max(dropped), pictures[0]
 
 
 def _that_show_the_scene(views: Views, held: np.ndarray) -> np.ndarray:
@@ -166,7 +160,6 @@ class _Run:
         fitted, held = split_views(len(levels[0].image), config.held_back)
         held = _that_show_the_scene(levels[-1], held)
         self.held, self._fitted = tuple(held.tolist()), fitted
-        self._judged = levels[-1][held]
         self.config, self.room = within_limits(config, levels[-1], len(fitted))
         config = self.config
         self.num_refused = self._num_dropped = 0
@@ -174,8 +167,11 @@ class _Run:
             background=background, raster=raster, ssim_weight=config.fit.ssim_weight,
             capacity=self.room.slots,
         )  # fmt: skip
-        self._judge_settings = self._settings
         self._compiling, self._warm = 0.0, set()
+        self._judge = Judge(
+            levels[-1][held], self._settings, self.room.most_slots, self._corrections(len(held)),
+            self._timed,
+        )  # fmt: skip
         self._begun = time.perf_counter()
         self._level, self._stepper = 0, self._new_stepper(0)
         _, state = self._start_from(start, points)  # once for what has to be compiled
@@ -185,7 +181,7 @@ class _Run:
         self.start, self.state = self._start_from(start, points)
         self.losses: list[np.ndarray] = []
         self.moments: list[Moment] = []
-        self.best, self._best_state = None, self.state
+        self.best, self._best_state, self._best_judge = None, self.state, self._judge.corrections
         self._step, self._step_seconds, self._look_seconds = 0, 0.0, 0.0
         self._rng = np.random.default_rng(config.fit.seed)
         self._queue: list[int] = []
@@ -203,10 +199,20 @@ class _Run:
             for task in [pool.submit(program) for program in programs]:
                 task.result()
 
+    def _corrections(self, num_views: int) -> CorrectionState | None:
+        config = self.config
+        return no_corrections(num_views, cameras=config.refine_cameras, exposure=config.exposure)
+
     def _start_from(
         self, predicted: Gaussians | None, points: Points | None
     ) -> tuple[Start, FitState]:
         """(what it is, the first state)."""
+        start, state = self._first_gaussians(predicted, points)
+        return start, state.replace(corrections=self._corrections(len(self._fitted)))
+
+    def _first_gaussians(
+        self, predicted: Gaussians | None, points: Points | None
+    ) -> tuple[Start, FitState]:
         views, fit = self._levels[0][self._fitted], self.config.fit
         if predicted is not None:
             state = predicted_state(predicted, views, self.config)
@@ -221,7 +227,7 @@ class _Run:
         quality, _ = self._quality(self._widened(gaussians, -1))
         if quality is None:
             return True
-        seen, judged = self._levels[0][self._fitted], self._judged
+        seen, judged = self._levels[0][self._fitted], self._judge.views
         pixels = seen.image.reshape(-1, 3) if seen.valid is None else seen.image[seen.valid]
         plain = jnp.broadcast_to(jnp.mean(pixels, axis=0), judged.image.shape)
         return quality > float(jnp.mean(psnr(plain, judged.image, judged.valid)))
@@ -247,6 +253,10 @@ class _Run:
     def result(self, ended: Ending) -> Improved:
         """The best so far."""
         gaussians = jax.block_until_ready(living(self._best_state))
+        gaussians, photographs = settled_result(
+            gaussians, self._levels[-1].cameras, (self._fitted, self._best_state.corrections),
+            (np.asarray(self.held, int), self._best_judge),
+        )  # fmt: skip
         return Improved(
             gaussians=gaussians,
             losses=np.concatenate(self.losses) if self.losses else np.zeros(0),
@@ -258,6 +268,7 @@ class _Run:
             sh_degree=required_degree(self.config.fit),
             room=self.room,
             num_refused=self.num_refused,
+            photographs=photographs,
             num_dropped=max(self._num_dropped, self._stepper.num_dropped),
             start=self.start,
             ended=ended,
@@ -313,11 +324,14 @@ class _Run:
 
     def _look(self, on_moment: OnMoment) -> None:
         begun, shown = self.seconds, self._widened(self.state.gaussians, -1)
+        if self.held and self._step:
+            self._judge.settle(shown, self.state)
         moment = self._moment(*self._quality(shown))
         self._look_seconds = moment.seconds - begun
         self.moments.append(moment)
         if self.best is None or moment.psnr is None or moment.psnr > (self.best.psnr or -np.inf):
             self.best, self._best_state = moment, self.state.replace(gaussians=shown)
+            self._best_judge = self._judge.corrections
         on_moment(moment, self._best_state.gaussians)
 
     def _widened(self, gaussians: Gaussians, level: int) -> Gaussians:
@@ -335,14 +349,7 @@ class _Run:
 
     def _quality(self, shown: Gaussians) -> tuple[float | None, np.ndarray | None]:
         """Mean PSNR on the views held back, the first as it is drawn; compiling is not counted."""
-        if not self.held:
-            return None, None
-        while True:
-            settings = self._judge_settings
-            quality, dropped, picture = self._timed(_judge, shown, self._judged, settings=settings)
-            if int(dropped) == 0 or settings.capacity >= self.room.most_slots:
-                return float(quality), at_most(to_uint8(np.asarray(picture)), PREVIEW_SIDE)
-            self._judge_settings = dataclasses.replace(settings, capacity=2 * settings.capacity)
+        return self._judge(shown) if self.held else (None, None)
 
     def _control_density(self) -> None:
         fit, step = self.config.fit, self._step

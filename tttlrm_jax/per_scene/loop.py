@@ -18,6 +18,12 @@ from jaxtyping import Array, Bool, Float, Int
 
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.types import Gaussians, Views
+from tttlrm_jax.per_scene.corrections import (
+    CORRECTION_RATES,
+    CorrectionRates,
+    CorrectionState,
+    corrected_steps,
+)
 from tttlrm_jax.per_scene.objective import RenderSettings, slopes_of_views
 from tttlrm_jax.per_scene.settings import LearningRates
 from tttlrm_jax.rasterize.render import MAX_CAPACITY
@@ -51,6 +57,7 @@ class Schedule:
 
     rates: LearningRates
     sh_interval: int = 0  # steps per band of spherical harmonics; 0: all from the start
+    corrections: CorrectionRates = CORRECTION_RATES
 
 
 @flax.struct.dataclass
@@ -65,6 +72,7 @@ class FitState:
     step: Int[Array, ""]
     num_steps: Int[Array, ""]  # after which rates are what they end at
     extent: Float[Array, ""]  # of the scene, that rates of positions count in
+    corrections: CorrectionState | None = None  # of the views that are fitted
 
 
 def start_state(
@@ -94,8 +102,7 @@ def scene_extent(world_from_camera: np.ndarray) -> float:
 def rates_at(state: FitState, schedule: Schedule) -> Gaussians:
     """Sizes of the next step, laid out as the Gaussians they belong to."""
     rates, step, extent = schedule.rates, state.step, state.extent
-    last = jnp.maximum(state.num_steps - 1, 1)
-    progress = jnp.minimum(step, last).astype(jnp.float32) / last.astype(jnp.float32)
+    progress = progress_of(state)
     other = jnp.exp(progress * np.log(max(rates.other_end, 1e-9)).astype(np.float32))
     mean = jnp.exp(progress * np.log(max(rates.mean_end, 1e-9)).astype(np.float32))
     band = np.floor(np.sqrt(np.arange(state.gaussians.sh.shape[1]))).astype(np.int32)
@@ -111,11 +118,25 @@ def rates_at(state: FitState, schedule: Schedule) -> Gaussians:
     )
 
 
+def progress_of(state: FitState) -> Float[Array, ""]:
+    """Share of the steps that were taken."""
+    last = jnp.maximum(state.num_steps - 1, 1)
+    return jnp.minimum(state.step, last).astype(jnp.float32) / last.astype(jnp.float32)
+
+
 def one_step(
-    state: FitState, views: Views, schedule: Schedule, settings: RenderSettings
+    state: FitState,
+    views: Views,
+    rows: Int[Array, " view"],
+    schedule: Schedule,
+    settings: RenderSettings,
 ) -> tuple[FitState, Float[Array, ""], Int[Array, ""]]:
-    """The state after one step on the views, its loss before, and what the renderer dropped."""
-    slopes = slopes_of_views(state.gaussians, views, settings)
+    """The state after one step on the views `rows`, its loss before, and what the renderer
+    dropped."""
+    known, own = state.corrections, None
+    if known is not None:
+        own = jax.tree.map(lambda x: x[rows], known.values)
+    slopes = slopes_of_views(state.gaussians, views[rows], settings, own)
     updates, moments = _ADAM.update(slopes.gaussians, state.moments)  # type: ignore[arg-type]
     rates = rates_at(state, schedule)
 
@@ -123,12 +144,17 @@ def one_step(
         alive = state.alive.reshape(-1, *(1,) * (old.ndim - 1))
         return jnp.where(alive, old - rate.astype(old.dtype) * update, old)
 
+    if known is not None and slopes.corrections is not None:
+        known = corrected_steps(
+            known, slopes.corrections, rows, schedule.corrections, state.extent, progress_of(state)
+        )
     new = state.replace(
         gaussians=jax.tree.map(moved, state.gaussians, updates, rates),
         moments=moments,
         pull=state.pull + slopes.pull,
         seen=state.seen + slopes.seen,
         step=state.step + 1,
+        corrections=known,
     )
     return new, slopes.loss, slopes.num_dropped
 
@@ -139,7 +165,7 @@ def _segment(state, views, order, count, schedule, settings):
 
     def body(index, carry):
         state, losses, dropped = carry
-        state, loss, lost = one_step(state, views[order[index]], schedule, settings)
+        state, loss, lost = one_step(state, views, order[index], schedule, settings)
         return state, losses.at[index].set(loss), jnp.maximum(dropped, lost)
 
     losses = jnp.zeros(order.shape[0], views.image.dtype)

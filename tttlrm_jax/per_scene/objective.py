@@ -16,6 +16,7 @@ from tttlrm_jax.config import RasterConfig
 from tttlrm_jax.core.geometry.poses import rigid_inverse
 from tttlrm_jax.core.types import Cameras, Gaussians, Views
 from tttlrm_jax.metrics.images import ssim
+from tttlrm_jax.per_scene.corrections import Corrections, corrected, exposed
 from tttlrm_jax.rasterize import Rendering, composite, project_and_colour
 
 
@@ -38,6 +39,7 @@ class ViewSlopes:
     pull: Float[Array, " gaussian"]
     seen: Int[Array, " gaussian"]
     num_dropped: Int[Array, ""]  # most intersections beyond the capacity in a view
+    corrections: Corrections | None = None  # derivatives by those of each view [view, ...]
 
 
 def draw_view(
@@ -45,8 +47,13 @@ def draw_view(
     shift: Float[Array, "gaussian 2"] | float,
     camera: Cameras,
     settings: RenderSettings,
+    own: Corrections | None = None,
 ) -> tuple[Rendering, Bool[Array, " gaussian"]]:
-    """What one camera sees of Gaussians moved by `shift` px on its screen, and which it draws."""
+    """What one camera sees of Gaussians moved by `shift` px on its screen, and which it draws.
+
+    The camera is corrected by its `own` correction; exposure plays no part.
+    """
+    camera = corrected(camera, own)
     height, width = camera.height, camera.width
     screen = project_and_colour(
         gaussians.activate(), rigid_inverse(camera.world_from_camera), camera.intrinsics,
@@ -65,13 +72,15 @@ def view_loss(
     shift: Float[Array, "gaussian 2"],
     view: Views,
     settings: RenderSettings,
+    own: Corrections | None = None,
 ) -> tuple[Float[Array, ""], tuple[Bool[Array, " gaussian"], Int[Array, ""]]]:
     """Loss of one view (no view axis), which Gaussians it draws, and what did not fit.
 
-    `shift` moves Gaussians on the screen, in pixels: zeros, there for their derivative.
+    `shift` moves Gaussians on the screen, in pixels: zeros, there for their derivative. `own` is
+    what the view's camera and exposure are corrected by.
     """
-    rendering, drawn = draw_view(gaussians, shift, view.cameras, settings)
-    made, photograph = compared(rendering.rgb, view)
+    rendering, drawn = draw_view(gaussians, shift, view.cameras, settings, own)
+    made, photograph = compared(exposed(rendering, settings.background, own), view)
     loss = (1 - settings.ssim_weight) * jnp.mean(jnp.abs(made - photograph))
     if settings.ssim_weight:
         loss += settings.ssim_weight * (1 - ssim(made, photograph))
@@ -92,15 +101,23 @@ def compared(
     return jnp.where(valid, picture, same), jnp.where(valid, view.image, same)
 
 
-def slopes_of_views(gaussians: Gaussians, views: Views, settings: RenderSettings) -> ViewSlopes:
-    """Mean loss over the views and its derivative; one view's workspace is live at a time."""
+def slopes_of_views(
+    gaussians: Gaussians, views: Views, settings: RenderSettings, own: Corrections | None = None
+) -> ViewSlopes:
+    """Mean loss over the views and its derivative; one view's workspace is live at a time.
+
+    `own` [view, ...] are corrections of these views.
+    """
     count = views.image.shape[0]
     shift = jnp.zeros_like(gaussians.mean[:, :2])
     halves = jnp.asarray([[0.5 * views.cameras.width, 0.5 * views.cameras.height]], shift.dtype)
 
-    def add(total: ViewSlopes, view: Views) -> tuple[ViewSlopes, None]:
-        value, slope = jax.value_and_grad(view_loss, argnums=(0, 1), has_aux=True)(
-            gaussians, shift, view, settings
+    def add(
+        total: ViewSlopes, each: tuple[Views, Corrections | None]
+    ) -> tuple[ViewSlopes, Corrections | None]:
+        view, own = each
+        value, slope = jax.value_and_grad(view_loss, argnums=(0, 1, 4), has_aux=True)(
+            gaussians, shift, view, settings, own
         )
         loss, (drawn, dropped) = value
         pull = jnp.linalg.norm(slope[1] * halves, axis=1)
@@ -115,7 +132,7 @@ def slopes_of_views(gaussians: Gaussians, views: Views, settings: RenderSettings
             pull=total.pull + jnp.where(drawn & jnp.isfinite(pull), pull, 0),
             seen=total.seen + drawn.astype(jnp.int32),
             num_dropped=jnp.maximum(total.num_dropped, dropped),
-        ), None
+        ), slope[2]
 
     nothing = ViewSlopes(
         loss=jnp.zeros((), shift.dtype),
@@ -124,4 +141,5 @@ def slopes_of_views(gaussians: Gaussians, views: Views, settings: RenderSettings
         seen=jnp.zeros(gaussians.opacity_logit.shape, jnp.int32),
         num_dropped=jnp.zeros((), jnp.int32),
     )
-    return jax.lax.scan(add, nothing, views)[0]
+    total, corrections = jax.lax.scan(add, nothing, (views, own))
+    return total.replace(corrections=corrections)

@@ -110,6 +110,8 @@ class AnytimeConfig:
     held_back: ShareBelow1 = 0.1  # share of the input views that only judge; 0: none
     level_share: ShareBelow1 = 0.25  # of the time that each resolution below the last one gets
     reset_steps: tuple[PositiveInt, ...] = ()  # after which opacities are reset
+    refine_cameras: bool = False  # with the scene: a turn and a movement for each view
+    exposure: bool = False  # with the scene: a gain and an offset for each view and channel
     fit: FitConfig = FitConfig(
         steps=3000, sh_degree=None, sh_interval=1, densify_from=50, densify_every=50,
         densify_until=0.7, prune_opacity=0.001,
@@ -148,12 +150,16 @@ def anytime_config(
     steps: int | None = None,
     max_gaussians: int | None = None,
     memory_limit: float | None = None,
+    refine_cameras: bool = False,
+    exposure: bool = False,
 ) -> AnytimeConfig:
     """The usual settings with what is not None in place of theirs.
 
     Raises ConfigError for values out of range.
     """
-    config = AnytimeConfig(seconds=seconds, memory_limit=memory_limit)
+    config = AnytimeConfig(
+        seconds=seconds, memory_limit=memory_limit, refine_cameras=refine_cameras, exposure=exposure
+    )
     fit = config.fit
     if steps is not None:
         fit = dataclasses.replace(fit, steps=steps)

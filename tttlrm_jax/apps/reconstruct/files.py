@@ -29,11 +29,13 @@ from tttlrm_jax.apps.reconstruct.gaussian_files import (
 )
 from tttlrm_jax.apps.reconstruct.job import Evaluated, Job
 from tttlrm_jax.apps.reconstruct.refined_files import (
+    CAMERAS_FILE,
     IMPROVEMENT_FILM,
     MEANS,
     refined_notes,
     refined_part,
     refined_settings,
+    write_cameras,
     write_improvement,
 )
 from tttlrm_jax.apps.reconstruct.stream_files import STREAM_FILES, growth_frames, stream_plot
@@ -55,7 +57,7 @@ from tttlrm_jax.ttt.rules import RULES
 RESULT_FILES = ("comparison.png", PLY_FILE, "metrics.json")  # of the first pass, at once
 OUTPUT_FILES = (*RESULT_FILES, "orbit.mp4", "report.html")
 # that an earlier run may have left
-ALL_FILES = (*OUTPUT_FILES, *STREAM_FILES, IMPROVEMENT_FILM, SPLAT_FILE)
+ALL_FILES = (*OUTPUT_FILES, *STREAM_FILES, IMPROVEMENT_FILM, CAMERAS_FILE, SPLAT_FILE)
 ORBIT_FPS, GROWTH_FPS = 24, 12  # frames per second
 ORBIT_SIDE = 256  # pixels the film's longer side shall at least have
 SHOWN_TEXT = {
@@ -70,6 +72,7 @@ def write_result(directory: Path, job: Job, evaluated: Evaluated) -> dict[str, A
     """Writes `RESULT_FILES`, and scene.splat where asked for; returns what is in metrics.json."""
     made = evaluated.reconstruction
     count = write_gaussians(directory, job, made)
+    write_cameras(directory, job, evaluated)
     with announced("drawing comparison.png"):
         metrics = collect_metrics(job, evaluated, count)
         inputs, views = np.asarray(job.scene.inputs.image[0]), compared_views(job.scene, evaluated)
@@ -154,7 +157,7 @@ def collect_metrics(job: Job, evaluated: Evaluated, count: ExportCount | None) -
         "notes": [*job.notes, *refined_notes(job, evaluated)],
         "inputs": job.scene.input_names,
         **_stream_part(job, evaluated),
-        **refined_part(evaluated),
+        **refined_part(job, evaluated),
         "targets": [
             {"name": name, **_view_scores(scores, index)}
             for index, name in enumerate(job.scene.target_names)

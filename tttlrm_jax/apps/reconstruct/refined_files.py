@@ -1,20 +1,25 @@
 """What refinement on the input views adds to the files of an evaluation."""
 
 import dataclasses
+import statistics
 from pathlib import Path
 from typing import Any
 
+from tttlrm_jax.api.scenes import colour_aligned_psnr
 from tttlrm_jax.apps.progress import announced
 from tttlrm_jax.apps.reconstruct.job import Evaluated, Job
+from tttlrm_jax.captures.transforms_writer import write_transforms
 from tttlrm_jax.core.pictures import at_most, to_uint8
 from tttlrm_jax.export.video import write_video
 from tttlrm_jax.per_scene import Improved, Moment
-from tttlrm_jax.per_scene.anytime import PREVIEW_SIDE
+from tttlrm_jax.per_scene.corrections import Photographs
+from tttlrm_jax.per_scene.judging import PREVIEW_SIDE
 from tttlrm_jax.reports.improvement import improvement_frames, improvement_plot
 from tttlrm_jax.reports.reconstruction import Exhibit
 
 MEANS = ("psnr", "ssim", "lpips")
 IMPROVEMENT_FILM = "improving.mp4"
+CAMERAS_FILE = "transforms.json"  # of all frames, with the cameras that were refined
 FPS = 8  # moments a second
 STARTS = {"points": "triangulated points", "random": "random points"}
 
@@ -36,7 +41,40 @@ def write_improvement(directory: Path, job: Job, evaluated: Evaluated) -> Exhibi
     return Exhibit(plot=plot, film=film.read_bytes())
 
 
-def refined_part(evaluated: Evaluated) -> dict[str, Any]:
+def write_cameras(directory: Path, job: Job, evaluated: Evaluated) -> None:
+    """A capture of the same photographs with refined cameras, where these were refined."""
+    record = evaluated.refinement
+    own = record.photographs if isinstance(record, Improved) else None
+    if own is None or own.world_from_camera is None:
+        return
+    frames = list(job.capture.frames)
+    poses = job.scene.similarity.inverse().apply_poses(own.world_from_camera)
+    for number, pose in zip(job.request.inputs, poses, strict=True):
+        frames[number] = dataclasses.replace(frames[number], world_from_camera=pose)
+    write_transforms(directory / CAMERAS_FILE, frames)
+
+
+def photographs_part(job: Job, evaluated: Evaluated, own: Photographs) -> dict[str, Any]:
+    """What refined cameras and exposures add to metrics.json, lengths in the capture's unit."""
+    part: dict[str, Any] = {}
+    if own.turned is not None and own.moved is not None:
+        moved = own.moved / job.scene.similarity.scale
+        part["cameras"] = [
+            {"name": name, "turned_degrees": float(turn), "moved": float(move)}
+            for name, turn, move in zip(job.scene.input_names, own.turned, moved, strict=True)
+        ]
+    if own.gain is not None and own.offset is not None:
+        part["exposure"] = [
+            {"name": name, "gain": gain.tolist(), "offset": offset.tolist()}
+            for name, gain, offset in zip(job.scene.input_names, own.gain, own.offset, strict=True)
+        ]
+        part["psnr_colour_aligned"] = float(
+            colour_aligned_psnr(evaluated.ours.pictures, job.scene).mean()
+        )
+    return part
+
+
+def refined_part(job: Job, evaluated: Evaluated) -> dict[str, Any]:
     """What refinement on the inputs adds to metrics.json, whose scores are those after it."""
     record = evaluated.refinement
     if evaluated.unrefined is None or record is None:
@@ -56,6 +94,8 @@ def refined_part(evaluated: Evaluated) -> dict[str, Any]:
             "bytes_estimated": record.room.num_bytes,
             "moments": [_numbers(moment) for moment in record.moments],
         }
+        if record.photographs is not None:
+            part |= photographs_part(job, evaluated, record.photographs)
     return {"post_optimize": part}
 
 
@@ -73,6 +113,17 @@ def refined_notes(job: Job, evaluated: Evaluated) -> list[str]:
         notes.append(
             f"improving: memory_limit={job.config.memory_limit:g} GiB leaves room for "
             f"{record.room.num_gaussians} Gaussians in place of {record.room.wanted}"
+        )
+    if job.config.refine_cameras:
+        notes.append(
+            "improving: cameras of the inputs are refined, also those held back; targets are drawn "
+            "and scored at the cameras that were given"
+        )
+    if job.config.exposure:
+        notes.append(
+            "improving: exposures of the inputs are fitted, and of those held back by least "
+            "squares before they judge; targets are scored as drawn, and psnr_colour_aligned is "
+            "with a gain and an offset for each target and channel"
         )
     if record.num_dropped:
         notes.append(
@@ -93,12 +144,34 @@ def refined_settings(metrics: dict[str, Any]) -> dict[str, str]:
         return {}
     refined, seconds = metrics["post_optimize"], metrics["seconds"]
     room = {"room for Gaussians": _room(refined)} if "max_gaussians" in refined else {}
+    room |= _photographs(refined)
     return {
         "refined on the inputs": f"{refined['steps']} steps{_kept(refined)} in "
         f"{seconds['post_optimize']:.2f} s (compiling {seconds['post_optimize_compile']:.1f} s); "
         f"before, PSNR was {refined['psnr_before']:.2f} dB and SSIM {refined['ssim_before']:.3f}",
         **room,
     }
+
+
+def _photographs(refined: dict[str, Any]) -> dict[str, str]:
+    """How refined cameras and exposures differ from those that were given."""
+    rows = {}
+    if "cameras" in refined:
+        turned, moved = (
+            statistics.median(each[name] for each in refined["cameras"])
+            for name in ("turned_degrees", "moved")
+        )
+        rows["cameras of the inputs"] = (
+            f"turned by {turned:.2g} degrees and moved by {moved:.2g} units of the capture "
+            f"(medians), in {CAMERAS_FILE}"
+        )
+    if "exposure" in refined:
+        gains = [gain for each in refined["exposure"] for gain in each["gain"]]
+        rows["exposure of the inputs"] = (
+            f"gains of {min(gains):.2f} to {max(gains):.2f}; with the colours of each picture "
+            f"aligned to its target PSNR is {refined['psnr_colour_aligned']:.2f} dB"
+        )
+    return rows
 
 
 def _room(refined: dict[str, Any]) -> str:

@@ -1,0 +1,45 @@
+"""Cameras of photographs that lie elsewhere, as nerfstudio's `transforms.json`."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tttlrm_jax.captures.camera_files import OPENCV_FROM_OPENGL, Frame
+from tttlrm_jax.captures.lenses.distortion import Distortion
+from tttlrm_jax.captures.lenses.models import LENS_MODELS
+from tttlrm_jax.captures.pictures.images import image_size
+
+
+def write_transforms(path: Path, frames: Sequence[Frame]) -> None:
+    """Writes the frames with absolute paths of their pictures and stated masks."""
+    document = {"frames": [_entry(frame) for frame in frames]}
+    path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+def _entry(frame: Frame) -> dict[str, Any]:
+    height, width = frame.size or image_size(frame.image_path)
+    entry = {
+        "file_path": os.path.abspath(frame.image_path),
+        "w": width,
+        "h": height,
+        **dict(zip(("fl_x", "fl_y", "cx", "cy"), map(float, frame.intrinsics), strict=True)),
+        **_lens(frame),
+        # its inverse is itself
+        "transform_matrix": (frame.world_from_camera @ OPENCV_FROM_OPENGL).tolist(),
+    }
+    if frame.mask is not None and frame.mask.path is not None and frame.mask.origin == "mask_path":
+        entry["mask_path"] = os.path.abspath(frame.mask.path)
+    return entry
+
+
+def _lens(frame: Frame) -> dict[str, Any]:
+    lens = frame.distortion
+    if not lens:
+        return {}
+    if isinstance(lens, Distortion):
+        return {"camera_model": "OPENCV", **dataclasses.asdict(lens)}
+    names = LENS_MODELS[lens.model].coefficients
+    return {"camera_model": lens.model, **dict(zip(names, lens.coefficients, strict=True))}
