@@ -39,7 +39,7 @@ class ViewSlopes:
     pull: Float[Array, " gaussian"]
     seen: Int[Array, " gaussian"]
     num_dropped: Int[Array, ""]  # most intersections beyond the capacity in a view
-    corrections: Corrections | None = None  # derivatives by those of each view [view, ...]
+    corrections: Corrections | None = None  # of each view's own loss by its own [view, ...]
 
 
 def draw_view(

@@ -6,7 +6,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tttlrm_jax.api.scenes import MAX_PSNR, PosedScene, baseline_pictures, score
+from tttlrm_jax.api.scenes import (
+    MAX_PSNR,
+    PosedScene,
+    baseline_pictures,
+    colour_aligned_psnr,
+    score,
+)
 from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.core.geometry.poses import look_at, normalise_poses
 from tttlrm_jax.core.types import Cameras, Views
@@ -84,3 +90,13 @@ def test_gaussians_are_fitted_on_the_background_that_was_asked_for():
     some = dataclasses.replace(free, input_valid=valid)
     expected = np.asarray(posed.inputs.image[0, :, 2:4]).mean(axis=(0, 1, 2))
     np.testing.assert_allclose(some.fitted_on(white), expected, rtol=1e-6)
+
+
+def test_colours_are_aligned_by_least_squares():
+    mask = np.ones((2, 9, 12), np.float32)
+    mask[:, :2] = 0
+    posed = scene(mask)
+    target = np.asarray(posed.targets.image[0])
+    picture = np.where(mask[..., None] > 0, target * np.array([0.5, 0.8, 0.9]) + 0.05, target)
+    assert (colour_aligned_psnr(picture, posed) > 60).all()
+    assert (score(picture, posed).psnr < 30).all()

@@ -2,13 +2,16 @@
 
 import dataclasses
 import json
+import os
 
 import imageio.v3 as iio
+import numpy as np
 import pytest
 
 from tttlrm_jax.apps.reconstruct import command
 from tttlrm_jax.apps.reconstruct.files import OUTPUT_FILES
-from tttlrm_jax.apps.reconstruct.refined_files import IMPROVEMENT_FILM
+from tttlrm_jax.apps.reconstruct.refined_files import CAMERAS_FILE, IMPROVEMENT_FILM
+from tttlrm_jax.captures.capture import read_capture
 from tttlrm_jax.config import EvalConfig
 from tttlrm_jax.core.errors import ConfigError
 
@@ -18,8 +21,8 @@ def result(tmp_path_factory, tiny_checkpoint, tiny_capture_source):
     output = tmp_path_factory.mktemp("seconds") / "out"
     arguments = [
         "--capture", str(tiny_capture_source), "--checkpoint", str(tiny_checkpoint), "--views", "4",
-        "--seconds", "0.3", "--max-gaussians", "500", "--resolution", "32", "48",
-        "--orbit-frames", "4",
+        "--seconds", "0.3", "--max-gaussians", "500", "--refine-cameras", "--exposure",
+        "--resolution", "32", "48", "--orbit-frames", "4",
         "--output", str(output),
     ]  # fmt: skip
     assert command.main(arguments) == 0
@@ -29,7 +32,7 @@ def result(tmp_path_factory, tiny_checkpoint, tiny_capture_source):
 @pytest.mark.extended
 def test_files_and_figures(result):
     assert sorted(path.name for path in result.iterdir()) == sorted(
-        (*OUTPUT_FILES, IMPROVEMENT_FILM)
+        (*OUTPUT_FILES, IMPROVEMENT_FILM, CAMERAS_FILE)
     )
     assert [path.name for path in result.parent.iterdir()] == [result.name]  # no preview is left
     metrics = json.loads((result / "metrics.json").read_text())
@@ -46,6 +49,10 @@ def test_files_and_figures(result):
     assert improved["sh_degree"] == 1  # of the three views that are fitted
     assert improved["num_refused"] >= 0
     assert metrics["num_gaussians_predicted"] == improved["best"]["num_gaussians"]
+    for name in ("cameras", "exposure"):
+        assert [each["name"] for each in improved[name]] == metrics["inputs"]
+    assert improved["psnr_colour_aligned"] >= metrics["psnr"] - 0.5
+    assert sum("targets are" in note for note in metrics["notes"]) == 2
     frames = iio.imread(result / IMPROVEMENT_FILM)
     assert len(frames) > len(improved["moments"])
     page = (result / "report.html").read_text(encoding="utf-8")
@@ -56,6 +63,21 @@ def test_files_and_figures(result):
         improved["held_back"][0],
     ):
         assert text in page
+
+
+@pytest.mark.extended
+def test_refined_cameras_are_a_capture(result, tiny_capture_source):
+    """All frames of the first one; those of the inputs differ by what is said."""
+    metrics = json.loads((result / "metrics.json").read_text())
+    refined, given = read_capture(result), read_capture(tiny_capture_source)
+    assert len(refined) == len(given)
+    inputs = set(metrics["inputs"])
+    for new, old in zip(refined.frames, given.frames, strict=True):
+        assert os.path.samefile(new.image_path, old.image_path)
+        np.testing.assert_allclose(new.intrinsics, old.intrinsics)
+        far = np.abs(new.world_from_camera - old.world_from_camera).max()
+        assert (far > 1e-6) == (old.name in inputs)
+        assert far < 0.2
 
 
 def test_without_options_the_toy_is_improved():
@@ -74,7 +96,10 @@ def test_time_must_be_positive(seconds):
         EvalConfig(seconds=seconds)
 
 
-@pytest.mark.parametrize(("field", "value"), [("max_gaussians", 100), ("memory_limit", 1.0)])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("max_gaussians", 100), ("memory_limit", 1.0), ("refine_cameras", True), ("exposure", True)],
+)
 def test_options_of_improving_need_time(field, value):
     with pytest.raises(ConfigError, match=f"{field}={value} belongs to .*; add e.g. --seconds 30"):
         EvalConfig(**{field: value})
