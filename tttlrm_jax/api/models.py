@@ -21,6 +21,7 @@ from tttlrm_jax.api.scenes import PosedScene, pose_scene
 from tttlrm_jax.api.sequences import SequenceModel
 from tttlrm_jax.api.streams import SceneStream
 from tttlrm_jax.api.view_synthesis import ViewSynthesisModel
+from tttlrm_jax.api.virtual_views import of_virtual
 from tttlrm_jax.captures.capture import Capture
 from tttlrm_jax.checkpoints.directories import read_config, read_config_values
 from tttlrm_jax.checkpoints.models import load_parameters, load_ttt3r
@@ -29,8 +30,8 @@ from tttlrm_jax.config import Accumulate, EvalConfig, Plan, RuleConfig, RunConfi
 from tttlrm_jax.config.ttt3r import is_ttt3r
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.files.packaged_files import QUICKSTART, TTT3R_SMALL, packaged
-from tttlrm_jax.core.types import Gaussians, Views
-from tttlrm_jax.models import abstract_model, merge_model, prune, reconstruct, split_model
+from tttlrm_jax.core.types import Gaussians
+from tttlrm_jax.models import abstract_model, merge_model, prune, split_model
 from tttlrm_jax.ttt.rules import override_rule
 
 SHIPPED = (QUICKSTART, TTT3R_SMALL)  # weights in the package, by the names that `load` takes
@@ -58,6 +59,7 @@ class SceneModel(PosedImageModel):
         background: tuple[float, float, float] | None = None,
         keep_ratio: float | None = None,
         random_ratio: float | None = None,
+        virtual_views: int | str | Path | None = None,
         seed: int = 0,
     ) -> Reconstruction:
         """Reconstructs a capture (or the one in a directory) from some of its frames.
@@ -68,7 +70,9 @@ class SceneModel(PosedImageModel):
         of views, the plan (full, sequential, causal), the views per update, height and width (as
         many pixels, the capture's aspect), the background under transparent pixels (RGB in
         [0, 1]), the share of Gaussians kept by opacity and that of the others kept at random.
-        `eval.py` has options of the same names.
+        `virtual_views` carry the Gaussians: so many of the inputs, or those of another capture or
+        camera file in the same frame, with images or without. `eval.py` has options of the same
+        names.
 
         Raises InputError for a capture with too few frames, images that cannot be read, values
         out of range, and weights whose Gaussians are not finite.
@@ -77,16 +81,17 @@ class SceneModel(PosedImageModel):
         wishes = EvalConfig(
             views=views, frames=frames, plan=plan, chunk_views=chunk_views, resolution=resolution,
             background=background, keep_ratio=keep_ratio, random_ratio=random_ratio, seed=seed,
+            virtual_views=None if virtual_views is None else str(virtual_views),
         )  # fmt: skip
         request = resolve(wishes, self.run, capture)
         return self.reconstruct_scene(pose_scene(capture, request, self.run.data), request)
 
     def reconstruct_scene(self, scene: PosedScene, request: Request) -> Reconstruction:
         """`reconstruct` of a scene that is read and posed already."""
-        run, compile_seconds = self.program(scene.inputs, request)
+        run, compile_seconds = self.program(scene, request)
         start = time.perf_counter()
         key = jax.random.key(request.seed)
-        gaussians = jax.block_until_ready(run(self.params, scene.inputs, key))
+        gaussians = jax.block_until_ready(run(self.params, scene.inputs, scene.virtual, key))
         seconds = time.perf_counter() - start
         if not np.isfinite(gaussians.mean).all(axis=-1).any():
             raise InputError(
@@ -98,18 +103,24 @@ class SceneModel(PosedImageModel):
             seconds=seconds, compile_seconds=compile_seconds,
         )  # fmt: skip
 
-    def program(self, inputs: Views, request: Request) -> tuple[Callable[..., Gaussians], float]:
-        """Parameters, inputs and a key to the pruned Gaussians of the only scene.
+    def program(
+        self, scene: PosedScene, request: Request
+    ) -> tuple[Callable[..., Gaussians], float]:
+        """Parameters, inputs, virtual views and a key to the pruned Gaussians of the only scene.
 
         Compiled once; the second value says how many seconds that took.
         """
+        inputs, virtual = scene.inputs, scene.virtual
         static = (request.plan, request.chunk_views, request.keep_ratio, request.random_ratio)
-        name = ("reconstruct", static, inputs.image.shape, str(inputs.image.dtype))
+        shapes = jax.tree.map(lambda x: (x.shape, str(x.dtype)), (inputs, virtual))
+        leaves, structure = jax.tree.flatten(shapes, is_leaf=lambda x: isinstance(x, tuple))
+        name = ("reconstruct", static, structure, tuple(leaves))
 
-        def run(params, inputs, key) -> Gaussians:
+        def run(params, inputs, virtual, key) -> Gaussians:
             network = merge_model(self.graph, params)
-            views = request.chunk_views
-            gaussians = reconstruct(network, inputs, plan=request.plan, chunk_views=views)
+            gaussians = network(
+                inputs, **of_virtual(virtual), plan=request.plan, chunk_views=request.chunk_views
+            )
             if request.keep_ratio < 1:
                 gaussians = prune(gaussians, request.keep_ratio, request.random_ratio, key)
             return jax.tree.map(lambda x: x[0], gaussians)
@@ -117,7 +128,7 @@ class SceneModel(PosedImageModel):
         if name not in self.programs:
             start = time.perf_counter()
             key = jax.random.key(request.seed)
-            compiled = jax.jit(run).lower(self.params, inputs, key).compile()
+            compiled = jax.jit(run).lower(self.params, inputs, virtual, key).compile()
             self.programs[name] = compiled, time.perf_counter() - start
         return self.programs[name]
 

@@ -9,10 +9,12 @@ import collections
 import dataclasses
 import math
 import re
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from tttlrm_jax.api.virtual_views import wanted_virtual
 from tttlrm_jax.captures.capture import Capture
 from tttlrm_jax.captures.pictures.images import round_to_patch
 from tttlrm_jax.captures.view_selection import TARGET_STRIDE, select_kmeans, split_every
@@ -34,7 +36,7 @@ REPLACED = {
 # options that do something with Gaussians, which a model of kind lvsm has none of
 OF_GAUSSIANS = (
     "splat", "seconds", "post_optimize", "keep_ratio", "random_ratio", "min_opacity", "max_alpha",
-    "near", "accumulate", "save_state", "load_state", "query",
+    "near", "accumulate", "save_state", "load_state", "query", "virtual_views",
 )  # fmt: skip
 RESIZE_MODES: dict[Fit, Literal["lact", "tttlrm"]] = {"crop": "lact", "resize": "tttlrm"}
 
@@ -45,6 +47,7 @@ class Request:
 
     inputs: np.ndarray  # positions of frames in the capture, in the order the model sees them
     targets: np.ndarray  # positions of held-out frames
+    virtual: int | Path | None = None  # see `virtual_views`; None: the inputs carry the Gaussians
     resolution: tuple[int, int]  # height, width of what the model sees
     shown: tuple[int, int]  # of what is shown and scored: larger where Gaussians are improved
     similarity: PoseNormalisation | None  # a stream's frame; None: from these frames' cameras
@@ -102,6 +105,7 @@ def resolve(
         similarity, has_scale = stream_frame(capture, first, wishes, run)
     return Request(
         inputs=inputs, targets=targets, resolution=resolution, similarity=similarity,
+        virtual=wanted_virtual(wishes, run, plan, len(inputs)),
         shown=improved_resolution(wishes.resolution, capture) if improves else resolution,
         has_scale=has_scale, background=chosen("background", run.data.background), plan=plan,
         background_asked=wishes.background is not None,

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tttlrm_jax.api.request import Request
+from tttlrm_jax.api.virtual_views import read_virtual
 from tttlrm_jax.captures.capture import Capture, CaptureScene
 from tttlrm_jax.captures.pictures.frame_pixels import VALID_LEVEL
 from tttlrm_jax.config import DataConfig
@@ -49,6 +50,8 @@ class PosedScene:
     target_valid: np.ndarray | None = None
     background_free: bool = False  # nothing transparent, and nobody asked for a background
     similarity: PoseNormalisation  # from the capture's frame
+    # views that carry the Gaussians: places among the inputs, or others; None: the inputs
+    virtual: np.ndarray | Views | Cameras | None = None
     # height and width to these views with other pixels, in the same frame; None: not on disk
     read_at: "Callable[[tuple[int, int]], PosedScene] | None" = None
     # to triangulated positions [point, 3] in the frame of the views, and colours, if there are any
@@ -152,6 +155,10 @@ def pose_scene(capture: Capture, request: Request, data: DataConfig) -> PosedSce
     first, last = slice(0, num_inputs), slice(num_inputs, None)
     mask = None if views.mask is None else views.mask[last]
 
+    virtual = read_virtual(
+        request.virtual, poses[:num_inputs], similarity, size, data, request.background
+    )
+
     def read_at(resolution: tuple[int, int]) -> PosedScene:
         other = dataclasses.replace(request, resolution=resolution, similarity=similarity)
         return pose_scene(capture, other, data)
@@ -171,6 +178,7 @@ def pose_scene(capture: Capture, request: Request, data: DataConfig) -> PosedSce
         target_valid=_scored(None if views.valid is None else views.valid[last]),
         background_free=not request.background_asked and not _transparent(views),
         similarity=similarity,
+        virtual=virtual,
         read_at=read_at,
         read_points=read_points,
         notes=(

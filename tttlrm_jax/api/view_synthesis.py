@@ -64,7 +64,7 @@ class ViewSynthesisModel(PosedImageModel):
 
     def reconstruct_scene(self, scene: PosedScene, request: Request) -> "SynthesisedScene":
         """`reconstruct` of a scene that is read and posed already."""
-        write, compile_seconds = self.program(scene.inputs, request)
+        write, compile_seconds = self.program(scene, request)
         start = time.perf_counter()
         state = jax.block_until_ready(write(self.params, scene.inputs))
         return SynthesisedScene(
@@ -72,7 +72,9 @@ class ViewSynthesisModel(PosedImageModel):
             compile_seconds=compile_seconds,
         )  # fmt: skip
 
-    def program(self, inputs: Views, request: Request) -> tuple[Callable[..., LayerState], float]:
+    def program(
+        self, scene: PosedScene, request: Request
+    ) -> tuple[Callable[..., LayerState], float]:
         """Parameters and inputs to the fast weights after them, and the seconds of compiling.
 
         Every chunk of the causal plan goes through the same program, a shorter last one but for.
@@ -93,7 +95,7 @@ class ViewSynthesisModel(PosedImageModel):
             name = ("write", plan, size, chunk.image.shape)
             return self.compiled(name, run, self.params, chunk, empty)
 
-        writers = [writer(chunk) for chunk in _chunks(inputs, request)]
+        writers = [writer(chunk) for chunk in _chunks(scene.inputs, request)]
 
         def write(params, inputs) -> LayerState:
             state = begin(params)

@@ -111,6 +111,7 @@ class DataConfig:
     short_scenes: Literal["leave_out", "refuse"] = "leave_out"  # those with too few frames
     num_input_views: PositiveInt = 4
     num_target_views: PositiveInt = 4
+    num_virtual_views: PositiveInt | None = None  # inputs that carry the Gaussians; None: all
     targets_include_inputs: bool = False  # targets are drawn from all views, inputs among them
     view_selection: Literal["random", "kmeans", "range"] = "random"
     min_frame_range: PositiveInt = 128  # width in frames of the window that `range` draws from

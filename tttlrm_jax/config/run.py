@@ -44,6 +44,7 @@ class RunConfig:
         require_patches("data image ", self.data.image_size, self.model.patch_size)
         self._check_chunks()
         self._check_attention()
+        self._check_virtual()
         for count in self.train.view_counts:
             require(
                 0 < count <= self.data.num_input_views, "train.view_counts", count,
@@ -83,6 +84,31 @@ class RunConfig:
             (self.mesh.seq, self.mesh.fsdp) == (1, 1), "mesh.seq, mesh.fsdp",
             (self.mesh.seq, self.mesh.fsdp),
             "part views, which model.across_views=attention cannot", "use mesh.data alone",
+        )  # fmt: skip
+
+    def _check_virtual(self) -> None:
+        virtual, views = self.data.num_virtual_views, self.data.num_input_views
+        if virtual is None:
+            return
+        field, train = "data.num_virtual_views", self.train
+        fewest = min((views, *train.view_counts))
+        require(
+            virtual <= fewest, field, virtual, f"exceeds the {fewest} input views of a step",
+            "use fewer",
+        )  # fmt: skip
+        require(
+            self.model.kind == "tttlrm", field, virtual, "carry Gaussians, which an lvsm has not",
+            "leave it out",
+        )  # fmt: skip
+        require(
+            train.plan != "causal", field, virtual,
+            "is not read by train.plan=causal, which reads the views of each chunk",
+            "use full or sequential",
+        )  # fmt: skip
+        require(
+            (self.mesh.seq, self.mesh.fsdp) == (1, 1), field, virtual,
+            "chooses among all views of a scene, which mesh.seq and mesh.fsdp part",
+            "use mesh.data alone",
         )  # fmt: skip
 
     def _check_chunks(self) -> None:

@@ -13,7 +13,7 @@ import dataclasses
 import grain
 import numpy as np
 
-from tttlrm_jax.captures.view_selection import frame_window, select_kmeans
+from tttlrm_jax.captures.view_selection import frame_window, select_kmeans, select_virtual
 from tttlrm_jax.config import DataConfig
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.poses import normalise_poses
@@ -98,7 +98,8 @@ def draw_item(
     units (0 where rays miss), `world_from_camera` float32 [v, 4, 4] normalised,
     `intrinsics` float32 [v, 4]. Further `scene_scale` (normalised units per scene unit),
     `scene_index`. Sources that know no mask or depth leave these keys out. Training with
-    `data.random_background` adds `background` float32 [3], RGB in [0, 1].
+    `data.random_background` adds `background` float32 [3], RGB in [0, 1], `data.num_virtual_views`
+    `virtual_index` int32 [virtual], places among the inputs.
     """
     training = split == "train"
     inputs, targets = draw_views(scene.world_from_camera, rng, config, scene.held_out, split)
@@ -119,6 +120,8 @@ def draw_item(
     item |= _half("target", views, poses, similarity.scale, slice(len(inputs), None))
     item["scene_scale"] = np.float32(similarity.scale)
     item["scene_index"] = np.int32(scene_index)
+    if config.num_virtual_views is not None:
+        item["virtual_index"] = virtual_places(item["input_world_from_camera"], config)
     if background is not None:
         item["background"] = background
     return item
@@ -167,6 +170,16 @@ def draw_views(
     elif not config.targets_include_inputs:
         pool = np.setdiff1d(pool, inputs)
     return inputs, rng.permutation(pool)[:num_targets]
+
+
+def virtual_places(input_poses: np.ndarray, config: DataConfig) -> np.ndarray:
+    """Places int32 [virtual] of the inputs that carry the Gaussians, by their normalised float32
+    poses [input, 4, 4]: as published, or all in order where there are no more."""
+    count = config.num_virtual_views
+    assert count is not None
+    if count >= len(input_poses):
+        return np.arange(len(input_poses), dtype=np.int32)
+    return select_virtual(input_poses, count).astype(np.int32)
 
 
 def _half(prefix: str, views: SceneViews, poses: np.ndarray, scale: float, part: slice):

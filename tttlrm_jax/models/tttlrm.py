@@ -57,7 +57,7 @@ class TTTLRM(nnx.Module):
     def __call__(
         self,
         inputs: Views,
-        virtual: Views | None = None,
+        virtual: Views | Cameras | None = None,
         *,
         virtual_indices: Int[Array, "batch virtual"] | None = None,
         plan: Plan = "full",
@@ -66,7 +66,8 @@ class TTTLRM(nnx.Module):
         """Gaussians `[batch, virtual view x height x width]`, before pruning.
 
         Virtual views are the inputs by default, the inputs that `virtual_indices` selects, or
-        any posed images of the input size given as `virtual`. `chunk_views` is the number of
+        any posed images of the input size given as `virtual` (cameras alone count as images
+        without content, on which tttLRM was not trained). `chunk_views` is the number of
         views per update of the sequential and causal plans. The causal plan streams the inputs
         (see `streaming`), and reads the virtual views once all chunks are written.
 
@@ -76,9 +77,10 @@ class TTTLRM(nnx.Module):
         if virtual is not None and virtual_indices is not None:
             raise InputError("virtual and virtual_indices are both given; give one of them")
         if virtual is not None:
+            virtual = _with_image(virtual)
             check_same_frame(inputs.cameras, virtual.cameras, "virtual")
         if plan == "causal":
-            queries = _select(inputs, virtual_indices) if virtual is None else virtual
+            queries = select_views(inputs, virtual_indices) if virtual is None else virtual
             return run_stream(self, inputs, queries, chunk_views)
         tokens = self.tokenize(inputs)
         num_input = tokens.shape[1]
@@ -88,8 +90,8 @@ class TTTLRM(nnx.Module):
         tokens, _ = run_blocks(self.blocks, tokens, operations, remat=self.config.remat)
         if virtual is not None:
             return self.decoder(tokens[:, num_input:], virtual)
-        chosen = _select(inputs, virtual_indices)
-        return self.decoder(_select(tokens, virtual_indices), chosen)
+        chosen = select_views(inputs, virtual_indices)
+        return self.decoder(select_views(tokens, virtual_indices), chosen)
 
 
 def _with_image(queries: Views | Cameras) -> Views:
@@ -100,7 +102,7 @@ def _with_image(queries: Views | Cameras) -> Views:
     return Views(jnp.full(shape, NO_CONTENT, queries.intrinsics.dtype), queries)
 
 
-def _select(tree: Any, indices: Int[Array, "batch chosen"] | None) -> Any:
+def select_views(tree: Any, indices: Int[Array, "batch chosen"] | None) -> Any:
     """Entries along the second axis of every array; None: all."""
     if indices is None:
         return tree
@@ -134,7 +136,7 @@ def prune(
     batch, and need `key` unless `random_ratio` is 0.
     """
     kept = kept_indices(gaussians.opacity_logit, keep_ratio, random_ratio, key)
-    return _select(gaussians, kept)
+    return select_views(gaussians, kept)
 
 
 def kept_indices(

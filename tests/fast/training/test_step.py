@@ -182,3 +182,19 @@ def test_batch_of_two_is_the_mean_of_singles():
         for i in range(2)
     ]
     np.testing.assert_allclose(whole, jnp.mean(jnp.stack(singles)), rtol=1e-5)
+
+
+def test_virtual_views_carry_the_gaussians_and_their_depth():
+    """All inputs in another order are the same Gaussians; one input alone is another scene."""
+    config = dataclasses.replace(CONFIG, train=TrainConfig(num_steps=10, batch_size=2))
+    static, params = parts(config)
+    loss = jax.jit(functools.partial(batch_loss, static=static, key=jax.random.key(0)))
+
+    def terms(*places):
+        index = {} if not places else {"virtual_index": np.array([places, places], np.int32)}
+        return loss(params, batch=batch_from_arrays(arrays() | index))[1]
+
+    usual, turned, one = terms(), terms(1, 0), terms(1)
+    for name in ("loss", "mse", "depth", "opacity"):
+        np.testing.assert_allclose(turned[name], usual[name], rtol=1e-5)
+        assert abs(one[name] - usual[name]) > 1e-4 * abs(usual[name])

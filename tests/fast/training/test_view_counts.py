@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tttlrm_jax.config import DataConfig, RunConfig, TrainConfig
+from tttlrm_jax.captures.view_selection import select_virtual
+from tttlrm_jax.config import DataConfig, MeshConfig, ModelConfig, RunConfig, TrainConfig
 from tttlrm_jax.core.errors import ConfigError
 from tttlrm_jax.core.scenes import SceneViews
 from tttlrm_jax.core.types import Gaussians
@@ -129,3 +130,34 @@ def test_numbers_that_do_not_fit_are_refused():
         dataclasses.replace(
             CONFIG, train=TrainConfig(plan="causal", chunk_views=4, view_counts=(2, 6))
         )
+
+
+def test_virtual_views_are_chosen_among_those_that_are_left():
+    data = dataclasses.replace(CONFIG.data, num_virtual_views=2)
+    config = dataclasses.replace(CONFIG, data=data)
+    items = [draw_item(Scene(2.0), np.random.default_rng(i), data) for i in range(2)]
+    arrays = {name: np.stack([item[name] for item in items]) for name in items[0]}
+    assert arrays["virtual_index"].dtype == np.int32
+    for count in (6, 3):
+        fewer = with_fewer_inputs(arrays, count, config, step=4)
+        for poses, places in zip(
+            fewer["input_world_from_camera"], fewer["virtual_index"], strict=True
+        ):
+            np.testing.assert_array_equal(places, select_virtual(poses, 2))
+    with_two = with_fewer_inputs(arrays, 2, config, step=4)
+    np.testing.assert_array_equal(with_two["virtual_index"], [[0, 1], [0, 1]])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"train": TrainConfig(view_counts=(1, 6))}, "exceeds the 1 input views of a step"),
+        ({"train": TrainConfig(plan="causal", chunk_views=2)}, "is not read by train.plan=causal"),
+        ({"mesh": MeshConfig(seq=2)}, "mesh.seq and mesh.fsdp part; use mesh.data alone"),
+        ({"model": ModelConfig(kind="lvsm")}, "carry Gaussians, which an lvsm has not"),
+    ],
+)
+def test_virtual_views_that_a_run_cannot_have_are_refused(changes, words):
+    data = dataclasses.replace(CONFIG.data, num_virtual_views=2)
+    with pytest.raises(ConfigError, match=words):
+        dataclasses.replace(CONFIG, **{"data": data, **changes})

@@ -145,7 +145,7 @@ def collect_metrics(job: Job, evaluated: Evaluated, count: ExportCount | None) -
         "rule": RULES.complete(job.run.model.rule).to_dict(),
         "settings": job.settings,
         **{name: scores.mean(name) for name in (*MEANS, "psnr_foreground")},
-        **scene_part(evaluated.reconstruction, count),
+        **scene_part(job, evaluated.reconstruction, count),
         "seconds": evaluated.seconds,
         "device": jax.devices()[0].device_kind,
         "checkpoint": str(job.checkpoint),

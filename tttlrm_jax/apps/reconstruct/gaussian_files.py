@@ -5,6 +5,7 @@ from typing import Any
 
 from tttlrm_jax.api.reconstruction import Reconstruction
 from tttlrm_jax.api.view_synthesis import SynthesisedScene
+from tttlrm_jax.api.virtual_views import described, number_of
 from tttlrm_jax.apps.progress import announced
 from tttlrm_jax.apps.reconstruct.job import Job
 from tttlrm_jax.export.writable import ExportCount
@@ -37,13 +38,14 @@ def drawn_by(made: Reconstruction | SynthesisedScene) -> dict[str, Any]:
 
 
 def scene_part(
-    made: Reconstruction | SynthesisedScene, count: ExportCount | None
+    job: Job, made: Reconstruction | SynthesisedScene, count: ExportCount | None
 ) -> dict[str, int]:
     """How large the scene is, for metrics.json."""
     if not isinstance(made, Reconstruction):
         return {"state_numbers": made.num_numbers}
     assert count is not None
     return {
+        "virtual_views": number_of(job.seen.virtual, len(job.scene.input_names)),
         "num_gaussians": count.num_written,
         "num_gaussians_predicted": int(made.predicted.mean.shape[0]),
         "num_gaussians_invalid": count.num_invalid,
@@ -62,6 +64,7 @@ def scene_settings(job: Job, metrics: dict[str, Any]) -> dict[str, str]:
         f"{request.keep_ratio:g} kept by opacity, {request.random_ratio:g} of the others at random"
     )
     return {
+        "Gaussians of": described(request.virtual, job.seen.virtual),
         "drawing": f"alpha at most {raster.max_alpha:g}, from depth {raster.near:g} on",
         "pruning": kept if request.keep_ratio < 1 else "none",
         PLY_FILE: f"{metrics['num_gaussians']} of {metrics['num_gaussians_predicted']} "

@@ -38,7 +38,7 @@ def measure(job: Job) -> Evaluated:
 def measure_at_once(job: Job) -> Evaluated:
     """All inputs in one call; an untrained model goes through the same program."""
     with announced("compiling the model"):
-        job.model.program(job.seen.inputs, job.request)
+        job.model.program(job.seen, job.request)
     with announced("reconstructing and rendering the targets"):
         made = _shown(job.model.reconstruct_scene(job.seen, job.request), job)
         ours = job.answer(made.target_pictures())

@@ -22,10 +22,10 @@ from tttlrm_jax.apps.progress import announced
 from tttlrm_jax.apps.reconstruct.job import offset_notes
 from tttlrm_jax.captures.camera_files import Frame
 from tttlrm_jax.captures.capture import read_cameras
+from tttlrm_jax.captures.other_views import stated_size
 from tttlrm_jax.checkpoints.directories import read_config
 from tttlrm_jax.checkpoints.streams import read_record
 from tttlrm_jax.config import EvalConfig
-from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.files.output_directory import atomic_directory, default_output
 from tttlrm_jax.core.pictures import to_uint8
 from tttlrm_jax.core.types import Cameras
@@ -46,7 +46,7 @@ def query_state(config: EvalConfig, checkpoint: Path) -> str:
     run = as_wished(run, config)
     frames = read_cameras(config.query)
     names = _file_names(frames)
-    sizes = [_size(frame) for frame in frames]
+    sizes = [stated_size(frame, "query") for frame in frames]
     output = Path(config.output or default_output("query"))
     with atomic_directory(output, QUERY_FILES) as draft:
         with announced(f"loading {directory}"):
@@ -93,14 +93,6 @@ def _write_views(folder: Path, stream: SceneStream, frames, names, sizes) -> flo
         for index, picture in zip(members, pictures, strict=True):
             Image.fromarray(to_uint8(picture)).save(folder / names[index], "PNG")
     return time.perf_counter() - start
-
-
-def _size(frame: Frame) -> tuple[int, int]:
-    if frame.size is None or not np.isfinite(frame.intrinsics).all():
-        raise InputError(
-            f"query: frame {frame.number} ({frame.name}) states no size of its picture; add w and h"
-        )
-    return frame.size
 
 
 def _file_names(frames: tuple[Frame, ...]) -> list[str]:

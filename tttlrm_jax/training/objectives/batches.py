@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import flax.struct
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from tttlrm_jax.config import RunConfig
@@ -30,9 +31,10 @@ class Batch:
     inputs: Views
     targets: Views
     target_mask: Float[Array, "batch view height width"] | None = None  # foreground coverage
-    # z; 0 where none
+    # z of the views that carry the Gaussians; 0 where none
     input_depth: Float[Array, "batch view height width"] | DepthOfPart | None = None
     input_number: Int[Array, "batch view"] | None = None  # of each input, where a mesh moved it
+    virtual_index: Int[Array, "batch virtual"] | None = None  # inputs that carry the Gaussians
     background: Float[Array, "batch 3"] | None = None  # of each scene, where it is not the run's
 
 
@@ -61,6 +63,10 @@ def batch_from_arrays(arrays: dict[str, Any], convert: Callable[..., Any] = jnp.
         poses, lenses = arrays[f"{prefix}_world_from_camera"], arrays[f"{prefix}_intrinsics"]
         return Views(image, Cameras(convert(poses), convert(lenses), *image.shape[2:4]))
 
-    optional = ("target_mask", "input_depth", "background")
+    if "virtual_index" in arrays and "input_depth" in arrays:
+        places = np.asarray(arrays["virtual_index"])[..., None, None]
+        depth = np.take_along_axis(np.asarray(arrays["input_depth"]), places, axis=1)
+        arrays = arrays | {"input_depth": depth}
+    optional = ("target_mask", "input_depth", "background", "virtual_index")
     given = {name: convert(arrays[name]) for name in optional if name in arrays}
     return Batch(inputs=views("input"), targets=views("target"), **given)

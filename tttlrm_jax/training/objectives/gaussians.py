@@ -14,6 +14,7 @@ from tttlrm_jax.core.types import Cameras, Gaussians
 from tttlrm_jax.models import merge_model, prune
 from tttlrm_jax.models.decoders.gaussians import pixel_grid_of_gaussians
 from tttlrm_jax.models.global_rank import hide_pruned
+from tttlrm_jax.models.tttlrm import select_views
 from tttlrm_jax.parallel.mesh import average, current_layout, total
 from tttlrm_jax.rasterize import Rendering, render_views
 from tttlrm_jax.rasterize.exchange import PartRendering, Parts, render_parts
@@ -52,7 +53,10 @@ def gaussian_images(
 
 def _gaussians(params: Any, static: StaticParts, batch: Batch, chunk_views: int) -> Gaussians:
     model = merge_model(static.graph, params)
-    return model(batch.inputs, plan=static.config.train.plan, chunk_views=chunk_views)
+    return model(
+        batch.inputs, virtual_indices=batch.virtual_index, plan=static.config.train.plan,
+        chunk_views=chunk_views,
+    )  # fmt: skip
 
 
 def render_scenes(
@@ -123,8 +127,8 @@ def loss_terms(
 ) -> tuple[dict[str, Float[Array, ""]], Rendering]:
     """Every term of the loss by name, unweighted, and the rendering of the targets.
 
-    `gaussians` are those of all input views. Views that have not `arrived` are to be hidden in
-    them, and do not count in the terms of opacity and depth.
+    `gaussians` are those of all input views, or of the virtual ones. Views that have not `arrived`
+    are to be hidden in them, and do not count in the terms of opacity and depth.
     """
     weights = config.loss
     rendering = render_scenes(
@@ -191,7 +195,8 @@ def _input_depth_loss(gaussians: Gaussians, batch: Batch, config: RunConfig, arr
         depth, share = depth.z, depth.valid_share
     _, _, height, width = depth.shape
     points = pixel_grid_of_gaussians(gaussians.mean, height, width, config.model.patch_size)
-    camera_from_world = rigid_inverse(batch.inputs.cameras.world_from_camera)
+    poses = select_views(batch.inputs.cameras.world_from_camera, batch.virtual_index)
+    camera_from_world = rigid_inverse(poses)
     valid = depth > 0
     if arrived is not None:
         valid &= arrived[None, :, None, None]

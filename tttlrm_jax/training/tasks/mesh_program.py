@@ -152,7 +152,12 @@ class MeshProgram:
             shapes["target_mask"] = shapes["target_image"][:-1]
         if data.random_background:
             shapes["background"] = (1, 3)
-        arrays = {name: np.broadcast_to(np.float32(0), s) for name, s in shapes.items()}
+        arrays: dict[str, np.ndarray] = {
+            name: np.broadcast_to(np.float32(0), s) for name, s in shapes.items()
+        }
+        if data.num_virtual_views is not None:
+            virtual = np.arange(data.num_virtual_views, dtype=np.int32)
+            arrays["virtual_index"] = virtual[None]
         layout = self._layout(batch_size, chunk_views)
         one = self._arranged(arrays, layout, chunk_views)
 
@@ -296,6 +301,7 @@ def _batch_shardings(batch: Batch, layout: Layout) -> Any:
     views, parts = layout.sharding("batch", "view"), layout.sharding("batch", "part")
     scenes = layout.sharding("batch")
     places = {"image": parts, "target_mask": parts, "cameras": scenes, "background": scenes}
+    places["virtual_index"] = scenes
 
     def place(path, leaf):
         del leaf

@@ -6,6 +6,7 @@ import numpy as np
 
 from tttlrm_jax.config import RunConfig
 from tttlrm_jax.core.geometry.poses import normalise_poses
+from tttlrm_jax.datasets.pipeline import virtual_places
 
 _OWN = 1  # keeps draws apart from others of the same seed and step
 
@@ -56,4 +57,6 @@ def _normalised(arrays: dict[str, np.ndarray], scene: int, config: RunConfig) ->
     for name in ("input_depth", "target_depth", "scene_scale"):
         if name in arrays:
             changed[name] = arrays[name][scene] * scale
+    if "virtual_index" in arrays:
+        changed["virtual_index"] = virtual_places(changed["input_world_from_camera"], config.data)
     return changed
