@@ -195,9 +195,12 @@ class _Run:
             functools.partial(self._new_stepper(level).compile_ahead, state) for level in levels
         ]
         programs.append(lambda: densify_jit.lower(state, key=key, config=fit).compile())
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        pool = ThreadPoolExecutor(os.cpu_count())
+        try:
             for task in [pool.submit(program) for program in programs]:
                 task.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def _corrections(self, num_views: int) -> CorrectionState | None:
         config = self.config

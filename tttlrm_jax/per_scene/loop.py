@@ -206,7 +206,7 @@ class Stepper:
             new, losses, dropped = self._run(state, rows, len(order))
             if int(dropped) == 0 or self.settings.capacity >= self._most_slots:
                 self.num_dropped = max(self.num_dropped, int(dropped))
-                return new, np.asarray(losses[: len(order)])
+                return new, np.asarray(losses)[: len(order)]
             self.settings = dataclasses.replace(self.settings, capacity=2 * self.settings.capacity)
 
     def _compile(self, state: FitState, rows: np.ndarray) -> None:
