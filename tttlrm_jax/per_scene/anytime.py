@@ -34,9 +34,9 @@ from tttlrm_jax.per_scene.loop import (
     SEGMENT,
     FitState,
     Optimised,
-    Schedule,
     Stepper,
     check_one_scene,
+    schedule_of,
 )
 from tttlrm_jax.per_scene.memory import Room, room_for
 from tttlrm_jax.per_scene.objective import RenderSettings
@@ -278,8 +278,7 @@ class _Run:
         )
 
     def _new_stepper(self, level: int) -> Stepper:
-        fit = self.config.fit
-        schedule = Schedule(rates=fit.rates, sh_interval=fit.sh_interval)
+        schedule = schedule_of(self.config.fit)
         views = self._levels[level][self._fitted]
         return Stepper(views, schedule, self._settings, self.room.most_slots)
 

@@ -24,8 +24,9 @@ from tttlrm_jax.per_scene.corrections import (
     CorrectionState,
     corrected_steps,
 )
+from tttlrm_jax.per_scene.exploration import wandered
 from tttlrm_jax.per_scene.objective import RenderSettings, slopes_of_views
-from tttlrm_jax.per_scene.settings import LearningRates
+from tttlrm_jax.per_scene.settings import FitConfig, LearningRates
 from tttlrm_jax.rasterize.render import MAX_CAPACITY
 
 SEGMENT = 100  # steps between looks at what was dropped
@@ -58,6 +59,13 @@ class Schedule:
     rates: LearningRates
     sh_interval: int = 0  # steps per band of spherical harmonics; 0: all from the start
     corrections: CorrectionRates = CORRECTION_RATES
+    noise: float = 0.0  # on positions, see `exploration`; 0: none
+    seed: int = 0  # of the noise
+
+
+def schedule_of(fit: FitConfig) -> Schedule:
+    """What the steps need of the settings of a fit."""
+    return Schedule(rates=fit.rates, sh_interval=fit.sh_interval, noise=fit.noise, seed=fit.seed)
 
 
 @flax.struct.dataclass
@@ -148,8 +156,14 @@ def one_step(
         known = corrected_steps(
             known, slopes.corrections, rows, schedule.corrections, state.extent, progress_of(state)
         )
+    gaussians = jax.tree.map(moved, state.gaussians, updates, rates)
+    if schedule.noise:
+        key = jax.random.fold_in(jax.random.key(schedule.seed), state.step)
+        strength = schedule.noise * rates.mean / state.extent**2
+        mean = wandered(gaussians, strength, key)
+        gaussians = gaussians.replace(mean=jnp.where(state.alive[:, None], mean, gaussians.mean))
     new = state.replace(
-        gaussians=jax.tree.map(moved, state.gaussians, updates, rates),
+        gaussians=gaussians,
         moments=moments,
         pull=state.pull + slopes.pull,
         seen=state.seen + slopes.seen,

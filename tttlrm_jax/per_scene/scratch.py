@@ -22,10 +22,10 @@ from tttlrm_jax.per_scene.density import GONE_LOGIT, densify, reset_opacity
 from tttlrm_jax.per_scene.loop import (
     FitState,
     Optimised,
-    Schedule,
     Stepper,
     check_one_scene,
     scene_extent,
+    schedule_of,
     start_state,
 )
 from tttlrm_jax.per_scene.objective import RenderSettings
@@ -72,8 +72,7 @@ def fit_scene(
         background=background, raster=raster, ssim_weight=config.ssim_weight,
         capacity=INTERSECTIONS_PER_SLOT * config.capacity,
     )  # fmt: skip
-    schedule = Schedule(rates=config.rates, sh_interval=config.sh_interval)
-    stepper = Stepper(views, schedule, settings)
+    stepper = Stepper(views, schedule_of(config), settings)
     key, losses = jax.random.key(config.seed), []
     counts = dict.fromkeys(("num_cloned", "num_split", "num_pruned", "num_refused"), 0)
     order = view_order(len(views.image), config)

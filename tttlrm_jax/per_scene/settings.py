@@ -74,6 +74,8 @@ class FitConfig:
         opacity_logit=5e-2, mean_end=0.01,
     )  # fmt: skip
     ssim_weight: Share = 0.2
+    # on positions of faint Gaussians, times their rate and their covariance in scene extents
+    noise: Annotated[NonNegativeFloat, FINITE] = 0.0
     densify_from: int = 100
     densify_every: PositiveInt = 100
     densify_until: Share = 0.5  # share of the steps
@@ -114,7 +116,7 @@ class AnytimeConfig:
     exposure: bool = False  # with the scene: a gain and an offset for each view and channel
     fit: FitConfig = FitConfig(
         steps=3000, sh_degree=None, sh_interval=1, densify_from=50, densify_every=50,
-        densify_until=0.7, prune_opacity=0.001,
+        densify_until=0.7, prune_opacity=0.001, noise=5e5,
         rates=LearningRates(
             mean=2.4e-3, colour=3e-2, detail=1.5e-3, log_scale=3e-2, quaternion=6e-3,
             opacity_logit=0.15, mean_end=0.01, other_end=0.2,
