@@ -22,7 +22,9 @@ from tttlrm_jax.config.validation import (
 
 Rate = Annotated[NonNegativeFloat, FINITE]
 ShDegree = Annotated[int, between(0, 4)]
-VIEWS_FOR_DEGREE = (3, 6, 24)  # from which on 1, 2 and 3 bands of spherical harmonics are fitted
+# From which on spherical harmonics of degree 1, 2 and 3 are fitted. The third takes a third longer
+# a step, and with 43 views of a room its views held back were 0.2 dB worse after 1200 steps.
+VIEWS_FOR_DEGREE = (3, 6, 64)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

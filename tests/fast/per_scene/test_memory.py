@@ -91,7 +91,7 @@ def test_what_there_is_no_room_for_is_counted(truth, views):
 
 
 def test_degrees_follow_the_number_of_views(truth, views):
-    assert [degree_for(count) for count in (1, 2, 3, 5, 6, 23, 24, 400)] == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert [degree_for(count) for count in (1, 2, 3, 5, 6, 63, 64, 400)] == [0, 0, 1, 1, 2, 2, 3, 3]
     assert with_degree(FIT, 12).sh_degree == 2
     assert with_degree(dataclasses.replace(FIT, sh_degree=3), 1).sh_degree == 3
     fit = dataclasses.replace(FIT, steps=0)
