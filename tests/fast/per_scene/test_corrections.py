@@ -159,6 +159,7 @@ def test_derivatives_of_corrections(truth, views):
     np.testing.assert_allclose(loss(none), loss(None), atol=1e-6)
 
 
+@pytest.mark.extended
 def test_exposure_of_least_squares():
     """What a photograph was made with; behind the scene there is no exposure."""
     rng = np.random.default_rng(8)

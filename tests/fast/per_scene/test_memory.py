@@ -73,6 +73,7 @@ def test_the_estimate_is_near_what_the_compiled_step_takes(count, side, slots, d
     assert 0.8 < bytes_needed(count, slots, degree, views) / taken < 1.7
 
 
+@pytest.mark.extended
 def test_what_there_is_no_room_for_is_counted(truth, views):
     """Half of the Gaussians are there; others are wanted everywhere."""
     fit = dataclasses.replace(
