@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from tttlrm_jax.core.devices import target_device
 from tttlrm_jax.rasterize.transforms.forward_mode import linear_with_transpose
 
 
@@ -25,3 +26,15 @@ def split_columns(array: Float[Array, "gaussian column"]) -> tuple[Float[Array, 
     return linear_with_transpose(
         lambda _, columns: tuple(columns.T), lambda _, bars: join_columns(*bars), (), array
     )
+
+
+def in_memory(*columns: Float[Array, " gaussian"]) -> tuple[Float[Array, " gaussian"], ...]:
+    """The columns themselves, computed once on CPU: XLA would compute them again in every loop that
+    reads them."""
+    if target_device().platform != "cpu":
+        return columns
+
+    def written(_, columns):
+        return tuple(join_columns(*columns).T)
+
+    return linear_with_transpose(written, written, (), columns, like=columns)

@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float, Int
 from tttlrm_jax.config import RasterConfig
 from tttlrm_jax.core.geometry.rotations import rotation_entries
 from tttlrm_jax.core.types import Splats, typechecked
-from tttlrm_jax.rasterize.columns import join_columns, split_columns
+from tttlrm_jax.rasterize.columns import in_memory, join_columns, split_columns
 
 EXTENT = 3.33  # standard deviations a Gaussian reaches; sqrt(2 ln 255) = 3.329
 FIELD_OF_VIEW_MARGIN = 0.15  # of the image size, beyond which the Jacobian's ratios are clamped
@@ -141,13 +141,18 @@ def _screen_values(splats, visible, camera_from_world, intrinsics, height, width
     # Rows of J R_camera: derivative of the pixel position with respect to the world position.
     row_u = [fx / z * (rotation[0, i] - ratio_x * rotation[2, i]) for i in range(3)]
     row_v = [fy / z * (rotation[1, i] - ratio_y * rotation[2, i]) for i in range(3)]
+    *row_u, v_x, v_y, v_z = in_memory(*row_u, *row_v)
+    row_v = [v_x, v_y, v_z]
     # Rows of the 2x3 square root of the projected covariance.
     axes = list(zip(*rotation_entries(quaternion), strict=True))
     root_u = [_dot(row_u, axis) * s for axis, s in zip(axes, scale, strict=True)]
     root_v = [_dot(row_v, axis) * s for axis, s in zip(axes, scale, strict=True)]
+    *root_u, v_x, v_y, v_z = in_memory(*root_u, *root_v)
+    root_v = [v_x, v_y, v_z]
     s_uu, s_uv, s_vv = _dot(root_u, root_u), _dot(root_u, root_v), _dot(root_v, root_v)
     # Cauchy-Binet: a sum of squares, so that thin Gaussians lose no digits to cancellation.
     minors = [root_u[i] * root_v[j] - root_u[j] * root_v[i] for i, j in ((0, 1), (1, 2), (2, 0))]
+    s_uu, s_uv, s_vv, *minors = in_memory(s_uu, s_uv, s_vv, *minors)
     det_s = _dot(minors, minors)
     det = det_s + eps2d * (s_uu + s_vv) + eps2d * eps2d
     a, c = s_uu + eps2d, s_vv + eps2d

@@ -43,6 +43,7 @@ def in_blocks(function: Callable) -> Callable:
         each_bar = one_by_one(_pull)((function, static), each, shared, fixed, result_bar)
         # Sums over Gaussians have no place in a kernel; JAX leaves them out where nobody asks.
         _, pull = jax.vjp(lambda shared: function(static, each, shared, fixed), shared)
+        each_bar = jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), each_bar)
         return each_bar, pull(result_bar)[0]
 
     return both_modes(forward, tangent, cotangent)
@@ -82,7 +83,7 @@ def _run(static, each, shared, fixed):
 
 @one_kernel
 def _pull(static, each, shared, fixed, result_bar):
-    """Gradient by `each`."""
+    """Gradient by `each`, with Gaussians along the last axes: blocks of them are written faster."""
     function, static = static
     count, block, num_blocks = _blocks(each)
 
@@ -92,8 +93,14 @@ def _pull(static, each, shared, fixed, result_bar):
         _, pull = jax.vjp(
             lambda each: function(static, each, shared, constants), _rows(each, first, block)
         )
-        return _put_rows(each_bar, pull(bar)[0], first)
+        return jax.tree.map(
+            lambda x, new: lax.dynamic_update_slice_in_dim(
+                x, jnp.moveaxis(new, 0, -1), first, axis=-1
+            ),
+            each_bar,
+            pull(bar)[0],
+        )
 
-    nothing = jax.tree.map(jnp.zeros_like, each)
+    nothing = jax.tree.map(lambda x: jnp.zeros_like(jnp.moveaxis(x, 0, -1)), each)
     nothing = varying_as((each, shared, fixed, result_bar), nothing)
     return lax.fori_loop(0, num_blocks, step, nothing)
