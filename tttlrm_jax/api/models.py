@@ -88,11 +88,8 @@ class SceneModel(PosedImageModel):
 
     def reconstruct_scene(self, scene: PosedScene, request: Request) -> Reconstruction:
         """`reconstruct` of a scene that is read and posed already."""
-        run, compile_seconds = self.program(scene, request)
-        start = time.perf_counter()
-        key = jax.random.key(request.seed)
-        gaussians = jax.block_until_ready(run(self.params, scene.inputs, scene.virtual, key))
-        seconds = time.perf_counter() - start
+        _, compile_seconds = self.program(scene, request)
+        gaussians, seconds = self.gaussians_of(scene, request)
         if not np.isfinite(gaussians.mean).all(axis=-1).any():
             raise InputError(
                 "the model's Gaussians are not finite; use another checkpoint or update rule"
@@ -102,6 +99,14 @@ class SceneModel(PosedImageModel):
             made_at=scene.resolution, raster=self.run.raster, renderers=self.renderers,
             seconds=seconds, compile_seconds=compile_seconds,
         )  # fmt: skip
+
+    def gaussians_of(self, scene: PosedScene, request: Request) -> tuple[Gaussians, float]:
+        """The pruned Gaussians, and the seconds they took."""
+        run, _ = self.program(scene, request)
+        key = jax.random.key(request.seed)
+        start = time.perf_counter()
+        gaussians = jax.block_until_ready(run(self.params, scene.inputs, scene.virtual, key))
+        return gaussians, time.perf_counter() - start
 
     def program(
         self, scene: PosedScene, request: Request

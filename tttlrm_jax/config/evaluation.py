@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from tttlrm_jax.config.data import FrameViews, PoseFrame
 from tttlrm_jax.config.model import Dtype, OptionalRule, Plan
 from tttlrm_jax.config.raster import MaxAlpha
+from tttlrm_jax.config.training import MeshConfig
 from tttlrm_jax.config.validation import (
     FINITE,
     RGB,
@@ -103,6 +104,7 @@ class EvalConfig(SceneOptions):
     min_opacity: ShareBelow1 = 1.0 / 255.0  # in scene.ply; fainter Gaussians cannot show
     splat: bool = False  # write scene.splat, for web viewers, beside scene.ply
     orbit_frames: PositiveInt = 72  # of the film, at 24 frames a second
+    mesh: MeshConfig = MeshConfig()  # devices over which the scene lies: mesh.seq parts views
     untrained_baseline: bool = False  # score the same network with random parameters, too
     output: PathText | None = None  # None: outputs/<scene>-<date>-<time>
 

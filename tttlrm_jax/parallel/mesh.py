@@ -253,6 +253,29 @@ def gather_outer_parameters(params: dict[str, Any]) -> dict[str, Any]:
     return {**params, **gather_parameters(outer)}
 
 
+def view_order(num_views: int, chunk_views: int, devices: int) -> np.ndarray:
+    """Number of the view at each place, [view], such that equal parts hold equal shares of each
+    chunk (a shorter last one included), chunk after chunk."""
+    chunks = np.split(np.arange(num_views), range(chunk_views, num_views, chunk_views))
+    shares = [chunk.reshape(devices, -1) for chunk in chunks]
+    return np.concatenate(shares, axis=1).reshape(-1)
+
+
+def device_bytes(compiled: Any) -> dict[str, int]:
+    """What a compiled program plans on each device, in bytes: `arguments`, `results`, `working`
+    memory beside them (activations, exchange buffers), and the `peak`, their sum. Empty where XLA
+    does not say."""
+    analysis = compiled.memory_analysis()
+    if analysis is None:
+        return {}
+    arguments, results = analysis.argument_size_in_bytes, analysis.output_size_in_bytes
+    working = analysis.temp_size_in_bytes
+    return {
+        "arguments": arguments, "results": results, "working": working,
+        "peak": arguments + results + working - analysis.alias_size_in_bytes,
+    }  # fmt: skip
+
+
 def put_whole(x: Any, sharding: NamedSharding) -> jax.Array:
     """An array that every process has whole, on the devices of a sharding."""
     host = np.asarray(x)

@@ -114,15 +114,19 @@ class _Program(NamedTuple):
 
 
 class Renderers:
-    """Renderers by background and configuration: each is made once and keeps its programs."""
+    """Renderers by background and configuration: each is made once and keeps its programs.
 
-    def __init__(self) -> None:
-        self._made: dict[Any, Renderer] = {}
+    `make(background=..., config=...)` makes one: a `Renderer`, or what stands in for it.
+    """
+
+    def __init__(self, make: Callable[..., Any] = Renderer) -> None:
+        self._make = make
+        self._made: dict[Any, Any] = {}
 
     def __call__(self, background: tuple[float, ...], config: RasterConfig) -> Renderer:
         key = (tuple(background), config)
         if key not in self._made:
-            self._made[key] = Renderer(background=background, config=config)
+            self._made[key] = self._make(background=background, config=config)
         return self._made[key]
 
 

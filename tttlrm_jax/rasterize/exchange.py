@@ -110,11 +110,13 @@ def render_parts(
     config: RasterConfig,
     exchange: Exchange = "all_to_all",
     capacity: int | None = None,
+    slots: int | None = None,
 ) -> PartRendering:
     """This device's parts of all `cameras` `[view]`; `splats` are this device's of one scene.
 
     `axes` are the mesh axes the cloud and the parts are parted over, `capacity` the Gaussians a
-    device can send to one part (None: all it has).
+    device can send to one part (None: all it has). `slots` are those of the lists of a part (None:
+    as many as usually suffice).
     """
     first = lax.axis_index(axes) * parts.per_device
     if exchange == "all_gather":
@@ -131,17 +133,19 @@ def render_parts(
                 splats, cameras, parts, turn, axes, config, capacity
             )
         return _composite_part(
-            screen, parts, first + turn, cameras.width, background, config
+            screen, parts, first + turn, cameras.width, background, config, slots
         ).replace(num_invalid=invalid, num_unsent=unsent)
 
     return lax.map(render_one, jnp.arange(parts.per_device, dtype=jnp.int32))
 
 
-def _composite_part(screen, parts: Parts, number, width, background, config) -> PartRendering:
+def _composite_part(
+    screen, parts: Parts, number, width, background, config, slots: int | None
+) -> PartRendering:
     """Composites one part and blanks what lies outside of its image."""
     height = parts.band_height
     share = min(screen.depth.shape[0], -(-2 * screen.depth.shape[0] // parts.bands))
-    slots = default_capacity(max(share, 1), height, width)
+    slots = default_capacity(max(share, 1), height, width) if slots is None else slots
     whole = composite(screen, height, width, background=background, config=config, capacity=slots)
     rows = (number % parts.bands) * parts.band_height + jnp.arange(height, dtype=jnp.int32)
     shown = (rows < parts.height) & (number < parts.num_views * parts.bands)

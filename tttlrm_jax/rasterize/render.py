@@ -199,7 +199,11 @@ def fit_capacity(splats: Splats, cameras: Cameras, *, config: RasterConfig = GSP
     """
     if splats.mean.shape[0] == 0 or chosen_backend(config.backend) == "reference":
         return _MIN_CAPACITY
-    needed = int(_most_intersections(splats, cameras, config))
+    return capacity_for(int(_most_intersections(splats, cameras, config)))
+
+
+def capacity_for(needed: int) -> int:
+    """Slots for so many intersections of a picture. Raises InputError as `fit_capacity`."""
     if needed > MAX_CAPACITY:
         raise InputError.of(
             "intersections", needed, f"is above {MAX_CAPACITY}",
@@ -211,6 +215,11 @@ def fit_capacity(splats: Splats, cameras: Cameras, *, config: RasterConfig = GSP
 @functools.partial(jax.jit, static_argnames="config")
 def _most_intersections(splats: Splats, cameras: Cameras, config: RasterConfig) -> Int[Array, ""]:
     """Largest number of intersections among the cameras."""
+    return jnp.max(intersections(splats, cameras, config), initial=0)
+
+
+def intersections(splats: Splats, cameras: Cameras, config: RasterConfig) -> Int[Array, " camera"]:
+    """Pairs of Gaussian and tile in the picture of each camera (any leading axes)."""
     _check_splats(splats)
     height, width = cameras.height, cameras.width
     no_feature = jnp.zeros((len(splats.mean), 0), splats.mean.dtype)
@@ -222,7 +231,7 @@ def _most_intersections(splats: Splats, cameras: Cameras, config: RasterConfig) 
         return count_intersections(screen, height, width)
 
     poses = cameras.world_from_camera.reshape(-1, 4, 4)
-    return jnp.max(lax.map(one, (poses, cameras.intrinsics.reshape(-1, 4))), initial=0)
+    return lax.map(one, (poses, cameras.intrinsics.reshape(-1, 4)))
 
 
 @typechecked

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tttlrm_jax.api.models import load_run, with_rule
+from tttlrm_jax.api.mesh_scenes import check_mesh, is_parted, over_devices
+from tttlrm_jax.api.models import SceneModel, load_run, with_rule
 from tttlrm_jax.api.request import Request, as_wished, check_has_gaussians, resolve
 from tttlrm_jax.api.scenes import BASELINES, pose_scene
 from tttlrm_jax.api.streams import check_state_target
@@ -19,6 +20,7 @@ from tttlrm_jax.apps.progress import STARTED, announced
 from tttlrm_jax.apps.protocols import scene_command as evaluate_scenes
 from tttlrm_jax.apps.protocols.files import named_protocol
 from tttlrm_jax.apps.protocols.tables import is_of_sequences
+from tttlrm_jax.apps.reconstruct.devices import join_processes, written_once
 from tttlrm_jax.apps.reconstruct.files import ALL_FILES, write_exhibits, write_result
 from tttlrm_jax.apps.reconstruct.job import Evaluated, Job
 from tttlrm_jax.apps.reconstruct.measure import measure, post_optimize
@@ -35,6 +37,7 @@ from tttlrm_jax.core.files.output_directory import atomic_directory, default_out
 from tttlrm_jax.core.files.packaged_files import QUICKSTART, TOY, capture_path, packaged
 from tttlrm_jax.core.program_cache import keep_programs
 from tttlrm_jax.metrics.lpips import LPIPS, MIN_SIDE, load_lpips
+from tttlrm_jax.parallel.processes import is_first_process
 
 PROG = "eval.py"
 # options that change no number of ours
@@ -47,7 +50,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         model, arguments = take_model(sys.argv[1:] if arguments is None else arguments)
         with _interruptible():
-            print(MODELS[model](arguments))
+            if told := MODELS[model](arguments):
+                print(told)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
@@ -68,7 +72,11 @@ def run(arguments: list[str]) -> str:
     check_has_gaussians(config, read_config(_checkpoint(config)))
     if config.query is not None:
         return query_state(config, _checkpoint(config))
-    directory, metrics = evaluate(config)
+    join_processes(config)
+    with written_once(config) as config:
+        directory, metrics = evaluate(config)
+    if not is_first_process():
+        return ""
     return f"{summary(metrics)}\n\n{directory / 'report.html'}"
 
 
@@ -129,6 +137,7 @@ def evaluate(config: EvalConfig) -> tuple[Path, dict[str, Any]]:
     capture = read_capture(path, config.skip_missing, config.intrinsics_scale)
     capture = checked_outliers(capture, config.drop_outliers)
     request = resolve(config, run, capture, record)
+    check_mesh(config, run, request)
     output = Path(config.output or default_output(capture.name, "scene"))
     with state_directory(config, output) as state:
         with atomic_directory(output, ALL_FILES) as directory:
@@ -182,6 +191,8 @@ def _read(
         scene = seen.at(request.shown)
     with announced(f"loading {checkpoint}"):
         model = load_run(checkpoint, run)
+        if is_parted(config.mesh) and isinstance(model, SceneModel):
+            model = over_devices(model, config.mesh)
         lpips, note = _lpips(request.shown)
     saved = None
     if config.load_state is not None:

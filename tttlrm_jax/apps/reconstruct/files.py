@@ -19,6 +19,7 @@ from tttlrm_jax.api.reconstruction import Reconstruction, enlarged_blur
 from tttlrm_jax.api.scenes import PosedScene, Scores
 from tttlrm_jax.api.view_synthesis import SynthesisedScene
 from tttlrm_jax.apps.progress import announced
+from tttlrm_jax.apps.reconstruct.devices import mesh_part, mesh_settings
 from tttlrm_jax.apps.reconstruct.gaussian_files import (
     PLY_FILE,
     SPLAT_FILE,
@@ -146,6 +147,7 @@ def collect_metrics(job: Job, evaluated: Evaluated, count: ExportCount | None) -
         "settings": job.settings,
         **{name: scores.mean(name) for name in (*MEANS, "psnr_foreground")},
         **scene_part(job, evaluated.reconstruction, count),
+        **mesh_part(job, evaluated),
         "seconds": evaluated.seconds,
         "device": jax.devices()[0].device_kind,
         "checkpoint": str(job.checkpoint),
@@ -275,6 +277,7 @@ def settings_table(job: Job, metrics: dict[str, Any]) -> dict[str, str]:
         + (f" over {run.data.normalise_over}" if request.similarity is None else ", as streamed"),
         "numbers": f"products in {model.compute_dtype}",
         **scene_settings(job, metrics),
+        **mesh_settings(metrics),
         "compiling": f"{seconds['reconstruct_compile']:.1f} s for the model, "
         f"{seconds['render_compile']:.1f} s for the renderer, not counted above",
         "device": f"{metrics['device']}, JAX {jax.__version__}",

@@ -25,7 +25,13 @@ from tttlrm_jax.checkpoints.train_state import TrainState
 from tttlrm_jax.config import RunConfig
 from tttlrm_jax.core.errors import ConfigError
 from tttlrm_jax.metrics.images import psnr
-from tttlrm_jax.parallel.mesh import Layout, gather_outer_parameters, make_mesh, put_whole
+from tttlrm_jax.parallel.mesh import (
+    Layout,
+    gather_outer_parameters,
+    make_mesh,
+    put_whole,
+    view_order,
+)
 from tttlrm_jax.parallel.processes import host_value, meet
 from tttlrm_jax.training.objectives import batch_loss, objective_of
 from tttlrm_jax.training.objectives.batches import VGG19, Batch, StaticParts, batch_from_arrays
@@ -57,14 +63,6 @@ def check_batches(config: RunConfig, mesh: Mesh | AbstractMesh) -> None:
             f"leaves {part} scenes for {data} x {fsdp} devices of data and fsdp",
             "use fewer, or a batch that is a multiple of both",
         )  # fmt: skip
-
-
-def view_order(num_views: int, chunk_views: int, devices: int) -> np.ndarray:
-    """Number of the view at each place, [view], such that equal parts hold equal shares of each
-    chunk (a shorter last one included), chunk after chunk."""
-    chunks = np.split(np.arange(num_views), range(chunk_views, num_views, chunk_views))
-    shares = [chunk.reshape(devices, -1) for chunk in chunks]
-    return np.concatenate(shares, axis=1).reshape(-1)
 
 
 class MeshProgram:
