@@ -103,10 +103,8 @@ class MeshRenderer:
 
     def _run(self, splats: Splats, cameras: Cameras, capacity: int) -> Rendering:
         num_views = len(cameras.world_from_camera)
-        parts = Parts.of(num_views, cameras.height, self._devices)
-        local = functools.partial(self._parts, parts=parts, slots=capacity)
+        mapped, parts = self.drawing(num_views, cameras.height, capacity)
         placed = self._whole(cameras)
-        mapped = self._mapped(local, PartitionSpec(self._axes))
         program = self._compiled(("render", capacity), mapped, splats, placed)
         start = time.perf_counter()
         made = jax.block_until_ready(program(splats, placed))
@@ -114,7 +112,14 @@ class MeshRenderer:
         self.bytes_per_device = device_bytes(program)
         return self._joined(jax.tree.map(host_value, made), parts)
 
-    def _parts(self, splats: Splats, cameras: Cameras, *, parts: Parts, slots: int):
+    def drawing(self, num_views: int, height: int, slots: int | None = None) -> tuple[Any, Parts]:
+        """What is compiled: parted Gaussians and whole cameras to each device's parts of so many
+        pictures; and these parts. `slots` as in `render_parts`."""
+        parts = Parts.of(num_views, height, self._devices)
+        local = functools.partial(self._parts, parts=parts, slots=slots)
+        return self._mapped(local, PartitionSpec(self._axes)), parts
+
+    def _parts(self, splats: Splats, cameras: Cameras, *, parts: Parts, slots: int | None):
         background = self._background
         held, share = splats.mean.shape[0], self._settings.exchange_capacity
         return render_parts(
