@@ -29,6 +29,7 @@ from tttlrm_jax.per_scene.corrections import (
     no_corrections,
     settled_result,
 )
+from tttlrm_jax.per_scene.density import filled, with_room
 from tttlrm_jax.per_scene.judging import Judge
 from tttlrm_jax.per_scene.loop import (
     SEGMENT,
@@ -38,10 +39,9 @@ from tttlrm_jax.per_scene.loop import (
     check_one_scene,
     schedule_of,
 )
-from tttlrm_jax.per_scene.memory import Room, room_for
+from tttlrm_jax.per_scene.memory import Room, fit_of, within_limits
 from tttlrm_jax.per_scene.objective import RenderSettings
 from tttlrm_jax.per_scene.scratch import (
-    INTERSECTIONS_PER_SLOT,
     densifies_at,
     densify_jit,
     initial_state,
@@ -49,19 +49,21 @@ from tttlrm_jax.per_scene.scratch import (
     random_points,
     reset_jit,
 )
-from tttlrm_jax.per_scene.settings import (
-    AnytimeConfig,
-    required_degree,
-    with_capacity,
-    with_degree,
+from tttlrm_jax.per_scene.settings import AnytimeConfig, required_degree
+from tttlrm_jax.per_scene.starts import (
+    Points,
+    joined,
+    predicted_state,
+    some_of,
+    split_views,
+    widened,
 )
-from tttlrm_jax.per_scene.starts import Points, predicted_state, some_of, split_views, widened
 
 LOOK_SECONDS, LOOK_SHARE = 0.5, 0.1  # at least between looks at views held back, and of the time
 FIRST_STEPS = 10  # before the first look, when nobody knows yet how long a step takes
 RESET_UNTIL = 0.4  # share of the steps: what a reset takes must have time to come back
 
-Start = Literal["prediction", "points", "random"]
+Start = Literal["prediction", "mixed", "points", "random"]
 Ending = Literal["seconds", "steps", "interrupted"]
 
 
@@ -112,8 +114,9 @@ def improve(
     `levels` are the same views [view, height, width, 3] at rising resolutions, the last one that
     of the result. `start` is a prediction [gaussian] in their frame; without it, or where a picture
     of one colour is nearer to the views held back, Gaussians start at `points` (positions
-    [point, 3] and colours, of structure from motion), else at random. `on_moment` is called after
-    every look. Raises InputError for views of several scenes, or below 7 pixels, SSIM's window.
+    [point, 3] and colours, of structure from motion), else at random; where the prediction shows
+    little more than one colour, at both. `on_moment` is called after every look. Raises InputError
+    for views of several scenes, or below 7 pixels, SSIM's window.
     """
     for views in levels:
         check_one_scene(views)
@@ -131,27 +134,6 @@ def _that_show_the_scene(views: Views, held: np.ndarray) -> np.ndarray:
     return held[np.asarray(jnp.any(views.valid[held], axis=(1, 2)))]
 
 
-def within_limits(
-    config: AnytimeConfig, views: Views, num_fitted: int
-) -> tuple[AnytimeConfig, Room]:
-    """The settings with a degree for so many views, and with no more Gaussians than pixels and
-    memory allow.
-
-    Raises InputError where memory leaves room for too few.
-    """
-    fit = with_degree(config.fit, num_fitted)
-    if config.pixels_per_gaussian:
-        pixels = num_fitted * views.image.shape[1] * views.image.shape[2]
-        enough = max(1, int(pixels / config.pixels_per_gaussian))
-        fit = with_capacity(fit, min(fit.capacity, enough))
-    room = room_for(
-        fit.capacity, INTERSECTIONS_PER_SLOT, required_degree(fit), views, config.memory_limit
-    )
-    if room.num_gaussians < fit.capacity:
-        fit = with_capacity(fit, room.num_gaussians)
-    return dataclasses.replace(config, fit=fit), room
-
-
 class _Run:
     """An improvement from its start to the moment at which it is stopped."""
 
@@ -162,6 +144,9 @@ class _Run:
         self.held, self._fitted = tuple(held.tolist()), fitted
         self.config, self.room = within_limits(config, levels[-1], len(fitted))
         config = self.config
+        self._fits = [
+            fit_of(config.fit, views, len(fitted), config.pixels_per_gaussian) for views in levels
+        ]
         self.num_refused = self._num_dropped = 0
         self._settings = RenderSettings(
             background=background, raster=raster, ssim_weight=config.fit.ssim_weight,
@@ -182,19 +167,24 @@ class _Run:
         self.losses: list[np.ndarray] = []
         self.moments: list[Moment] = []
         self.best, self._best_state, self._best_judge = None, self.state, self._judge.corrections
+        self._level_begun = 0
         self._step, self._step_seconds, self._look_seconds = 0, 0.0, 0.0
         self._rng = np.random.default_rng(config.fit.seed)
         self._queue: list[int] = []
 
     def _compile_ahead(self, state: FitState) -> None:
         """Compiles what the steps of all levels need, side by side."""
-        fit, share, last = self.config.fit, self.config.level_share, len(self._levels) - 1
+        share, last = self.config.level_share, len(self._levels) - 1
         levels = [level for level in range(last + 1) if level * share < 1] if share else [last]
-        key = jax.random.key(fit.seed)
-        programs: list[Callable] = [
-            functools.partial(self._new_stepper(level).compile_ahead, state) for level in levels
-        ]
-        programs.append(lambda: densify_jit.lower(state, key=key, config=fit).compile())
+        key = jax.random.key(self.config.fit.seed)
+        programs: list[Callable] = []
+        for level in levels:
+            fit = self._fits[level]
+            roomy = with_room(state, fit.capacity)
+            control = densify_jit.lower(roomy, key=key, config=fit)
+            programs += [
+                functools.partial(self._new_stepper(level).compile_ahead, roomy), control.compile,
+            ]  # fmt: skip
         pool = ThreadPoolExecutor(os.cpu_count())
         try:
             for task in [pool.submit(program) for program in programs]:
@@ -216,24 +206,36 @@ class _Run:
     def _first_gaussians(
         self, predicted: Gaussians | None, points: Points | None
     ) -> tuple[Start, FitState]:
-        views, fit = self._levels[0][self._fitted], self.config.fit
-        if predicted is not None:
-            state = predicted_state(predicted, views, self.config)
-            if self._is_of_use(state.gaussians):
-                return "prediction", state
+        config, views = self.config, self._levels[0][self._fitted]
+        config = dataclasses.replace(config, fit=self._fits[0])
+        if predicted is None:
+            return self._new_gaussians(points)
+        state = predicted_state(predicted, views, config)
+        gain = self._gain(state.gaussians)
+        if gain >= config.weak_gain:
+            return "prediction", state
+        name, new = self._new_gaussians(points)
+        if gain <= 0:
+            return name, new
+        config = dataclasses.replace(config, num_kept=config.num_kept_weak)
+        return "mixed", joined(predicted_state(predicted, views, config), new)
+
+    def _new_gaussians(self, points: Points | None) -> tuple[Start, FitState]:
+        views, fit = self._levels[0][self._fitted], self._fits[0]
         if points is not None:
             return "points", initial_state(some_of(points, fit), views, fit)
         return "random", initial_state(random_points(views, fit), views, fit)
 
-    def _is_of_use(self, gaussians: Gaussians) -> bool:
-        """Whether they show more of the views held back than the mean colour of the others does."""
-        quality, _ = self._quality(self._widened(gaussians, -1))
+    def _gain(self, gaussians: Gaussians) -> float:
+        """dB on the views held back beyond a picture of the mean colour of the others; without
+        views held back any prediction is taken as good."""
+        quality, _ = self._quality(self._shown(gaussians))
         if quality is None:
-            return True
+            return float("inf")
         seen, judged = self._levels[0][self._fitted], self._judge.views
         pixels = seen.image.reshape(-1, 3) if seen.valid is None else seen.image[seen.valid]
         plain = jnp.broadcast_to(jnp.mean(pixels, axis=0), judged.image.shape)
-        return quality > float(jnp.mean(psnr(plain, judged.image, judged.valid)))
+        return quality - float(jnp.mean(psnr(plain, judged.image, judged.valid)))
 
     @property
     def seconds(self) -> float:
@@ -278,20 +280,26 @@ class _Run:
         )
 
     def _new_stepper(self, level: int) -> Stepper:
-        schedule = schedule_of(self.config.fit)
+        fit = self._fits[level]
         views = self._levels[level][self._fitted]
-        return Stepper(views, schedule, self._settings, self.room.most_slots)
+        slots = self.room.slots * fit.capacity // self.room.num_gaussians
+        settings = dataclasses.replace(self._settings, capacity=slots)
+        return Stepper(views, schedule_of(fit), settings, self.room.most_slots)
 
     def _change_level(self) -> None:
         """On to the resolution that this moment belongs to."""
         share = max(self.seconds / self.config.seconds, self._step / max(self.config.fit.steps, 1))
         last = len(self._levels) - 1
         level = min(int(share / self.config.level_share), last) if self.config.level_share else last
+        if self._step - self._level_begun >= self.config.level_steps:
+            level = max(level, min(self._level + 1, last))
         if level > self._level:
+            self._level_begun = self._step
             self._compiling += self._stepper.compile_seconds
             self._num_dropped = max(self._num_dropped, self._stepper.num_dropped)
             wider = self._widened(self.state.gaussians, level)
-            self.state = self.state.replace(gaussians=wider)
+            state = self.state.replace(gaussians=wider)
+            self.state = with_room(state, self._fits[level].capacity)
             self._level, self._stepper = level, self._new_stepper(level)
             self._step_seconds = 0.0
 
@@ -325,7 +333,7 @@ class _Run:
         self.state = self.state.replace(num_steps=jnp.asarray(last, jnp.int32))
 
     def _look(self, on_moment: OnMoment) -> None:
-        begun, shown = self.seconds, self._widened(self.state.gaussians, -1)
+        begun, shown = self.seconds, self._shown(self.state.gaussians)
         if self.held and self._step:
             self._judge.settle(shown, self.state)
         moment = self._moment(*self._quality(shown))
@@ -335,6 +343,10 @@ class _Run:
             self.best, self._best_state = moment, self.state.replace(gaussians=shown)
             self._best_judge = self._judge.corrections
         on_moment(moment, self._best_state.gaussians)
+
+    def _shown(self, gaussians: Gaussians) -> Gaussians:
+        """Gaussians of this level as they are looked at, always as many slots."""
+        return filled(self._widened(gaussians, -1), self.room.num_gaussians)
 
     def _widened(self, gaussians: Gaussians, level: int) -> Gaussians:
         """Gaussians of this level as they are for another one."""
@@ -354,13 +366,14 @@ class _Run:
         return self._judge(shown) if self.held else (None, None)
 
     def _control_density(self) -> None:
-        fit, step = self.config.fit, self._step
+        fit, step = self._fits[self._level], self._step
         last = int(self.state.num_steps)
         if densifies_at(step, dataclasses.replace(fit, steps=last)):
             key = jax.random.fold_in(jax.random.key(fit.seed), step)
             changed = self._timed(densify_jit, self.state, key=key, config=fit)
             self.state = changed.state
-            self.num_refused += int(changed.num_refused)
+            if self._level == len(self._levels) - 1:
+                self.num_refused += int(changed.num_refused)
         if step in self.config.reset_steps and step <= RESET_UNTIL * last:
             self.state = self._timed(reset_jit, self.state, config=fit)
 

@@ -72,6 +72,29 @@ def densify(state: FitState, config: FitConfig, key: Array) -> Densified:
     )
 
 
+def filled(gaussians: Gaussians, capacity: int) -> Gaussians:
+    """The Gaussians [gaussian] and free slots behind them, `capacity` in all."""
+    free = capacity - gaussians.mean.shape[0]
+    more = jax.tree.map(lambda x: _padded(x, free), gaussians)
+    logit = more.opacity_logit.at[capacity - free :].set(GONE_LOGIT)
+    return more.replace(opacity_logit=logit)
+
+
+def with_room(state: FitState, capacity: int) -> FitState:
+    """The state with more free slots, `capacity` Gaussians in all."""
+    free = capacity - state.gaussians.mean.shape[0]
+    pad = lambda tree: jax.tree.map(lambda x: _padded(x, free), tree)  # noqa: E731
+    moments = state.moments._replace(mu=pad(state.moments.mu), nu=pad(state.moments.nu))
+    return state.replace(
+        gaussians=filled(state.gaussians, capacity), moments=moments, alive=pad(state.alive),
+        pull=pad(state.pull), seen=pad(state.seen),
+    )  # fmt: skip
+
+
+def _padded(array: Array, free: int) -> Array:
+    return jnp.pad(array, ((0, free), *((0, 0),) * (array.ndim - 1)))
+
+
 def mean_pull(state: FitState) -> Array:
     """Mean over the views that drew each Gaussian, 0 where none did."""
     return state.pull / jnp.maximum(state.seen, 1).astype(state.pull.dtype)

@@ -113,6 +113,10 @@ def rates_at(state: FitState, schedule: Schedule) -> Gaussians:
     progress = progress_of(state)
     other = jnp.exp(progress * np.log(max(rates.other_end, 1e-9)).astype(np.float32))
     mean = jnp.exp(progress * np.log(max(rates.mean_end, 1e-9)).astype(np.float32))
+    if rates.mean_steps is not None:
+        mean /= 1 + step / rates.mean_steps
+    if rates.other_steps is not None:
+        other /= jnp.sqrt(1 + step / rates.other_steps)
     band = np.floor(np.sqrt(np.arange(state.gaussians.sh.shape[1]))).astype(np.int32)
     sh = jnp.where(band == 0, rates.colour, rates.detail)
     if schedule.sh_interval:

@@ -8,6 +8,14 @@ import dataclasses
 
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.types import Views
+from tttlrm_jax.per_scene.scratch import INTERSECTIONS_PER_SLOT
+from tttlrm_jax.per_scene.settings import (
+    AnytimeConfig,
+    FitConfig,
+    required_degree,
+    with_capacity,
+    with_degree,
+)
 from tttlrm_jax.rasterize.render import MAX_CAPACITY
 
 GIB = 2**30
@@ -75,3 +83,29 @@ def room_for(
         num_gaussians=count, wanted=wanted, slots=per_gaussian * count,
         most_slots=grown * per_gaussian * count, num_bytes=needed(count),
     )  # fmt: skip
+
+
+def within_limits(
+    config: AnytimeConfig, views: Views, num_fitted: int
+) -> tuple[AnytimeConfig, Room]:
+    """The settings with a degree for so many views, and with no more Gaussians than pixels and
+    memory allow.
+
+    Raises InputError where memory leaves room for too few.
+    """
+    fit = with_degree(config.fit, num_fitted)
+    fit = fit_of(fit, views, num_fitted, config.pixels_per_gaussian)
+    room = room_for(
+        fit.capacity, INTERSECTIONS_PER_SLOT, required_degree(fit), views, config.memory_limit
+    )
+    if room.num_gaussians < fit.capacity:
+        fit = with_capacity(fit, room.num_gaussians)
+    return dataclasses.replace(config, fit=fit), room
+
+
+def fit_of(fit: FitConfig, views: Views, num_fitted: int, pixels_each: float | None) -> FitConfig:
+    """The settings with room for no more Gaussians than the pixels of so many views suffice for."""
+    if pixels_each is None:
+        return fit
+    pixels = num_fitted * views.image.shape[1] * views.image.shape[2]
+    return with_capacity(fit, min(fit.capacity, max(1, int(pixels / pixels_each))))

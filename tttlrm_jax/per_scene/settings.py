@@ -29,7 +29,8 @@ VIEWS_FOR_DEGREE = (3, 6, 64)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LearningRates:
-    """Rates of the first step; `*_end` is the share of them that the last step has."""
+    """Rates of the first step, and how they fall: in proportion to the time that there is, or with
+    the steps alone, whatever the time, so that every moment is as good as an end."""
 
     mean: Rate
     colour: Rate  # of the constant SH coefficient
@@ -37,8 +38,10 @@ class LearningRates:
     log_scale: Rate
     quaternion: Rate
     opacity_logit: Rate
-    mean_end: Rate = 1.0
+    mean_end: Rate = 1.0  # share that the last step has
     other_end: Rate = 1.0
+    mean_steps: PositiveFloat | None = None  # t steps from the first: a share 1 / (1 + t / this)
+    other_steps: PositiveFloat | None = None  # a share 1 / sqrt(1 + t / this)
 
     def __post_init__(self):
         check_fields("rates", self)
@@ -103,25 +106,31 @@ class AnytimeConfig:
     """Steps on single views for as long as there is time, from a prediction or from nothing.
 
     `fit.steps` bounds the steps. Its rates are three times those of a fit from nothing (positions:
-    one and a half times), and end at a fifth; density is controlled twice as often, from the start.
+    one and a half times) and fall with the steps, whatever the time; density is controlled twice as
+    often, from the start.
     """
 
     seconds: Annotated[PositiveFloat, FINITE] = 30.0  # without compiling
     memory_limit: Annotated[PositiveFloat, FINITE] | None = None  # GiB, see `per_scene.memory`
     num_kept: PositiveInt = 3000  # predicted Gaussians it starts from, drawn by opacity
+    # where the prediction gains less on one colour (views held back, dB), fewer, beside new ones
+    weak_gain: NonNegativeFloat = 3.0
+    num_kept_weak: PositiveInt = 1000
     # of the fitted views for each Gaussian at least (None: any): more of them learn views by heart
     pixels_per_gaussian: PositiveFloat | None = 10.0
     held_back: ShareBelow1 = 0.1  # share of the input views that only judge; 0: none
-    level_share: ShareBelow1 = 0.25  # of the time that each resolution below the last one gets
+    # of the time, and steps, that each resolution below the last one gets at most
+    level_share: ShareBelow1 = 0.25
+    level_steps: PositiveInt = 150
     reset_steps: tuple[PositiveInt, ...] = ()  # after which opacities are reset
     refine_cameras: bool = False  # with the scene: a turn and a movement for each view
     exposure: bool = False  # with the scene: a gain and an offset for each view and channel
     fit: FitConfig = FitConfig(
         steps=3000, sh_degree=None, sh_interval=1, densify_from=50, densify_every=50,
-        densify_until=0.7, prune_opacity=0.001, noise=5e5,
+        densify_until=0.7, prune_opacity=0.001, noise=2e6,
         rates=LearningRates(
             mean=2.4e-3, colour=3e-2, detail=1.5e-3, log_scale=3e-2, quaternion=6e-3,
-            opacity_logit=0.15, mean_end=0.01, other_end=0.2,
+            opacity_logit=0.15, mean_steps=50.0, other_steps=75.0,
         ),
     )  # fmt: skip
 

@@ -6,8 +6,9 @@ import numpy as np
 
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.types import Cameras, Gaussians, Views
-from tttlrm_jax.per_scene.density import GONE_LOGIT
+from tttlrm_jax.per_scene.density import GONE_LOGIT, filled
 from tttlrm_jax.per_scene.loop import FitState, scene_extent, start_state
+from tttlrm_jax.per_scene.scratch import living
 from tttlrm_jax.per_scene.settings import AnytimeConfig, FitConfig, required_degree
 
 Points = tuple[np.ndarray, np.ndarray]  # positions [point, 3] and colours [point, 3] in [0, 1]
@@ -64,6 +65,15 @@ def some_of(points: Points, fit: FitConfig) -> Points:
         return points
     chosen = np.random.default_rng(fit.seed).choice(count, most, replace=False)
     return points[0][chosen], points[1][chosen]
+
+
+def joined(first: FitState, second: FitState) -> FitState:
+    """The Gaussians of both, those of the first before all, as far as the first has slots."""
+    room = len(first.alive)
+    both = jax.tree.map(lambda a, b: jnp.concatenate([a, b])[:room], living(first), living(second))
+    alive = jnp.arange(room) < len(both.mean)
+    state = start_state(filled(both, room), 1.0, 0, alive)
+    return state.replace(extent=first.extent, num_steps=first.num_steps)
 
 
 def predicted_state(predicted: Gaussians, views: Views, config: AnytimeConfig) -> FitState:

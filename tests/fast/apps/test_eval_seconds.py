@@ -41,7 +41,7 @@ def test_files_and_figures(result):
     assert any("the model sees 40x24 pixels" in note for note in metrics["notes"])
     improved = metrics["post_optimize"]
     assert improved["ended"] == "seconds"
-    assert improved["start"] in ("prediction", "points", "random")
+    assert improved["start"] in ("prediction", "mixed", "points", "random")
     assert len(improved["held_back"]) == 1
     assert set(improved["held_back"]) < set(metrics["inputs"])
     assert improved["best"]["psnr"] == max(each["psnr"] for each in improved["moments"])

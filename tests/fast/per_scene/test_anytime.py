@@ -113,6 +113,9 @@ def test_pictures_grow(disturbed, views, compiled):
     result = improve([coarse, views], config, start=disturbed, **HOW)
     fine = tuple(views.image.shape[1:3])
     assert [result.moments[0].size, result.moments[-1].size] == [half, fine]
+    by_steps = dataclasses.replace(config, seconds=1e4, level_share=0.9, level_steps=10)
+    counted = improve([coarse, views], by_steps, start=disturbed, **HOW).moments
+    assert [moment.size == half for moment in counted] == [moment.step <= 10 for moment in counted]
     threads = [thread for name, thread in compiled if "_segment" in name]
     assert threads
     assert threading.main_thread() not in threads
@@ -164,6 +167,10 @@ def test_a_prediction_that_shows_nothing_is_not_the_start(disturbed, views):
         for start, given in ((disturbed, points), (hidden, points), (hidden, None))
     }
     assert started == {"prediction", "points", "random"}
+    config = dataclasses.replace(config, weak_gain=1e3, num_kept_weak=5)
+    weak = improve([views], config, start=disturbed, points=points, **HOW)
+    assert weak.start == "mixed"
+    assert weak.moments[0].num_gaussians == 5 + 20
 
 
 def test_points_are_thinned_to_half_the_room():

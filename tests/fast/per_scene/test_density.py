@@ -6,7 +6,7 @@ import pytest
 from tttlrm_jax.config import RasterConfig
 from tttlrm_jax.core.errors import ConfigError
 from tttlrm_jax.core.types import Gaussians
-from tttlrm_jax.per_scene.density import densify, mean_pull, reset_opacity
+from tttlrm_jax.per_scene.density import GONE_LOGIT, densify, mean_pull, reset_opacity, with_room
 from tttlrm_jax.per_scene.loop import start_state
 from tttlrm_jax.per_scene.scratch import (
     densifies_at,
@@ -158,3 +158,16 @@ def test_a_fit_from_nothing_learns_the_scene(views):
 def test_room_for_fewer_than_the_start_is_refused():
     with pytest.raises(ConfigError, match="num_initial=100"):
         FitConfig(num_initial=100, capacity=50)
+
+
+def test_more_room_changes_no_gaussian():
+    before = state()
+    after = with_room(before, 20)
+    assert {x.shape[0] for x in jax.tree.leaves((after.gaussians, after.moments.mu))} == {20}
+    np.testing.assert_array_equal(after.alive, [*np.asarray(before.alive), *[False] * 12])
+    assert (np.asarray(after.gaussians.opacity_logit[8:]) == GONE_LOGIT).all()
+    for old, new in zip(
+        *(jax.tree.leaves((x.gaussians, x.moments)) for x in (before, after)), strict=True
+    ):
+        np.testing.assert_array_equal(new[:8] if old.ndim else new, old)
+    assert with_room(before, 8).gaussians.mean.shape == before.gaussians.mean.shape

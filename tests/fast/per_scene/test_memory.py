@@ -11,9 +11,8 @@ from tttlrm_jax.config import RasterConfig
 from tttlrm_jax.core.errors import ConfigError, InputError
 from tttlrm_jax.core.types import Cameras, Gaussians, Views
 from tttlrm_jax.per_scene import AnytimeConfig, improve
-from tttlrm_jax.per_scene.anytime import within_limits
 from tttlrm_jax.per_scene.loop import Schedule, _segment, start_state
-from tttlrm_jax.per_scene.memory import FEWEST, GIB, bytes_needed, room_for
+from tttlrm_jax.per_scene.memory import FEWEST, GIB, bytes_needed, room_for, within_limits
 from tttlrm_jax.per_scene.objective import RenderSettings
 from tttlrm_jax.per_scene.settings import anytime_config, degree_for, with_degree
 from tttlrm_jax.rasterize.render import MAX_CAPACITY

@@ -139,6 +139,12 @@ def test_rates_decay_and_bands_join_in():
     np.testing.assert_allclose(at(5).sh[0, 4:, 0], 0)
     np.testing.assert_allclose(at(99).mean, last.mean)  # later steps are like the last one
     np.testing.assert_allclose((first.opacity_logit, last.opacity_logit), ([6], [3]), rtol=1e-5)
+    rates = dataclasses.replace(rates, mean_end=1.0, other_end=1.0, mean_steps=5.0, other_steps=20)
+    schedule = Schedule(rates=rates)  # fall with the steps, whatever the last one is
+    for steps in (11, 1000):
+        start = start.replace(num_steps=jnp.asarray(steps))
+        np.testing.assert_allclose(at(10).mean, [[2.0 / 3]], rtol=1e-5)
+        np.testing.assert_allclose(at(10).opacity_logit, [6 / 1.5**0.5], rtol=1e-5)
 
 
 def test_extent_of_cameras_in_one_place_is_one():

@@ -21,7 +21,12 @@ MEANS = ("psnr", "ssim", "lpips")
 IMPROVEMENT_FILM = "improving.mp4"
 CAMERAS_FILE = "transforms.json"  # of all frames, with the cameras that were refined
 FPS = 8  # moments a second
-STARTS = {"points": "triangulated points", "random": "random points"}
+USELESS = "since one colour was nearer than the prediction"
+STARTS = {
+    "mixed": "new points and part of the prediction, which shows little more than one colour",
+    "points": f"triangulated points {USELESS}",
+    "random": f"random points {USELESS}",
+}
 
 
 def write_improvement(directory: Path, job: Job, evaluated: Evaluated) -> Exhibit | None:
@@ -191,7 +196,7 @@ def _kept(refined: dict[str, Any]) -> str:
         return " on all input views"
     text = ", one input view each"
     if refined["start"] != "prediction":
-        text += f", from {STARTS[refined['start']]} since one colour was nearer than the prediction"
+        text += f", from {STARTS[refined['start']]}"
     if refined["held_back"]:
         best, judges = refined["best"], ", ".join(refined["held_back"])
         text += (
