@@ -218,7 +218,11 @@ class _Run:
         if gain <= 0:
             return name, new
         config = dataclasses.replace(config, num_kept=config.num_kept_weak)
-        return "mixed", joined(predicted_state(predicted, views, config), new)
+        faint = jax.scipy.special.logit(jnp.asarray(config.weak_opacity, jnp.float32))
+        state = predicted_state(predicted, views, config)
+        logit = jnp.minimum(state.gaussians.opacity_logit, faint)
+        state = state.replace(gaussians=state.gaussians.replace(opacity_logit=logit))
+        return "mixed", joined(state, new)
 
     def _new_gaussians(self, points: Points | None) -> tuple[Start, FitState]:
         views, fit = self._levels[0][self._fitted], self._fits[0]
@@ -340,7 +344,8 @@ class _Run:
         self._look_seconds = moment.seconds - begun
         self.moments.append(moment)
         if self.best is None or moment.psnr is None or moment.psnr > (self.best.psnr or -np.inf):
-            self.best, self._best_state = moment, self.state.replace(gaussians=shown)
+            roomy = with_room(self.state, len(shown.mean))
+            self.best, self._best_state = moment, roomy.replace(gaussians=shown)
             self._best_judge = self._judge.corrections
         on_moment(moment, self._best_state.gaussians)
 

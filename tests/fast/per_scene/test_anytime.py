@@ -113,8 +113,12 @@ def test_pictures_grow(disturbed, views, compiled):
     result = improve([coarse, views], config, start=disturbed, **HOW)
     fine = tuple(views.image.shape[1:3])
     assert [result.moments[0].size, result.moments[-1].size] == [half, fine]
-    by_steps = dataclasses.replace(config, seconds=1e4, level_share=0.9, level_steps=10)
-    counted = improve([coarse, views], by_steps, start=disturbed, **HOW).moments
+    by_steps = dataclasses.replace(
+        config, seconds=1e4, level_share=0.9, level_steps=10, pixels_per_gaussian=16.0
+    )  # room for 22 and for 64 of them
+    grown = improve([coarse, views], by_steps, start=disturbed, **HOW)
+    assert len(grown.gaussians.mean) == grown.best.num_gaussians
+    counted = grown.moments
     assert [moment.size == half for moment in counted] == [moment.step <= 10 for moment in counted]
     threads = [thread for name, thread in compiled if "_segment" in name]
     assert threads
