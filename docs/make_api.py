@@ -27,6 +27,8 @@ SECTIONS = (
     ),
 )
 INSIDE = {  # methods that the commands use, not for users
+    "SceneModel": ("gaussians_of",),
+    "ViewSynthesisModel": ("compiled",),
     "SceneStream": ("of", "resumed", "begun", "live", "advance", "write"),
 }
 HEADER = """# Python API

@@ -24,6 +24,7 @@ def row(views, method, seconds, psnr, ssim, lpips, variant=""):
 
 PROTOCOL = SceneProtocol(
     dataset="DL3DV-140",
+    kinds=("tttlrm", "lvsm"),
     layout="HASH/nerfstudio/transforms.json, images_4/ or another capture, per scene",
     scenes=("*", "[0-9]*K/*"),
     num_scenes=140,
@@ -69,6 +70,7 @@ PROTOCOL = SceneProtocol(
     strata_source="published ones are of supplement A, which does not say their views and plan "
     "(the mean of 64 views with the AR model lies between)",
     differs=(
+        "published rows are of Gaussians; those of LaCT's view synthesis (lvsm) are not at hand",
         "table 6 does not say its number of views; its first row is that of AR with 64 in table 2",
         "the paper takes targets and inputs from the files of Long-LRM: every 8th frame, k-means",
         "the paper does not say which network its LPIPS has",

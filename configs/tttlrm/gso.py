@@ -2,7 +2,7 @@
 
 Command   python eval.py --protocol configs/tttlrm/gso.py --root ROOT --checkpoint CKPT
           (--resolution 256 256 or 1024 1024 for the other sizes). Cut at any moment, it goes on
-          with --resume.
+          with --resume. Rows with 10 virtual views: --views 16 24 --virtual-views 10.
 Data      ROOT/OBJECT/opencv_cameras.json with renderings on transparent ground
 Result    not measured here: the published weights are not at hand
 
@@ -23,6 +23,7 @@ def row(side, views, method, seconds, psnr, ssim, lpips, variant=""):
 
 PROTOCOL = SceneProtocol(
     dataset="GSO",
+    kinds=("tttlrm", "lvsm"),
     layout="OBJECT/opencv_cameras.json with its renderings",
     scenes=("*",),
     num_scenes=100,
@@ -41,6 +42,7 @@ PROTOCOL = SceneProtocol(
         row(1024, 8, "tttLRM", None, None, None, None),
     ),
     differs=(
+        "published rows are of Gaussians; those of LaCT's view synthesis (lvsm) are not at hand",
         "the paper's 100 objects, its inputs and its 8 random test views are not published: every "
         "8th frame is a target here, inputs are those of the file or k-means over the others",
         "the paper does not say which network its LPIPS has, nor the device of table 1",

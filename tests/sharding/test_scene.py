@@ -68,7 +68,7 @@ def test_gaussians_and_pictures_are_those_of_one_device(case, plan, sizes):
     assert not ours.num_dropped.any()
     np.testing.assert_array_equal(ours.num_invalid, pictures.num_invalid)
     everything, _ = parted.program(scene, request)
-    gaussians = everything(*parted._arguments(scene, request))[0]
+    gaussians = everything(*parted.placed(scene, request))[0]
     assert len(gaussians.mean.sharding.device_set) == seq * fsdp
     held = gaussians.mean.addressable_shards[0].data.shape[0]
     assert held == len(gaussians.mean) // (seq * fsdp)

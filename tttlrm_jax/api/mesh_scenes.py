@@ -35,7 +35,7 @@ class MeshSceneModel(SceneModel):
 
     def gaussians_of(self, scene: PosedScene, request: Request) -> tuple[Gaussians, float]:
         """As `SceneModel`; collecting them on the host is not in the seconds."""
-        params, inputs, key = self._arguments(scene, request)
+        params, inputs, key = self.placed(scene, request)
         run, _ = self.program(scene, request)
         start = time.perf_counter()
         made = jax.block_until_ready(run(params, inputs, key))
@@ -47,7 +47,7 @@ class MeshSceneModel(SceneModel):
         static = (request.plan, request.chunk_views, request.keep_ratio, request.random_ratio)
         name = ("mesh", static, scene.inputs.image.shape)
         if name not in self.programs:
-            arguments = self._arguments(scene, request)
+            arguments = self.placed(scene, request)
             start = time.perf_counter()
             run = jax.jit(reconstruction(self.graph, self.mesh, *static))
             compiled = run.lower(*arguments).compile()
@@ -55,7 +55,8 @@ class MeshSceneModel(SceneModel):
             self.bytes_per_device.update(device_bytes(compiled))
         return self.programs[name]
 
-    def _arguments(self, scene: PosedScene, request: Request) -> tuple[Any, Any, jax.Array]:
+    def placed(self, scene: PosedScene, request: Request) -> tuple[Any, Any, jax.Array]:
+        """Parameters, dealt inputs and key of the pruning, as they lie over the mesh."""
         plan, chunk, inputs = request.plan, request.chunk_views, scene.inputs
         layout = scene_layout(self.mesh, inputs.image.shape[1], plan, chunk)
         params = jax.tree.map(put_whole, self.params, layout.parameter_shardings(self.params))

@@ -93,5 +93,7 @@ def described(wanted: int | Path | None, virtual: np.ndarray | Views | Cameras |
         return f"{wanted} of the input views, by k-means"
     if virtual is None:
         return "the input views"
-    kind = "pictures" if isinstance(virtual, Views) else "cameras without pictures"
-    return f"{number_of(virtual, 0)} {kind} of {wanted}"
+    count = number_of(virtual, 0)
+    if isinstance(virtual, Views):
+        return f"{count} pictures of {wanted}"
+    return f"{count} cameras of {wanted} without pictures; tttLRM is trained with pictures"

@@ -354,6 +354,31 @@ def test_bad_checkpoints(refused, tiny_run, tmp_path):
     assert "holds a TTT3R network; use eval.py --model ttt3r with it" in refused(checkpoint=shipped)
 
 
+def test_models_that_draw_views_are_measured(data, tiny_run, tmp_path, capsys):
+    """The scores are those of the front door; what needs Gaussians is refused."""
+    file = tmp_path / "views.py"
+    file.write_text(
+        PROTOCOL.replace("METHOD", "3DGS").replace(
+            "views=(3,)", 'kinds=("tttlrm", "lvsm"), views=(3,)', 1
+        )
+    )
+    model = dataclasses.replace(tiny_run.model, kind="lvsm")
+    run = dataclasses.replace(tiny_run, model=model)
+    weights = export_model(run, split_model(build_model(model, 0))[1], tmp_path / "lvsm")
+    arguments = ["--protocol", file, "--root", data, "--checkpoint", weights, "--scenes", "1b2c"]
+    arguments = [*map(str, arguments), "--output", str(tmp_path / "out")]
+    assert evaluate.main([*arguments, "--post-optimize", "0", "3"]) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "post_optimize=3 needs Gaussians, which a model of kind lvsm has not" in said
+    assert evaluate.main([*arguments, "--keep-ratio", "0.5"]) == 2
+    assert "keep_ratio=0.5 needs Gaussians" in capsys.readouterr().err
+    assert evaluate.main(arguments) == 0
+    (line,) = lines(tmp_path / "out")
+    scene = tj.load(weights).reconstruct(data / "1b2c", views=3, resolution=(24, 40))
+    assert float(line["psnr"]) == pytest.approx(scene.scores().mean("psnr"), rel=1e-5)
+    assert (line["targets"], line["num_gaussians"]) == ("3", "")
+
+
 def test_other_results_are_not_gone_on_with(measured, refused, tiny_run, tmp_path):
     output = tmp_path / "out"
     shutil.copytree(measured[0], output)

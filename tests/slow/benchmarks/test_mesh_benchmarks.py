@@ -52,3 +52,25 @@ def test_memory_benchmark_counts_what_a_step_holds():
     for record in (block, none):
         assert record["peak"] == record["state"] + record["batch"] + record["working"]
         assert record["fits"]
+
+
+@pytest.mark.timeout(1800)
+def test_work_of_a_scene_is_parted_over_devices():
+    """Products fall with devices but for Newton-Schulz; inner gradients are what is summed."""
+    command = [
+        sys.executable, "-m", "benchmarks.scene_mesh", "--devices", "1", "4", "--views", "8",
+        "--targets", "4", "--height", "32", "--width", "32", "--num-layers", "2", "--json",
+    ]  # fmt: skip
+    environment = os.environ | {"MESH_DEVICES": "4", "TTTLRM_TYPECHECK": "0"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    records = json.loads(done.stdout)["records"]
+    one, four = (r for r in records if r["program"] == "reconstruct")
+    assert one["tokens"] == 8 * 4 * 4
+    assert one["moved"] == 0
+    assert 4 * four["tflop"] > one["tflop"] > four["tflop"]
+    inner_gradients, opacities = 2 * 3 * 64 * 256 * 4, 8 * 32 * 32 * 4 // 4
+    assert 0 <= four["moved"] - inner_gradients - opacities <= 64
+    assert four["peak"] < one["peak"]
+    drawn = [r for r in records if r["program"] == "render"]
+    assert drawn[1]["moved"] > 0

@@ -1,5 +1,6 @@
 """`eval.py --protocol FILE --root DIR`: all scenes of a paper's data set, and its table."""
 
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import jax
 
 from tttlrm_jax.api.models import load_run, with_rule
-from tttlrm_jax.api.request import as_wished
+from tttlrm_jax.api.request import as_wished, check_has_gaussians
 from tttlrm_jax.apps.progress import announced
 from tttlrm_jax.apps.protocols.scene_measure import Measurement, measure_scene, scene_wishes
 from tttlrm_jax.apps.protocols.scene_models import shower_of
@@ -92,6 +93,8 @@ def _prepared(config: ProtocolEvalConfig, protocol: SceneProtocol) -> Measuremen
     checkpoint = Path(config.checkpoint)
     run = as_wished(with_rule(read_config(checkpoint), config.rule), scene_wishes(config))
     protocol.check_model(run, checkpoint)
+    refined = max(config.post_optimize)  # the options of one scene have a single number
+    check_has_gaussians(dataclasses.replace(scene_wishes(config), post_optimize=refined), run)
     with announced(f"loading {checkpoint}"):
         model = load_run(checkpoint, run)
     lpips, note = None, f"LPIPS needs pictures of at least {MIN_SIDE['alex']} pixels on each side"

@@ -15,6 +15,7 @@ from tttlrm_jax.api.reconstruction import Reconstruction
 from tttlrm_jax.api.request import Request
 from tttlrm_jax.api.scenes import PosedScene
 from tttlrm_jax.api.streams import SceneStream
+from tttlrm_jax.api.view_synthesis import ViewSynthesisModel
 from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.types import Cameras
@@ -96,7 +97,34 @@ def _drawn(made: Reconstruction) -> Callable[[Cameras], tuple[np.ndarray, float]
     return draw
 
 
-SHOWERS: dict[type, Callable[[Any], Shower]] = {SceneModel: GaussianShower}
+class ViewShower:
+    """LVSM: the inputs are written into fast weights, and the network draws every picture."""
+
+    def __init__(self, model: ViewSynthesisModel):
+        self._model = model
+        self._warm: set[Any] = set()
+
+    def show(self, scene: PosedScene, request: Request, steps: Sequence[int]) -> Iterator[Shown]:
+        """Each program runs once before its seconds count. There is nothing to refine."""
+        assert not any(steps), "refused when the protocol is read"
+        program = (scene.inputs.image.shape, request.plan, request.chunk_views)
+        if program not in self._warm:
+            self._model.reconstruct_scene(scene, request)
+            self._warm.add(program)
+        made = self._model.reconstruct_scene(scene, request)
+
+        def draw(cameras: Cameras) -> tuple[np.ndarray, float]:
+            pictures = made.renderer(cameras)
+            return pictures, made.renderer.seconds
+
+        for count in steps:
+            yield Shown(steps=count, seconds=made.seconds, num_gaussians=None, draw=draw)
+
+
+SHOWERS: dict[type, Callable[[Any], Shower]] = {
+    SceneModel: GaussianShower,
+    ViewSynthesisModel: ViewShower,
+}
 
 
 def shower_of(model: Model) -> Shower:

@@ -1,0 +1,35 @@
+"""`eval.py` over two processes: one writes, with the numbers of one process."""
+
+import json
+
+import pytest
+
+from tests.slow.processes.test_processes import ROOT, finish, free_port, start
+
+OPTIONS = ["--views", "4", "--keep-ratio", "0.5", "--random-ratio", "0.2", "--orbit-frames", "2"]
+
+
+@pytest.mark.timeout(1200)
+def test_two_processes_write_one_result(tiny_checkpoint, tiny_capture_source, tmp_path):
+    paths = ["--checkpoint", str(tiny_checkpoint), "--capture", str(tiny_capture_source)]
+    program, address = ROOT / "eval.py", f"127.0.0.1:{free_port()}"
+    one = start(*paths, *OPTIONS, "--output", str(tmp_path / "one"), program=program)
+    assert finish(one)[0] == 0
+    job = [
+        start(
+            *paths, *OPTIONS, "--mesh.seq", "4", "--mesh.timeout", "120", "--output",
+            str(tmp_path / "job"), program=program, devices=2, TTTLRM_COORDINATOR=address,
+            TTTLRM_NUM_PROCESSES="2", TTTLRM_PROCESS_ID=str(number),
+        )
+        for number in range(2)
+    ]  # fmt: skip
+    ended = [finish(process) for process in job]
+    assert [code for code, _ in ended] == [0, 0], ended
+    alone, together = (
+        json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("one", "job")
+    )
+    assert (together["mesh"]["processes"], together["mesh"]["devices"]) == (2, 4)
+    for ours, theirs in zip(together["targets"], alone["targets"], strict=True):
+        assert ours["psnr"] == pytest.approx(theirs["psnr"], abs=1e-3)
+    assert together["num_gaussians_predicted"] == alone["num_gaussians_predicted"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["job", "one"]
