@@ -223,9 +223,10 @@ def choose_frames(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Positions of inputs and targets.
 
-    Every 8th frame is a target. Inputs are those that `--frames` names, in its order, else chosen
-    by k-means; a stream takes these in the order of the capture, and leaves out frames that a
-    saved stream has seen. Raises InputError where there are too few.
+    Every 8th frame is a target. Inputs are those that `--frames` names, in its order, else those
+    that the capture lists for their number, or chosen by k-means: plans in chunks take these in
+    the order of the capture. Frames that a saved stream has seen are left out. Raises InputError
+    where there are too few.
     """
     views = run.data.num_input_views if wishes.views is None else wishes.views
     if wishes.frames is not None:
@@ -234,7 +235,7 @@ def choose_frames(
         inputs, targets = _unseen_frames(capture, views, saved)
     else:
         inputs, targets = _split(capture, views)
-    return (np.sort(inputs) if plan == "causal" else inputs), targets
+    return (inputs if plan == "full" else np.sort(inputs)), targets
 
 
 def trained_chunk(run: RunConfig, plan: Plan) -> int:

@@ -218,14 +218,14 @@ def _left_out(valid: np.ndarray | None) -> tuple[str, ...]:
 
 
 def _chosen_twice(capture: Capture, request: Request) -> tuple[str, ...]:
-    """Names inputs that the published choice of views takes more than once."""
+    """Names inputs that are taken more than once, by k-means or by the list of the capture."""
     frames, counts = np.unique(request.inputs, return_counts=True)
     twice = [capture.frames[index].name for index in frames[counts > 1]]
     if not twice:
         return ()
     return (
-        f"{listed(twice)} is nearest to more than one cluster of cameras and an input more than "
-        "once, as published; --frames names others",
+        f"{listed(twice)} {'is an input' if len(twice) == 1 else 'are inputs'} more than once: "
+        "nearest to more than one cluster of cameras, as published; --frames names others",
     )
 
 

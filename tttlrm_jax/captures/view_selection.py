@@ -113,8 +113,9 @@ def evaluation_split(
     """Positions of input and target frames of a scene with raw poses [frame, 4, 4].
 
     Targets and `frame_numbers` are those of `split_every`; inputs are chosen by k-means among the
-    rest. `folds` maps a number of inputs to the positions that a scene file prescribes, which win.
-    Raises InputError for such a list that repeats a frame or names a target.
+    rest. `folds` maps a number of inputs to the positions that a scene file prescribes, which win;
+    they may repeat a frame, as what k-means chooses may. Raises InputError for such a list that
+    names a target.
     """
     count = len(world_from_camera)
     numbers = np.arange(count) if frame_numbers is None else np.asarray(frame_numbers)
@@ -139,18 +140,14 @@ def evaluation_split(
 
 
 def _check_prescribed(numbers: np.ndarray) -> None:
-    """Raises InputError unless the frame numbers differ and none is that of a target."""
-    field = f"fold_8_kmeans_{len(numbers)}_input"
-    different, counts = np.unique(numbers, return_counts=True)
-    for wrong, limit in (
-        (different[counts > 1], "more than once"),
-        (different[different % TARGET_STRIDE == 0], f"which are targets (every {TARGET_STRIDE}th)"),
-    ):
-        if wrong.size:
-            raise InputError.of(
-                field, numbers.tolist(), f"lists the frames {wrong.tolist()} {limit}",
-                "correct or remove the list, or use another number of input views",
-            )  # fmt: skip
+    """Raises InputError where a frame number is that of a target."""
+    targets = np.unique(numbers[numbers % TARGET_STRIDE == 0])
+    if targets.size:
+        raise InputError.of(
+            f"fold_8_kmeans_{len(numbers)}_input", numbers.tolist(),
+            f"lists the frames {targets.tolist()}, which are targets (every {TARGET_STRIDE}th)",
+            "correct or remove the list, or use another number of input views",
+        )  # fmt: skip
 
 
 def frame_window(

@@ -181,6 +181,10 @@ class ProtocolEvalConfig(SceneOptions):
                 all(type(value) is int and value >= low for value in values), field, values,
                 f"are not whole numbers from {low} on", "correct them",
             )  # fmt: skip
+            require(
+                len(set(values)) == len(values), field, values, "name a number twice",
+                "name each once",
+            )  # fmt: skip
         require(self.post_optimize != (), "post_optimize", "()", "names no row", "use 0")
 
 

@@ -303,4 +303,4 @@ def test_a_view_that_is_chosen_twice_is_said(model, capture):
     request = resolve(wishes, model.run, capture)
     twice = dataclasses.replace(request, inputs=np.array([1, 2, 2]))
     (note,) = pose_scene(capture, twice, model.run.data).notes
-    assert note.startswith("images/000002.png is nearest to more than one cluster of cameras")
+    assert note.startswith("images/000002.png is an input more than once: nearest to more than")

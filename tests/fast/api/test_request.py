@@ -196,3 +196,13 @@ def test_a_stream_has_its_own_frame():
     wishes = EvalConfig(pose_normalisation="first_cam", load_state="state")
     with pytest.raises(InputError, match=r"pose_normalisation=first_cam cannot change"):
         choose(wishes, saved=make_record())
+
+
+def test_plans_in_chunks_take_listed_inputs_in_the_order_of_the_capture():
+    """As published; the plan `full` keeps the order of the list, and --frames its own."""
+    listed = dataclasses.replace(make_capture(), folds={4: (11, 3, 17, 5)})
+    order = {"full": [11, 3, 17, 5], "sequential": [3, 5, 11, 17], "causal": [3, 5, 11, 17]}
+    for plan, expected in order.items():
+        assert choose(EvalConfig(views=4, plan=plan), listed).inputs.tolist() == expected
+    named = choose(EvalConfig(frames="7,2", plan="sequential"), listed)
+    assert named.inputs.tolist() == [7, 2]

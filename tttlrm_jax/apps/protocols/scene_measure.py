@@ -147,13 +147,14 @@ def _by_number(pictures: np.ndarray) -> Draw:
 
 def _portions(scene: PosedScene) -> Iterator[tuple[np.ndarray, PosedScene]]:
     """The scene with `TARGETS_AT_ONCE` of its targets; the last one fills up the last portion."""
-    count, mask = len(scene.target_names), scene.target_mask
+    count, mask, valid = len(scene.target_names), scene.target_mask, scene.target_valid
     targets: Views = jax.tree.map(np.asarray, scene.targets)
     for first in range(0, count, TARGETS_AT_ONCE):
         where = np.minimum(np.arange(first, first + TARGETS_AT_ONCE), count - 1)
         yield where, dataclasses.replace(
             scene, targets=jax.tree.map(lambda x, w=where: on_device(x[:, w]), targets),
             target_mask=None if mask is None else mask[where],
+            target_valid=None if valid is None else valid[where],
             target_names=[scene.target_names[index] for index in where],
         )  # fmt: skip
 
