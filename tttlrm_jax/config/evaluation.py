@@ -28,6 +28,11 @@ DepthAlignment = Literal["metric", "scale", "scale_shift", "median"]
 Fit = Literal["crop", "resize"]
 FrameCount = Annotated[int, Bound(lambda count: count >= 2, "is below 2", "use 2 or more")]
 OF_IMPROVING = ("max_gaussians", "memory_limit", "refine_cameras", "exposure")  # need seconds
+# options that have a part in drawing a saved state; the state and the camera file fix the rest
+OF_QUERIES = (
+    "query", "load_state", "checkpoint", "rule", "compute_dtype", "max_alpha", "near",
+    "min_opacity", "compile_cache", "output",
+)  # fmt: skip
 PUBLISHED_SIZE = 512  # of TTT3R checkpoints that do not say what they were trained at
 
 
@@ -112,13 +117,8 @@ class EvalConfig(SceneOptions):
         super().__post_init__()
         self._check_stream()
         require(
-            self.query is None or self.post_optimize == 0, "post_optimize", self.post_optimize,
-            "needs photographs, and a query has none", "leave one of them out",
-        )  # fmt: skip
-        require(
-            self.seconds is None or (self.query is None and self.post_optimize == 0),
-            "seconds", self.seconds, "improves Gaussians on photographs, beside a query or "
-            "post_optimize", "leave one of them out",
+            self.seconds is None or self.post_optimize == 0, "seconds", self.seconds,
+            "and post_optimize both refine the Gaussians", "leave one of them out",
         )  # fmt: skip
         for field in OF_IMPROVING:
             require(
@@ -136,9 +136,10 @@ class EvalConfig(SceneOptions):
             self.query is None or self.load_state is not None, "query", self.query,
             "needs a saved state", "name it with --load-state",
         )  # fmt: skip
-        for field in ("capture", "frames", "views", "save_state"):
+        for each in dataclasses.fields(self) if self.query is not None else ():
+            value = getattr(self, each.name)
             require(
-                self.query is None or getattr(self, field) is None, field, getattr(self, field),
+                each.name in OF_QUERIES or value == each.default, each.name, value,
                 "is not used when a saved state is queried", "leave it out",
             )  # fmt: skip
         require(

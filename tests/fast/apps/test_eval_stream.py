@@ -19,8 +19,9 @@ from tttlrm_jax.apps.reconstruct.files import OUTPUT_FILES
 from tttlrm_jax.apps.reconstruct.stream_files import STREAM_FILES
 from tttlrm_jax.captures.capture import load_views, read_capture
 from tttlrm_jax.checkpoints.models import export_model
-from tttlrm_jax.config import RasterConfig
+from tttlrm_jax.config import EvalConfig, MeshConfig, RasterConfig, RuleConfig
 from tttlrm_jax.core.arrays import on_device
+from tttlrm_jax.core.errors import ConfigError
 from tttlrm_jax.core.types import Cameras
 from tttlrm_jax.export.ply import read_ply
 from tttlrm_jax.metrics.images import psnr
@@ -332,6 +333,26 @@ def test_query_needs_sizes(refused, half, tmp_path):
     query = ("--load-state", half / "state", "--query", tmp_path / "cameras")
     assert "add w and h" in refused(*query, with_capture=False, size=None)
     assert "capture" in refused(*query, size=None)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("views", 3), ("seconds", 1.0), ("post_optimize", 2), ("resolution", (8, 8)),
+        ("background", (0.0, 0.0, 0.0)), ("virtual_views", "2"), ("fit", "crop"), ("splat", True),
+        ("mesh", MeshConfig(seq=2)), ("untrained_baseline", True), ("plan", "causal"),
+    ],
+)  # fmt: skip
+def test_what_a_query_does_not_read_is_refused(field, value):
+    with pytest.raises(ConfigError, match=f"^{field}=.* is not used when a saved state is queried"):
+        EvalConfig(load_state="state", query="cameras", **{field: value})
+
+
+def test_what_a_query_reads():
+    EvalConfig(
+        load_state="state", query="cameras", near=0.2, max_alpha=0.9, min_opacity=0.1, checkpoint="model",
+        rule=RuleConfig.of("muon"), compute_dtype="bfloat16", compile_cache=False, output="there",
+    )  # fmt: skip
 
 
 @pytest.mark.extended
