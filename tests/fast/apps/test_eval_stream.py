@@ -350,8 +350,9 @@ def test_what_a_query_does_not_read_is_refused(field, value):
 
 def test_what_a_query_reads():
     EvalConfig(
-        load_state="state", query="cameras", near=0.2, max_alpha=0.9, min_opacity=0.1, checkpoint="model",
-        rule=RuleConfig.of("muon"), compute_dtype="bfloat16", compile_cache=False, output="there",
+        load_state="state", query="cameras", near=0.2, max_alpha=0.9, min_opacity=0.1,
+        checkpoint="model", rule=RuleConfig.of("muon"), compute_dtype="bfloat16",
+        compile_cache=False, output="there",
     )  # fmt: skip
 
 

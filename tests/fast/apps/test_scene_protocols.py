@@ -19,8 +19,10 @@ import pytest
 
 import tttlrm_jax as tj
 from tests.dl3dv import write_benchmark
+from tests.fast.api.test_scenes import scene as posed_scene
+from tttlrm_jax.api.scenes import score
 from tttlrm_jax.apps.protocols import scene_command, scene_results
-from tttlrm_jax.apps.protocols.scene_measure import TARGETS_AT_ONCE
+from tttlrm_jax.apps.protocols.scene_measure import TARGETS_AT_ONCE, score_targets
 from tttlrm_jax.apps.protocols.scenes import METHODS, read_scene_protocol
 from tttlrm_jax.apps.reconstruct import command as evaluate
 from tttlrm_jax.checkpoints.models import export_model
@@ -167,6 +169,19 @@ def test_the_table_stands_beside_the_published_rows(measured):
     assert re.search(rf"\| this model +\| +{ours['psnr']:.2f} \|", text)
     for said in ("nothing here is real", "3 of 4 scenes", "by k-means", "LPIPS", "images_4"):
         assert said in text
+
+
+def test_pixels_that_do_not_count_belong_to_their_targets():
+    """Where there are fewer targets than are scored at a time."""
+    valid = np.ones((2, 9, 12), bool)
+    valid[0, :, :4] = False
+    scene = dataclasses.replace(posed_scene(), target_valid=valid)
+    pictures = np.clip(np.asarray(scene.targets.image[0]) + 0.1, 0, 1)
+    pictures[0, :, :4] = 0.5
+    found, _ = score_targets(scene, None, lambda where, _: (pictures[where], 0.0))
+    expected = score(pictures, scene)
+    np.testing.assert_allclose(found.psnr, expected.psnr, rtol=1e-6)
+    np.testing.assert_allclose(found.ssim, expected.ssim, rtol=1e-6)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

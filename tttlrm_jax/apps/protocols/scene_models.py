@@ -44,22 +44,34 @@ class Shower(Protocol):
         ...
 
 
+class _Warmed:
+    """Makes scenes with a model; each program runs once before its seconds count."""
+
+    def __init__(self, make: Callable[[PosedScene, Request], Any]):
+        self._make = make
+        self._warm: set[Any] = set()
+
+    def __call__(self, scene: PosedScene, request: Request) -> Any:
+        program = (
+            scene.inputs.image.shape, request.plan, request.chunk_views, request.accumulate,
+            request.keep_ratio, request.random_ratio,
+        )  # fmt: skip
+        if program not in self._warm:
+            self._make(scene, request)
+            self._warm.add(program)
+        return self._make(scene, request)
+
+
 class GaussianShower:
     """tttLRM: Gaussians by one call, or by a stream of chunks with the causal plan."""
 
     def __init__(self, model: SceneModel):
         self._model = model
-        self._warm: set[Any] = set()
+        self._made = _Warmed(self._reconstruct)
 
     def show(self, scene: PosedScene, request: Request, steps: Sequence[int]) -> Iterator[Shown]:
-        """Each program runs once before its seconds count."""
-        inputs = scene.inputs.image.shape
-        ratios = (request.keep_ratio, request.random_ratio)
-        program = (inputs, request.plan, request.chunk_views, request.accumulate, *ratios)
-        if program not in self._warm:
-            self._reconstruct(scene, request)
-            self._warm.add(program)
-        made = self._reconstruct(scene, request)
+        """As `Shower`."""
+        made = self._made(scene, request)
         for count in steps:
             refined = made.refine(count)[0] if count else made
             yield Shown(
@@ -101,17 +113,12 @@ class ViewShower:
     """LVSM: the inputs are written into fast weights, and the network draws every picture."""
 
     def __init__(self, model: ViewSynthesisModel):
-        self._model = model
-        self._warm: set[Any] = set()
+        self._made = _Warmed(model.reconstruct_scene)
 
     def show(self, scene: PosedScene, request: Request, steps: Sequence[int]) -> Iterator[Shown]:
-        """Each program runs once before its seconds count. There is nothing to refine."""
+        """As `Shower`. There is nothing to refine."""
         assert not any(steps), "refused when the protocol is read"
-        program = (scene.inputs.image.shape, request.plan, request.chunk_views)
-        if program not in self._warm:
-            self._model.reconstruct_scene(scene, request)
-            self._warm.add(program)
-        made = self._model.reconstruct_scene(scene, request)
+        made = self._made(scene, request)
 
         def draw(cameras: Cameras) -> tuple[np.ndarray, float]:
             pictures = made.renderer(cameras)
