@@ -52,7 +52,8 @@ class ViewSynthesisModel(PosedImageModel):
         """Writes some frames of a capture (or of the one in a directory) into fast weights.
 
         Arguments are those of `SceneModel.reconstruct`; there are no Gaussians to prune. Raises
-        InputError as it does, and for a model that joins views by attention: it keeps no state.
+        InputError as it does, for fast weights that are not finite, and for a model that joins
+        views by attention: it keeps no state.
         """
         capture = as_capture(capture)
         wishes = EvalConfig(
@@ -67,10 +68,14 @@ class ViewSynthesisModel(PosedImageModel):
         write, compile_seconds = self.program(scene, request)
         start = time.perf_counter()
         state = jax.block_until_ready(write(self.params, scene.inputs))
+        seconds = time.perf_counter() - start
+        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state)):
+            raise InputError(
+                "the model's fast weights are not finite; use another checkpoint or update rule"
+            )
         return SynthesisedScene(
-            posed=scene, state=state, model=self, seconds=time.perf_counter() - start,
-            compile_seconds=compile_seconds,
-        )  # fmt: skip
+            posed=scene, state=state, model=self, seconds=seconds, compile_seconds=compile_seconds
+        )
 
     def program(
         self, scene: PosedScene, request: Request

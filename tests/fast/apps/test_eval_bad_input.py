@@ -143,6 +143,12 @@ def test_an_empty_path_is_not_a_default(run, field, monkeypatch, tmp_path):
     assert f"{field}='' is empty" in run(**{field: ""})
 
 
+def test_memory_for_too_few_gaussians(run):
+    """Said before the network reconstructs anything."""
+    sentence = run("--seconds", "1", "--memory-limit", "1e-6")
+    assert "memory_limit=1e-06 GiB is too little for 64 Gaussians" in sentence
+
+
 def test_disk_full(run, monkeypatch, tmp_path):
     """Names the directory that is full, though a state is to be saved elsewhere."""
 

@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import imageio.v3 as iio
+import jax
 import numpy as np
 import pytest
 
@@ -68,6 +69,9 @@ def test_a_scene_is_read_from_any_camera(checkpoint, tiny_capture_source, tmp_pa
         scene.save(tmp_path / "scene.ply")
     with pytest.raises(tj.InputError, match="multiple of patch_size"):
         scene.render(capture.cameras([0], resolution=(20, 32)))
+    spoilt = dataclasses.replace(model, params=jax.tree.map(lambda x: x * np.nan, model.params))
+    with pytest.raises(tj.InputError, match="fast weights are not finite"):
+        spoilt.reconstruct(capture)
 
 
 @pytest.mark.extended

@@ -38,6 +38,8 @@ from tttlrm_jax.core.files.packaged_files import QUICKSTART, TOY, capture_path, 
 from tttlrm_jax.core.program_cache import keep_programs
 from tttlrm_jax.metrics.lpips import LPIPS, MIN_SIDE, load_lpips
 from tttlrm_jax.parallel.processes import is_first_process
+from tttlrm_jax.per_scene.anytime import check_room
+from tttlrm_jax.per_scene.settings import anytime_config
 
 PROG = "eval.py"
 # options that change no number of ours
@@ -127,8 +129,9 @@ def take_model(arguments: list[str]) -> tuple[str, list[str]]:
 def evaluate(config: EvalConfig) -> tuple[Path, dict[str, Any]]:
     """Evaluates a checkpoint on a capture; returns the directory written and its metrics.
 
-    What one pass gives is there first; refined Gaussians take its place, films and a page join it.
-    Raises InputError for input that cannot be used; then no directory is left behind.
+    What one pass gives is there first, and a stream's state; refined Gaussians take its place,
+    films and a page join it. Raises InputError for input that cannot be used; then no directory is
+    left behind.
     """
     checkpoint = _checkpoint(config)
     record = read_record(Path(config.load_state)) if config.load_state else None
@@ -145,11 +148,10 @@ def evaluate(config: EvalConfig) -> tuple[Path, dict[str, Any]]:
             evaluated = measure(job)
             with disk_errors(directory, output):
                 metrics = write_result(directory, job, evaluated)
-        metrics = _finish(job, evaluated, metrics)
         if state is not None and evaluated.stream is not None:
             with announced(f"saving the state to {config.save_state}"):
                 evaluated.stream.stream.write(state)
-    return output, metrics
+    return output, _finish(job, evaluated, metrics)
 
 
 def _finish(job: Job, evaluated: Evaluated, metrics: dict[str, Any]) -> dict[str, Any]:
@@ -189,6 +191,8 @@ def _read(
     with announced(f"reading {counts} views of {capture.name}"):
         seen = pose_scene(capture, request, run.data)
         scene = seen.at(request.shown)
+    if config.seconds is not None:
+        check_room(scene.photographs, anytime_config(config.seconds, **config.of_improving()))
     with announced(f"loading {checkpoint}"):
         model = load_run(checkpoint, run)
         if is_parted(config.mesh) and isinstance(model, SceneModel):
