@@ -37,11 +37,13 @@ def read_checkpoint(
     have to be run.
     """
     content = _unpickle(Path(path))
-    keys = iter(() if key is None else key.split("."))
+    keys = None if key is None else key.split(".")
     others: list[str] = []
-    for levels in range(MAX_NESTING, 0, -1):
-        inner = next(keys, None) if key is not None else _weights_key(content, levels)
-        inner = _only_key(content, path) if inner is None and key is None else inner
+    for levels in range(MAX_NESTING if keys is None else len(keys), 0, -1):
+        if keys is not None:
+            inner = keys[-levels]
+        else:
+            inner = _weights_key(content, levels) or _only_key(content, path)
         if inner is None:
             break
         if not isinstance(content, dict) or inner not in content:

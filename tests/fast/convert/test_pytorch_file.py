@@ -99,6 +99,8 @@ def test_of_two_sets_of_weights_one_is_named(tmp_path, write_checkpoint):
     with pytest.raises(InputError, match=r"holds tensors under net, average; say which with --key"):
         read_checkpoint(path)
     assert read_checkpoint(path, "average")[0]["a"].shape == (3,)
+    path = write_checkpoint(tmp_path / "x.pth", {"a": {"b": {"c": {"d": other, "e": STATE}}}})
+    assert read_checkpoint(path, "a.b.c.e")[0].keys() == STATE.keys()
 
 
 def test_repeated_numbers_take_no_space(tmp_path, write_checkpoint):
