@@ -137,12 +137,11 @@ class Reconstruction:
         far, Ctrl-C ends it early, and `on_moment(moment, gaussians)` is told of every look at them.
         Pixels that show nothing of the scene (past a lens's edge, under masks of what is to be
         left out) do not count. There are no more than `max_gaussians` (None: as `AnytimeConfig`
-        says), and no more than fit into `memory_limit` GiB, by estimate. Where
-        `refine_cameras` also turns and moves each input's camera a little, `exposure` fits a gain
-        and an offset of each photograph's colours: `record.photographs` has them, cameras in the
-        frame of `posed.inputs`. Held-out views are drawn and scored as if neither were known. Where
-        pictures have no transparency and nobody asked for a background, the scene's becomes their
-        mean colour.
+        says), and no more than fit into `memory_limit` GiB, by estimate. `refine_cameras` also
+        turns and moves each input's camera a little, `exposure` fits a gain and an offset of each
+        photograph's colours: `record.photographs` has them, cameras in the frame of `posed.inputs`.
+        Held-out views are drawn and scored as if neither were known. Where pictures have no
+        transparency and nobody asked for a background, the scene's becomes their mean colour.
 
         Raises InputError for views below 7 pixels, a negative number of steps, seconds of 0 or
         less, a memory limit that leaves room for too few, and unless one of steps and seconds is
@@ -157,7 +156,7 @@ class Reconstruction:
             "max_gaussians": max_gaussians, "memory_limit": memory_limit,
             "refine_cameras": refine_cameras, "exposure": exposure,
         }  # fmt: skip
-        for name, value in of_improving.items():
+        for name, value in {**of_improving, "on_moment": on_moment}.items():
             if value and seconds is None:
                 raise InputError.of(
                     name, value, "belongs to improving for some time", "give seconds, not steps"

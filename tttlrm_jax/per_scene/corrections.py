@@ -149,7 +149,7 @@ def fitted_exposure(
     """The exposure that brings the picture nearest to the photograph, by least squares."""
     scene, behind = _apart(rendering, background)
     alpha = jnp.broadcast_to(rendering.alpha[..., None], scene.shape)
-    weight = jnp.ones_like(scene) if view.valid is None else view.valid[..., None] * alpha**0
+    weight = 1.0 if view.valid is None else view.valid[..., None]
     seen = view.image - behind
 
     def over(values):

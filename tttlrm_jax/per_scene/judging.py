@@ -5,7 +5,6 @@ its photograph by a few steps before it judges, with the Gaussians as they are. 
 have exposures, that of a view held back is fitted by least squares. Neither changes Gaussians.
 """
 
-import dataclasses
 import functools
 from collections.abc import Callable
 
@@ -53,7 +52,7 @@ class Judge:
             )
             if int(dropped) == 0 or settings.capacity >= self._most_slots:
                 break
-            self._settings = dataclasses.replace(settings, capacity=2 * settings.capacity)
+            self._settings = settings.with_more_room(self._most_slots)
         if self.corrections is not None and exposures is not None:
             values = self.corrections.values.replace(exposure=exposures)
             self.corrections = self.corrections.replace(values=values)

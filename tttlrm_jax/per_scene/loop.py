@@ -225,7 +225,7 @@ class Stepper:
             if int(dropped) == 0 or self.settings.capacity >= self._most_slots:
                 self.num_dropped = max(self.num_dropped, int(dropped))
                 return new, np.asarray(losses)[: len(order)]
-            self.settings = dataclasses.replace(self.settings, capacity=2 * self.settings.capacity)
+            self.settings = self.settings.with_more_room(self._most_slots)
 
     def _compile(self, state: FitState, rows: np.ndarray) -> None:
         """No steps, apart from the others so that seconds can be told apart."""

@@ -29,6 +29,10 @@ class RenderSettings:
     capacity: int  # Gaussian-tile intersections of a view
     ssim_weight: float
 
+    def with_more_room(self, most: int) -> "RenderSettings":
+        """With twice the capacity, but no more than `most`."""
+        return dataclasses.replace(self, capacity=min(2 * self.capacity, most))
+
 
 @flax.struct.dataclass
 class ViewSlopes:

@@ -37,7 +37,7 @@ def test_limits_are_said():
     assert "2 input views are too few to hold one back" in said[0]
     assert "memory_limit=0.5 GiB leaves room for " in said[1]
     assert "in place of 1000000" in said[1]
-    assert "no room for 7 intersections" in said[2]
+    assert "no room (--memory-limit) for 7 intersections" in said[2]
     assert len(notes(record())) == 1
     assert notes(None) == []
 

@@ -261,6 +261,19 @@ def test_more_views_or_rows_are_measured_in_the_same_directory(
     assert asked[1:] == [("1b2c", 3), ("1b2c", 4)]
 
 
+def test_rows_that_are_not_measured_again_are_kept(tmp_path):
+    def record(steps, psnr):
+        rows = [{"method": "this model", "steps": n, "psnr": psnr} for n in steps]
+        return {"scene": "a", "views": 3, "rows": rows, "targets": []}
+
+    results = scene_results.Results(tmp_path, {})
+    results.add(record((0, 10), 20.0))
+    results.add(record((0, 3), 21.0))
+    written = json.loads((tmp_path / "scenes" / "a-3views.json").read_text())
+    assert [(row["steps"], row["psnr"]) for row in written["rows"]] == [(0, 21), (3, 21), (10, 20)]
+    assert results.has("a", 3, [("this model", 10), ("this model", 3)])
+
+
 def test_a_kill_at_any_write_leaves_files_to_go_on_with(measured, tmp_path, monkeypatch):
     """Before and after each file is put in its place, what is there can be read, and the rest
     follows."""

@@ -34,12 +34,18 @@ class Results:
     def has(self, scene: str, views: int, rows: Collection[tuple[str, int]]) -> bool:
         """Whether a scene was measured with so many views, with all rows (method, steps)."""
         record = self.records.get((scene, views), {"rows": ()})
-        return set(rows) <= {(row["method"], row["steps"]) for row in record["rows"]}
+        return set(rows) <= {_kind(row) for row in record["rows"]}
 
     def add(self, record: dict[str, Any]) -> None:
-        """Keeps a record and writes it. Raises InputError where the disk does not take it."""
+        """Keeps a record, with those rows of an earlier one that it has not, and writes it.
+
+        Raises InputError where the disk does not take it.
+        """
         key = record["scene"], record["views"]
-        self.records[key] = record
+        new = {_kind(row) for row in record["rows"]}
+        earlier = self.records.get(key, {"rows": []})["rows"]
+        kept = [row for row in earlier if _kind(row) not in new]
+        self.records[key] = record = record | {"rows": [*record["rows"], *kept]}
         with disk_errors(self.directory, self.directory):
             folder = self.directory / SCENE_FOLDER
             folder.mkdir(exist_ok=True)
@@ -62,6 +68,10 @@ class Results:
             for row in record["rows"]:
                 writer.writerow(known | row | {"targets": len(record["targets"])})
         return stream.getvalue()
+
+
+def _kind(row: dict[str, Any]) -> tuple[str, int]:
+    return row["method"], row["steps"]
 
 
 @contextlib.contextmanager

@@ -132,9 +132,8 @@ def refined_notes(job: Job, evaluated: Evaluated) -> list[str]:
         )
     if record.num_dropped:
         notes.append(
-            f"improving: memory_limit={job.config.memory_limit:g} GiB left no room for "
-            f"{record.num_dropped} intersections of Gaussians and tiles in a view, which were not "
-            "drawn while fitting"
+            f"improving: there was no room (--memory-limit) for {record.num_dropped} intersections "
+            "of Gaussians and tiles in a view, which were not drawn while fitting"
         )
     return notes
 

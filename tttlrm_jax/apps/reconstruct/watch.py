@@ -17,7 +17,7 @@ BAR = 24  # characters
 @contextmanager
 def watched(seconds: float, output: Path) -> Iterator[OnMoment]:
     """What is told of every moment; the picture lies beside `output` for as long as this lasts."""
-    preview = output.with_name(f"{output.name}.preview.png")
+    preview, draft = (output.with_name(f"{output.name}.preview.{end}") for end in ("png", "part"))
     preview.parent.mkdir(parents=True, exist_ok=True)
     if sys.stderr.isatty():
         print(f"\n  preview: {preview}", file=sys.stderr)
@@ -25,7 +25,6 @@ def watched(seconds: float, output: Path) -> Iterator[OnMoment]:
     def tell(moment: Moment, best: Gaussians) -> None:
         del best
         if moment.picture is not None:
-            draft = preview.with_suffix(".part")
             draft.write_bytes(png_bytes(moment.picture))
             os.replace(draft, preview)  # so that nobody reads half a picture
         if sys.stderr.isatty():
@@ -34,7 +33,8 @@ def watched(seconds: float, output: Path) -> Iterator[OnMoment]:
     try:
         yield tell
     finally:
-        preview.unlink(missing_ok=True)
+        for path in (preview, draft):
+            path.unlink(missing_ok=True)
 
 
 def progress_line(moment: Moment, seconds: float) -> str:
