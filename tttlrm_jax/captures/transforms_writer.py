@@ -13,9 +13,14 @@ from tttlrm_jax.captures.lenses.models import LENS_MODELS
 from tttlrm_jax.captures.pictures.images import image_size
 
 
-def write_transforms(path: Path, frames: Sequence[Frame]) -> None:
-    """Writes the frames with absolute paths of their pictures and stated masks."""
-    document = {"frames": [_entry(frame) for frame in frames]}
+def write_transforms(path: Path, frames: Sequence[Frame], inputs: Sequence[int] = ()) -> None:
+    """Writes the frames with absolute paths of their pictures and stated masks.
+
+    `inputs` are positions of frames that the file lists as the inputs of their number. Readers keep
+    the order of frames in a file with such a list, and hence which of them are targets.
+    """
+    listed = {f"fold_8_kmeans_{len(inputs)}_input": [int(n) for n in inputs]} if inputs else {}
+    document = {**listed, "frames": [_entry(frame) for frame in frames]}
     path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 

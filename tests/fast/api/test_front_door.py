@@ -178,7 +178,7 @@ def test_a_reconstruction_improves_for_some_seconds(scene):
     for given in ({}, {"steps": 1, "seconds": 1.0}):
         with pytest.raises(tj.InputError, match="give one of them"):
             scene.refine(**given)
-    with pytest.raises(tj.InputError, match="on_moment=.* belongs to improving for some time"):
+    with pytest.raises(tj.InputError, match=r"on_moment=.* belongs to improving for some time"):
         scene.refine(1, on_moment=print)
     with pytest.raises(tj.InputError, match="seconds=0"):
         scene.refine(seconds=0)

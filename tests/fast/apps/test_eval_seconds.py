@@ -71,6 +71,8 @@ def test_refined_cameras_are_a_capture(result, tiny_capture_source):
     metrics = json.loads((result / "metrics.json").read_text())
     refined, given = read_capture(result), read_capture(tiny_capture_source)
     assert len(refined) == len(given)
+    names = [refined.frames[index].name.rpartition("images/")[2] for index in refined.split(4)[0]]
+    assert sorted(names) == sorted(name.rpartition("images/")[2] for name in metrics["inputs"])
     inputs = set(metrics["inputs"])
     for new, old in zip(refined.frames, given.frames, strict=True):
         assert os.path.samefile(new.image_path, old.image_path)

@@ -30,3 +30,14 @@ def test_what_is_written_is_read(capture_directory, tmp_path, distortion):
         np.testing.assert_array_equal(new.intrinsics, old.intrinsics)
         assert new.distortion == old.distortion
         assert new.image_path == old.image_path.absolute()
+
+
+def test_listed_inputs_keep_the_order_of_frames(capture_directory, tmp_path):
+    """Which is that of the camera file, and says which frames are targets."""
+    frames = list(read_capture(capture_directory).frames)[::-1]
+    write_transforms(tmp_path / "transforms.json", frames, [1, 5])
+    capture = read_capture(tmp_path)
+    assert [frame.image_path for frame in capture.frames] == [
+        frame.image_path.absolute() for frame in frames
+    ]
+    assert capture.split(2)[0].tolist() == [1, 5]

@@ -51,6 +51,30 @@ def test_an_earlier_result_is_replaced_whole_or_kept(tmp_path):
     assert names(tmp_path) == ["result"]
 
 
+@pytest.mark.parametrize(("renamed", "left"), [(1, "a.txt"), (2, "b.txt")])
+def test_an_interrupt_between_names_leaves_one_whole_result(tmp_path, monkeypatch, renamed, left):
+    target, rename, done = tmp_path / "result", Path.rename, []
+    target.mkdir()
+    (target / "a.txt").write_text("old")
+
+    def interrupted(path, place):
+        made = rename(path, place)
+        done.append(place)
+        if len(done) == renamed:
+            raise KeyboardInterrupt
+        return made
+
+    def replace():
+        with atomic_directory(target, OWN) as draft:
+            (draft / "b.txt").write_text("new")
+            monkeypatch.setattr(Path, "rename", interrupted)
+
+    with pytest.raises(KeyboardInterrupt):
+        replace()
+    assert names(target) == [left]
+    assert names(tmp_path) == ["result"]
+
+
 def test_foreign_files_are_not_touched(tmp_path):
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(InputError, match=r"thesis\.tex"), atomic_directory(tmp_path, OWN):

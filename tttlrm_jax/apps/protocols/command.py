@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tttlrm_jax.api.sequences import FrameModel
+from tttlrm_jax.apps.protocols.files import write_whole
 from tttlrm_jax.apps.protocols.tables import (
     SequenceProtocol,
     protocol_overrides,
@@ -136,7 +137,7 @@ def _claimed(output: Path, row: dict[str, Any]) -> Iterator[None]:
 
 
 def _write_table(output: Path, row: dict[str, Any]) -> None:
-    (output / TABLE_FILE).write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
+    write_whole(output / TABLE_FILE, json.dumps(row, indent=1) + "\n")
 
 
 def _check_new(output: Path) -> None:

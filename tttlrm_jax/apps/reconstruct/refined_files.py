@@ -5,6 +5,8 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tttlrm_jax.api.scenes import colour_aligned_psnr
 from tttlrm_jax.apps.progress import announced
 from tttlrm_jax.apps.reconstruct.job import Evaluated, Job
@@ -47,7 +49,10 @@ def write_improvement(directory: Path, job: Job, evaluated: Evaluated) -> Exhibi
 
 
 def write_cameras(directory: Path, job: Job, evaluated: Evaluated) -> None:
-    """A capture of the same photographs with refined cameras, where these were refined."""
+    """A capture of the same photographs with refined cameras, where these were refined.
+
+    It has the inputs and targets of this one, unless this one lacks frames of its camera file.
+    """
     record = evaluated.refinement
     own = record.photographs if isinstance(record, Improved) else None
     if own is None or own.world_from_camera is None:
@@ -56,7 +61,9 @@ def write_cameras(directory: Path, job: Job, evaluated: Evaluated) -> None:
     poses = job.scene.similarity.inverse().apply_poses(own.world_from_camera)
     for number, pose in zip(job.request.inputs, poses, strict=True):
         frames[number] = dataclasses.replace(frames[number], world_from_camera=pose)
-    write_transforms(directory / CAMERAS_FILE, frames)
+    whole = frames[-1].number == len(frames) - 1
+    inputs = np.unique(job.request.inputs).tolist() if whole else ()
+    write_transforms(directory / CAMERAS_FILE, frames, inputs)
 
 
 def photographs_part(job: Job, evaluated: Evaluated, own: Photographs) -> dict[str, Any]:

@@ -119,14 +119,16 @@ def _remove(created: list[Path]) -> None:
 
 
 def _publish(draft: Path, target: Path) -> None:
-    if not target.exists():
-        draft.rename(target)
-        return
+    """Renames the draft; what was at `target` comes back where anything fails or interrupts."""
     old = draft.with_suffix(".old")
-    target.rename(old)
     try:
+        if target.exists():
+            target.rename(old)
         draft.rename(target)
     except BaseException:
-        old.rename(target)
+        if old.exists() and not target.exists():
+            old.rename(target)
         raise
-    shutil.rmtree(old)
+    finally:
+        if old.exists() and target.exists():
+            shutil.rmtree(old)
