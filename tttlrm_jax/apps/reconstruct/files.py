@@ -8,16 +8,13 @@ states (0 for most captures).
 import dataclasses
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from tttlrm_jax.api.reconstruction import Reconstruction, enlarged_blur
 from tttlrm_jax.api.scenes import PosedScene, Scores
-from tttlrm_jax.api.view_synthesis import SynthesisedScene
 from tttlrm_jax.apps.progress import announced
 from tttlrm_jax.apps.reconstruct.devices import mesh_part, mesh_settings
 from tttlrm_jax.apps.reconstruct.gaussian_files import (
@@ -29,6 +26,7 @@ from tttlrm_jax.apps.reconstruct.gaussian_files import (
     write_gaussians,
 )
 from tttlrm_jax.apps.reconstruct.job import Evaluated, Job
+from tttlrm_jax.apps.reconstruct.orbit import ORBIT_SIDE, orbit_frames
 from tttlrm_jax.apps.reconstruct.refined_files import (
     CAMERAS_FILE,
     IMPROVEMENT_FILM,
@@ -41,15 +39,11 @@ from tttlrm_jax.apps.reconstruct.refined_files import (
 )
 from tttlrm_jax.apps.reconstruct.stream_files import STREAM_FILES, growth_frames, stream_plot
 from tttlrm_jax.checkpoints.provenance import provenance_of
-from tttlrm_jax.config import RasterConfig, RuleConfig
-from tttlrm_jax.core.arrays import on_device
+from tttlrm_jax.config import RuleConfig
 from tttlrm_jax.core.geometry.offsets import moved_poses
-from tttlrm_jax.core.geometry.paths import orbit_path
 from tttlrm_jax.core.pictures import enlargement, png_bytes
-from tttlrm_jax.core.types import Cameras
 from tttlrm_jax.export.video import write_video
 from tttlrm_jax.export.writable import ExportCount
-from tttlrm_jax.rasterize import Renderer
 from tttlrm_jax.reports.camera_plots import NamedCamera
 from tttlrm_jax.reports.comparison import ComparedView, comparison_sheet
 from tttlrm_jax.reports.reconstruction import Exhibit, Report, report_html
@@ -60,13 +54,11 @@ OUTPUT_FILES = (*RESULT_FILES, "orbit.mp4", "report.html")
 # that an earlier run may have left
 ALL_FILES = (*OUTPUT_FILES, *STREAM_FILES, IMPROVEMENT_FILM, CAMERAS_FILE, SPLAT_FILE)
 ORBIT_FPS, GROWTH_FPS = 24, 12  # frames per second
-ORBIT_SIDE = 256  # pixels the film's longer side shall at least have
 SHOWN_TEXT = {
     "chunk": "Gaussians of the newest chunk's views",
     "append": "Gaussians of every chunk as read when it came",
     "all": "Gaussians of all views so far, read again after every chunk",
 }
-ORBIT_CHUNK = 12  # frames rendered at a time, at most
 
 
 def write_result(directory: Path, job: Job, evaluated: Evaluated) -> dict[str, Any]:
@@ -165,46 +157,6 @@ def collect_metrics(job: Job, evaluated: Evaluated, count: ExportCount | None) -
             for index, name in enumerate(job.scene.target_names)
         ],
     }
-
-
-def orbit_frames(made: Reconstruction | SynthesisedScene, job: Job) -> Iterator[np.ndarray]:
-    """Pictures of a path around the scene; those of Gaussians by the targets' program."""
-    count, at_a_time = job.config.orbit_frames, min(ORBIT_CHUNK, len(job.scene.target_names))
-    if not isinstance(made, Reconstruction):
-        return made.renderer.frames(path_cameras(job, made.posed.resolution, 1, count))
-    cameras, renderer = orbit_cameras(job, made.posed, made.background, made.renderer.config, count)
-    return renderer.frames(made.drawn, cameras, at_a_time)
-
-
-def orbit_cameras(
-    job: Job,
-    posed: PosedScene,
-    background: tuple[float, float, float],
-    raster: RasterConfig,
-    num_frames: int,
-) -> tuple[Cameras, Renderer]:
-    """`path_cameras` and their renderer.
-
-    `raster` renders pictures of the size of `posed`. Small ones are rendered larger by a whole
-    factor, with the screen-space blur grown likewise: the same Gaussians with the same softness,
-    in more pixels.
-    """
-    size = posed.resolution
-    cameras = path_cameras(job, size, enlargement(*size, ORBIT_SIDE), num_frames)
-    blurred = enlarged_blur(raster, size, (cameras.height, cameras.width))
-    return cameras, job.model.renderers(background, blurred)
-
-
-def path_cameras(job: Job, size: tuple[int, int], factor: int, num_frames: int) -> Cameras:
-    """A path around what the input cameras look at, in the normalised frame, for pictures of
-    `factor` times `size`."""
-    seen = job.cameras_seen
-    poses = np.asarray(seen.world_from_camera, np.float64)
-    path = on_device(orbit_path(poses, num_frames), np.float32)
-    larger = np.array([size[1] / seen.width, size[0] / seen.height] * 2)
-    lens = np.median(seen.intrinsics, axis=0) * larger * factor
-    lenses = on_device(np.tile(lens, (len(path), 1)), np.float32)
-    return Cameras(path, lenses, *(side * factor for side in size))
 
 
 def compared_views(scene: PosedScene, evaluated: Evaluated) -> list[ComparedView]:

@@ -15,8 +15,8 @@ from tttlrm_jax.api.scenes import baseline_pictures, score
 from tttlrm_jax.api.streams import SceneStream
 from tttlrm_jax.api.view_synthesis import SynthesisedScene
 from tttlrm_jax.apps.progress import announced
-from tttlrm_jax.apps.reconstruct.files import orbit_cameras
 from tttlrm_jax.apps.reconstruct.job import Answer, Evaluated, Job, StreamHistory
+from tttlrm_jax.apps.reconstruct.orbit import orbit_cameras
 from tttlrm_jax.apps.reconstruct.watch import watched
 from tttlrm_jax.core.pictures import to_uint8
 from tttlrm_jax.core.types import Cameras, Gaussians, Views
