@@ -15,7 +15,7 @@ import numpy as np
 
 from tttlrm_jax.captures.beside import left_out, without_cameras
 from tttlrm_jax.captures.camera_files import CameraFile, Frame, check_no_directories
-from tttlrm_jax.captures.colmap_points import read_points
+from tttlrm_jax.captures.colmap.points import read_points
 from tttlrm_jax.captures.forms.table import find_camera_file, other_forms_note, read_cameras_at
 from tttlrm_jax.captures.frame_values import check_values
 from tttlrm_jax.captures.lenses.models import PANORAMA, PANORAMA_REMEDY

@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from tttlrm_jax.convert.files.pytorch import read_checkpoint
+from tttlrm_jax.convert.files.safetensors import is_safetensors, read_safetensors
 from tttlrm_jax.convert.names import IGNORED_PREFIXES
 from tttlrm_jax.convert.published import canonical_tensors
-from tttlrm_jax.convert.pytorch_file import read_checkpoint
-from tttlrm_jax.convert.safetensors_file import is_safetensors, read_safetensors
 from tttlrm_jax.core.errors import InputError, listed
 
 Kind = Literal["tttlrm", "lvsm", "ttt3r"]

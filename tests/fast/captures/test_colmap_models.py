@@ -8,7 +8,7 @@ import pytest
 
 from tests.fast.captures.test_colmap import FORMATS, write_model
 from tttlrm_jax.captures.capture import load_views, read_capture
-from tttlrm_jax.captures.colmap_models import find_models, pose_lines
+from tttlrm_jax.captures.colmap.models import find_models, pose_lines
 from tttlrm_jax.core.errors import InputError
 
 NAMES = [f"{number:06d}.png" for number in range(12)]

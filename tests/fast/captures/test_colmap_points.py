@@ -5,7 +5,7 @@ import struct
 import numpy as np
 import pytest
 
-from tttlrm_jax.captures.colmap_points import points_file, read_points
+from tttlrm_jax.captures.colmap.points import points_file, read_points
 from tttlrm_jax.core.errors import InputError
 
 POSITIONS = np.array([[0.5, -1.25, 3.0], [1e3, 2.0, -7.5]])

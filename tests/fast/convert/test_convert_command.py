@@ -12,8 +12,8 @@ from tttlrm_jax.checkpoints.models import load_model, load_ttt3r, trained_size
 from tttlrm_jax.config import ModelConfig
 from tttlrm_jax.config.ttt3r import TTT3RConfig
 from tttlrm_jax.convert import params_from_published, published_from_params, published_shapes
+from tttlrm_jax.convert.files.pytorch import read_checkpoint
 from tttlrm_jax.convert.published import checked_tensors
-from tttlrm_jax.convert.pytorch_file import read_checkpoint
 from tttlrm_jax.convert.ttt3r_names import ALIASES
 from tttlrm_jax.convert.ttt3r_tensors import config_from_ttt3r_shapes, settle
 from tttlrm_jax.core.errors import InputError

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tttlrm_jax.convert.pytorch_file import read_checkpoint
-from tttlrm_jax.convert.pytorch_pickle import TABLE, Storage
+from tttlrm_jax.convert.files.pytorch import read_checkpoint
+from tttlrm_jax.convert.files.pytorch_pickle import TABLE, Storage
 from tttlrm_jax.core.errors import InputError
 
 STATE = collections.OrderedDict(

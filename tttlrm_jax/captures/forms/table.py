@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tttlrm_jax.captures.camera_files import SPLIT_FILES, CameraFile, read_camera_file
-from tttlrm_jax.captures.colmap import read_colmap
-from tttlrm_jax.captures.colmap_models import COLMAP_FILES, find_model
+from tttlrm_jax.captures.colmap.models import COLMAP_FILES, find_model
+from tttlrm_jax.captures.colmap.reader import read_colmap
 from tttlrm_jax.captures.forms import (
     bundler,
     idr,

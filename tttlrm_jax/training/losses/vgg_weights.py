@@ -20,7 +20,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from tttlrm_jax.convert.pytorch_file import read_checkpoint
+from tttlrm_jax.convert.files.pytorch import read_checkpoint
 from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.metrics.convolutions import Convolution

@@ -11,7 +11,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from tttlrm_jax.convert.pytorch_pickle import (
+from tttlrm_jax.convert.files.pytorch_pickle import (
     CheckpointUnpickler,
     StoredTensor,
     damaged,

@@ -2,7 +2,7 @@
 
 A model is a directory with `cameras` and `images`, both .bin or both .txt. Poses are
 `camera_from_world` as quaternion (w, x, y, z) and translation, OpenCV axes, pixel centres at +0.5.
-Points are read where they are asked for (`colmap_points`). Frames are in natural order of their
+Points are read where they are asked for (`points`). Frames are in natural order of their
 names: COLMAP's own order is that of registration. Pictures lie in a folder beside or above the
 model.
 """
@@ -16,8 +16,8 @@ from typing import Any, NoReturn
 import numpy as np
 
 from tttlrm_jax.captures.camera_files import NO_LENS, CameraFile, Frame
-from tttlrm_jax.captures.colmap_models import capture_of, images_file, model_notes, pose_lines
-from tttlrm_jax.captures.colmap_points import points_file
+from tttlrm_jax.captures.colmap.models import capture_of, images_file, model_notes, pose_lines
+from tttlrm_jax.captures.colmap.points import points_file
 from tttlrm_jax.captures.lenses.distortion import AnyDistortion, Distortion
 from tttlrm_jax.captures.lenses.models import (
     EQUIRECTANGULAR,

@@ -1,0 +1,1 @@
+"""Models that COLMAP writes: cameras, poses, triangulated points."""
