@@ -6,7 +6,7 @@ Command   python eval.py --protocol configs/tttlrm/dl3dv_140.py --root ROOT --ch
           Cut at any moment, it goes on with --resume.
 Data      ROOT/HASH/ of the benchmark: nerfstudio/transforms.json with images_4/ (960x540), or
           opencv_cameras.json with prescribed inputs; ROOT/benchmark-meta.csv lists the scenes
-Result    not measured here: the published weights and the data set are not at hand
+Result    not measured here: we have neither the published weights nor the data set
 
 Published numbers are those of arXiv 2602.20160v2: tables 2, 6 and 7 and supplement A.
 """
@@ -70,7 +70,7 @@ PROTOCOL = SceneProtocol(
     strata_source="published ones are of supplement A, which does not say their views and plan "
     "(the mean of 64 views with the AR model lies between)",
     differs=(
-        "published rows are of Gaussians; those of LaCT's view synthesis (lvsm) are not at hand",
+        "published rows are of Gaussians; we have none of LaCT's view synthesis (lvsm)",
         "table 6 does not say its number of views; its first row is that of AR with 64 in table 2",
         "the paper takes targets and inputs from the files of Long-LRM: every 8th frame, k-means",
         "the paper does not say which network its LPIPS has",

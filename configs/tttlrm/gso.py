@@ -4,7 +4,7 @@ Command   python eval.py --protocol configs/tttlrm/gso.py --root ROOT --checkpoi
           (--resolution 256 256 or 1024 1024 for the other sizes). Cut at any moment, it goes on
           with --resume. Rows with 10 virtual views: --views 16 24 --virtual-views 10.
 Data      ROOT/OBJECT/opencv_cameras.json with renderings on transparent ground
-Result    not measured here: the published weights are not at hand
+Result    not measured here: we do not have the published weights
 
 Published numbers are those of arXiv 2602.20160v2, table 1. It has no row at 1024x1024 (only
 pictures are shown: GS-LRM ran out of memory), and 256x256 with 8 views only.
@@ -42,7 +42,7 @@ PROTOCOL = SceneProtocol(
         row(1024, 8, "tttLRM", None, None, None, None),
     ),
     differs=(
-        "published rows are of Gaussians; those of LaCT's view synthesis (lvsm) are not at hand",
+        "published rows are of Gaussians; we have none of LaCT's view synthesis (lvsm)",
         "the paper's 100 objects, its inputs and its 8 random test views are not published: every "
         "8th frame is a target here, inputs are those of the file or k-means over the others",
         "the paper does not say which network its LPIPS has, nor the device of table 1",

@@ -6,7 +6,7 @@ Command   python eval.py --protocol configs/tttlrm/tanks_and_temples.py --root R
           weights: --plan sequential). Cut at any moment, it goes on with --resume.
 Data      ROOT/SCENE/ with a COLMAP model (sparse/0/) and images/, such as `train` and `truck` of
           3D Gaussian splatting; the paper does not say which scenes it measured
-Result    not measured here: the published weights and the data set are not at hand
+Result    not measured here: we have neither the published weights nor the data set
 
 Published numbers are those of arXiv 2602.20160v2: tables 2 and 7.
 """
@@ -58,7 +58,7 @@ PROTOCOL = SceneProtocol(
         row(64, "tttLRM", 124, 21.07, 0.743, 0.260, "+10 steps"),
     ),
     differs=(
-        "published rows are of Gaussians; those of LaCT's view synthesis (lvsm) are not at hand",
+        "published rows are of Gaussians; we have none of LaCT's view synthesis (lvsm)",
         "the paper does not say which scenes it measured, nor how it chose their inputs and "
         "targets: here as in DL3DV-140, every 8th frame and k-means",
         "pictures of other proportions are fitted as the checkpoint says (--fit)",

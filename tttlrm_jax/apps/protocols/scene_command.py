@@ -63,8 +63,10 @@ def evaluate_protocol(config: ProtocolEvalConfig) -> tuple[Path, dict[str, Any]]
 def _measure_all(
     common: Measurement, scenes: dict[str, Path], wanted: list[tuple[int, str]], results: Results
 ) -> dict[str, str]:
-    """Measures what is lacking, number of views and scene; returns what had to be left out and
-    why."""
+    """Measures what is still missing of `wanted` (number of views and scene).
+
+    Returns what had to be left out, and why.
+    """
     failed: dict[str, str] = {}
     for done, (views, name) in enumerate(wanted):
         if results.has(name, views, common.rows):

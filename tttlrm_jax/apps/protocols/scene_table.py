@@ -9,7 +9,7 @@ from tttlrm_jax.apps.protocols.scenes import SceneProtocol
 from tttlrm_jax.core.errors import listed
 
 SCORES = {"psnr": 2, "ssim": 3, "lpips": 3, "seconds": 2}  # and digits that are shown
-NOT_AT_HAND = "–"
+UNKNOWN = "–"
 OURS = "this model"
 
 
@@ -98,7 +98,7 @@ def table_text(table: dict[str, Any]) -> str:
             *_aligned([("method", "PSNR", "SSIM", "LPIPS", "seconds"), *_cells(part)]),
             "", *_stratum_lines(part),
         ]  # fmt: skip
-    lines += [f"Published rows: {table['source']}. {NOT_AT_HAND} is not at hand."]
+    lines += [f"Published rows: {table['source']}. {UNKNOWN} has no number."]
     lines += ["", "What differs:", ""] + [f"- {text}" for text in table["differs"]]
     lines += [f"- left out: {scene}: {why}" for scene, why in table["failed"].items()]
     lines += [f"- note: {scene}: {text}" for scene, text in table["notes"]]
@@ -117,7 +117,7 @@ def _name(row: dict[str, Any]) -> str:
 
 
 def _number(value: float | None, digits: int) -> str:
-    return NOT_AT_HAND if value is None else f"{value:.{digits}f}"
+    return UNKNOWN if value is None else f"{value:.{digits}f}"
 
 
 def _stratum_lines(part: dict[str, Any]) -> list[str]:

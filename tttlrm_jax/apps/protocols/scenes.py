@@ -33,7 +33,7 @@ NAME_COLUMN = "hash"  # of the file of labels
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PublishedRow:
-    """A row of a paper's table. What is None is not at hand, and no number is made up for it."""
+    """A row of a paper's table. None: the paper does not say, and no number is made up for it."""
 
     method: str
     views: int  # input views
