@@ -2,9 +2,9 @@
 
 `--model ttt3r` streams through a sequence of pictures or a video without cameras instead; it has
 options of its own (`--model ttt3r --help`). `--protocol configs/tttlrm/NAME.py --root DIR` measures
-a data set as a paper does (options: with `--help` behind it). Without arguments eval.py takes the
-sample capture and the weights that the package ships. `--help` lists every option. Results go to
-`outputs/<scene>-<date>-<time>/`.
+a data set as a paper does (options: with `--help` behind it). Without arguments eval.py improves
+the toy in the package for 20 seconds, from what the weights in the package predict. `--help` lists
+every option. Results go to `outputs/<scene>-<date>-<time>/`.
 """
 
 import sys

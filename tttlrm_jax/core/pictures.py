@@ -34,7 +34,7 @@ def at_most(image: np.ndarray, side: int) -> np.ndarray:
 
 
 def png_bytes(image: np.ndarray) -> bytes:
-    """A uint8 image [height, width, 3] as PNG."""
+    """A uint8 image [height, width, 3], or uint16 levels [height, width], as PNG."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG")
     return buffer.getvalue()

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from tttlrm_jax.api.sequences import FrameModel
-from tttlrm_jax.apps.protocols.files import write_whole
 from tttlrm_jax.apps.protocols.tables import (
     SequenceProtocol,
     protocol_overrides,
@@ -22,6 +21,7 @@ from tttlrm_jax.config import RuleConfig
 from tttlrm_jax.config.evaluation import SequenceEvalConfig
 from tttlrm_jax.core.errors import ConfigError, InputError
 from tttlrm_jax.core.files.output_directory import creation_errors, default_output
+from tttlrm_jax.core.files.whole_files import write_whole
 
 TABLE_FILE = "table.json"
 

@@ -1,6 +1,5 @@
-"""Files that build a protocol, and files of its results that are whole whenever they are read."""
+"""Files that build a protocol."""
 
-import os
 from pathlib import Path
 from typing import TypeVar
 
@@ -37,15 +36,3 @@ def named_protocol(arguments: list[str]) -> str | None:
         if key == "--protocol":
             return value if equals else next(iter(arguments[number + 1 :]), "")
     return None
-
-
-def draft_of(path: Path) -> Path:
-    """What a file is called until it is whole."""
-    return path.with_name(f".{path.name}.partial")
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file that is the old or the new one at every moment."""
-    draft = draft_of(path)
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, path)

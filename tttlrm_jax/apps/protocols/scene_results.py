@@ -13,9 +13,9 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from tttlrm_jax.apps.protocols.files import draft_of, write_whole
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.files.output_directory import creation_errors, disk_errors
+from tttlrm_jax.core.files.whole_files import draft_of, write_whole
 
 SETTINGS_FILE, CSV_FILE, SCENE_FOLDER = "protocol.json", "scenes.csv", "scenes"
 TABLE_FILE, TEXT_FILE = "table.json", "table.md"

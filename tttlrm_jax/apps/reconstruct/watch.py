@@ -1,11 +1,11 @@
 """What a user sees of Gaussians while they improve: a bar on a terminal, a picture in a file."""
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tttlrm_jax.core.files.whole_files import draft_of, write_whole
 from tttlrm_jax.core.pictures import png_bytes
 from tttlrm_jax.core.types import Gaussians
 from tttlrm_jax.per_scene import Moment
@@ -17,7 +17,7 @@ BAR = 24  # characters
 @contextmanager
 def watched(seconds: float, output: Path) -> Iterator[OnMoment]:
     """What is told of every moment; the picture lies beside `output` for as long as this lasts."""
-    preview, draft = (output.with_name(f"{output.name}.preview.{end}") for end in ("png", "part"))
+    preview = output.with_name(f"{output.name}.preview.png")
     preview.parent.mkdir(parents=True, exist_ok=True)
     if sys.stderr.isatty():
         print(f"\n  preview: {preview}", file=sys.stderr)
@@ -25,15 +25,14 @@ def watched(seconds: float, output: Path) -> Iterator[OnMoment]:
     def tell(moment: Moment, best: Gaussians) -> None:
         del best
         if moment.picture is not None:
-            draft.write_bytes(png_bytes(moment.picture))
-            os.replace(draft, preview)  # so that nobody reads half a picture
+            write_whole(preview, png_bytes(moment.picture))
         if sys.stderr.isatty():
             print(f"\r  {progress_line(moment, seconds)}   ", end="", file=sys.stderr, flush=True)
 
     try:
         yield tell
     finally:
-        for path in (preview, draft):
+        for path in (preview, draft_of(preview)):
             path.unlink(missing_ok=True)
 
 

@@ -11,6 +11,8 @@ from PIL import Image
 
 from tttlrm_jax.captures.pictures.images import open_image
 from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.files.whole_files import write_whole
+from tttlrm_jax.core.pictures import png_bytes
 
 SINTEL_TAG = 202021.25  # at the head of .dpt and .cam files
 DISPARITY_FOLDER, DISPARITY_LEVELS = "disparity", 65534
@@ -81,9 +83,7 @@ def write_disparity(path: Path, disparity: np.ndarray) -> None:
     share = (np.where(known, disparity, low) - low) / max(float(high - low), 1e-12)
     levels = np.where(known, np.rint(1.0 + (DISPARITY_LEVELS - 1) * share), 0).astype(np.uint16)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    Image.fromarray(levels).save(partial, "PNG")
-    partial.replace(path)
+    write_whole(path, png_bytes(levels))
 
 
 def read_disparity(path: Path) -> np.ndarray:
