@@ -130,12 +130,7 @@ class SceneModel(PosedImageModel):
                 gaussians = prune(gaussians, request.keep_ratio, request.random_ratio, key)
             return jax.tree.map(lambda x: x[0], gaussians)
 
-        if name not in self.programs:
-            start = time.perf_counter()
-            key = jax.random.key(request.seed)
-            compiled = jax.jit(run).lower(self.params, inputs, virtual, key).compile()
-            self.programs[name] = compiled, time.perf_counter() - start
-        return self.programs[name]
+        return self.compiled(name, run, self.params, inputs, virtual, jax.random.key(request.seed))
 
     def stream(
         self,

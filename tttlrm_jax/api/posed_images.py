@@ -1,10 +1,12 @@
 """What models of posed images have in common at the front door."""
 
 import dataclasses
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from tttlrm_jax.api.captures import as_capture
@@ -45,6 +47,14 @@ class PosedImageModel:
         """The same network with random parameters, sharing this model's compiled programs."""
         params = split_model(build_model(self.run.model, seed))[1]
         return dataclasses.replace(self, params=params)
+
+    def compiled(self, name: Any, function: Callable, *arguments: Any) -> tuple[Callable, float]:
+        """The function for arguments of these shapes, compiled once, and how long that took."""
+        if name not in self.programs:
+            start = time.perf_counter()
+            compiled = jax.jit(function).lower(*arguments).compile()
+            self.programs[name] = compiled, time.perf_counter() - start
+        return self.programs[name]
 
     def views(
         self,

@@ -46,6 +46,14 @@ from tttlrm_jax.rasterize import Renderer, Rendering
 NOTHING_WRITTEN = "stream: nothing was written yet, so there is nothing to read; call step first"
 
 
+def chunks_of(views: Views, size: int) -> list[Views]:
+    """Views [1, view, ...] in chunks of `size`, in order; the last one may be smaller."""
+    return [
+        jax.tree.map(lambda x, n=first: x[:, n : n + size], views)
+        for first in range(0, views.image.shape[1], size)
+    ]
+
+
 class PosedStream:
     """What streams of either model share: the frame that the first chunk fixes."""
 

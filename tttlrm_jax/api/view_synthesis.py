@@ -14,7 +14,7 @@ from tttlrm_jax.api.posed_images import PosedImageModel
 from tttlrm_jax.api.reconstruction import posed_cameras
 from tttlrm_jax.api.request import Request, resolve
 from tttlrm_jax.api.scenes import PosedScene, Scores, pose_scene, score
-from tttlrm_jax.api.streams import ViewStream
+from tttlrm_jax.api.streams import ViewStream, chunks_of
 from tttlrm_jax.captures.capture import Capture
 from tttlrm_jax.config import EvalConfig, Plan
 from tttlrm_jax.core.errors import InputError
@@ -113,14 +113,6 @@ class ViewSynthesisModel(PosedImageModel):
     def _empty(self, params) -> LayerState:
         return init_stream(params, 1, graph=self.graph).layers
 
-    def compiled(self, name: Any, function: Callable, *arguments: Any) -> tuple[Callable, float]:
-        """The function for arguments of these shapes, compiled once, and how long that took."""
-        if name not in self.programs:
-            start = time.perf_counter()
-            compiled = jax.jit(function).lower(*arguments).compile()
-            self.programs[name] = compiled, time.perf_counter() - start
-        return self.programs[name]
-
     def stream(self, *, first_distance: float = 1.0) -> ViewStream:
         """A stream of one scene before its first view; `first_distance` as in `SceneModel`."""
         return ViewStream(self, first_distance=first_distance)
@@ -173,11 +165,7 @@ class ViewReader:
 def _chunks(inputs: Views, request: Request) -> list[Views]:
     """What is written one after another: all views, or the chunks of the causal plan."""
     num_views = inputs.image.shape[1]
-    size = request.chunk_views if request.plan == "causal" else num_views
-    return [
-        jax.tree.map(lambda x, n=first: x[:, n : n + size], inputs)
-        for first in range(0, num_views, size)
-    ]
+    return chunks_of(inputs, request.chunk_views if request.plan == "causal" else num_views)
 
 
 def _portion(cameras: Cameras, first: int) -> Cameras:

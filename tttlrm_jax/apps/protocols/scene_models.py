@@ -14,7 +14,7 @@ from tttlrm_jax.api.models import Model, SceneModel
 from tttlrm_jax.api.reconstruction import Reconstruction
 from tttlrm_jax.api.request import Request
 from tttlrm_jax.api.scenes import PosedScene
-from tttlrm_jax.api.streams import SceneStream
+from tttlrm_jax.api.streams import SceneStream, chunks_of
 from tttlrm_jax.api.view_synthesis import ViewSynthesisModel
 from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.core.errors import InputError
@@ -87,9 +87,8 @@ class GaussianShower:
     def _streamed(self, scene: PosedScene, request: Request) -> Reconstruction:
         stream, seconds = SceneStream.of(self._model, request), 0.0
         views = jax.tree.map(np.asarray, scene.inputs)
-        for first in range(0, views.image.shape[1], request.chunk_views):
-            where = slice(first, first + request.chunk_views)
-            cost = stream.advance(jax.tree.map(lambda x, w=where: x[:, w], views))
+        for chunk in chunks_of(views, request.chunk_views):
+            cost = stream.advance(chunk)
             seconds += cost.step + cost.reread
         return Reconstruction(
             posed=scene, predicted=jax.tree.map(on_device, stream.scene.gaussians),

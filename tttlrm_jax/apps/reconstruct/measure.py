@@ -4,7 +4,6 @@ With the causal plan a capture is streamed chunk by chunk, or a saved stream con
 """
 
 import dataclasses
-from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -12,14 +11,14 @@ import numpy as np
 
 from tttlrm_jax.api.reconstruction import Reconstruction
 from tttlrm_jax.api.scenes import baseline_pictures, score
-from tttlrm_jax.api.streams import SceneStream
+from tttlrm_jax.api.streams import SceneStream, chunks_of
 from tttlrm_jax.api.view_synthesis import SynthesisedScene
 from tttlrm_jax.apps.progress import announced
 from tttlrm_jax.apps.reconstruct.job import Answer, Evaluated, Job, StreamHistory
 from tttlrm_jax.apps.reconstruct.orbit import orbit_cameras
 from tttlrm_jax.apps.reconstruct.watch import watched
 from tttlrm_jax.core.pictures import to_uint8
-from tttlrm_jax.core.types import Cameras, Gaussians, Views
+from tttlrm_jax.core.types import Cameras, Gaussians
 from tttlrm_jax.models.live_stream import LiveStream, StreamScene, filled_up
 from tttlrm_jax.rasterize import Renderer
 from tttlrm_jax.reports.growth import GrowthMoment, reduced
@@ -106,7 +105,7 @@ def measure_stream(job: Job) -> Evaluated:
     if job.config.untrained_baseline:
         with announced("untrained baseline"):
             untrained = SceneStream.of(job.model.untrained(job.request.seed), job.request)
-            for _, views in _chunks(job.seen.inputs, job.request.chunk_views):
+            for views in chunks_of(job.seen.inputs, job.request.chunk_views):
                 untrained.advance(views)
             other = dataclasses.replace(made, predicted=untrained.scene.gaussians)
             baselines |= {"untrained": job.answer(_shown_pictures(other, count))}
@@ -134,10 +133,10 @@ def _stream_result(job: Job, history: StreamHistory, live: LiveStream) -> Recons
 def _history(stream: SceneStream, live: LiveStream, job: Job, count: int) -> StreamHistory:
     """Chunk after chunk: what was measured, and pictures for the film."""
     history = StreamHistory(stream=stream, chunks=[], growth=[])
-    chunks = list(_chunks(job.seen.inputs, job.request.chunk_views))
+    chunks = chunks_of(job.seen.inputs, job.request.chunk_views)
     film = _Film(job, len(chunks), count)
     names = job.scene.input_names
-    for index, views in chunks:
+    for index, views in enumerate(chunks):
         with announced(f"chunk {index + 1} of {len(chunks)}"):
             newest, names = names[: views.image.shape[1]], names[views.image.shape[1] :]
             cost = stream.advance(views, [(job.capture.name, name) for name in newest])
@@ -206,13 +205,6 @@ def _drawn(render: Renderer, gaussians: Gaussians, count: int, cameras: Cameras)
     """Pictures of a scene that will have `count` Gaussians, by the program that draws it then."""
     growth = count / max(len(gaussians.mean), 1)
     return np.asarray(render(filled_up(gaussians, count), cameras, growth=growth).rgb)
-
-
-def _chunks(views: Views, chunk_views: int) -> Iterator[tuple[int, Views]]:
-    """Numbered chunks `[1, view, ...]` in order; the last may be smaller."""
-    for index, first in enumerate(range(0, views.image.shape[1], chunk_views)):
-        where = slice(first, first + chunk_views)
-        yield index, jax.tree.map(lambda x, w=where: x[:, w], views)
 
 
 def _frames_per_chunk(orbit_frames: int, num_chunks: int) -> int:
