@@ -51,12 +51,9 @@ def evaluate_protocol(config: ProtocolEvalConfig) -> tuple[Path, dict[str, Any]]
         try:
             failed = _measure_all(common, scenes, wanted, results)
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(
-                f"{len(results.records)} of {len(wanted)} results are in {output}; "
-                "go on with --resume"
-                if results.records
-                else ""
-            ) from None
+            done = sum(results.has(name, views, common.rows) for views, name in wanted)
+            there = f"{done} of {len(wanted)} results are in {output}; go on with --resume"
+            raise KeyboardInterrupt(there if done else "") from None
         return output, _written(results, common, failed)
 
 
