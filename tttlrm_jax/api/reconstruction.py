@@ -23,7 +23,7 @@ from tttlrm_jax.models.live_stream import filled_up
 from tttlrm_jax.per_scene.anytime import OnMoment, improve
 from tttlrm_jax.per_scene.loop import Optimised
 from tttlrm_jax.per_scene.refine import refine
-from tttlrm_jax.per_scene.settings import RefineConfig, anytime_config
+from tttlrm_jax.per_scene.settings import AnytimeConfig, RefineConfig, anytime_config
 from tttlrm_jax.per_scene.starts import rising
 from tttlrm_jax.rasterize import Renderer, Rendering
 from tttlrm_jax.rasterize.eager import Renderers
@@ -162,23 +162,30 @@ class Reconstruction:
                     name, value, "belongs to improving for some time", "give seconds, not steps"
                 )
         scene = self if resolution is None else self.at(resolution)
-        views = scene.posed.photographs
         if steps is not None:
-            record = refine(
-                self.predicted, views, RefineConfig(steps=steps), background=self.background,
-                raster=scene.renderer.config,
-            )  # fmt: skip
-            return scene._with(record), record
+            return scene._stepped(steps)
         assert seconds is not None
-        config = anytime_config(seconds, **of_improving)
-        background = scene.posed.fitted_on(self.background)
+        return scene._improved(anytime_config(seconds, **of_improving), on_moment)
+
+    def _stepped(self, steps: int) -> tuple["Reconstruction", Optimised]:
+        record = refine(
+            self.predicted, self.posed.photographs, RefineConfig(steps=steps),
+            background=self.background, raster=self.renderer.config,
+        )  # fmt: skip
+        return self._with(record), record
+
+    def _improved(
+        self, config: AnytimeConfig, on_moment: OnMoment | None
+    ) -> tuple["Reconstruction", Optimised]:
+        background = self.posed.fitted_on(self.background)
         record = improve(
-            rising(views, self.made_at), config, start=self.predicted, raster=self.raster,
-            points=scene.posed.read_points(), background=background, on_moment=on_moment,
+            rising(self.posed.photographs, self.made_at), config, start=self.predicted,
+            raster=self.raster, points=self.posed.read_points(), background=background,
+            on_moment=on_moment,
         )  # fmt: skip
         room = 1 << (len(record.gaussians.mean) - 1).bit_length()
-        made_at = scene.posed.resolution
-        return scene._with(record, background=background, made_at=made_at, room=room), record
+        made_at = self.posed.resolution
+        return self._with(record, background=background, made_at=made_at, room=room), record
 
     def _with(self, record: Optimised, **changes: Any) -> "Reconstruction":
         return dataclasses.replace(

@@ -5,6 +5,7 @@ configuration says. `PosedScene.similarity` leads there from the frame of the ca
 """
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Callable
 
@@ -146,47 +147,52 @@ def pose_scene(capture: Capture, request: Request, data: DataConfig) -> PosedSce
         reference = raw if data.normalise_over == "all" else raw[:num_inputs]
         similarity = normalise_poses(raw, data.pose_normalisation, reference)[1]
     poses = similarity.apply_poses(raw)
-
-    def part(where: slice) -> Views:
-        lenses = on_device(views.intrinsics[None, where], np.float32)
-        cameras = Cameras(on_device(poses[None, where], np.float32), lenses, *size)
-        return Views(on_device(views.image[None, where]), cameras)
-
     first, last = slice(0, num_inputs), slice(num_inputs, None)
     mask = None if views.mask is None else views.mask[last]
-
-    virtual = read_virtual(
-        request.virtual, poses[:num_inputs], similarity, size, data, request.background
-    )
-
-    def read_at(resolution: tuple[int, int]) -> PosedScene:
-        other = dataclasses.replace(request, resolution=resolution, similarity=similarity)
-        return pose_scene(capture, other, data)
-
-    def read_points() -> tuple[np.ndarray, np.ndarray] | None:
-        found = capture.points()
-        return None if found is None else (similarity.apply_points(found[0]), found[1])
-
+    same_frame = dataclasses.replace(request, similarity=similarity)
     return PosedScene(
         name=capture.name,
         input_names=[capture.frames[index].name for index in request.inputs],
         target_names=[capture.frames[index].name for index in request.targets],
-        inputs=part(first),
-        targets=part(last),
+        inputs=_part(views, poses, size, first),
+        targets=_part(views, poses, size, last),
         target_mask=None if mask is None or mask.min() == 1.0 else mask,
         input_valid=None if views.valid is None else views.valid[first],
         target_valid=_scored(None if views.valid is None else views.valid[last]),
         background_free=not request.background_asked and not _transparent(views),
         similarity=similarity,
-        virtual=virtual,
-        read_at=read_at,
-        read_points=read_points,
+        virtual=read_virtual(
+            request.virtual, poses[:num_inputs], similarity, size, data, request.background
+        ),
+        read_at=functools.partial(_read_again, capture, same_frame, data),
+        read_points=functools.partial(_points, capture, similarity),
         notes=(
             *_chosen_twice(capture, request),
             *_shown_twice(capture, request, views.image),
             *_left_out(views.valid),
         ),
     )
+
+
+def _part(views: SceneViews, poses: np.ndarray, size: tuple[int, int], where: slice) -> Views:
+    """Some of the views with posed cameras, [1, view, ...]."""
+    lenses = on_device(views.intrinsics[None, where], np.float32)
+    cameras = Cameras(on_device(poses[None, where], np.float32), lenses, *size)
+    return Views(on_device(views.image[None, where]), cameras)
+
+
+def _read_again(
+    capture: Capture, request: Request, data: DataConfig, resolution: tuple[int, int]
+) -> PosedScene:
+    return pose_scene(capture, dataclasses.replace(request, resolution=resolution), data)
+
+
+def _points(
+    capture: Capture, similarity: PoseNormalisation
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """The capture's points in the frame of the views, and their colours."""
+    found = capture.points()
+    return None if found is None else (similarity.apply_points(found[0]), found[1])
 
 
 def _transparent(views: SceneViews) -> bool:
