@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -310,3 +311,23 @@ def test_interrupt_keeps_what_was_ready(tmp_path, capture, tiny_checkpoint, monk
     assert f"{metrics['psnr']:.2f} dB after" in said
     assert set(metrics["baselines"]) == {"mean_colour", "nearest_input"}  # no other unless asked
     assert sorted(path.name for path in tmp_path.iterdir()) == ["capture", "result"]
+
+
+def test_interrupt_keeps_the_state_of_a_stream(tmp_path, capture, tiny_checkpoint, monkeypatch):
+    """It is that of the last chunk, whatever is drawn or refined after it."""
+
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    def write(directory):
+        (directory / "state.json").write_text("{}")
+
+    stream = types.SimpleNamespace(stream=types.SimpleNamespace(write=write))
+    evaluated = types.SimpleNamespace(stream=stream)
+    monkeypatch.setattr(evaluate, "measure", lambda job: evaluated)
+    monkeypatch.setattr(evaluate, "write_result", lambda *arguments: {"psnr": 20.0})
+    monkeypatch.setattr(evaluate, "write_exhibits", interrupt)
+    arguments = ["--capture", str(capture), "--checkpoint", str(tiny_checkpoint), "--plan"]
+    arguments += ["causal", "--output", str(tmp_path / "result")]
+    assert evaluate.main([*arguments, "--save-state", str(tmp_path / "state")]) == 130
+    assert listing(tmp_path / "state") == [str(tmp_path / "state" / "state.json")]
