@@ -172,7 +172,8 @@ class _Run:
         self.start, self.state = self._start_from(start, points)
         self.losses: list[np.ndarray] = []
         self.moments: list[Moment] = []
-        self.best, self._best_state, self._best_judge = None, self.state, self._judge.corrections
+        self.best, self._best_judge = None, self._judge.corrections
+        self._best_state = self.state.replace(gaussians=self._shown(self.state.gaussians))
         self._level_begun = 0
         self._step, self._step_seconds, self._look_seconds = 0, 0.0, 0.0
         self._rng = np.random.default_rng(config.fit.seed)

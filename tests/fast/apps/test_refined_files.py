@@ -66,5 +66,13 @@ def test_refused_growth_is_in_the_report():
         "16384 with spherical harmonics of degree 2, about 30 MiB; 38171 times there was none for "
         "a new one (--max-gaussians)"
     )
+    improved |= {"held_back": ["a.png"], "best": {"step": 0, "psnr": None}, "ended": "interrupted"}
+    said = refined_settings(metrics)["refined on the inputs"]  # before the first look
+    assert "but a.png, which judge; interrupted in 1.00 s" in said
+    improved["best"]["psnr"] = 21.0
+    assert (
+        "which judge: step 0 is kept, with 21.00 dB"
+        in refined_settings(metrics)["refined on the inputs"]
+    )
     improved["num_refused"] = 0
     assert refined_settings(metrics)["room for Gaussians"].endswith("about 30 MiB: enough")

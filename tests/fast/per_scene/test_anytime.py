@@ -12,6 +12,7 @@ import pytest
 from tttlrm_jax.config import RasterConfig
 from tttlrm_jax.core.errors import ConfigError, InputError
 from tttlrm_jax.per_scene import AnytimeConfig, FitConfig, improve
+from tttlrm_jax.per_scene.anytime import _Run
 from tttlrm_jax.per_scene.starts import MOST_HELD_BACK, some_of, split_views
 
 HOW = {"raster": RasterConfig(near=0.1, backend="reference"), "background": (1.0, 0.5, 0.0)}
@@ -76,6 +77,18 @@ def test_an_interrupt_keeps_what_is_there(disturbed, views):
     assert len(result.moments) == 2
     assert len(result.losses) == 10
     assert len(result.gaussians.mean) == 20
+
+
+def test_an_interrupt_before_the_first_look_gives_the_start(disturbed, views, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_Run, "_look", interrupt)
+    result = improve([views], LONG, start=disturbed, **HOW)
+    assert (result.ended, result.moments, result.best.psnr) == ("interrupted", (), None)
+    np.testing.assert_allclose(
+        np.sort(result.gaussians.mean, axis=0), np.sort(disturbed.mean, axis=0)
+    )
 
 
 def test_time_ends_it(disturbed, views):

@@ -32,9 +32,9 @@ STARTS = {
 
 
 def write_improvement(directory: Path, job: Job, evaluated: Evaluated) -> Exhibit | None:
-    """The film of an improvement, and its curve; None where no view judged it."""
+    """The film of an improvement, and its curve; None where no view judged it, or none had yet."""
     record = evaluated.refinement
-    if not isinstance(record, Improved) or not record.held_back:
+    if not isinstance(record, Improved) or record.best.psnr is None:
         return None
     held = record.held_back[0]
     name = job.scene.input_names[held]
@@ -204,11 +204,9 @@ def _kept(refined: dict[str, Any]) -> str:
     if refined["start"] != "prediction":
         text += f", from {STARTS[refined['start']]}"
     if refined["held_back"]:
-        best, judges = refined["best"], ", ".join(refined["held_back"])
-        text += (
-            f" but {judges}, which judge: step {best['step']} is kept, with {best['psnr']:.2f} dB "
-            "on them"
-        )
+        best, text = refined["best"], text + f" but {', '.join(refined['held_back'])}, which judge"
+        if best["psnr"] is not None:  # None: interrupted before the first look
+            text += f": step {best['step']} is kept, with {best['psnr']:.2f} dB on them"
     return text + {"interrupted": "; interrupted", "steps": "; all steps taken"}.get(
         refined["ended"], ""
     )
