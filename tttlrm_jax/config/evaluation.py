@@ -143,10 +143,6 @@ class EvalConfig(SceneOptions):
                 "is not used when a saved state is queried", "leave it out",
             )  # fmt: skip
         require(
-            self.query is None or self.mesh == MeshConfig(), "mesh", "several devices",
-            "are not used when a saved state is queried", "leave them out",
-        )  # fmt: skip
-        require(
             not self.overwrite_state or self.save_state is not None, "overwrite_state", True,
             "needs a state to write", "name it with --save-state",
         )  # fmt: skip
