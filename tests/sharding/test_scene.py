@@ -85,6 +85,13 @@ def test_a_film_is_drawn_in_portions(case):
     assert len(frames) == len(scene.target_names)
 
 
+def test_virtual_views_are_refused(case):
+    model, scene, request = case("full")
+    parted, some = over_devices(model, MeshConfig(seq=4)), np.array([0, 1], np.int32)
+    with pytest.raises(ValueError, match=r"virtual_views=.* are not parted over devices"):
+        parted.reconstruct_scene(dataclasses.replace(scene, virtual=some), request)
+
+
 def test_an_exchange_without_room_is_refused(case):
     model, scene, request = case("full")
     parted = over_devices(model, MeshConfig(seq=4, exchange_capacity=0.01))

@@ -56,7 +56,15 @@ class MeshSceneModel(SceneModel):
         return self.programs[name]
 
     def placed(self, scene: PosedScene, request: Request) -> tuple[Any, Any, jax.Array]:
-        """Parameters, dealt inputs and key of the pruning, as they lie over the mesh."""
+        """Parameters, dealt inputs and key of the pruning, as they lie over the mesh.
+
+        Raises InputError for a scene whose Gaussians other views than the inputs carry.
+        """
+        if scene.virtual is not None:
+            raise InputError.of(
+                "virtual_views", request.virtual, "are not parted over devices",
+                "use all inputs, or a model on one device",
+            )  # fmt: skip
         plan, chunk, inputs = request.plan, request.chunk_views, scene.inputs
         layout = scene_layout(self.mesh, inputs.image.shape[1], plan, chunk)
         params = jax.tree.map(put_whole, self.params, layout.parameter_shardings(self.params))
