@@ -261,6 +261,17 @@ def test_more_views_or_rows_are_measured_in_the_same_directory(
     assert asked[1:] == [("1b2c", 3), ("1b2c", 4)]
 
 
+def test_lines_are_in_natural_order_whenever_they_were_measured(tmp_path):
+    results = scene_results.Results(tmp_path, {})
+    for scene, views in (("s10", 3), ("s2", 4), ("s9", 3)):
+        row = {"method": "this model", "steps": 0}
+        results.add({"scene": scene, "views": views, "rows": [row], "targets": []})
+    again = scene_results.Results(tmp_path, scene_results._records(tmp_path / "scenes"))
+    for each in (results, again):
+        assert [record["scene"] for record in each.ordered()] == ["s9", "s10", "s2"]
+    assert again.lines() == results.lines()
+
+
 def test_rows_that_are_not_measured_again_are_kept(tmp_path):
     def record(steps, psnr):
         rows = [{"method": "this model", "steps": n, "psnr": psnr} for n in steps]

@@ -115,7 +115,7 @@ def _written(results: Results, common: Measurement, failed: dict[str, str]) -> d
     """The table of what is there so far, as it is written."""
     protocol, root = common.protocol, Path(common.config.root or "")
     labels = protocol.read_labels(root)
-    table = make_table(protocol, results.records.values(), labels, common.resolution)
+    table = make_table(protocol, results.ordered(), labels, common.resolution)
     differing = differences(protocol, table, common.given())
     differing += [
         f"seconds are on {jax.devices()[0].device_kind}, without compiling, after one pass that "
@@ -132,7 +132,7 @@ def _written(results: Results, common: Measurement, failed: dict[str, str]) -> d
 def _notes(results: Results) -> list[tuple[str, str]]:
     """What was guessed of scenes, each sentence once: with the first scene and how many more."""
     found: dict[str, dict[str, None]] = {}
-    for record in results.records.values():
+    for record in results.ordered():
         for note in record["notes"]:
             found.setdefault(note.replace(record["path"], "."), {})[record["scene"]] = None
     return [

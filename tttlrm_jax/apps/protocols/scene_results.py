@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.files.natural_order import natural_order
 from tttlrm_jax.core.files.output_directory import creation_errors, disk_errors
 from tttlrm_jax.core.files.whole_files import draft_of, write_whole
 
@@ -58,12 +59,17 @@ class Results:
             write_whole(self.directory / TABLE_FILE, _json(table))
             write_whole(self.directory / TEXT_FILE, text + "\n")
 
+    def ordered(self) -> list[dict[str, Any]]:
+        """Records by number of views, then in natural order of their scenes."""
+        by_name = natural_order(self.records.values(), lambda record: record["scene"])
+        return sorted(by_name, key=lambda record: record["views"])
+
     def lines(self) -> str:
-        """The text of the CSV file: rows by number of views and scene, in the order measured."""
+        """The text of the CSV file: a line for each row of `ordered`."""
         stream = io.StringIO()
         writer = csv.DictWriter(stream, COLUMNS, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
-        for record in sorted(self.records.values(), key=lambda record: record["views"]):
+        for record in self.ordered():
             known = {"scene": record["scene"], "views": record["views"]}
             for row in record["rows"]:
                 writer.writerow(known | row | {"targets": len(record["targets"])})

@@ -151,8 +151,9 @@ class SceneProtocol:
                 "restore the file or remove it",
             )  # fmt: skip
         return {
-            row[NAME_COLUMN].strip(): {k: v for k, v in row.items() if k and isinstance(v, str)}
+            name.strip(): {k: v for k, v in row.items() if k and isinstance(v, str)}
             for row in rows
+            if (name := row[NAME_COLUMN])
         }
 
     def read(self, path: Path, config: ProtocolEvalConfig) -> Capture:
