@@ -79,6 +79,7 @@ class Measurement:
             "protocol": Path(self.config.protocol).name,
             "dataset": self.protocol.dataset,
             "resolution": list(self.resolution),
+            "lpips": self.lpips is not None,  # else its mean would be over some scenes only
             "checkpoint_sha256": fingerprint(self.model.params),
             "options": {
                 each.name: options[each.name] for each in OPTIONS if each.name not in NOT_SETTINGS
