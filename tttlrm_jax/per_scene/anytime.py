@@ -173,7 +173,7 @@ class _Run:
         self.losses: list[np.ndarray] = []
         self.moments: list[Moment] = []
         self.best, self._best_judge = None, self._judge.corrections
-        self._best_state = self.state.replace(gaussians=self._shown(self.state.gaussians))
+        self._best_state = self._kept(self._shown(self.state.gaussians))
         self._level_begun = 0
         self._step, self._step_seconds, self._look_seconds = 0, 0.0, 0.0
         self._rng = np.random.default_rng(config.fit.seed)
@@ -351,14 +351,17 @@ class _Run:
         self._look_seconds = moment.seconds - begun
         self.moments.append(moment)
         if self.best is None or moment.psnr is None or moment.psnr > (self.best.psnr or -np.inf):
-            roomy = with_room(self.state, len(shown.mean))
-            self.best, self._best_state = moment, roomy.replace(gaussians=shown)
+            self.best, self._best_state = moment, self._kept(shown)
             self._best_judge = self._judge.corrections
         on_moment(moment, self._best_state.gaussians)
 
     def _shown(self, gaussians: Gaussians) -> Gaussians:
         """Gaussians of this level as they are looked at, always as many slots."""
         return filled(self._widened(gaussians, -1), self.room.num_gaussians)
+
+    def _kept(self, shown: Gaussians) -> FitState:
+        """The state with Gaussians as they are looked at, which may have more slots."""
+        return with_room(self.state, len(shown.mean)).replace(gaussians=shown)
 
     def _widened(self, gaussians: Gaussians, level: int) -> Gaussians:
         """Gaussians of this level as they are for another one."""
@@ -393,7 +396,7 @@ class _Run:
         """What a program gives; the first call with these settings counts as compiling."""
         start = time.perf_counter()
         made = jax.block_until_ready(program(*arguments, **options))
-        known = (program, options.get("settings"))
+        known = (program, options.get("settings"), options.get("config"))
         if known not in self._warm:
             self._warm.add(known)
             self._compiling += time.perf_counter() - start

@@ -83,7 +83,10 @@ def filled(gaussians: Gaussians, capacity: int) -> Gaussians:
 def with_room(state: FitState, capacity: int) -> FitState:
     """The state with more free slots, `capacity` Gaussians in all."""
     free = capacity - state.gaussians.mean.shape[0]
-    pad = lambda tree: jax.tree.map(lambda x: _padded(x, free), tree)  # noqa: E731
+
+    def pad(tree):
+        return jax.tree.map(lambda x: _padded(x, free), tree)
+
     moments = state.moments._replace(mu=pad(state.moments.mu), nu=pad(state.moments.nu))
     return state.replace(
         gaussians=filled(state.gaussians, capacity), moments=moments, alive=pad(state.alive),

@@ -133,6 +133,14 @@ def test_pictures_grow(disturbed, views, compiled):
     assert len(grown.gaussians.mean) == grown.best.num_gaussians
     counted = grown.moments
     assert [moment.size == half for moment in counted] == [moment.step <= 10 for moment in counted]
+
+    def stop(moment, best):
+        if moment.step:
+            raise KeyboardInterrupt
+
+    early = improve([coarse, views], by_steps, start=disturbed, on_moment=stop, **HOW)
+    assert {moment.size for moment in early.moments} == {half}  # with fewer slots than the result
+    assert len(early.gaussians.mean) == early.best.num_gaussians
     threads = [thread for name, thread in compiled if "_segment" in name]
     assert threads
     assert threading.main_thread() not in threads
