@@ -134,12 +134,6 @@ def _that_show_the_scene(views: Views, held: np.ndarray) -> np.ndarray:
     return held[np.asarray(jnp.any(views.valid[held], axis=(1, 2)))]
 
 
-def check_room(views: Views, config: AnytimeConfig) -> None:
-    """Raises InputError where memory leaves room for too few Gaussians of these views."""
-    fitted, _ = split_views(len(views.image), config.held_back)
-    within_limits(config, views, len(fitted))
-
-
 class _Run:
     """An improvement from its start to the moment at which it is stopped."""
 

@@ -16,6 +16,7 @@ from tttlrm_jax.per_scene.settings import (
     with_capacity,
     with_degree,
 )
+from tttlrm_jax.per_scene.starts import split_views
 from tttlrm_jax.rasterize.render import MAX_CAPACITY
 
 GIB = 2**30
@@ -83,6 +84,12 @@ def room_for(
         num_gaussians=count, wanted=wanted, slots=per_gaussian * count,
         most_slots=grown * per_gaussian * count, num_bytes=needed(count),
     )  # fmt: skip
+
+
+def check_room(views: Views, config: AnytimeConfig) -> None:
+    """Raises InputError where memory leaves room for too few Gaussians of these views."""
+    fitted, _ = split_views(len(views.image), config.held_back)
+    within_limits(config, views, len(fitted))
 
 
 def within_limits(

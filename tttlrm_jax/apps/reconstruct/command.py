@@ -38,7 +38,7 @@ from tttlrm_jax.core.files.packaged_files import QUICKSTART, TOY, capture_path, 
 from tttlrm_jax.core.program_cache import keep_programs
 from tttlrm_jax.metrics.lpips import LPIPS, MIN_SIDE, load_lpips
 from tttlrm_jax.parallel.processes import is_first_process
-from tttlrm_jax.per_scene.anytime import check_room
+from tttlrm_jax.per_scene.memory import check_room
 from tttlrm_jax.per_scene.settings import anytime_config
 
 PROG = "eval.py"
