@@ -216,7 +216,7 @@ class _Run:
         if gain >= config.weak_gain:
             return "prediction", state
         name, new = self._new_gaussians(points)
-        if gain <= 0:
+        if not gain > 0:  # a gain of NaN, too
             return name, new
         config = dataclasses.replace(config, num_kept=config.num_kept_weak)
         faint = jax.scipy.special.logit(jnp.asarray(config.weak_opacity, jnp.float32))
