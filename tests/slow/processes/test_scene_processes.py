@@ -6,7 +6,9 @@ import pytest
 
 from tests.slow.processes.test_processes import ROOT, finish, free_port, start
 
-OPTIONS = ["--views", "4", "--keep-ratio", "0.5", "--random-ratio", "0.2", "--orbit-frames", "2"]
+# Without a random share: which ranks it takes is the same, but these weights are as they were drawn,
+# and opacities within round-off of each other change ranks.
+OPTIONS = ["--views", "4", "--keep-ratio", "0.5", "--orbit-frames", "2"]
 
 
 @pytest.mark.timeout(1200)
