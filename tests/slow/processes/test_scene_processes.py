@@ -6,8 +6,8 @@ import pytest
 
 from tests.slow.processes.test_processes import ROOT, finish, free_port, start
 
-# Without a random share: which ranks it takes is the same, but these weights are as they were drawn,
-# and opacities within round-off of each other change ranks.
+# Without a random share: it takes the same ranks, but these weights are as they were drawn, and
+# opacities within round-off of each other change ranks.
 OPTIONS = ["--views", "4", "--keep-ratio", "0.5", "--orbit-frames", "2"]
 
 
