@@ -50,8 +50,10 @@ class Sizes:
         """The published model with bfloat16 products, or a small one."""
         from tttlrm_jax.config import ModelConfig
 
-        small = {"d_model": 32, "num_layers": 1, "attention_head_dim": 16} if self.tiny else {}
-        return ModelConfig(compute_dtype="bfloat16", **small)
+        published = ModelConfig(compute_dtype="bfloat16")
+        if not self.tiny:
+            return published
+        return dataclasses.replace(published, d_model=32, num_layers=1, attention_head_dim=16)
 
 
 def device(sizes: Sizes) -> Result:
@@ -100,10 +102,10 @@ def rasterizer(backend: str, count: int) -> Callable[[Sizes], Result]:
         options = argparse.Namespace(
             opacity=0.1, focal=rasterize.FOCAL, views_at_once=1, repeats=sizes.repeats
         )
-        size = SMALL[::-1] if sizes.tiny else LARGE[::-1]
+        height, width = sizes.picture
         number, views = (100, 1) if sizes.tiny else (count, 8)
         rates = None if sizes.tiny else measure_rates()
-        found = rasterize.measure(size, number, views, backend, options, rates)
+        found = rasterize.measure((width, height), number, views, backend, options, rates)
         result = {}
         for name in ("forward", "forward_backward"):
             result[f"{name}_ms_per_view"] = 1e3 * found[name]["seconds_per_view"]

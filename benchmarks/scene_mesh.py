@@ -112,9 +112,11 @@ def render_program(options: Options, mesh: Mesh, settings: MeshConfig) -> tuple[
     lie = PartitionSpec("seq")
     shapes = WIDTHS | {"features": (coefficients, 3)}
     splats = Splats(**{name: abstract(mesh, lie, kept, *rest) for name, rest in shapes.items()})
-    poses = (abstract(mesh, PartitionSpec(), options.targets, *rest) for rest in ((4, 4), (4,)))
+    poses, lenses = (
+        abstract(mesh, PartitionSpec(), options.targets, *rest) for rest in ((4, 4), (4,))
+    )
     drawing, _ = renderer.drawing(options.targets, height)
-    return drawing, (splats, Cameras(*poses, height, width))
+    return drawing, (splats, Cameras(poses, lenses, height, width))
 
 
 def measure(options: Options) -> Iterator[dict[str, Any]]:
