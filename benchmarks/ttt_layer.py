@@ -31,9 +31,10 @@ import numpy as np
 from flax import nnx
 
 from benchmarks.arguments import positive
+from benchmarks.cost.chips import chip_of
 from benchmarks.cost.fits import fit_growth
 from benchmarks.cost.measure import measure, unrolled_flops
-from benchmarks.cost.utilisation import PEAK_TFLOPS, utilisation_rows
+from benchmarks.cost.utilisation import utilisation_rows
 from tttlrm_jax.config import ModelConfig, Plan
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.host_memory import keep_freed_memory
@@ -229,8 +230,8 @@ def utilisation(options) -> Iterator[dict[str, Any]]:
         raise InputError.of(
             "device", device.platform, "is no accelerator", "run this part on a GPU or TPU"
         )
-    known = (rate for name, rate in PEAK_TFLOPS.items() if name in device.device_kind)
-    peak = options.peak_tflops or next(known, None)
+    chip = chip_of(device.device_kind)
+    peak = options.peak_tflops or (chip and chip.tflops)
     config = ModelConfig(compute_dtype="bfloat16")
     for views in options.views or (16, 32, 64):
         inputs = draw_views(views, LARGE_SIZE)

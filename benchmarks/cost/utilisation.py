@@ -20,8 +20,6 @@ from tttlrm_jax.models import build_model, merge_model, split_model
 from tttlrm_jax.models.nn.block import Block
 from tttlrm_jax.ttt import full_plan, newton_schulz
 
-# Dense bfloat16 peaks by what is in the device's name, 10^12 FLOP/s.
-PEAK_TFLOPS = {"A100": 312.0, "H100": 989.0, "H200": 989.0}
 WITHIN = "Newton-Schulz"  # of the TTT layer
 
 
