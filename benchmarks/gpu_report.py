@@ -30,6 +30,7 @@ LEAST_SECONDS = 10.0  # less is not enough to start a row
 LONGEST_ERROR = 300  # characters
 RAISED = re.compile(r"^(?:\w+\.)*(\w*(?:Error|Exception|Interrupt)\b.*)$", re.MULTILINE)
 SETTINGS = {"XLA_PYTHON_CLIENT_MEM_FRACTION": "0.92", "JAX_TRACEBACK_FILTERING": "off"}
+OF_REHEARSALS = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}  # compiles sooner
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -55,9 +56,9 @@ def main(arguments: list[str] | None = None) -> int:
 def measure_all(names: list[str], seconds: float, tiny: bool, output: Path) -> dict[str, Any]:
     """Rows by name, within so many seconds; writes the report after each."""
     end, rows = time.monotonic() + seconds, {}
-    environment = {
-        "JAX_COMPILATION_CACHE_DIR": str((output / "programs").resolve()), **SETTINGS, **os.environ
-    }  # fmt: skip
+    programs = {"JAX_COMPILATION_CACHE_DIR": str((output / "programs").resolve())}
+    settings = SETTINGS | programs | (OF_REHEARSALS if tiny else {})
+    environment = settings | os.environ  # the user's own come first
     for number, name in enumerate(names):
         left = sum(ROWS[each].share for each in names[number:])
         share = (end - time.monotonic()) * ROWS[name].share / left
@@ -179,7 +180,7 @@ def beside_text(name: str, figure: dict[str, Any], rows: dict[str, Any]) -> str:
         if ours:
             reached = "reached" if min(ours) <= figure["seconds"] else "missed"
             parts.append(f"goal, ours as fast: {time_text(min(ours))}, {reached}")
-    return "; ".join(parts + [figure["beside"]] * bool(figure.get("beside")))
+    return "; ".join([*parts, figure.get("beside") or ""]).removesuffix("; ")
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ TINY = Sizes(
         compute_dtype="bfloat16",
     ),
     pixels=(16, 24), training_views=2, part_views=2, chunk_views=2, chunks=3,
-    shipped_chunks=2, scenes=((200, 1), (300, 2)), ttt3r=SMALL_TTT3R, frames=12,
+    shipped_chunks=2, scenes=((200, 1),), ttt3r=SMALL_TTT3R, frames=12,
     frame_pixels=(48, 64), agreeing=(30, 16), product=256, fraction=64, repeats=1,
 )  # fmt: skip
 

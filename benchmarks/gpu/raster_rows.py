@@ -32,9 +32,9 @@ def raster(backend: str, sizes: Sizes) -> Iterator[Figure]:
     options = argparse.Namespace(
         opacity=OPACITY, focal=rasterize.FOCAL, views_at_once=1, repeats=sizes.repeats
     )
-    pixels = sizes.pixels[::-1]
+    height, width = sizes.pixels
     for count, views in sizes.scenes:
-        result = rasterize.measure(pixels, count, views, backend, options, rates)
+        result = rasterize.measure((width, height), count, views, backend, options, rates)
         for name in PASSES:
             row = result[name]
             figures = {
