@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,8 +23,9 @@ from tttlrm_jax.api.sequences import LiveModel
 from tttlrm_jax.apps.train import load_config_file
 from tttlrm_jax.checkpoints.directories import read_config
 from tttlrm_jax.config import RunConfig, published_ratios
+from tttlrm_jax.config.ttt3r import TTT3RConfig
 from tttlrm_jax.core.files.packaged_files import packaged
-from tttlrm_jax.models import build_model, merge_model, prune, split_model
+from tttlrm_jax.models import abstract_model, build_model, merge_model, prune, split_model
 from tttlrm_jax.models.nn.attention import attend_in_blocks
 from tttlrm_jax.training.objectives.batches import Batch, StaticParts
 from tttlrm_jax.training.update import init_train_state, train_step
@@ -145,7 +147,7 @@ def sequence(sizes: Sizes) -> Iterator[Figure]:
     images = np.random.default_rng(0).integers(0, 256, (8, height, width, 3), np.uint8)
     for dtype in ("float32", "bfloat16"):
         config = dataclasses.replace(sizes.ttt3r, compute_dtype=dtype)
-        live = LiveModel(*split_model(build_model(config)), build_state_rule("ttt3r"))
+        live = LiveModel(*random_weights(config), build_state_rule("ttt3r"))
         times, held = [time.perf_counter()], []
         for number in range(sizes.frames + 1):  # the first one compiles
             live(images[number % len(images)], reset=False, update=True)
@@ -161,3 +163,11 @@ def sequence(sizes: Sizes) -> Iterator[Figure]:
         what = f"TTT3R, {pictures}, {dtype}, per frame"
         yield {"what": what, "seconds": float(seconds), "figures": figures, "beside": PAPER_TTT3R}
         del live  # its weights, before the next are made
+
+
+def random_weights(config: TTT3RConfig) -> tuple[Any, Any]:
+    """Graph and parameters, all cut from one array: to initialise them compiles for long."""
+    graph, shapes = split_model(abstract_model(config))
+    most = max(leaf.size for leaf in jax.tree.leaves(shapes))
+    drawn = 0.02 * jax.random.normal(jax.random.key(0), (most,))
+    return graph, jax.tree.map(lambda x: drawn[: x.size].reshape(x.shape).astype(x.dtype), shapes)
