@@ -39,6 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW",
                         help=f"of {', '.join(ROWS)}")  # fmt: skip
     parser.add_argument("--minutes", type=positive, default=10, help="for all rows together")
+    parser.add_argument("--repeats", type=positive, help="of each figure; otherwise 5, tiny 1")
     parser.add_argument("--tiny", action="store_true", help="a rehearsal, on a CPU too")
     parser.add_argument("--output", type=Path, default=Path("outputs/gpu_report"))
     options = parser.parse_args(arguments)
@@ -48,13 +49,21 @@ def main(arguments: list[str] | None = None) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    rows = measure_all(options.rows, 60 * options.minutes, options.tiny, options.output)
+    of_rows = ["--tiny"] * options.tiny
+    of_rows += ["--repeats", str(options.repeats)] if options.repeats else []
+    rows = measure_all(options.rows, 60 * options.minutes, of_rows, options.output)
     print(f"\n{options.output / 'gpu_report.md'}")
     return int(any(row["state"] == "failed" for row in rows.values()))
 
 
-def measure_all(names: list[str], seconds: float, tiny: bool, output: Path) -> dict[str, Any]:
-    """Rows by name, within so many seconds; writes the report after each."""
+def measure_all(
+    names: list[str], seconds: float, of_rows: list[str], output: Path
+) -> dict[str, Any]:
+    """Rows by name, within so many seconds; writes the report after each.
+
+    `of_rows` are options of `benchmarks.gpu.rows`.
+    """
+    tiny = "--tiny" in of_rows
     end, rows = time.monotonic() + seconds, {}
     programs = {"JAX_COMPILATION_CACHE_DIR": str((output / "programs").resolve())}
     settings = SETTINGS | programs | (OF_REHEARSALS if tiny else {})
@@ -69,7 +78,7 @@ def measure_all(names: list[str], seconds: float, tiny: bool, output: Path) -> d
             rows[name] = {"state": "skipped", "error": error, "figures": [], "seconds": 0.0}
         else:
             lines.unlink(missing_ok=True)
-            rows[name] = run_row(command + ["--tiny"] * tiny, share, lines, log, environment)
+            rows[name] = run_row(command + of_rows, share, lines, log, environment)
         row = rows[name]
         print(f"{name}: {row['state']}, {row['seconds']:.0f} s {row['error'] or ''}", flush=True)
         write_report(output, rows, {"minutes": seconds / 60, "tiny": tiny})

@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks import streaming
 from benchmarks.cost.measure import measure, unrolled_flops
 from benchmarks.cost.utilisation import utilisation_rows
-from benchmarks.gpu.figures import MIB_PER_GIB, Figure, Sizes, chip, costs, memory, size_text
+from benchmarks.gpu.figures import GIB, MIB_PER_GIB, Figure, Sizes, chip, costs, memory, size_text
 from benchmarks.raster_floors import measure_rates
 from benchmarks.ttt_layer import draw_views
 from tttlrm_jax.api.sequences import LiveModel
@@ -46,7 +46,7 @@ def device(sizes: Sizes) -> Iterator[Figure]:
         stated = f"published: {known.tflops:g} TFLOP/s, {known.terabytes:g} TB/s"
     runtime = " ".join(found.client.platform_version.split())
     versions = f"JAX {jax.__version__}, Python {platform.python_version()}"
-    what = f"{found.device_kind}, {runtime}, {versions}"
+    what = f"{len(jax.devices())} x {found.device_kind}, {runtime}, {versions}"
     yield {"what": what, "figures": {"usable, GiB": memory("bytes_limit")}, "beside": stated}
     square = jnp.ones((sizes.product, sizes.product), jnp.bfloat16)
     cost = measure(jnp.matmul, (square, square), sizes.repeats)
@@ -147,7 +147,8 @@ def sequence(sizes: Sizes) -> Iterator[Figure]:
     images = np.random.default_rng(0).integers(0, 256, (8, height, width, 3), np.uint8)
     for dtype in ("float32", "bfloat16"):
         config = dataclasses.replace(sizes.ttt3r, compute_dtype=dtype)
-        live = LiveModel(*random_weights(config), build_state_rule("ttt3r"))
+        graph, params = random_weights(config)
+        live = LiveModel(graph, params, build_state_rule("ttt3r"))
         times, held = [time.perf_counter()], []
         for number in range(sizes.frames + 1):  # the first one compiles
             live(images[number % len(images)], reset=False, update=True)
@@ -158,11 +159,12 @@ def sequence(sizes: Sizes) -> Iterator[Figure]:
             "frames per s": 1 / seconds, "compile, s": times[1] - times[0],
             "held after the first frame, GiB": held[0],
             "after the last, GiB": held[-1],
+            "weights, GiB": streaming.num_bytes(params) / GIB,
         }  # fmt: skip
         pictures = f"{sizes.frames} frames of {size_text(sizes.frame_pixels)}"
         what = f"TTT3R, {pictures}, {dtype}, per frame"
         yield {"what": what, "seconds": float(seconds), "figures": figures, "beside": PAPER_TTT3R}
-        del live  # its weights, before the next are made
+        del live, params  # the weights, before the next are made
 
 
 def random_weights(config: TTT3RConfig) -> tuple[Any, Any]:

@@ -5,6 +5,7 @@ the device's memory so far, so that a row that ends early leaves what it has.
 """
 
 import argparse
+import dataclasses
 import functools
 import json
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from typing import NamedTuple
 
 import jax
 
+from benchmarks.arguments import positive
 from benchmarks.gpu.figures import FULL, TINY, Figure, Sizes, memory
 from benchmarks.gpu.model_rows import attention, device, forward, parts, sequence, stream, training
 from benchmarks.gpu.raster_rows import agreement, gsplat, raster
@@ -35,6 +37,7 @@ ROWS = {  # in order of importance
     "agreement": Row(25, agreement),
     "raster_pallas": Row(50, functools.partial(raster, "pallas")),
     "gsplat": Row(25, gsplat),
+    "raster_tiled": Row(40, functools.partial(raster, "tiled")),
     "forward_32": Row(50, functools.partial(forward, 32)),
     "forward_16": Row(40, functools.partial(forward, 16)),
     "attention": Row(25, attention),
@@ -48,12 +51,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("name", choices=ROWS)
     parser.add_argument("file", type=Path)
     parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--repeats", type=positive)
     options = parser.parse_args(arguments)
     measures_jax = options.name != "gsplat"
     if measures_jax and not options.tiny and jax.default_backend() == "cpu":
         raise SystemExit("InputError: device=cpu is no accelerator; use --tiny for a rehearsal")
     with options.file.open("a", encoding="utf-8") as file:
-        for figure in ROWS[options.name].figures(TINY if options.tiny else FULL):
+        sizes = TINY if options.tiny else FULL
+        sizes = dataclasses.replace(sizes, repeats=options.repeats or sizes.repeats)
+        for figure in ROWS[options.name].figures(sizes):
             peak = memory("peak_bytes_in_use")
             print(json.dumps(figure | {"gib_peak": peak}), file=file, flush=True)
 

@@ -62,7 +62,7 @@ def test_a_row_without_faults(tmp_path):
 
 def test_without_time_rows_are_skipped_and_said(tmp_path):
     (tmp_path / "logs").mkdir()
-    rows = gpu_report.measure_all(["device", "training"], 5.0, True, tmp_path)
+    rows = gpu_report.measure_all(["device", "training"], 5.0, ["--tiny"], tmp_path)
     assert [row["state"] for row in rows.values()] == ["skipped", "skipped"]
     table = (tmp_path / "gpu_report.md").read_text()
     assert "| training | **skipped**: time is over" in table

@@ -42,6 +42,7 @@ def test_all_rows_at_tiny_sizes(tmp_path):
     assert "no published peak is known here" in table
     assert "goal 3.8 s or less" in table
     assert "stage composite backward" in table
+    assert all(f["figures"]["frames per s"] > 0 for f in rows["ttt3r"]["figures"])
     (worst,) = [f["figures"] for f in rows["agreement"]["figures"] if "figures" in f]
     assert worst["worst pixel"] < 1e-5
     assert worst["worst gradient, relative"] < 1e-3
