@@ -20,10 +20,10 @@ from typing import Any
 
 from benchmarks.arguments import positive
 from benchmarks.gpu.rows import ROWS
-from tttlrm_jax.apps.protocols.files import write_whole
 from tttlrm_jax.core.errors import InputError, one_line
 from tttlrm_jax.core.files.json_values import finite
 from tttlrm_jax.core.files.output_directory import creation_errors
+from tttlrm_jax.core.files.whole_files import write_whole
 
 ROOT = Path(__file__).parents[1]
 LEAST_SECONDS = 10.0  # less is not enough to start a row
