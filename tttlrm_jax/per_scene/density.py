@@ -9,8 +9,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Int
 
+from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.core.geometry.rotations import rotation_from_quaternion
 from tttlrm_jax.core.types import Gaussians
 from tttlrm_jax.per_scene.loop import FitState
@@ -75,9 +77,13 @@ def densify(state: FitState, config: FitConfig, key: Array) -> Densified:
 def filled(gaussians: Gaussians, capacity: int) -> Gaussians:
     """The Gaussians [gaussian] and free slots behind them, `capacity` in all."""
     free = capacity - gaussians.mean.shape[0]
-    more = jax.tree.map(lambda x: _padded(x, free), gaussians)
-    logit = more.opacity_logit.at[capacity - free :].set(GONE_LOGIT)
-    return more.replace(opacity_logit=logit)
+    return Gaussians(
+        mean=_padded(gaussians.mean, free),
+        sh=_padded(gaussians.sh, free),
+        log_scale=_padded(gaussians.log_scale, free),
+        quaternion=_padded(gaussians.quaternion, free, 0.5),
+        opacity_logit=_padded(gaussians.opacity_logit, free, GONE_LOGIT),
+    )
 
 
 def with_room(state: FitState, capacity: int) -> FitState:
@@ -94,8 +100,10 @@ def with_room(state: FitState, capacity: int) -> FitState:
     )  # fmt: skip
 
 
-def _padded(array: Array, free: int) -> Array:
-    return jnp.pad(array, ((0, free), *((0, 0),) * (array.ndim - 1)))
+def _padded(array: Array, free: int, value: float = 0) -> Array:
+    """With so many more rows of this value, made on the host: nothing compiles for the shape."""
+    rows = ((0, free), *((0, 0),) * (array.ndim - 1))
+    return on_device(np.pad(np.asarray(array), rows, constant_values=value))
 
 
 def mean_pull(state: FitState) -> Array:

@@ -18,7 +18,7 @@ from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.core.geometry.poses import focus_point
 from tttlrm_jax.core.geometry.spherical_harmonics import SH_CONSTANT
 from tttlrm_jax.core.types import Gaussians, Views
-from tttlrm_jax.per_scene.density import GONE_LOGIT, densify, reset_opacity
+from tttlrm_jax.per_scene.density import densify, filled, reset_opacity
 from tttlrm_jax.per_scene.loop import (
     FitState,
     Optimised,
@@ -162,22 +162,21 @@ def initial_state(
 ) -> FitState:
     """Round Gaussians of opacity 0.1 at the points, and free slots up to the capacity."""
     positions, colours = (np.asarray(part, np.float32)[: config.capacity] for part in points)
-    free = config.capacity - len(positions)
+    count = len(positions)
     size = np.log(np.maximum(neighbour_distance(positions), 1e-7))
-    sh = np.zeros((config.capacity, (required_degree(config) + 1) ** 2, 3), np.float32)
-    sh[: len(colours), 0] = (colours - 0.5) / SH_CONSTANT
+    sh = np.zeros((count, (required_degree(config) + 1) ** 2, 3), np.float32)
+    sh[:, 0] = (colours - 0.5) / SH_CONSTANT
     logit = np.log(INITIAL_OPACITY / (1 - INITIAL_OPACITY))
-    gaussians = Gaussians(
-        mean=jnp.asarray(np.pad(positions, ((0, free), (0, 0)))),
-        sh=jnp.asarray(sh),
-        log_scale=jnp.asarray(np.pad(np.repeat(size[:, None], 3, 1), ((0, free), (0, 0)))),
-        quaternion=jnp.tile(jnp.asarray([[1.0, 0.0, 0.0, 0.0]]), (config.capacity, 1)),
-        opacity_logit=jnp.where(jnp.arange(config.capacity) < len(positions), logit, GONE_LOGIT),
+    points_alone = Gaussians(  # type: ignore[arg-type]
+        mean=positions,
+        sh=sh,
+        log_scale=np.repeat(size[:, None], 3, 1),
+        quaternion=np.tile(np.asarray([1, 0, 0, 0], np.float32), (count, 1)),
+        opacity_logit=np.full(count, logit, np.float32),
     )
+    gaussians = filled(points_alone, config.capacity)
     extent = scene_extent(np.asarray(views.cameras.world_from_camera))
-    return start_state(
-        gaussians, extent, config.steps, jnp.arange(config.capacity) < len(positions)
-    )
+    return start_state(gaussians, extent, config.steps, jnp.arange(config.capacity) < count)
 
 
 def neighbour_distance(points: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.types import Cameras, Gaussians, Views
-from tttlrm_jax.per_scene.density import GONE_LOGIT, filled
+from tttlrm_jax.per_scene.density import filled
 from tttlrm_jax.per_scene.loop import FitState, scene_extent, start_state
 from tttlrm_jax.per_scene.scratch import living
 from tttlrm_jax.per_scene.settings import AnytimeConfig, FitConfig, required_degree
@@ -99,19 +99,8 @@ def predicted_state(predicted: Gaussians, views: Views, config: AnytimeConfig) -
     known = min(coefficients, predicted.sh.shape[1])
     sh[:, :known] = np.asarray(predicted.sh)[chosen, :known]
 
-    def with_room(values, free=0.0):
-        room = np.zeros((fit.capacity, *values.shape[1:]), np.float32) + np.float32(free)
-        room[:count] = values
-        return jnp.asarray(room)
-
-    taken = jax.tree.map(lambda x: np.asarray(x)[chosen], predicted)
-    gaussians = Gaussians(
-        mean=with_room(taken.mean),
-        sh=with_room(sh),
-        log_scale=with_room(taken.log_scale),
-        quaternion=with_room(taken.quaternion, 0.5),
-        opacity_logit=with_room(taken.opacity_logit, GONE_LOGIT),
-    )
+    taken = jax.tree.map(lambda x: np.asarray(x, np.float32)[chosen], predicted)
+    gaussians = filled(taken.replace(sh=sh), fit.capacity)
     extent = scene_extent(np.asarray(views.cameras.world_from_camera))
     return start_state(gaussians, extent, fit.steps, jnp.arange(fit.capacity) < count)
 
