@@ -47,12 +47,9 @@ class MeshSceneModel(SceneModel):
         static = (request.plan, request.chunk_views, request.keep_ratio, request.random_ratio)
         name = ("mesh", static, scene.inputs.image.shape)
         if name not in self.programs:
-            arguments = self.placed(scene, request)
-            start = time.perf_counter()
-            run = jax.jit(reconstruction(self.graph, self.mesh, *static))
-            compiled = run.lower(*arguments).compile()
-            self.programs[name] = compiled, time.perf_counter() - start
-            self.bytes_per_device.update(device_bytes(compiled))
+            make = reconstruction(self.graph, self.mesh, *static)
+            run, _ = self.compiled(name, make, *self.placed(scene, request))
+            self.bytes_per_device.update(device_bytes(run))
         return self.programs[name]
 
     def placed(self, scene: PosedScene, request: Request) -> tuple[Any, Any, jax.Array]:
