@@ -11,16 +11,7 @@ Result    not measured here: we have neither the published weights nor the data 
 Published numbers are those of arXiv 2602.20160v2: tables 2, 6 and 7 and supplement A.
 """
 
-from tttlrm_jax.apps.protocols.scenes import PublishedRow, SceneProtocol, Stratum
-
-
-def row(views, method, seconds, psnr, ssim, lpips, variant=""):
-    """One line of the tables."""
-    return PublishedRow(
-        method=method, variant=variant, views=views,
-        psnr=psnr, ssim=ssim, lpips=lpips, seconds=seconds,
-    )  # fmt: skip
-
+from tttlrm_jax.apps.protocols.scenes import SceneProtocol, Stratum, row
 
 PROTOCOL = SceneProtocol(
     dataset="DL3DV-140",

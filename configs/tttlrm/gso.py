@@ -10,15 +10,12 @@ Published numbers are those of arXiv 2602.20160v2, table 1. It has no row at 102
 pictures are shown: GS-LRM ran out of memory), and 256x256 with 8 views only.
 """
 
-from tttlrm_jax.apps.protocols.scenes import PublishedRow, SceneProtocol
+from tttlrm_jax.apps.protocols.scenes import SceneProtocol, row
 
 
-def row(side, views, method, seconds, psnr, ssim, lpips, variant=""):
-    """One line of the table."""
-    return PublishedRow(
-        method=method, variant=variant, views=views, resolution=(side, side),
-        psnr=psnr, ssim=ssim, lpips=lpips, seconds=seconds,
-    )  # fmt: skip
+def square(side, *columns):
+    """A row for pictures of `side` x `side` pixels."""
+    return row(*columns, resolution=(side, side))
 
 
 PROTOCOL = SceneProtocol(
@@ -31,15 +28,15 @@ PROTOCOL = SceneProtocol(
     resolution=(512, 512),
     source="tttLRM (arXiv 2602.20160v2), table 1",
     published=(
-        row(256, 8, "GS-LRM", 0.1, 31.55, 0.964, 0.028),
-        row(256, 8, "tttLRM", 0.1, 33.14, 0.972, 0.024),
-        row(512, 8, "GS-LRM", 0.7, 32.83, 0.969, 0.029),
-        row(512, 8, "tttLRM", 0.3, 34.02, 0.974, 0.025),
-        row(512, 16, "GS-LRM", 2.5, 33.55, 0.976, 0.023),
-        row(512, 16, "tttLRM", 0.8, 34.67, 0.978, 0.022, "10 virtual views"),
-        row(512, 24, "GS-LRM", 5.5, 33.26, 0.976, 0.022),
-        row(512, 24, "tttLRM", 1.1, 34.80, 0.979, 0.022, "10 virtual views"),
-        row(1024, 8, "tttLRM", None, None, None, None),
+        square(256, 8, "GS-LRM", 0.1, 31.55, 0.964, 0.028),
+        square(256, 8, "tttLRM", 0.1, 33.14, 0.972, 0.024),
+        square(512, 8, "GS-LRM", 0.7, 32.83, 0.969, 0.029),
+        square(512, 8, "tttLRM", 0.3, 34.02, 0.974, 0.025),
+        square(512, 16, "GS-LRM", 2.5, 33.55, 0.976, 0.023),
+        square(512, 16, "tttLRM", 0.8, 34.67, 0.978, 0.022, "10 virtual views"),
+        square(512, 24, "GS-LRM", 5.5, 33.26, 0.976, 0.022),
+        square(512, 24, "tttLRM", 1.1, 34.80, 0.979, 0.022, "10 virtual views"),
+        square(1024, 8, "tttLRM", None, None, None, None),
     ),
     differs=(
         "published rows are of Gaussians; we have none of LaCT's view synthesis (lvsm)",

@@ -57,6 +57,14 @@ class PublishedRow:
         return f"{self.method} ({self.variant})" if self.variant else self.method
 
 
+def row(views, method, seconds, psnr, ssim, lpips, variant="", resolution=None) -> PublishedRow:
+    """A `PublishedRow`, in the order of the columns of a table, as protocol files write it."""
+    return PublishedRow(
+        method=method, variant=variant, views=views, resolution=resolution,
+        psnr=psnr, ssim=ssim, lpips=lpips, seconds=seconds,
+    )  # fmt: skip
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stratum:
     """A part of the scenes, by their labels."""
