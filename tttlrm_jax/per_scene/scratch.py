@@ -167,14 +167,14 @@ def initial_state(
     sh = np.zeros((count, (required_degree(config) + 1) ** 2, 3), np.float32)
     sh[:, 0] = (colours - 0.5) / SH_CONSTANT
     logit = np.log(INITIAL_OPACITY / (1 - INITIAL_OPACITY))
-    points_alone = Gaussians(  # type: ignore[arg-type]
-        mean=positions,
-        sh=sh,
-        log_scale=np.repeat(size[:, None], 3, 1),
-        quaternion=np.tile(np.asarray([1, 0, 0, 0], np.float32), (count, 1)),
-        opacity_logit=np.full(count, logit, np.float32),
+    gaussians = Gaussians(
+        mean=on_device(positions),
+        sh=on_device(sh),
+        log_scale=on_device(np.repeat(size[:, None], 3, 1)),
+        quaternion=on_device(np.tile(np.asarray([1, 0, 0, 0], np.float32), (count, 1))),
+        opacity_logit=on_device(np.full(count, logit, np.float32)),
     )
-    gaussians = filled(points_alone, config.capacity)
+    gaussians = filled(gaussians, config.capacity)
     extent = scene_extent(np.asarray(views.cameras.world_from_camera))
     return start_state(gaussians, extent, config.steps, jnp.arange(config.capacity) < count)
 
