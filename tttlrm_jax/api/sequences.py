@@ -153,11 +153,7 @@ class FrameStream:
         )  # fmt: skip
 
     def _fitted(self, picture: np.ndarray) -> np.ndarray:
-        if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
-            raise InputError.of(
-                "image", f"{picture.dtype}{list(picture.shape)}",
-                "is not uint8 [height, width, 3]", "convert it to RGB of 8 bits",
-            )  # fmt: skip
+        check_picture(picture)
         if self._fit is None:
             self._fit = check_patches(self._plan(*picture.shape[:2]))
         if picture.shape[:2] != self._fit.source:
@@ -166,6 +162,15 @@ class FrameStream:
                 f"is not of the stream's {self._fit.source[0]}x{self._fit.source[1]}", "resize it",
             )  # fmt: skip
         return self._fit.image(picture)
+
+
+def check_picture(picture: np.ndarray) -> None:
+    """Raises InputError for anything but uint8 [height, width, 3]."""
+    if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
+        raise InputError.of(
+            "image", f"{picture.dtype}{list(picture.shape)}",
+            "is not uint8 [height, width, 3]", "convert it to RGB of 8 bits",
+        )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
