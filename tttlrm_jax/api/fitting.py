@@ -36,10 +36,11 @@ def fit(
     """Fits Gaussians to a capture from nothing (Kerbl et al. 2023) for so many seconds or steps.
 
     The counterpart of `model.reconstruct(...).refine(seconds=...)` without weights: Gaussians
-    start at the capture's triangulated points (COLMAP's), else at random. Compiling is not
-    counted, some of the inputs are held back and say which Gaussians were the best so far, Ctrl-C
-    ends it early. Every 8th frame is held out for `scores`; inputs are all others, or `views` of
-    them by k-means over camera positions and directions.
+    start at the capture's triangulated points (COLMAP's, or a PLY that transforms.json names), else
+    at random (`record.start`). Compiling is not counted, some of the inputs are held back and say
+    which Gaussians were the best so far, Ctrl-C ends it early. Every 8th frame is held out for
+    `scores`; inputs are all others, or `views` of them by k-means over camera positions and
+    directions.
     `resolution` is height and width, None: the capture's own, at most 512x512 pixels; `background`
     RGB in [0, 1] under transparent pixels, None: white, or the mean colour of pictures without any.
     `max_gaussians` bounds their number (None: `AnytimeConfig`'s), and so does `memory_limit` in

@@ -165,7 +165,7 @@ def pose_scene(capture: Capture, request: Request, data: DataConfig) -> PosedSce
             request.virtual, poses[:num_inputs], similarity, size, data, request.background
         ),
         read_at=functools.partial(_read_again, capture, same_frame, data),
-        read_points=functools.partial(_points, capture, similarity),
+        read_points=functools.cache(functools.partial(_points, capture, similarity)),
         notes=(
             *_chosen_twice(capture, request),
             *_shown_twice(capture, request, views.image),

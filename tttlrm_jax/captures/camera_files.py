@@ -100,8 +100,25 @@ def read_camera_file(path: Path) -> CameraFile:
     unread = unread_keys(document["frames"], document)
     if path.name not in TRANSFORMS_FILES:
         return with_notes(contents, *unread)
+    points, lacking = _sparse_points(path, document)
+    contents = dataclasses.replace(_in_order(path, contents), points=points)
     poses = [(document | entry)["transform_matrix"] for entry in document["frames"]]
-    return with_notes(_in_order(path, contents), *_beside(path), *scale_notes(poses), *unread)
+    return with_notes(contents, *_beside(path), *scale_notes(poses), *unread, *lacking)
+
+
+def _sparse_points(path: Path, document: dict) -> tuple[Path | None, tuple[str, ...]]:
+    """The PLY that `ply_file_path` names, in the world of the poses; a note where it is no file.
+
+    nerfstudio writes points to which it has done what it did to the poses (`applied_transform`),
+    so that both need nothing more.
+    """
+    name = document.get("ply_file_path")
+    if name is None:
+        return None, ()
+    points = path.parent / str(name)
+    if points.is_file():
+        return points, ()
+    return None, (f"ply_file_path={reprlib.repr(name)} is no file: there are no points",)
 
 
 def _read_frames(path: Path, document: dict) -> tuple[tuple[Frame, ...], Pictures]:

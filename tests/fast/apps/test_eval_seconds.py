@@ -3,14 +3,21 @@
 import dataclasses
 import json
 import os
+from types import SimpleNamespace
+from typing import Any
 
 import imageio.v3 as iio
 import numpy as np
 import pytest
 
+import tttlrm_jax as tj
 from tttlrm_jax.apps.reconstruct import command
 from tttlrm_jax.apps.reconstruct.files import OUTPUT_FILES
-from tttlrm_jax.apps.reconstruct.refined_files import CAMERAS_FILE, IMPROVEMENT_FILM
+from tttlrm_jax.apps.reconstruct.refined_files import (
+    CAMERAS_FILE,
+    IMPROVEMENT_FILM,
+    refined_notes,
+)
 from tttlrm_jax.captures.capture import read_capture
 from tttlrm_jax.config import EvalConfig
 from tttlrm_jax.core.errors import ConfigError
@@ -80,6 +87,32 @@ def test_refined_cameras_are_a_capture(result, tiny_capture_source):
         far = np.abs(new.world_from_camera - old.world_from_camera).max()
         assert (far > 1e-6) == (old.name in inputs)
         assert far < 0.2
+
+
+@pytest.mark.extended
+def test_points_of_the_capture_start_a_fit_and_it_is_said(tiny_capture_source, tmp_path):
+    path = tmp_path / "sparse.ply"
+    rows = [f"{x:.3f} 0 0.1 255 0 51" for x in np.linspace(-0.3, 0.3, 1200)]
+    names = [*(f"property float {name}" for name in "xyz"),
+             *(f"property uchar {name}" for name in ("red", "green", "blue"))]  # fmt: skip
+    head = ["ply", "format ascii 1.0", f"element vertex {len(rows)}", *names, "end_header"]
+    path.write_text("\n".join([*head, *rows, ""]))
+    capture = dataclasses.replace(read_capture(tiny_capture_source), points_file=path)
+    scene, record = tj.fit(capture, 4, steps=1, resolution=(16, 24), max_gaussians=500)
+    assert record.start == "points"
+    assert record.moments[0].num_gaussians == 250
+    config = EvalConfig(seconds=1.0)
+    job: Any = SimpleNamespace(config=config, capture=capture, scene=scene.posed)
+    for start, said in {
+        "points": "starts from 250 of the 1,200 points of sparse.ply",
+        "mixed": "starts from part of the prediction and points of sparse.ply (1,200 in all)",
+        "prediction": "starts from the prediction, not from the 1,200 points of sparse.ply",
+    }.items():
+        of_start = dataclasses.replace(record, start=start)
+        evaluated: Any = SimpleNamespace(refinement=of_start)
+        assert f"improving: {said}" in refined_notes(job, evaluated)
+    job.scene = SimpleNamespace(read_points=lambda: None)
+    assert not any("points" in note for note in refined_notes(job, evaluated))
 
 
 def test_without_options_the_toy_is_improved():

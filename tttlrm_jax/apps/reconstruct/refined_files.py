@@ -113,9 +113,10 @@ def refined_part(job: Job, evaluated: Evaluated) -> dict[str, Any]:
 
 def refined_notes(job: Job, evaluated: Evaluated) -> list[str]:
     """What to say of an improvement, a sentence each; for metrics.json, console and page."""
-    record, notes = evaluated.refinement, []
+    record = evaluated.refinement
     if not isinstance(record, Improved):
-        return notes
+        return []
+    notes = _points_notes(job, record)
     if not record.held_back:
         notes.append(
             f"improving: {len(job.scene.input_names)} input views are too few to hold one back, so "
@@ -143,6 +144,22 @@ def refined_notes(job: Job, evaluated: Evaluated) -> list[str]:
             "of Gaussians and tiles in a view, which were not drawn while fitting"
         )
     return notes
+
+
+def _points_notes(job: Job, record: Improved) -> list[str]:
+    """What became of the capture's points, where there are any."""
+    points, path = job.scene.read_points(), job.capture.points_file
+    if points is None or path is None:
+        return []
+    count = len(points[0])
+    begun = record.moments[0].num_gaussians if record.moments else count
+    some = f"{begun:,} of the {count:,}" if begun < count else f"{count:,}"
+    said = {
+        "points": f"starts from {some} points of {path.name}",
+        "mixed": f"starts from part of the prediction and points of {path.name} ({count:,} in all)",
+        "prediction": f"starts from the prediction, not from the {count:,} points of {path.name}",
+    }
+    return [f"improving: {said[record.start]}"]
 
 
 def _numbers(moment: Moment) -> dict[str, Any]:

@@ -1,9 +1,10 @@
-"""Triangulated points of COLMAP's sparse models, text or binary: where surfaces are, roughly."""
+"""Triangulated points, where surfaces are, roughly: of COLMAP's sparse models, or in a PLY file."""
 
 from pathlib import Path
 
 import numpy as np
 
+from tttlrm_jax.captures.ply_points import read_ply_points
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.files.binary_reader import BinaryReader
 from tttlrm_jax.core.files.text_files import read_lines
@@ -20,12 +21,16 @@ def points_file(cameras: Path) -> Path | None:
 
 def read_points(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Positions float64 [point, 3] in the capture's frame, and colours float32 [point, 3] in
-    [0, 1]. Raises InputError for a broken file."""
-    rows = _binary(path) if path.suffix == ".bin" else _text(path)
-    values = np.array(rows, np.float64).reshape(-1, 6)
-    if not np.isfinite(values).all():
+    [0, 1], of a `points3D` or PLY file. Raises InputError for a broken file."""
+    if path.suffix.lower() == ".ply":
+        positions, colours = read_ply_points(path)
+    else:
+        rows = _binary(path) if path.suffix == ".bin" else _text(path)
+        values = np.array(rows, np.float64).reshape(-1, 6)
+        positions, colours = values[:, :3], (values[:, 3:] / 255).astype(np.float32)
+    if not (np.isfinite(positions).all() and np.isfinite(colours).all()):
         raise InputError(f"{path} has points that are not finite; {REMEDY}")
-    return values[:, :3], (values[:, 3:] / 255).astype(np.float32)
+    return positions, colours
 
 
 def _binary(path: Path) -> list[tuple]:
