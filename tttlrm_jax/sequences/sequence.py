@@ -17,11 +17,13 @@ from pathlib import Path
 import numpy as np
 
 from tttlrm_jax.captures.lenses.sizes import intrinsics_for
+from tttlrm_jax.captures.pictures.images import exif_orientation
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.poses import pose_problem
 from tttlrm_jax.sequences.frame_images import read_upright, upright_size
 
 MIN_FRAMES = 2
+AS_STORED = (0, 1)  # EXIF orientations that turn nothing
 ASPECT_TOLERANCE = 0.03  # of depth against colour: sensors with borders differ a little
 RATE_TOLERANCE = 0.02  # by which the frames of a film of constant rate may miss their number
 _PART = re.compile("([0-9]{1,7})(?:-([0-9]{1,7}))?")
@@ -34,6 +36,7 @@ class SequenceFrame:
     name: str
     time: float  # seconds; the frame's number where nothing tells the time
     image: np.ndarray  # uint8 [height, width, 3]
+    path: Path | None = None  # the file whose pixels these are, as they are stored
     depth: np.ndarray | None = None  # float32 [height', width'] metres
     world_from_camera: np.ndarray | None = None  # [4, 4]
 
@@ -221,6 +224,7 @@ def folder_sequence(
             known = None if each.depth is None or read_depth is None else read_depth(each.depth)
             yield SequenceFrame(
                 name=each.name, time=each.time, image=read_upright(each.image), depth=known,
+                path=each.image if exif_orientation(each.image) in AS_STORED else None,
                 world_from_camera=each.world_from_camera,
             )  # fmt: skip
 

@@ -165,6 +165,29 @@ def test_chunks_are_chained(room, tmp_path):
     assert metrics["trajectory"]["ate"] < 1e-5
 
 
+def test_poses_can_be_solved_from_the_points(room, tmp_path):
+    pytest.importorskip("pycolmap")
+
+    class Lost(Oracle):
+        """Knows the points, not where its camera is; in frame `blind` not the points either."""
+
+        def __call__(self, image, **options):
+            made = super().__call__(image, **options)
+            nowhere = np.array([0, 0, 0, 1.0, 0, 0, 0])
+            world = made.points_world * (np.nan if len(self.shown) == self.stop_at else 1)
+            return dataclasses.replace(made, camera_pose=nowhere, points_world=world)
+
+    whole = run(room, tmp_path / "whole", Lost(), poses="pnp", reset_every=4)
+    assert whole["poses"] == "pnp"
+    assert whole["trajectory"]["ate"] < 1e-4
+    assert told(whole) == []
+    blind = run(room, tmp_path / "blind", Lost(3, lambda: None), poses="pnp")
+    assert blind["trajectory"]["ate"] > 0.01
+    assert told(blind) == [
+        "in 1 frames no camera fits the points (PnP): their pose is the regressed one"
+    ]
+
+
 def raising(error):
     def stop():
         raise error

@@ -14,6 +14,7 @@ from typing import Any
 import tqdm
 
 from tttlrm_jax.api.models import load_sequence_model
+from tttlrm_jax.api.pointmap_poses import PosesFromPoints
 from tttlrm_jax.api.sequences import DEFAULT_STATE_RULE, FrameModel, FrameStream
 from tttlrm_jax.apps.progress import announced
 from tttlrm_jax.apps.protocols.command import TABLE_FILE, evaluate_protocol, table_summary
@@ -132,6 +133,8 @@ def evaluate_sequence(
     size, notes = picture_size(config)
     fit = check_patches(plan_fit(*sequence.image_size, size, config.fit))
     model = open_model(config, rule)
+    if config.poses == "pnp":
+        model = PosesFromPoints(model, fit)
     notes[:0] = _provenance_notes(config) if open_model is open_checkpoint else []
     notes += sequence.notes
     if config.reconstruction and sequence.intrinsics is None:
@@ -159,7 +162,8 @@ def _stream(model: FrameModel, job: SequenceJob, directory: Path) -> dict[str, A
         if files.num_frames:
             with announced("scores, plot and report"):
                 whole = ended is None or files.num_frames == job.sequence.num_frames
-                metrics = files.finish(None if whole else str(ended) or "interrupted")
+                stopped = None if whole else str(ended) or "interrupted"
+                metrics = files.finish(stopped, _pose_notes(model))
     except KeyboardInterrupt as stop:
         ended = stop
     finally:
@@ -173,6 +177,16 @@ def _stream(model: FrameModel, job: SequenceJob, directory: Path) -> dict[str, A
     written = f"{files.num_frames} frames are in {directory}{lacking}"
     bad = isinstance(ended, InputError)
     raise InputError(f"{ended} ({written})") if bad else KeyboardInterrupt(written)
+
+
+def _pose_notes(model: FrameModel) -> list[str]:
+    """What to say of poses that were to be solved."""
+    unsolved = model.num_unsolved if isinstance(model, PosesFromPoints) else 0
+    if not unsolved:
+        return []
+    return [
+        f"in {unsolved} frames no camera fits the points (PnP): their pose is the regressed one"
+    ]
 
 
 def _show(

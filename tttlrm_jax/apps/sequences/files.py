@@ -10,6 +10,7 @@ import json
 import resource
 import shutil
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -133,12 +134,13 @@ class SequenceFiles:
         elif self._job.config.depth_format == "npy":
             np.save(path.with_suffix(".npy"), depth.astype(np.float32))
 
-    def finish(self, stopped: str | None = None) -> dict[str, Any]:
-        """Scores, draws and writes the summary; `stopped` says why it ended early."""
+    def finish(self, stopped: str | None = None, more: Iterable[str] = ()) -> dict[str, Any]:
+        """Scores, draws and writes the summary; `stopped` says why it ended early, `more` are
+        notes."""
         note = self._job.sequence.shortfall(self.num_frames, self._times[1] - self._times[0])
         if stopped is not None:
             note = f"ended after {self.num_frames} frames: {stopped}"
-        notes = [*self._job.notes, *([] if note is None else [note])]
+        notes = [*self._job.notes, *more, *([] if note is None else [note])]
         metrics, shown = self._scored(notes)
         plot = self._plot(shown, metrics)
         (self._directory / "trajectory.png").write_bytes(plot.png())
@@ -190,9 +192,9 @@ class SequenceFiles:
             "scene": sequence.name, "kind": sequence.kind, "model": "ttt3r",
             "frames": self.num_frames, "resolution": list(self._job.fit.output),
             "rule": self._job.rule, "reset_every": config.reset_every,
-            "behaviour": config.behaviour, "checkpoint": self._job.checkpoint,
-            "num_points": self._points.num_points, "trajectory": trajectory, "depth": depth,
-            "reconstruction": points,
+            "behaviour": config.behaviour, "poses": config.poses,
+            "checkpoint": self._job.checkpoint, "num_points": self._points.num_points,
+            "trajectory": trajectory, "depth": depth, "reconstruction": points,
             "seconds": {
                 "per_frame": float(np.median(seconds[1:] or seconds)), "first_frame": seconds[0],
                 "total": float(np.sum(seconds)),
