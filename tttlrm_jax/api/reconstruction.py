@@ -16,8 +16,8 @@ from tttlrm_jax.core.geometry.offsets import into_capture, offset_of
 from tttlrm_jax.core.geometry.poses import PoseNormalisation
 from tttlrm_jax.core.geometry.similarity import transform_gaussians
 from tttlrm_jax.core.types import Cameras, Gaussians
-from tttlrm_jax.export.gaussians import save_gaussians
-from tttlrm_jax.export.writable import ExportCount
+from tttlrm_jax.export.splats.formats import save_gaussians
+from tttlrm_jax.export.splats.writable import ExportCount
 from tttlrm_jax.metrics.lpips import LPIPS
 from tttlrm_jax.models.live_stream import filled_up
 from tttlrm_jax.per_scene.anytime import OnMoment, improve

@@ -31,8 +31,8 @@ from tttlrm_jax.core.geometry.offsets import into_capture, offset_of
 from tttlrm_jax.core.geometry.poses import PoseNormalisation, first_chunk_normalisation
 from tttlrm_jax.core.geometry.similarity import transform_gaussians
 from tttlrm_jax.core.types import Cameras, Chunk, Gaussians, Views
-from tttlrm_jax.export.gaussians import save_gaussians
-from tttlrm_jax.export.writable import ExportCount
+from tttlrm_jax.export.splats.formats import save_gaussians
+from tttlrm_jax.export.splats.writable import ExportCount
 from tttlrm_jax.models import init_stream, live_query, live_step
 from tttlrm_jax.models.live_stream import (
     ChunkCost,

@@ -21,7 +21,7 @@ from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.offsets import offset_text
 from tttlrm_jax.core.types import Gaussians
-from tttlrm_jax.export.writable import ExportCount, writable
+from tttlrm_jax.export.splats.writable import ExportCount, writable
 
 PUBLISHED_REST = 45
 OFFSET = "offset"  # first word of the comment

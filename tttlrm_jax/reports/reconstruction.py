@@ -12,8 +12,8 @@ from markupsafe import Markup
 
 from tttlrm_jax.core.geometry.paths import up_direction
 from tttlrm_jax.core.types import Gaussians
-from tttlrm_jax.export.splat import encode_splat
-from tttlrm_jax.export.writable import importance_order, opacity, writable
+from tttlrm_jax.export.splats.splat import encode_splat
+from tttlrm_jax.export.splats.writable import importance_order, opacity, writable
 from tttlrm_jax.reports.camera_plots import NamedCamera, camera_plot, viewer_scene
 from tttlrm_jax.reports.comparison import ComparedView, column_names, representative
 from tttlrm_jax.reports.heatmap import absolute_error, error_scale, heat

@@ -11,7 +11,7 @@ import numpy as np
 from markupsafe import Markup
 
 from tttlrm_jax.core.geometry.paths import up_direction
-from tttlrm_jax.export.splat import RECORD
+from tttlrm_jax.export.splats.splat import RECORD
 from tttlrm_jax.reports.camera_plots import NamedCamera, viewer_scene
 from tttlrm_jax.reports.heatmap import heat
 from tttlrm_jax.reports.page import Picture, picture, render

@@ -17,7 +17,7 @@ from tttlrm_jax.apps.reconstruct import command
 from tttlrm_jax.config import EvalConfig, RasterConfig
 from tttlrm_jax.core.geometry.offsets import moved_poses
 from tttlrm_jax.export.ply import read_offset, read_ply
-from tttlrm_jax.export.splat import RECORD
+from tttlrm_jax.export.splats.splat import RECORD
 
 README_SCRIPT = """
 import tttlrm_jax as tj

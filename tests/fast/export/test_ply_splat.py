@@ -7,9 +7,9 @@ import pytest
 
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.types import Gaussians
-from tttlrm_jax.export.gaussians import save_gaussians
 from tttlrm_jax.export.ply import read_offset, read_ply, write_ply
-from tttlrm_jax.export.splat import encode_splat, write_splat
+from tttlrm_jax.export.splats.formats import save_gaussians
+from tttlrm_jax.export.splats.splat import encode_splat, write_splat
 
 FIELDS = ("mean", "sh", "log_scale", "quaternion", "opacity_logit")
 

@@ -42,8 +42,8 @@ from tttlrm_jax.checkpoints.provenance import provenance_of
 from tttlrm_jax.config import RuleConfig
 from tttlrm_jax.core.geometry.offsets import moved_poses
 from tttlrm_jax.core.pictures import enlargement, png_bytes
+from tttlrm_jax.export.splats.writable import ExportCount
 from tttlrm_jax.export.video import write_video
-from tttlrm_jax.export.writable import ExportCount
 from tttlrm_jax.reports.camera_plots import NamedCamera
 from tttlrm_jax.reports.comparison import ComparedView, comparison_sheet
 from tttlrm_jax.reports.reconstruction import Exhibit, Report, report_html

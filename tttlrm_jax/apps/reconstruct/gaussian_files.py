@@ -8,7 +8,7 @@ from tttlrm_jax.api.view_synthesis import SynthesisedScene
 from tttlrm_jax.api.virtual_views import described, number_of
 from tttlrm_jax.apps.progress import announced
 from tttlrm_jax.apps.reconstruct.job import Job
-from tttlrm_jax.export.writable import ExportCount
+from tttlrm_jax.export.splats.writable import ExportCount
 
 PLY_FILE = "scene.ply"
 SPLAT_FILE = "scene.splat"  # where it is asked for

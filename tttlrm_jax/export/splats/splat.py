@@ -11,7 +11,7 @@ import numpy as np
 
 from tttlrm_jax.core.geometry.spherical_harmonics import SH_CONSTANT
 from tttlrm_jax.core.types import Gaussians
-from tttlrm_jax.export.writable import ExportCount, importance_order, opacity, writable
+from tttlrm_jax.export.splats.writable import ExportCount, importance_order, opacity, writable
 
 RECORD = np.dtype(
     [("mean", "<f4", 3), ("scale", "<f4", 3), ("rgba", "u1", 4), ("quaternion", "u1", 4)]
