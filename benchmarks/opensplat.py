@@ -26,7 +26,7 @@ from benchmarks.arguments import positive
 from tttlrm_jax.api.models import as_scene_model, load
 from tttlrm_jax.core.pictures import to_uint8
 from tttlrm_jax.core.types import Gaussians, Views
-from tttlrm_jax.export.ply import read_ply
+from tttlrm_jax.export.splats.ply import read_ply
 from tttlrm_jax.per_scene.scratch import random_points
 from tttlrm_jax.per_scene.settings import AnytimeConfig
 from tttlrm_jax.rasterize import Renderer

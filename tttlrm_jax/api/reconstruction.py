@@ -16,7 +16,7 @@ from tttlrm_jax.core.geometry.offsets import into_capture, offset_of
 from tttlrm_jax.core.geometry.poses import PoseNormalisation
 from tttlrm_jax.core.geometry.similarity import transform_gaussians
 from tttlrm_jax.core.types import Cameras, Gaussians
-from tttlrm_jax.export.splats.formats import save_gaussians
+from tttlrm_jax.export.splats.formats import write_splats
 from tttlrm_jax.export.splats.writable import ExportCount
 from tttlrm_jax.metrics.lpips import LPIPS
 from tttlrm_jax.models.live_stream import filled_up
@@ -86,7 +86,7 @@ class Reconstruction:
         values that are not finite, are left out; the counts say how many. Raises InputError for
         another suffix.
         """
-        return save_gaussians(path, self.gaussians, min_opacity=min_opacity, offset=self.offset)
+        return write_splats(path, self.gaussians, min_opacity=min_opacity, offset=self.offset)
 
     def render(self, cameras: Cameras | Capture | None = None) -> Rendering:
         """Renders the scene from cameras in the capture's frame; nothing is dropped.

@@ -31,7 +31,7 @@ from tttlrm_jax.core.geometry.offsets import into_capture, offset_of
 from tttlrm_jax.core.geometry.poses import PoseNormalisation, first_chunk_normalisation
 from tttlrm_jax.core.geometry.similarity import transform_gaussians
 from tttlrm_jax.core.types import Cameras, Chunk, Gaussians, Views
-from tttlrm_jax.export.splats.formats import save_gaussians
+from tttlrm_jax.export.splats.formats import write_splats
 from tttlrm_jax.export.splats.writable import ExportCount
 from tttlrm_jax.models import init_stream, live_query, live_step
 from tttlrm_jax.models.live_stream import (
@@ -264,7 +264,7 @@ class SceneStream(PosedStream):
 
     def save_scene(self, path: str | Path, *, min_opacity: float = MIN_OPACITY) -> ExportCount:
         """Writes the Gaussians as `Reconstruction.save` does."""
-        return save_gaussians(path, self.gaussians, min_opacity=min_opacity, offset=self.offset)
+        return write_splats(path, self.gaussians, min_opacity=min_opacity, offset=self.offset)
 
     def write(self, directory: Path) -> None:
         """Writes the state into an empty directory."""

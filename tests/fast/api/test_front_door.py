@@ -16,7 +16,7 @@ from tttlrm_jax.api.scenes import pose_scene
 from tttlrm_jax.apps.reconstruct import command
 from tttlrm_jax.config import EvalConfig, RasterConfig
 from tttlrm_jax.core.geometry.offsets import moved_poses
-from tttlrm_jax.export.ply import read_offset, read_ply
+from tttlrm_jax.export.splats.ply import read_offset, read_ply
 from tttlrm_jax.export.splats.splat import RECORD
 
 README_SCRIPT = """

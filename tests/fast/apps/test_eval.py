@@ -18,7 +18,7 @@ from tttlrm_jax.apps.reconstruct.files import OUTPUT_FILES
 from tttlrm_jax.captures.capture import load_views, read_capture
 from tttlrm_jax.config import RasterConfig
 from tttlrm_jax.core.types import Cameras
-from tttlrm_jax.export.ply import read_ply
+from tttlrm_jax.export.splats.ply import read_ply
 from tttlrm_jax.metrics.images import psnr
 from tttlrm_jax.rasterize import Renderer
 

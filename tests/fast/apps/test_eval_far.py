@@ -8,7 +8,7 @@ import pytest
 
 from tttlrm_jax.apps.reconstruct import command
 from tttlrm_jax.captures.capture import read_capture
-from tttlrm_jax.export.ply import read_offset, read_ply
+from tttlrm_jax.export.splats.ply import read_offset, read_ply
 
 UTM = np.array([431234.56, 5412345.67, 312.3])
 

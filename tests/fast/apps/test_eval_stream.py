@@ -23,7 +23,7 @@ from tttlrm_jax.config import EvalConfig, MeshConfig, RasterConfig, RuleConfig
 from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.core.errors import ConfigError
 from tttlrm_jax.core.types import Cameras
-from tttlrm_jax.export.ply import read_ply
+from tttlrm_jax.export.splats.ply import read_ply
 from tttlrm_jax.metrics.images import psnr
 from tttlrm_jax.models import build_model, split_model
 from tttlrm_jax.rasterize import Renderer

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from tttlrm_jax.apps.reconstruct.files import OUTPUT_FILES
-from tttlrm_jax.export.ply import read_ply
+from tttlrm_jax.export.splats.ply import read_ply
 
 ROOT = Path(__file__).resolve().parents[3]
 PATIENCE = 400  # seconds until the first look at views held back, on a busy machine

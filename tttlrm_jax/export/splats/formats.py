@@ -1,36 +1,79 @@
-"""Gaussians as a file of the format that its suffix names."""
+"""The formats of Gaussians by suffix: what writes them, what reads them.
 
+Read and written are stored values in the project's conventions (`core.types.Gaussians`): log
+scales, logits of opacities, quaternions wxyz. What a format cannot hold is in its module's
+docstring and in docs/guides/formats.md.
+"""
+
+import dataclasses
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.types import Gaussians
-from tttlrm_jax.export.ply import write_ply
-from tttlrm_jax.export.splats.splat import write_splat
+from tttlrm_jax.export.splats.ply import read_ply, write_ply
+from tttlrm_jax.export.splats.splat import read_splat, write_splat
 from tttlrm_jax.export.splats.writable import ExportCount
 
-WRITERS = {".ply": write_ply, ".splat": write_splat}
+
+@dataclasses.dataclass(frozen=True)
+class SplatFormat:
+    """`write(path, gaussians, min_opacity=, offset=, ...)`, and `read(path)` where there is one."""
+
+    write: Callable[..., ExportCount]
+    read: Callable[[Path], Gaussians] | None = None
 
 
-def save_gaussians(
+FORMATS = {
+    ".ply": SplatFormat(write_ply, read_ply),
+    ".splat": SplatFormat(write_splat, read_splat),
+}
+
+
+def write_splats(
     path: Path | str,
     gaussians: Gaussians,
     *,
     min_opacity: float = 0.0,
     offset: np.ndarray | None = None,
+    **options: Any,
 ) -> ExportCount:
-    """Writes the Gaussians of one scene in the format of the suffix; see `WRITERS`.
+    """Writes the Gaussians of one scene in the format of the suffix; see `FORMATS`.
 
     Upper case suffixes are read as lower case ones. `min_opacity` in [0, 1): Gaussians whose
-    opacity does not exceed it are left out, as are invalid ones (`export.splats.writable`). Means are
-    written as they are; `offset` [3] says what they are relative to, where the format has a place
-    for it (PLY). Raises InputError for a suffix that no writer knows, before anything is written.
+    opacity does not exceed it are left out, as are invalid ones (`writable`). Means are written as
+    they are; `offset` [3] says what they are relative to, where the format has a place for it
+    (PLY). `options` are the format's own. Raises InputError for a suffix that no writer knows,
+    before anything is written.
     """
-    write = WRITERS.get(Path(path).suffix.lower())
-    if write is None:
+    writer = format_of(path).write
+    return writer(Path(path), gaussians, min_opacity=min_opacity, offset=offset, **options)
+
+
+def read_splats(path: Path | str) -> Gaussians:
+    """The Gaussians of a file in a format that can be read, float32, as the file stores them.
+
+    Values that are not finite stay what they are; `writable` says which Gaussians can be drawn.
+    Raises InputError, in one sentence, for a suffix that no reader knows, a file that cannot be
+    read and one that is no splat scene.
+    """
+    reader = format_of(path).read
+    if reader is None:
+        known = ", ".join(suffix for suffix, each in FORMATS.items() if each.read)
+        raise InputError.of("path", path, "is written but not read", f"give one of {known}")
+    return reader(Path(path))
+
+
+def format_of(path: Path | str) -> SplatFormat:
+    """The format that the longest known suffix of the name stands for."""
+    name = Path(path).name.lower()
+    suffixes = [suffix for suffix in FORMATS if name.endswith(suffix)]
+    if not suffixes:
         raise InputError.of(
             "path", path, "has no suffix of a Gaussian file",
-            f"end it with one of {', '.join(WRITERS)}",
+            f"end it with one of {', '.join(FORMATS)}",
         )  # fmt: skip
-    return write(path, gaussians, min_opacity=min_opacity, offset=offset)
+    return FORMATS[max(suffixes, key=len)]

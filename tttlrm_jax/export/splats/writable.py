@@ -1,9 +1,11 @@
 """Which Gaussians may be written to a file, and how large they count.
 
 Viewers blend whatever they read, and one NaN blackens a whole frame. A Gaussian is therefore
-written only if all its values are finite and its quaternion is not zero; an opacity logit of -inf
-(invisible) falls under this rule. A logit above `MAX_OPACITY_LOGIT` (opacity 1 in float32), +inf
-included, is written as that limit. Nothing else is changed.
+written only if all its values, and the scale that viewers compute of them, are finite in float32
+and its quaternion is not zero; an opacity logit of -inf (invisible) falls under this rule. A logit
+above `MAX_OPACITY_LOGIT` (opacity 1 in float32), +inf included, is written as that limit.
+Quaternions are written with unit length: converters that pack three of their numbers take the
+length for granted. Nothing else is changed.
 """
 
 import dataclasses
@@ -22,7 +24,7 @@ class ExportCount:
     """What became of the Gaussians of a scene on the way into a file."""
 
     num_written: int
-    num_invalid: int  # dropped: a value was not finite or the quaternion was zero
+    num_invalid: int  # dropped: a value or a scale was not finite or the quaternion was zero
     num_transparent: int  # dropped: opacity not above the wanted threshold
 
 
@@ -41,8 +43,11 @@ def writable(gaussians: Gaussians, min_opacity: float = 0.0) -> tuple[Gaussians,
         raise InputError.of("min_opacity", min_opacity, "is outside [0, 1)", "use e.g. 0.01")
     host = jax.tree.map(lambda x: np.asarray(x, np.float32), gaussians)
     logit = np.minimum(host.opacity_logit, np.float32(MAX_OPACITY_LOGIT))
-    host = host.replace(opacity_logit=logit)
-    valid = np.any(host.quaternion != 0, axis=-1)
+    length = np.linalg.norm(host.quaternion.astype(np.float64), axis=-1, keepdims=True)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        valid = np.isfinite(np.exp(host.log_scale)).all(axis=-1)
+        unit = (host.quaternion / length).astype(np.float32)  # NaN of a zero quaternion
+    host = host.replace(opacity_logit=logit, quaternion=unit)
     for value in jax.tree.leaves(host):
         valid &= np.isfinite(value).reshape(len(value), -1).all(axis=-1)
     visible = opacity(logit) > min_opacity
@@ -54,6 +59,14 @@ def writable(gaussians: Gaussians, min_opacity: float = 0.0) -> tuple[Gaussians,
 def opacity(opacity_logit) -> np.ndarray:
     """The logistic function, without overflow."""
     return np.exp(-np.logaddexp(0.0, -opacity_logit.astype(np.float64)))
+
+
+def opacity_logit(opacity: np.ndarray) -> np.ndarray:
+    """The inverse of `opacity`, float32, at most `MAX_OPACITY_LOGIT` from 0."""
+    with np.errstate(divide="ignore"):
+        value = np.asarray(opacity, np.float64)
+        logit = np.log(value) - np.log1p(-value)
+    return logit.clip(-MAX_OPACITY_LOGIT, MAX_OPACITY_LOGIT).astype(np.float32)
 
 
 def importance_order(gaussians: Gaussians) -> np.ndarray:
