@@ -1,5 +1,6 @@
 """Trajectories as text in TUM's form: `time tx ty tz qx qy qz qw`, one line per frame."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,16 @@ class TrajectoryFile:
 
     def close(self) -> None:
         self._file.close()
+
+
+def write_trajectory(
+    path: Path, times: Iterable[float], world_from_camera: Iterable[np.ndarray]
+) -> None:
+    """A whole trajectory at once: poses [4, 4] and their times in seconds, or their numbers."""
+    file = TrajectoryFile(path)
+    for time, pose in zip(times, world_from_camera, strict=True):
+        file.add(time, pose)
+    file.close()
 
 
 def tum_line(time: float, world_from_camera: np.ndarray) -> str:
