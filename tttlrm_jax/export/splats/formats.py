@@ -14,22 +14,34 @@ import numpy as np
 
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.types import Gaussians
+from tttlrm_jax.export.splats.converted import converter, write_compressed_ply, write_sog
+from tttlrm_jax.export.splats.gltf import write_glb
+from tttlrm_jax.export.splats.gltf_reader import read_glb
 from tttlrm_jax.export.splats.ply import read_ply, write_ply
 from tttlrm_jax.export.splats.splat import read_splat, write_splat
+from tttlrm_jax.export.splats.spz import read_spz, write_spz
 from tttlrm_jax.export.splats.writable import ExportCount
 
 
 @dataclasses.dataclass(frozen=True)
 class SplatFormat:
-    """`write(path, gaussians, min_opacity=, offset=, ...)`, and `read(path)` where there is one."""
+    """`write(path, gaussians, min_opacity=, offset=, ...)`, and `read(path)` where there is one.
+
+    `check()` raises InputError where something that writing needs is not there.
+    """
 
     write: Callable[..., ExportCount]
     read: Callable[[Path], Gaussians] | None = None
+    check: Callable[[], Any] | None = None
 
 
 FORMATS = {
     ".ply": SplatFormat(write_ply, read_ply),
     ".splat": SplatFormat(write_splat, read_splat),
+    ".spz": SplatFormat(write_spz, read_spz),
+    ".glb": SplatFormat(write_glb, read_glb),
+    ".sog": SplatFormat(write_sog, check=converter),
+    ".compressed.ply": SplatFormat(write_compressed_ply, check=converter),
 }
 
 
@@ -49,8 +61,10 @@ def write_splats(
     (PLY). `options` are the format's own. Raises InputError for a suffix that no writer knows,
     before anything is written.
     """
-    writer = format_of(path).write
-    return writer(Path(path), gaussians, min_opacity=min_opacity, offset=offset, **options)
+    form = format_of(path)
+    if form.check is not None:
+        form.check()
+    return form.write(Path(path), gaussians, min_opacity=min_opacity, offset=offset, **options)
 
 
 def read_splats(path: Path | str) -> Gaussians:

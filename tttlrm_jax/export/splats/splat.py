@@ -39,7 +39,8 @@ def encode_splat(
     table["scale"] = np.exp(kept.log_scale[order])
     table["rgba"] = _bytes(255 * rgba[order])
     table["quaternion"] = _bytes(128 + 128 * kept.quaternion[order])
-    written = ExportCount(len(order), count.num_invalid, count.num_transparent)
+    clipped = ((rgb < 0) | (rgb > 1)).any(axis=-1)[order]
+    written = ExportCount(len(order), count.num_invalid, count.num_transparent, int(clipped.sum()))
     return table.tobytes(), written
 
 

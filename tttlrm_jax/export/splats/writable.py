@@ -26,6 +26,7 @@ class ExportCount:
     num_written: int
     num_invalid: int  # dropped: a value or a scale was not finite or the quaternion was zero
     num_transparent: int  # dropped: opacity not above the wanted threshold
+    num_clipped: int = 0  # written with a value brought to the end of the format's range
 
 
 def writable(gaussians: Gaussians, min_opacity: float = 0.0) -> tuple[Gaussians, ExportCount]:
