@@ -19,6 +19,7 @@ from tttlrm_jax.config.validation import (
     Share,
     ShareBelow1,
     check_fields,
+    check_value,
     require,
 )
 
@@ -26,6 +27,8 @@ Accumulate = Literal["chunk", "append", "all"]
 DepthFormat = Literal["png", "npy", "none"]
 DepthAlignment = Literal["metric", "scale", "scale_shift", "median"]
 Fit = Literal["crop", "resize"]
+SaveFormat = Literal["ply", "spz", "glb", "splat", "sog", "compressed.ply"]
+CameraFormat = Literal["colmap", "nerfstudio", "tum", "opencv"]
 FrameCount = Annotated[int, Bound(lambda count: count >= 2, "is below 2", "use 2 or more")]
 OF_IMPROVING = ("max_gaussians", "memory_limit", "refine_cameras", "exposure")  # need seconds
 # options that have a part in drawing a saved state; the state and the camera file fix the rest
@@ -106,8 +109,9 @@ class EvalConfig(SceneOptions):
     memory_limit: Annotated[PositiveFloat, FINITE] | None = None  # GiB of improving, by estimate
     refine_cameras: bool = False  # while improving: where photographs were taken from, a little off
     exposure: bool = False  # while improving: a gain and an offset of each photograph's colours
-    min_opacity: ShareBelow1 = 1.0 / 255.0  # in scene.ply; fainter Gaussians cannot show
-    splat: bool = False  # write scene.splat, for web viewers, beside scene.ply
+    min_opacity: ShareBelow1 = 1.0 / 255.0  # in scene files; fainter Gaussians cannot show
+    save: tuple[SaveFormat, ...] = ("ply",)  # scene.FORMAT of each, see docs/guides/formats.md
+    write_cameras: tuple[CameraFormat, ...] = ()  # of all frames, in each of these, in cameras/
     orbit_frames: PositiveInt = 72  # of the film, at 24 frames a second
     mesh: MeshConfig = MeshConfig()  # devices over which the scene lies: mesh.seq parts views
     untrained_baseline: bool = False  # score the same network with random parameters, too
@@ -116,6 +120,10 @@ class EvalConfig(SceneOptions):
     def __post_init__(self):
         super().__post_init__()
         self._check_stream()
+        require(self.save != (), "save", "()", "names no format", "use ply")
+        for field, choices in (("save", SaveFormat), ("write_cameras", CameraFormat)):
+            for value in getattr(self, field):
+                check_value(field, value, choices)
         require(
             self.seconds is None or self.post_optimize == 0, "seconds", self.seconds,
             "and post_optimize both refine the Gaussians", "leave one of them out",

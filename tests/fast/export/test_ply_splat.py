@@ -7,8 +7,8 @@ import pytest
 
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.types import Gaussians
-from tttlrm_jax.export.splats.ply import read_offset, read_ply, write_ply
 from tttlrm_jax.export.splats.formats import write_splats
+from tttlrm_jax.export.splats.ply import read_offset, read_ply, write_ply
 from tttlrm_jax.export.splats.splat import encode_splat, write_splat
 
 FIELDS = ("mean", "sh", "log_scale", "quaternion", "opacity_logit")

@@ -22,6 +22,7 @@ from tttlrm_jax.apps.protocols.files import named_protocol
 from tttlrm_jax.apps.protocols.tables import is_of_sequences
 from tttlrm_jax.apps.reconstruct.devices import join_processes, written_once
 from tttlrm_jax.apps.reconstruct.files import ALL_FILES, write_exhibits, write_result
+from tttlrm_jax.apps.reconstruct.gaussian_files import check_writable
 from tttlrm_jax.apps.reconstruct.job import Evaluated, Job
 from tttlrm_jax.apps.reconstruct.measure import measure, post_optimize
 from tttlrm_jax.apps.reconstruct.state_query import query_state
@@ -43,7 +44,9 @@ from tttlrm_jax.per_scene.settings import anytime_config
 
 PROG = "eval.py"
 # options that change no number of ours
-NOT_NUMBERS = ("splat", "orbit_frames", "output", "compile_cache", "untrained_baseline")
+NOT_NUMBERS = (
+    "save", "write_cameras", "orbit_frames", "output", "compile_cache", "untrained_baseline",
+)  # fmt: skip
 DEMO_VIEWS, DEMO_SECONDS = 12, 20.0
 
 
@@ -72,6 +75,7 @@ def run(arguments: list[str]) -> str:
     if config.compile_cache:
         keep_programs()
     check_has_gaussians(config, read_config(_checkpoint(config)))
+    check_writable(config)
     if config.query is not None:
         return query_state(config, _checkpoint(config))
     join_processes(config)
@@ -79,7 +83,11 @@ def run(arguments: list[str]) -> str:
         directory, metrics = evaluate(config)
     if not is_first_process():
         return ""
-    return f"{summary(metrics)}\n\n{directory / 'report.html'}"
+    told = f"{summary(metrics)}\n\n{directory / 'report.html'}"
+    if refused := metrics.get("not_saved"):
+        print(told)
+        raise InputError(f"{' '.join(refused.values())} All else is in {directory}.")
+    return told
 
 
 def run_sequence(arguments: list[str]) -> str:
@@ -174,7 +182,7 @@ def _finish(job: Job, evaluated: Evaluated, metrics: dict[str, Any]) -> dict[str
 def _added_to(output: Path) -> Iterator[Path]:
     """A directory with the files of `output`, whose place it takes at the end."""
     with atomic_directory(output, ALL_FILES) as directory, disk_errors(directory, output):
-        shutil.copytree(output, directory, dirs_exist_ok=True)
+        shutil.copytree(output, directory, dirs_exist_ok=True, symlinks=True)
         yield directory
 
 

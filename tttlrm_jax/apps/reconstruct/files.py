@@ -16,10 +16,12 @@ import numpy as np
 
 from tttlrm_jax.api.scenes import PosedScene, Scores
 from tttlrm_jax.apps.progress import announced
+from tttlrm_jax.apps.reconstruct.camera_files import CAMERAS_FOLDER, write_all_cameras
 from tttlrm_jax.apps.reconstruct.devices import mesh_part, mesh_settings
 from tttlrm_jax.apps.reconstruct.gaussian_files import (
     PLY_FILE,
-    SPLAT_FILE,
+    SCENE_FILES,
+    Saved,
     drawn_by,
     scene_part,
     scene_settings,
@@ -42,7 +44,6 @@ from tttlrm_jax.checkpoints.provenance import provenance_of
 from tttlrm_jax.config import RuleConfig
 from tttlrm_jax.core.geometry.offsets import moved_poses
 from tttlrm_jax.core.pictures import enlargement, png_bytes
-from tttlrm_jax.export.splats.writable import ExportCount
 from tttlrm_jax.export.video import write_video
 from tttlrm_jax.reports.camera_plots import NamedCamera
 from tttlrm_jax.reports.comparison import ComparedView, comparison_sheet
@@ -52,7 +53,9 @@ from tttlrm_jax.ttt.rules import RULES
 RESULT_FILES = ("comparison.png", PLY_FILE, "metrics.json")  # of the first pass, at once
 OUTPUT_FILES = (*RESULT_FILES, "orbit.mp4", "report.html")
 # that an earlier run may have left
-ALL_FILES = (*OUTPUT_FILES, *STREAM_FILES, IMPROVEMENT_FILM, CAMERAS_FILE, SPLAT_FILE)
+ALL_FILES = (
+    *OUTPUT_FILES, *STREAM_FILES, IMPROVEMENT_FILM, CAMERAS_FILE, CAMERAS_FOLDER, *SCENE_FILES,
+)  # fmt: skip
 ORBIT_FPS, GROWTH_FPS = 24, 12  # frames per second
 SHOWN_TEXT = {
     "chunk": "Gaussians of the newest chunk's views",
@@ -62,12 +65,13 @@ SHOWN_TEXT = {
 
 
 def write_result(directory: Path, job: Job, evaluated: Evaluated) -> dict[str, Any]:
-    """Writes `RESULT_FILES`, and scene.splat where asked for; returns what is in metrics.json."""
+    """Writes `RESULT_FILES` and what else was asked for; returns what is in metrics.json."""
     made = evaluated.reconstruction
-    count = write_gaussians(directory, job, made)
+    saved = write_gaussians(directory, job, made)
     write_cameras(directory, job, evaluated)
+    write_all_cameras(directory, job, evaluated)
     with announced("drawing comparison.png"):
-        metrics = collect_metrics(job, evaluated, count)
+        metrics = collect_metrics(job, evaluated, saved)
         inputs, views = np.asarray(job.scene.inputs.image[0]), compared_views(job.scene, evaluated)
         sheet = comparison_sheet(job.scene.name, _subtitle(metrics), inputs, views)
         (directory / "comparison.png").write_bytes(png_bytes(sheet))
@@ -125,7 +129,7 @@ def write_stream_files(directory: Path, job: Job, evaluated: Evaluated) -> Exhib
     return Exhibit(plot=plot, film=film.read_bytes())
 
 
-def collect_metrics(job: Job, evaluated: Evaluated, count: ExportCount | None) -> dict[str, Any]:
+def collect_metrics(job: Job, evaluated: Evaluated, saved: Saved | None) -> dict[str, Any]:
     """The contents of metrics.json: means over target views, then each view."""
     scores = evaluated.ours.scores
     return {
@@ -138,7 +142,7 @@ def collect_metrics(job: Job, evaluated: Evaluated, count: ExportCount | None) -
         "rule": RULES.complete(job.run.model.rule).to_dict(),
         "settings": job.settings,
         **{name: scores.mean(name) for name in (*MEANS, "psnr_foreground")},
-        **scene_part(job, evaluated.reconstruction, count),
+        **scene_part(job, evaluated.reconstruction, saved),
         **mesh_part(job, evaluated),
         "seconds": evaluated.seconds,
         "device": jax.devices()[0].device_kind,
@@ -148,7 +152,7 @@ def collect_metrics(job: Job, evaluated: Evaluated, count: ExportCount | None) -
             for name, suffix in zip(MEANS, ("", "_ssim", "_lpips"), strict=True)
         },
         "offset": job.offset.tolist(),
-        "notes": [*job.notes, *refined_notes(job, evaluated)],
+        "notes": [*job.notes, *refined_notes(job, evaluated), *(saved.notes if saved else ())],
         "inputs": job.scene.input_names,
         **_stream_part(job, evaluated),
         **refined_part(job, evaluated),
@@ -270,7 +274,7 @@ def caveats(job: Job, evaluated: Evaluated, metrics: dict[str, Any]) -> list[str
     if metrics.get("num_gaussians_invalid"):
         texts.append(
             f"{metrics['num_gaussians_invalid']} Gaussians had values that are not finite and "
-            "were left out of scene.ply."
+            "were left out of the files of the scene."
         )
     return [*texts, *(f"{note[:1].upper()}{note[1:]}." for note in metrics["notes"])]
 

@@ -1,30 +1,71 @@
 """What Gaussians add to the files of an evaluation; nothing where a network draws the views."""
 
+import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from tttlrm_jax.api.reconstruction import Reconstruction
 from tttlrm_jax.api.view_synthesis import SynthesisedScene
 from tttlrm_jax.api.virtual_views import described, number_of
 from tttlrm_jax.apps.progress import announced
 from tttlrm_jax.apps.reconstruct.job import Job
-from tttlrm_jax.export.splats.writable import ExportCount
+from tttlrm_jax.config import EvalConfig
+from tttlrm_jax.config.evaluation import SaveFormat
+from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.export.splats.formats import format_of
+from tttlrm_jax.export.splats.writable import ExportCount, writable
 
 PLY_FILE = "scene.ply"
-SPLAT_FILE = "scene.splat"  # where it is asked for
+SCENE_FILES = tuple(f"scene.{each}" for each in get_args(SaveFormat))
+
+
+@dataclasses.dataclass(frozen=True)
+class Saved:
+    """The files of a scene: what was written, and why others were not."""
+
+    files: dict[str, ExportCount]
+    refused: dict[str, str]  # a sentence each
+    num_written: int
+    num_invalid: int
+
+    @property
+    def notes(self) -> list[str]:
+        """What a format lost, a sentence each."""
+        return [
+            f"{name}: {count.num_clipped} of {count.num_written} Gaussians have values beyond the "
+            "range of the format, which are brought to its end"
+            for name, count in self.files.items()
+            if count.num_clipped
+        ]
+
+
+def check_writable(config: EvalConfig) -> None:
+    """Raises InputError where something that the formats of `save` need is not there."""
+    for each in config.save:
+        if (check := format_of(f"scene.{each}").check) is not None:
+            check()
 
 
 def write_gaussians(
     directory: Path, job: Job, made: Reconstruction | SynthesisedScene
-) -> ExportCount | None:
-    """scene.ply and, where it is asked for, scene.splat; None without Gaussians."""
+) -> Saved | None:
+    """scene.FORMAT in each of the formats that are asked for; None without Gaussians.
+
+    A scene beyond a format's range is no file of it: others are written, and the sentence is kept.
+    """
     if not isinstance(made, Reconstruction):
         return None
-    with announced(f"writing {PLY_FILE}"):
-        count = made.save(directory / PLY_FILE, min_opacity=job.config.min_opacity)
-        if job.config.splat:
-            made.save(directory / SPLAT_FILE, min_opacity=job.config.min_opacity)
-    return count
+    files, refused = {}, {}
+    for name in (f"scene.{each}" for each in dict.fromkeys(job.config.save)):
+        with announced(f"writing {name}"):
+            try:
+                files[name] = made.save(directory / name, min_opacity=job.config.min_opacity)
+            except InputError as error:
+                refused[name] = f"{name} was not written: {error}."
+    count = next(iter(files.values()), None)
+    if count is None:
+        count = writable(made.gaussians, job.config.min_opacity)[1]
+    return Saved(files, refused, count.num_written, count.num_invalid)
 
 
 def drawn_by(made: Reconstruction | SynthesisedScene) -> dict[str, Any]:
@@ -38,17 +79,18 @@ def drawn_by(made: Reconstruction | SynthesisedScene) -> dict[str, Any]:
 
 
 def scene_part(
-    job: Job, made: Reconstruction | SynthesisedScene, count: ExportCount | None
-) -> dict[str, int]:
-    """How large the scene is, for metrics.json."""
+    job: Job, made: Reconstruction | SynthesisedScene, saved: Saved | None
+) -> dict[str, Any]:
+    """How large the scene is, and what was not written of it, for metrics.json."""
     if not isinstance(made, Reconstruction):
         return {"state_numbers": made.num_numbers}
-    assert count is not None
+    assert saved is not None
     return {
         "virtual_views": number_of(job.seen.virtual, len(job.scene.input_names)),
-        "num_gaussians": count.num_written,
+        "num_gaussians": saved.num_written,
         "num_gaussians_predicted": int(made.predicted.mean.shape[0]),
-        "num_gaussians_invalid": count.num_invalid,
+        "num_gaussians_invalid": saved.num_invalid,
+        **({"not_saved": saved.refused} if saved.refused else {}),
     }
 
 
@@ -67,6 +109,7 @@ def scene_settings(job: Job, metrics: dict[str, Any]) -> dict[str, str]:
         "Gaussians of": described(request.virtual, job.seen.virtual),
         "drawing": f"alpha at most {raster.max_alpha:g}, from depth {raster.near:g} on",
         "pruning": kept if request.keep_ratio < 1 else "none",
-        PLY_FILE: f"{metrics['num_gaussians']} of {metrics['num_gaussians_predicted']} "
-        f"Gaussians: opacity above {job.config.min_opacity:.4g}",
+        ", ".join(f"scene.{each}" for each in job.config.save): f"{metrics['num_gaussians']} of "
+        f"{metrics['num_gaussians_predicted']} Gaussians: opacity above "
+        f"{job.config.min_opacity:.4g}",
     }

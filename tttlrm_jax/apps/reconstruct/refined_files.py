@@ -5,10 +5,9 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tttlrm_jax.api.scenes import colour_aligned_psnr
 from tttlrm_jax.apps.progress import announced
+from tttlrm_jax.apps.reconstruct.camera_files import refined_frames
 from tttlrm_jax.apps.reconstruct.job import Evaluated, Job
 from tttlrm_jax.captures.transforms_writer import write_transforms
 from tttlrm_jax.core.pictures import at_most, to_uint8
@@ -53,17 +52,9 @@ def write_cameras(directory: Path, job: Job, evaluated: Evaluated) -> None:
 
     It has the inputs and targets of this one, unless this one lacks frames of its camera file.
     """
-    record = evaluated.refinement
-    own = record.photographs if isinstance(record, Improved) else None
-    if own is None or own.world_from_camera is None:
-        return
-    frames = list(job.capture.frames)
-    poses = job.scene.similarity.inverse().apply_poses(own.world_from_camera)
-    for number, pose in zip(job.request.inputs, poses, strict=True):
-        frames[number] = dataclasses.replace(frames[number], world_from_camera=pose)
-    whole = frames[-1].number == len(frames) - 1
-    inputs = np.unique(job.request.inputs).tolist() if whole else ()
-    write_transforms(directory / CAMERAS_FILE, frames, inputs)
+    frames, inputs, refined = refined_frames(job, evaluated)
+    if refined:
+        write_transforms(directory / CAMERAS_FILE, frames, inputs)
 
 
 def photographs_part(job: Job, evaluated: Evaluated, own: Photographs) -> dict[str, Any]:

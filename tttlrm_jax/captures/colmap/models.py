@@ -141,13 +141,13 @@ def pose_lines(lines: Sequence[str]) -> Iterator[str]:
     for line in lines:
         if line.startswith("#"):
             continue
-        points = after_image and _lists_points(line)
+        points = after_image and lists_points(line)
         after_image = bool(line) and not points
         if after_image:
             yield line
 
 
-def _lists_points(line: str) -> bool:
+def lists_points(line: str) -> bool:
     """Whether a line is x, y and the whole number of a 3D point, again and again, or empty."""
     words = line.split()
     if len(words) % 3:

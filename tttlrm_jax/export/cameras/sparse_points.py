@@ -24,13 +24,6 @@ class Tracks:
     view: np.ndarray  # int [observation]
     pixel: np.ndarray  # float64 [observation, 2], x and y
 
-    def of_views(self, views: Sequence[int]) -> "Tracks":
-        """Those of some views, which are numbered by their places there."""
-        place = np.full(1 + max([*views, *self.view.tolist(), -1]), -1)
-        place[list(views)] = np.arange(len(views))
-        kept = place[self.view] >= 0
-        return Tracks(self.point[kept], place[self.view[kept]], self.pixel[kept])
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SparsePoints:

@@ -1,0 +1,43 @@
+"""`--write-cameras`: all cameras of a capture in the formats of other programs."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tttlrm_jax.apps.progress import announced
+from tttlrm_jax.apps.reconstruct.job import Evaluated, Job
+from tttlrm_jax.captures.camera_files import Frame
+from tttlrm_jax.export.cameras.colmap_points import points_of
+from tttlrm_jax.export.cameras.formats import write_frames
+from tttlrm_jax.per_scene import Improved
+
+CAMERAS_FOLDER = "cameras"
+
+
+def refined_frames(job: Job, evaluated: Evaluated) -> tuple[list[Frame], Sequence[int], bool]:
+    """The frames of the capture, with refined cameras where these were refined (the third says
+    so), and which of them were inputs, where the frames are all those of the camera file."""
+    record, frames = evaluated.refinement, list(job.capture.frames)
+    whole = frames[-1].number == len(frames) - 1
+    inputs = np.unique(job.request.inputs).tolist() if whole else ()
+    own = record.photographs if isinstance(record, Improved) else None
+    if own is None or own.world_from_camera is None:
+        return frames, inputs, False
+    poses = job.scene.similarity.inverse().apply_poses(own.world_from_camera)
+    for number, pose in zip(job.request.inputs, poses, strict=True):
+        frames[number] = dataclasses.replace(frames[number], world_from_camera=pose)
+    return frames, inputs, True
+
+
+def write_all_cameras(directory: Path, job: Job, evaluated: Evaluated) -> None:
+    """The formats of `write_cameras` in cameras/, in the coordinates of the capture; with its
+    triangulated points, where it has any."""
+    formats = job.config.write_cameras
+    if not formats:
+        return
+    frames, inputs, _ = refined_frames(job, evaluated)
+    with announced(f"writing cameras ({', '.join(formats)})"):
+        points = points_of(job.capture)
+        write_frames(formats, directory / CAMERAS_FOLDER, frames, points, inputs=inputs)
