@@ -77,16 +77,22 @@ class Reconstruction:
         """The Gaussians [gaussian] in the capture's frame and scale, relative to `offset`."""
         return transform_gaussians(self.predicted, into_capture(self.posed.similarity, self.offset))
 
-    def save(self, path: str | Path, *, min_opacity: float = MIN_OPACITY) -> ExportCount:
+    def save(
+        self, path: str | Path, *, min_opacity: float = MIN_OPACITY, **options: Any
+    ) -> ExportCount:
         """Writes the Gaussians in the capture's frame, in the form the suffix names.
 
-        `.ply` is the layout of 3D Gaussian splatting, `.splat` that of web viewers (colours
-        without view dependence). Positions are relative to `offset`, which a PLY file states in a
-        comment; `.splat` has no place for it. Those with an opacity below `min_opacity`, or with
-        values that are not finite, are left out; the counts say how many. Raises InputError for
-        another suffix.
+        `.ply` is the layout of 3D Gaussian splatting, `.glb` glTF with KHR_gaussian_splatting,
+        `.spz` a tenth of their size (`version=4`: of the newest version), `.splat` the layout of
+        web viewers (colours without view dependence); `.sog` and `.compressed.ply` are written by
+        splat-transform, an npm program. docs/guides/formats.md says what each can hold. Positions
+        are relative to `offset`, which a PLY file states in a comment. Those with an opacity below
+        `min_opacity`, or with values that are not finite, are left out; the counts say how many.
+        Raises InputError for another suffix, and for a scene beyond the format's range.
         """
-        return write_splats(path, self.gaussians, min_opacity=min_opacity, offset=self.offset)
+        return write_splats(
+            path, self.gaussians, min_opacity=min_opacity, offset=self.offset, **options
+        )
 
     def render(self, cameras: Cameras | Capture | None = None) -> Rendering:
         """Renders the scene from cameras in the capture's frame; nothing is dropped.

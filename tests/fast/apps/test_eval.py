@@ -127,7 +127,7 @@ def test_a_second_run_replaces_the_first_as_a_subprocess(result, arguments, tmp_
         [sys.executable, "eval.py", *arguments, "--views", "4", "--plan", "sequential",
          "--chunk-views", "2", "--resolution", "16", "16", "--keep-ratio", "0.5",
          "--random-ratio", "0.2", "--background", "0", "0.5", "1", "--post-optimize", "2",
-         "--splat", "--output", str(output)],
+         "--save", "ply", "splat", "--output", str(output)],
         cwd=REPOSITORY, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert process.returncode == 0, process.stderr

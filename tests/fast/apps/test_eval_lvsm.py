@@ -96,9 +96,9 @@ def test_attention_keeps_no_state(checkpoint, tiny_capture_source):
 @pytest.mark.parametrize(
     "options",
     [
-        "--splat", "--seconds 3", "--post-optimize 2", "--keep-ratio 0.5", "--random-ratio 0.1",
-        "--min-opacity 0.2", "--max-alpha 0.9", "--near 0.2", "--accumulate all", "--load-state x",
-        "--save-state x", "--load-state x --query y",
+        "--save splat", "--seconds 3", "--post-optimize 2", "--keep-ratio 0.5",
+        "--random-ratio 0.1", "--min-opacity 0.2", "--max-alpha 0.9", "--near 0.2",
+        "--accumulate all", "--load-state x", "--save-state x", "--load-state x --query y",
     ],
 )  # fmt: skip
 def test_what_needs_gaussians_is_refused(options, checkpoint, capsys):

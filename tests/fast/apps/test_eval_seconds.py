@@ -116,10 +116,10 @@ def test_points_of_the_capture_start_a_fit_and_it_is_said(tiny_capture_source, t
 
 
 def test_without_options_the_toy_is_improved():
-    asked = command.demonstration(EvalConfig(output="there", splat=True, compile_cache=False))
+    asked = command.demonstration(EvalConfig(output="there", save=("spz",), compile_cache=False))
     assert (asked.capture, asked.views) == ("toy", command.DEMO_VIEWS)
     assert asked.seconds == command.DEMO_SECONDS
-    assert (asked.output, asked.splat, asked.compile_cache) == ("there", True, False)
+    assert (asked.output, asked.save, asked.compile_cache) == ("there", ("spz",), False)
     for changed in ({"views": 4}, {"capture": "sample"}, {"checkpoint": "x"}, {"seed": 1}):
         config = dataclasses.replace(EvalConfig(), **changed)
         assert command.demonstration(config) is config

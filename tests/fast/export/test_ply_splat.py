@@ -7,9 +7,10 @@ import pytest
 
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.types import Gaussians
-from tttlrm_jax.export.splats.formats import write_splats
+from tttlrm_jax.export.splats.formats import read_splats, write_splats
 from tttlrm_jax.export.splats.ply import read_offset, read_ply, write_ply
 from tttlrm_jax.export.splats.splat import encode_splat, write_splat
+from tttlrm_jax.export.splats.writable import importance_order, opacity
 
 FIELDS = ("mean", "sh", "log_scale", "quaternion", "opacity_logit")
 
@@ -126,9 +127,13 @@ def test_a_batch_of_scenes_is_refused(tmp_path):
     ("content", "message"),
     [
         (b"solid x", "not a PLY"),
-        (b"ply\nformat ascii 1.0\nend_header\n", "not binary little endian"),
+        (b"ply\nformat ascii 1.0\nend_header\n", "no element vertex"),
+        (b"ply\nformat ascii 1.0\nelement vertex 2\n", "head does not end"),
+        (b"ply\nformat binary_middle_endian 1.0\nend_header\n", "no known format"),
+        (b"ply\nformat ascii 1.0\nelement vertex 1\nproperty list uchar int a\nend_header\n1 2",
+         "not plain numbers"),
         (b"ply\nformat binary_little_endian 1.0\nelement vertex 2\nproperty float x\nend_header\n",
-         "less than the 2"),
+         "are missing"),
         (b"ply\nformat binary_little_endian 1.0\nelement vertex 0\nproperty float x\nend_header\n",
          "missing"),
     ],
@@ -137,6 +142,112 @@ def test_foreign_files_are_refused(tmp_path, content, message):
     (tmp_path / "scene.ply").write_bytes(content)
     with pytest.raises(InputError, match=message):
         read_ply(tmp_path / "scene.ply")
+
+
+def any_tools_ply(path, gaussians, form, kind="float"):
+    """A splat PLY as other tools write them: columns mixed and added, elements around."""
+    rng, count = np.random.default_rng(3), len(gaussians.mean)
+    rest = np.moveaxis(gaussians.sh[:, 1:], 1, 2).reshape(count, -1)
+    columns = {"confidence": rng.normal(size=count)}
+    columns |= {"xyz"[axis]: gaussians.mean[:, axis] for axis in (2, 0, 1)}
+    columns |= {f"rot_{n}": gaussians.quaternion[:, n] for n in (2, 0, 3, 1)}
+    columns |= {f"f_rest_{n}": rest[:, n] for n in rng.permutation(rest.shape[1])}
+    columns |= {"opacity": gaussians.opacity_logit, "class": np.arange(count) % 7}
+    columns |= {f"scale_{n}": gaussians.log_scale[:, n] for n in range(3)}
+    columns |= {f"f_dc_{n}": gaussians.sh[:, 0, n] for n in range(3)}
+    types = {name: "uchar" if name == "class" else kind for name in columns}
+    head = ["ply", f"format {form} 1.0", "comment of another tool", "element camera 2"]
+    head += ["property double f", "property int id", f"element vertex {count}"]
+    head += [f"property {types[name]} {name}" for name in columns]
+    head += ["element face 0", "property list uchar int vertex_indices", "end_header"]
+    order = ">" if "big" in form else "<"
+    cameras = np.array([(1.5, 1), (2.5, 2)], [("f", order + "f8"), ("id", order + "i4")])
+    codes = {"uchar": "u1", "float": order + "f4", "double": order + "f8"}
+    table = np.empty(count, [(name, codes[types[name]]) for name in columns])
+    for name, values in columns.items():
+        table[name] = values
+    body = cameras.tobytes() + table.tobytes()
+    if form == "ascii":
+        rows = [*cameras.tolist(), *table.tolist()]
+        body = "".join(" ".join(map(repr, row)) + "\r\n" for row in rows).encode()
+    path.write_bytes("\n".join([*head, ""]).encode() + body)
+
+
+@pytest.mark.parametrize("degree", range(5))
+@pytest.mark.parametrize("form", ["binary_little_endian", "binary_big_endian", "ascii"])
+def test_ply_of_any_tool_is_read(tmp_path, monkeypatch, degree, form):
+    """In blocks smaller than the file, whatever the order of columns."""
+    monkeypatch.setattr("tttlrm_jax.export.ply.BLOCK", 3)
+    path, gaussians = tmp_path / "scene.PLY", random_gaussians(degree=degree)
+    any_tools_ply(path, gaussians, form, "double" if degree == 2 else "float")
+    back = read_splats(path)
+    for field in FIELDS:
+        np.testing.assert_array_equal(getattr(back, field), getattr(gaussians, field))
+        assert getattr(back, field).dtype == np.float32
+
+
+@pytest.mark.parametrize("form", ["binary_big_endian", "ascii"])
+def test_a_ply_that_is_cut_short_is_refused(tmp_path, form):
+    path = tmp_path / "scene.ply"
+    any_tools_ply(path, random_gaussians(), form)
+    content = path.read_bytes()
+    path.write_bytes(content[: -len(content.splitlines(keepends=True)[-1] or b"x") - 1])
+    with pytest.raises(InputError, match="less than the 7 of its header"):
+        read_splats(path)
+    path.write_bytes(content.replace(b"f_rest_0", b"f_lost_0"))
+    with pytest.raises(InputError, match="is not the number of any wanted degree"):
+        read_splats(path)
+
+
+def test_what_is_no_splat_scene_is_refused(tmp_path):
+    path = tmp_path / "points.ply"
+    head = b"ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nproperty float y\n"
+    path.write_bytes(head + b"property float z\nproperty uchar red\nend_header\n1 2 3 4\n")
+    with pytest.raises(InputError, match="missing from the vertex, which has x, y, z, red"):
+        read_splats(path)
+    path.write_bytes(head + b"property uint packed_position\nend_header\n1 2 3\n")
+    with pytest.raises(InputError, match="compressed PLY; unpack it with"):
+        read_splats(path)
+    for name in ("scene.ply", "scene.splat", "scene.spz", "scene.glb"):
+        with pytest.raises(InputError, match="cannot be read"):
+            read_splats(tmp_path / name)
+        (tmp_path / name).write_bytes(b"no scene at all")
+        with pytest.raises(InputError, match=r"not a PLY|32-byte|no \.spz|not a binary glTF"):
+            read_splats(tmp_path / name)
+    with pytest.raises(InputError, match=r"written but not read; give one of \.ply, \.splat"):
+        read_splats(tmp_path / "scene.sog")
+
+
+def test_what_viewers_compute_is_finite(tmp_path):
+    """Scales that overflow and quaternions whose square is 0 in float32 get into no file."""
+    gaussians = random_gaussians(count=5, degree=0)
+    gaussians.log_scale[0, 1] = 89.0
+    gaussians.quaternion[1] = [1e-30, 0, 0, 0]  # a rotation none the less
+    gaussians.quaternion[2] = [0, 0, 0, 0]
+    gaussians.quaternion[3] *= 1e20
+    for name in ("scene.ply", "scene.splat", "scene.spz", "scene.glb"):
+        count = write_splats(tmp_path / name, gaussians)
+        assert (count.num_written, count.num_invalid) == (3, 2)
+        back = read_splats(tmp_path / name)
+        length = np.linalg.norm(back.quaternion, axis=-1)
+        np.testing.assert_allclose(length, 1, atol=0.02)  # of bytes
+        assert np.isfinite(np.exp(back.log_scale)).all()
+
+
+def test_splat_is_read_within_its_bytes(tmp_path):
+    gaussians = random_gaussians(degree=1)
+    gaussians.sh[:, 0] *= 0.5
+    write_splats(tmp_path / "scene.splat", gaussians)
+    back = read_splats(tmp_path / "scene.splat")
+    order = importance_order(gaussians)
+    np.testing.assert_array_equal(back.mean, gaussians.mean[order])
+    np.testing.assert_allclose(back.log_scale, gaussians.log_scale[order], atol=1e-6)
+    np.testing.assert_allclose(back.sh[:, 0], gaussians.sh[order, 0], atol=0.5 / 255 / 0.282 + 1e-5)
+    assert back.sh.shape == (7, 1, 3)
+    np.testing.assert_allclose(
+        opacity(back.opacity_logit), opacity(gaussians.opacity_logit[order]), atol=0.5 / 255 + 1e-6
+    )
+    np.testing.assert_allclose(back.quaternion, gaussians.quaternion[order], atol=1 / 128)
 
 
 def test_splat_record_by_hand(tmp_path):

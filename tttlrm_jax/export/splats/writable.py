@@ -59,7 +59,7 @@ def writable(gaussians: Gaussians, min_opacity: float = 0.0) -> tuple[Gaussians,
 
 def opacity(opacity_logit) -> np.ndarray:
     """The logistic function, without overflow."""
-    return np.exp(-np.logaddexp(0.0, -opacity_logit.astype(np.float64)))
+    return np.exp(-np.logaddexp(0.0, -np.asarray(opacity_logit, np.float64)))
 
 
 def opacity_logit(opacity: np.ndarray) -> np.ndarray:
