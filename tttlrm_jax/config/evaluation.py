@@ -226,6 +226,7 @@ class SequenceEvalConfig:
     clip_depth: PositiveFloat | None = None  # metres; limit of aligned predictions in scores
     depth_alignments: tuple[DepthAlignment, ...] = ("metric", "scale", "median")
     reconstruction: bool = False  # score points as the 3D reconstruction table does; takes memory
+    write_cameras: tuple[CameraFormat, ...] = ()  # of all frames, in each of these, in cameras/
     compile_cache: bool = True  # keep compiled programs in the user's cache directory
     seed: int = 0  # of the choice of points
     output: PathText | None = None  # None: outputs/<sequence>-<date>-<time>

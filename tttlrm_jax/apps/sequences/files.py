@@ -18,6 +18,7 @@ import jax
 import numpy as np
 
 from tttlrm_jax.api.sequences import FrameResult
+from tttlrm_jax.apps.sequences.cameras import CAMERAS, MAX_POINTS, SequenceCameras
 from tttlrm_jax.apps.sequences.scores import SequenceScores
 from tttlrm_jax.captures.pictures.depth_files import write_png_depth
 from tttlrm_jax.config.evaluation import SequenceEvalConfig
@@ -42,7 +43,7 @@ from tttlrm_jax.sequences.sequence import Sequence
 SCRATCH = ".scores"
 OWN_FILES = (
     "trajectory.txt", "ground_truth.txt", "points.ply", "points.thinned", "depth", "frames.jsonl",
-    "trajectory.png", "frames.png", "report.html", "metrics.json", SCRATCH,
+    "trajectory.png", "frames.png", "report.html", "metrics.json", CAMERAS, SCRATCH,
 )  # fmt: skip
 RECORD = "frames.jsonl"  # begun with every run
 MAX_CHART_POINTS = 512
@@ -96,6 +97,7 @@ class SequenceFiles:
             directory / SCRATCH, job.fit, intrinsics=job.sequence.intrinsics,
             max_depth=config.max_depth, reconstruction=config.reconstruction,
         )  # fmt: skip
+        self._cameras = SequenceCameras(directory, config.write_cameras, job.fit)
         self._stills = Stills()
         self._per_frame = collections.defaultdict[str, list[float]](list)
         self._times = (0.0, 0.0)  # of the first and the last frame
@@ -112,6 +114,7 @@ class SequenceFiles:
         if self._truth is not None and frame.world_from_camera is not None:
             self._truth.add(frame.time, frame.world_from_camera)
         self._scores.add(result)
+        self._cameras.add(result)
         self._stills.offer(frame.name, result.image, depth, prediction.confidence_self)
         numbers = {
             "seconds": result.seconds,
@@ -141,6 +144,7 @@ class SequenceFiles:
         if stopped is not None:
             note = f"ended after {self.num_frames} frames: {stopped}"
         notes = [*self._job.notes, *more, *([] if note is None else [note])]
+        notes += self._cameras.write(self._scores.predicted, self._points.sample(MAX_POINTS))
         metrics, shown = self._scored(notes)
         plot = self._plot(shown, metrics)
         (self._directory / "trajectory.png").write_bytes(plot.png())
