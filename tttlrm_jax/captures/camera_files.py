@@ -37,6 +37,7 @@ from tttlrm_jax.captures.pictures.paths import (
     scene_name,
 )
 from tttlrm_jax.captures.pictures.reduced import reduced_frames
+from tttlrm_jax.captures.ply_points import points_of_transforms
 from tttlrm_jax.captures.pose_matrices import scale_notes, square_matrix, unscaled_pose
 from tttlrm_jax.captures.view_selection import evaluation_split
 from tttlrm_jax.core.errors import InputError, listed
@@ -77,6 +78,8 @@ class CameraFile:
     notes: tuple[str, ...] = ()
     looked_in: tuple[Path, ...] = ()  # folders in which its pictures were looked for
     points: Path | None = None  # a file of triangulated points
+    # [3, 4] from their world to the cameras'; None: it is the same
+    points_frame: np.ndarray | None = dataclasses.field(default=None, compare=False)
 
 
 def read_camera_file(path: Path) -> CameraFile:
@@ -100,25 +103,10 @@ def read_camera_file(path: Path) -> CameraFile:
     unread = unread_keys(document["frames"], document)
     if path.name not in TRANSFORMS_FILES:
         return with_notes(contents, *unread)
-    points, lacking = _sparse_points(path, document)
-    contents = dataclasses.replace(_in_order(path, contents), points=points)
+    points, frame, lacking = points_of_transforms(path, document)
+    contents = dataclasses.replace(_in_order(path, contents), points=points, points_frame=frame)
     poses = [(document | entry)["transform_matrix"] for entry in document["frames"]]
     return with_notes(contents, *_beside(path), *scale_notes(poses), *unread, *lacking)
-
-
-def _sparse_points(path: Path, document: dict) -> tuple[Path | None, tuple[str, ...]]:
-    """The PLY that `ply_file_path` names, in the world of the poses; a note where it is no file.
-
-    nerfstudio writes points to which it has done what it did to the poses (`applied_transform`),
-    so that both need nothing more.
-    """
-    name = document.get("ply_file_path")
-    if name is None:
-        return None, ()
-    points = path.parent / str(name)
-    if points.is_file():
-        return points, ()
-    return None, (f"ply_file_path={reprlib.repr(name)} is no file: there are no points",)
 
 
 def _read_frames(path: Path, document: dict) -> tuple[tuple[Frame, ...], Pictures]:

@@ -63,6 +63,8 @@ class Capture:
     folds: dict[int, tuple[int, ...]]
     notes: tuple[str, ...] = ()
     points_file: Path | None = None
+    # [3, 4] from the world of that file to the capture's; None: it is the same
+    points_frame: np.ndarray | None = dataclasses.field(default=None, compare=False)
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -133,8 +135,10 @@ class Capture:
         """
         if self.points_file is None:
             return None
-        found = read_points(self.points_file)
-        return found if len(found[0]) else None
+        positions, colours = read_points(self.points_file)
+        if self.points_frame is not None:
+            positions = positions @ self.points_frame[:, :3].T + self.points_frame[:, 3]
+        return (positions, colours) if len(positions) else None
 
     def split(self, num_input_views: int) -> tuple[np.ndarray, np.ndarray]:
         """Positions of the input and target frames of the every-8th protocol."""
@@ -200,7 +204,13 @@ def make_capture(
     notes += [] if note is None else [note]
     notes += _not_read(frames, directory, any("left out" in note for note in notes))
     return Capture(
-        contents.scene_name, directory, tuple(frames), folds, tuple(notes), contents.points
+        contents.scene_name,
+        directory,
+        tuple(frames),
+        folds,
+        tuple(notes),
+        contents.points,
+        contents.points_frame,
     )
 
 

@@ -1,7 +1,9 @@
 """Points with colours in PLY files, as nerfstudio, Open3D and photogrammetry write them."""
 
 import io
+import reprlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +18,52 @@ TYPES = {
 }  # fmt: skip
 PLACE, COLOURS = ("x", "y", "z"), (("red", "green", "blue"), ("r", "g", "b"))
 GREY = 0.5  # of points without colour
+COLMAP_FILES = ("colmap/sparse/0/points3D.bin", "colmap/sparse/0/points3D.txt")
+
+
+def points_of_transforms(
+    path: Path, document: dict[str, Any]
+) -> tuple[Path | None, np.ndarray | None, tuple[str, ...]]:
+    """The file of points of a transforms.json, [3, 4] from its world to the poses' (None: it is
+    theirs), and notes.
+
+    As nerfstudio takes them: the PLY that `ply_file_path` names is in the world of the poses, but
+    for an `applied_scale`. Without one, COLMAP's points in `colmap/sparse/0` are moved by
+    `applied_transform` first, where it is stated. Raises InputError for such keys that are no
+    numbers.
+    """
+    name = document.get("ply_file_path")
+    if name is not None:
+        points = path.parent / str(name)
+        if not points.is_file():
+            said = f"ply_file_path={reprlib.repr(name)} is no file: there are no points"
+            return None, None, (said,)
+        applied = np.eye(3, 4)
+    else:
+        found = (path.parent / each for each in COLMAP_FILES)
+        points = next((each for each in found if each.is_file()), None)
+        if points is None or document.get("applied_transform") is None:
+            return None, None, ()
+        applied = _numbers(path, document, "applied_transform", (3, 4))
+    scaled = document.get("applied_scale") is not None
+    scale = _numbers(path, document, "applied_scale", ()) if scaled else 1.0
+    frame = scale * applied[:3]
+    return points, None if np.array_equal(frame, np.eye(3, 4)) else frame, ()
+
+
+def _numbers(path: Path, document: dict[str, Any], key: str, shape: tuple) -> np.ndarray:
+    """What a key holds, of a shape (a matrix may have its last row, too), finite."""
+    try:
+        numbers = np.asarray(document[key], np.float64)
+    except (TypeError, ValueError):
+        numbers = np.array(np.nan)
+    allowed = (shape, (4, 4)) if shape else (shape,)
+    if numbers.shape not in allowed or not np.isfinite(numbers).all():
+        raise InputError(
+            f"{path}: {key}={reprlib.repr(document[key])} is not "
+            f"{'a 3x4 matrix' if shape else 'a number'}; correct it, or remove it"
+        )
+    return numbers
 
 
 def read_ply_points(path: Path) -> tuple[np.ndarray, np.ndarray]:

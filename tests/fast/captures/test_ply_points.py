@@ -10,6 +10,7 @@ from tttlrm_jax.captures.capture import read_capture
 from tttlrm_jax.captures.colmap.points import read_points
 from tttlrm_jax.config import RunConfig
 from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.export.cameras.colmap_points import points_of
 
 POSITIONS = np.array([[0.5, -1.25, 3.0], [1e3, 2.0, -7.5], [0.0, 0.25, 1.0]])
 COLOURS = np.array([[255, 0, 51], [10, 20, 30], [1, 2, 3]])
@@ -121,6 +122,10 @@ def test_points_of_nerfstudio_appear_where_they_did(capture_directory, camera_fi
             frame["transform_matrix"] = pose.tolist()
 
     camera_file.edit(process)
+    model = capture_directory / "colmap/sparse/0"
+    model.mkdir(parents=True)
+    rows = [f"{n} {x} {y} {z} 51 51 51 0" for n, (x, y, z) in enumerate(points)]
+    (model / "points3D.txt").write_text("\n".join(rows))
     missing = read_capture(capture_directory)
     assert any("ply_file_path='sparse_pc.ply' is no file" in note for note in missing.notes)
     assert missing.points() is None
@@ -128,6 +133,9 @@ def test_points_of_nerfstudio_appear_where_they_did(capture_directory, camera_fi
     (capture_directory / "sparse_pc.ply").write_bytes(ascii_ply(turned, colours))
     after = read_capture(capture_directory)
     assert not any("ply_file_path" in note for note in after.notes)
+    camera_file.edit(lambda document: document.pop("ply_file_path") and None)
+    np.testing.assert_allclose(read_capture(capture_directory).points()[0], turned, atol=1e-12)
+    camera_file.edit(lambda document: document.update(ply_file_path="sparse_pc.ply"))
     inputs, targets = chosen_frames(after, 3)
     request = Request(
         inputs=inputs, targets=targets, resolution=(30, 44), shown=(30, 44), similarity=None,
@@ -135,6 +143,7 @@ def test_points_of_nerfstudio_appear_where_they_did(capture_directory, camera_fi
         keep_ratio=1.0, random_ratio=0.0, accumulate="append", seed=0,
     )  # fmt: skip
     posed = pose_scene(after, request, RunConfig(name="fit").data)
+    assert (points_of(after).xyz == after.points()[0]).all()
     found, shades = posed.read_points()
     np.testing.assert_allclose(shades, 0.2, atol=1e-6)
     assert posed.read_points() is posed.read_points()  # read once
@@ -144,3 +153,21 @@ def test_points_of_nerfstudio_appear_where_they_did(capture_directory, camera_fi
         now = projected(found, pose, frame.intrinsics)
         was = projected(points, frame.world_from_camera, frame.intrinsics)
         np.testing.assert_allclose(now, was, atol=0.01)
+
+
+def test_what_was_applied_is_checked_and_followed(capture_directory, camera_file):
+    (capture_directory / "points.ply").write_bytes(ascii_ply(POSITIONS, COLOURS))
+    camera_file.to_transforms(ply_file_path="points.ply", applied_scale=0.5)
+    positions, _ = read_capture(capture_directory).points()
+    np.testing.assert_allclose(positions, 0.5 * POSITIONS)
+    for scale in ("big", [1], float("nan")):
+        camera_file.edit(lambda document, scale=scale: document.update(applied_scale=scale))
+        with pytest.raises(InputError, match=r"applied_scale=.* is not a number; correct it"):
+            read_capture(capture_directory)
+    (capture_directory / "colmap/sparse/0").mkdir(parents=True)
+    (capture_directory / "colmap/sparse/0/points3D.txt").write_text("1 0 0 1 1 1 1 0\n")
+    camera_file.edit(lambda document: document.update(ply_file_path=None, applied_scale=None))
+    assert read_capture(capture_directory).points() is None  # nobody says how they are turned
+    camera_file.edit(lambda document: document.update(applied_transform=[[1, 0, 0]]))
+    with pytest.raises(InputError, match=r"applied_transform=.* is not a 3x4 matrix"):
+        read_capture(capture_directory)

@@ -13,12 +13,13 @@ from tttlrm_jax.export.cameras.sparse_points import SparsePoints, Tracks
 def points_of(capture: Capture) -> SparsePoints | None:
     """With their observations in the frames of the capture, where it is a model of COLMAP; None
     where it has no points. Raises InputError for a broken file."""
-    if capture.points_file is None or capture.points_file.stem != "points3D":
+    path, moved = capture.points_file, capture.points_frame is not None
+    if path is None or path.stem != "points3D" or moved:
         found = capture.points()
         if found is None:
             return None
         return SparsePoints(found[0], np.rint(255 * found[1]).astype(np.uint8))
-    seen = read_seen_points(capture.points_file)
+    seen = read_seen_points(path)
     place = {frame.name: number for number, frame in enumerate(capture.frames)}
     view = np.array([place.get(name, -1) for name in seen.names], np.int64)
     scale = np.array([
