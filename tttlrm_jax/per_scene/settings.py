@@ -116,7 +116,7 @@ class AnytimeConfig:
     # where the prediction gains less on one colour (views held back, dB), fewer, beside new ones
     weak_gain: NonNegativeFloat = 3.0
     num_kept_weak: PositiveInt = 1000
-    weak_opacity: Share = 0.05  # that these have at most: what is wrong must not hide the new ones
+    weak_opacity: Share = 0.04  # that these have at most: what is wrong must not hide the new ones
     # of the fitted views for each Gaussian at least (None: any): more of them learn views by heart
     pixels_per_gaussian: PositiveFloat | None = 10.0
     held_back: ShareBelow1 = 0.1  # share of the input views that only judge; 0: none
