@@ -6,8 +6,8 @@ A primitive of points has attributes of float32: POSITION, and with the extensio
 `srgb_rec709_display`. COLOR_0 shows the points to viewers that do not know the extension. The axes
 are RUB (`frames`): y up, as glTF says.
 
-Written and read with json and struct: the libraries of PyPI know fixed names of attributes or build
-meshes of what they read, and a file is a head, a text and an array.
+Written and read with json and struct: a file is a head, a text and an array. pygltflib would carry
+the extension, but leaves the packing to its user and holds a file's bytes twice; trimesh drops it.
 """
 
 import json
@@ -22,7 +22,7 @@ from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.spherical_harmonics import SH_CONSTANT
 from tttlrm_jax.core.types import Gaussians
 from tttlrm_jax.export.splats.frames import turned_about_x
-from tttlrm_jax.export.splats.writable import ExportCount, opacity, writable
+from tttlrm_jax.export.splats.writable import EMPTY, ExportCount, opacity, writable
 
 EXTENSION = "KHR_gaussian_splatting"
 MAGIC, JSON_CHUNK, BINARY_CHUNK = 0x46546C67, 0x4E4F534A, 0x004E4942
@@ -57,7 +57,7 @@ def write_glb(
             "write .ply or .spz"
         )
     if not count.num_written:
-        raise InputError(".glb: no Gaussian is left to write, and glTF has no empty lists")
+        raise InputError(f".glb: {EMPTY}")
     attributes = _attributes(turned_about_x(kept))
     document, size = _document(attributes, offset)
     text = json.dumps(document, separators=(",", ":")).encode()

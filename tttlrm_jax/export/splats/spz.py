@@ -32,7 +32,13 @@ from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.files.whole_files import write_whole
 from tttlrm_jax.core.types import Gaussians
 from tttlrm_jax.export.splats.frames import turned_about_x
-from tttlrm_jax.export.splats.writable import ExportCount, opacity, opacity_logit, writable
+from tttlrm_jax.export.splats.writable import (
+    EMPTY,
+    ExportCount,
+    opacity,
+    opacity_logit,
+    writable,
+)
 
 MAGIC = b"NGSP"
 VERSIONS, ZSTD_VERSION, READ_VERSIONS = (3, 4), 4, (2, 3, 4)
@@ -83,6 +89,8 @@ def write_spz(
     if version not in VERSIONS:
         raise InputError.of("version", version, "is not written", f"use one of {VERSIONS}")
     kept, count = writable(gaussians, min_opacity)
+    if not count.num_written:
+        raise InputError(f".spz: {EMPTY}")
     bits = fractional_bits(kept)
     header = Header(version, count.num_written, _degree(kept), bits)
     packed, num_clipped = _packed(turned_about_x(kept), bits, sh_bits)
@@ -93,9 +101,8 @@ def write_spz(
 
 def fractional_bits(gaussians: Gaussians) -> int:
     """Of positions; raises InputError where the format cannot hold them finely enough."""
-    reach = float(np.abs(gaussians.mean).max(initial=0.0))
-    sizes = np.exp(gaussians.log_scale.max(axis=-1)) if len(gaussians.mean) else np.ones(1)
-    median = float(np.median(sizes))
+    reach = float(np.abs(gaussians.mean).max())
+    median = float(np.exp(np.median(gaussians.log_scale.max(axis=-1))))
     room = MAX_BITS
     while room > 0 and np.floor(reach * 2**room + 0.5) >= POSITION_STEPS:
         room -= 1
@@ -252,6 +259,8 @@ def _streams(path: Path, content: bytes) -> tuple[Header, list[bytes]]:
 
 
 def _checked(path: Path, header: Header) -> Header:
+    if not header.num_points:
+        raise InputError(f"{path} holds no Gaussians; give a splat scene")
     if header.version not in READ_VERSIONS or header.sh_degree > MAX_DEGREE:
         raise InputError.of(
             str(path), f"version {header.version}, degree {header.sh_degree}", "is not read",

@@ -19,6 +19,9 @@ from tttlrm_jax.core.types import Gaussians
 MAX_OPACITY_LOGIT = 30.0
 
 
+EMPTY = "no Gaussian is left to write, and the format has no empty scenes; lower min_opacity"
+
+
 @dataclasses.dataclass(frozen=True)
 class ExportCount:
     """What became of the Gaussians of a scene on the way into a file."""
@@ -50,7 +53,7 @@ def writable(gaussians: Gaussians, min_opacity: float = 0.0) -> tuple[Gaussians,
         unit = (host.quaternion / length).astype(np.float32)  # NaN of a zero quaternion
     host = host.replace(opacity_logit=logit, quaternion=unit)
     for value in jax.tree.leaves(host):
-        valid &= np.isfinite(value).reshape(len(value), -1).all(axis=-1)
+        valid &= np.isfinite(value).all(axis=tuple(range(1, value.ndim)))
     visible = opacity(logit) > min_opacity
     keep = valid & visible
     count = ExportCount(int(keep.sum()), int((~valid).sum()), int((valid & ~visible).sum()))
