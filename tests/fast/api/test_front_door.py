@@ -16,6 +16,7 @@ from tttlrm_jax.api.scenes import pose_scene
 from tttlrm_jax.apps.reconstruct import command
 from tttlrm_jax.config import EvalConfig, RasterConfig
 from tttlrm_jax.core.geometry.offsets import moved_poses
+from tttlrm_jax.export.splats.formats import read_splats
 from tttlrm_jax.export.splats.ply import read_offset, read_ply
 from tttlrm_jax.export.splats.splat import RECORD
 
@@ -102,6 +103,8 @@ def evaluated(tmp_path_factory, tiny_checkpoint, tiny_capture_source):
     arguments = [
         "--capture", str(tiny_capture_source), "--checkpoint", str(tiny_checkpoint),
         "--views", "3", "--resolution", "16", "24", "--orbit-frames", "1", "--output", str(output),
+        "--save", "ply", "spz", "glb", "splat",
+        "--write-cameras", "colmap", "nerfstudio", "tum", "opencv",
     ]  # fmt: skip
     assert command.main(arguments) == 0
     return output
@@ -119,6 +122,31 @@ def test_scores_and_files_are_those_of_eval(scene, evaluated, tmp_path):
     assert (tmp_path / "scene.splat").stat().st_size == 32 * count.num_written
     with pytest.raises(tj.InputError, match=r"\.ply"):
         scene.save(tmp_path / "scene.obj")
+
+
+def test_scene_files_hold_the_same_scene(evaluated):
+    """Each in its own axes and precision, read back into those of the PLY."""
+    ply = read_splats(evaluated / "scene.ply")
+    for name in ("scene.glb", "scene.spz", "scene.splat"):
+        found = read_splats(evaluated / name)
+        assert found.mean.shape == ply.mean.shape
+        middles = [np.sort(np.asarray(each.mean), axis=0) for each in (found, ply)]
+        np.testing.assert_allclose(*middles, atol=0.5 * 2**-12 if "spz" in name else 1e-6)
+        scales = [np.sort(np.asarray(each.log_scale), axis=0) for each in (found, ply)]
+        np.testing.assert_allclose(*scales, atol=1 / 32 if "spz" in name else 1e-4)
+
+
+@pytest.mark.parametrize("file", ["colmap/sparse/0/cameras.bin", "transforms.json",
+                                  "opencv_cameras.json"])  # fmt: skip
+def test_written_cameras_are_those_of_the_capture(evaluated, capture, file):
+    read = tj.open_capture(evaluated / "cameras" / file)
+    assert len(read) == len(capture)
+    np.testing.assert_allclose(read.world_from_camera, capture.world_from_camera, atol=1e-6)
+    for mine, theirs in zip(read.frames, capture.frames, strict=True):
+        np.testing.assert_allclose(mine.intrinsics, theirs.intrinsics, atol=1e-6)
+        assert mine.image_path.samefile(theirs.image_path)
+    rows = np.loadtxt(evaluated / "cameras/trajectory_tum.txt")
+    np.testing.assert_allclose(rows[:, 1:4], capture.world_from_camera[:, :3, 3], atol=1e-6)
 
 
 def test_rendering_is_in_the_frame_of_the_capture(scene, capture):

@@ -1,6 +1,7 @@
-"""Formats that PlayCanvas's splat-transform (npm, MIT) writes from our PLY: SOG, compressed PLY.
+"""Formats that PlayCanvas's splat-transform (npm, MIT) makes of our PLY, and reads: SOG, compressed
+PLY.
 
-Nothing in Python writes them. The program is taken from the PATH, else npx fetches and runs the
+It is the program of those who made the formats. It is taken from the PATH, else npx fetches and runs the
 version named here.
 """
 
@@ -14,13 +15,13 @@ import numpy as np
 
 from tttlrm_jax.core.errors import InputError, one_line
 from tttlrm_jax.core.types import Gaussians
-from tttlrm_jax.export.splats.ply import write_ply
+from tttlrm_jax.export.splats.ply import read_ply, write_ply
 from tttlrm_jax.export.splats.writable import ExportCount
 
 PACKAGE = "@playcanvas/splat-transform@3.7.0"
 PROGRAM = "splat-transform"
 SECONDS = 1800
-REMEDY = f"install Node.js, or run `npm install -g {PACKAGE}`, or write .ply and convert it"
+REMEDY = f"install Node.js, or run `npm install -g {PACKAGE}`, or use .ply"
 OPTIONS = {".sog": ("-g", "cpu"), ".compressed.ply": ()}  # a CPU does, where no GPU is at hand
 
 
@@ -30,7 +31,7 @@ def converter() -> list[str]:
         return [found]
     if found := shutil.which("npx"):
         return [found, "--yes", PACKAGE]
-    raise InputError(f"{PROGRAM}, which writes {' and '.join(OPTIONS)}, is not found; {REMEDY}")
+    raise InputError(f"{PROGRAM}, which makes {' and '.join(OPTIONS)}, is not found; {REMEDY}")
 
 
 def write_converted(
@@ -57,6 +58,19 @@ def write_converted(
     return count
 
 
+def read_converted(path: Path | str) -> Gaussians:
+    """The Gaussians of a file of these formats, through a PLY in a temporary folder.
+
+    Raises InputError as `write_converted` does.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"{path} cannot be read (there is no such file); check the path")
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "scene.ply"
+        run([*converter(), "--overwrite", str(path), str(target)])
+        return read_ply(target)
+
+
 def run(command: list[str]) -> None:
     """Raises InputError, with the last line of what the program said, where it fails."""
     try:
@@ -64,13 +78,13 @@ def run(command: list[str]) -> None:
             command, capture_output=True, text=True, timeout=SECONDS, stdin=subprocess.DEVNULL
         )
     except subprocess.TimeoutExpired:
-        raise InputError(f"{PROGRAM} took more than {SECONDS} s; write .ply") from None
+        raise InputError(f"{PROGRAM} took more than {SECONDS} s; use .ply") from None
     except OSError as error:
         raise InputError(f"{PROGRAM} cannot be run ({error.strerror}); {REMEDY}") from None
     if done.returncode:
         lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
         said = one_line(lines[-1], 300) if lines else "nothing"
-        raise InputError(f"{PROGRAM} failed (it said: {said}); write .ply, and convert it by hand")
+        raise InputError(f"{PROGRAM} failed (it said: {said}); use .ply, and convert it by hand")
 
 
 write_sog = functools.partial(write_converted, ".sog")

@@ -14,7 +14,12 @@ import numpy as np
 
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.types import Gaussians
-from tttlrm_jax.export.splats.converted import converter, write_compressed_ply, write_sog
+from tttlrm_jax.export.splats.converted import (
+    converter,
+    read_converted,
+    write_compressed_ply,
+    write_sog,
+)
 from tttlrm_jax.export.splats.gltf import write_glb
 from tttlrm_jax.export.splats.gltf_reader import read_glb
 from tttlrm_jax.export.splats.ply import read_ply, write_ply
@@ -25,13 +30,13 @@ from tttlrm_jax.export.splats.writable import ExportCount
 
 @dataclasses.dataclass(frozen=True)
 class SplatFormat:
-    """`write(path, gaussians, min_opacity=, offset=, ...)`, and `read(path)` where there is one.
+    """`write(path, gaussians, min_opacity=, offset=, ...)` and `read(path)`.
 
-    `check()` raises InputError where something that writing needs is not there.
+    `check()` raises InputError where a program that is needed is not there.
     """
 
     write: Callable[..., ExportCount]
-    read: Callable[[Path], Gaussians] | None = None
+    read: Callable[[Path], Gaussians]
     check: Callable[[], Any] | None = None
 
 
@@ -40,8 +45,8 @@ FORMATS = {
     ".splat": SplatFormat(write_splat, read_splat),
     ".spz": SplatFormat(write_spz, read_spz),
     ".glb": SplatFormat(write_glb, read_glb),
-    ".sog": SplatFormat(write_sog, check=converter),
-    ".compressed.ply": SplatFormat(write_compressed_ply, check=converter),
+    ".sog": SplatFormat(write_sog, read_converted, converter),
+    ".compressed.ply": SplatFormat(write_compressed_ply, read_converted, converter),
 }
 
 
@@ -74,11 +79,7 @@ def read_splats(path: Path | str) -> Gaussians:
     Raises InputError, in one sentence, for a suffix that no reader knows, a file that cannot be
     read and one that is no splat scene.
     """
-    reader = format_of(path).read
-    if reader is None:
-        known = ", ".join(suffix for suffix, each in FORMATS.items() if each.read)
-        raise InputError.of("path", path, "is written but not read", f"give one of {known}")
-    return reader(Path(path))
+    return format_of(path).read(Path(path))
 
 
 def format_of(path: Path | str) -> SplatFormat:
