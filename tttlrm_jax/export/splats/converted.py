@@ -1,8 +1,8 @@
 """Formats that PlayCanvas's splat-transform (npm, MIT) makes of our PLY, and reads: SOG, compressed
 PLY.
 
-It is the program of those who made the formats. It is taken from the PATH, else npx fetches and runs the
-version named here.
+It is the program of those who made the formats. It is taken from the PATH, else npx fetches and
+runs the version named here.
 """
 
 import functools
