@@ -34,7 +34,7 @@ OF_IMPROVING = ("max_gaussians", "memory_limit", "refine_cameras", "exposure")  
 # options that have a part in drawing a saved state; the state and the camera file fix the rest
 OF_QUERIES = (
     "query", "load_state", "checkpoint", "rule", "compute_dtype", "max_alpha", "near",
-    "min_opacity", "compile_cache", "output",
+    "min_opacity", "save", "compile_cache", "output",
 )  # fmt: skip
 PUBLISHED_SIZE = 512  # of TTT3R checkpoints that do not say what they were trained at
 

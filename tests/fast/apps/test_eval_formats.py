@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 
 from tttlrm_jax.apps.reconstruct import command, gaussian_files
-from tttlrm_jax.config import ConfigError, EvalConfig
-from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.config import EvalConfig
+from tttlrm_jax.core.errors import ConfigError, InputError
 from tttlrm_jax.export.splats import converted
 from tttlrm_jax.export.splats.writable import ExportCount
 

@@ -19,6 +19,7 @@ from tttlrm_jax.api.models import load_run, load_state, with_rule
 from tttlrm_jax.api.request import as_wished
 from tttlrm_jax.api.streams import SceneStream
 from tttlrm_jax.apps.progress import announced
+from tttlrm_jax.apps.reconstruct.gaussian_files import SCENE_FILES
 from tttlrm_jax.apps.reconstruct.job import offset_notes
 from tttlrm_jax.captures.camera_files import Frame
 from tttlrm_jax.captures.capture import read_cameras
@@ -30,12 +31,12 @@ from tttlrm_jax.core.files.output_directory import atomic_directory, default_out
 from tttlrm_jax.core.pictures import to_uint8
 from tttlrm_jax.core.types import Cameras
 
-QUERY_FILES = ("views", "scene.ply", "query.json")
+QUERY_FILES = ("views", "query.json", *SCENE_FILES)
 AT_A_TIME = 8  # views rendered by one call
 
 
 def query_state(config: EvalConfig, checkpoint: Path) -> str:
-    """Writes a picture per camera, scene.ply and query.json; returns what to tell the user.
+    """Writes a picture per camera, the scene and query.json; returns what to tell the user.
 
     Raises InputError for a state or camera file that cannot be used; then nothing is written.
     """
@@ -53,11 +54,14 @@ def query_state(config: EvalConfig, checkpoint: Path) -> str:
             stream = load_state(directory, load_run(checkpoint, run))
         with announced(f"rendering {len(frames)} views"):
             seconds = _write_views(draft / "views", stream, frames, names, sizes)
-        count = stream.save_scene(draft / "scene.ply", min_opacity=config.min_opacity)
+        counts = [
+            stream.save_scene(draft / f"scene.{each}", min_opacity=config.min_opacity)
+            for each in config.save
+        ]
         document = {
             "state": str(directory),
             "views_seen": stream.views_seen,
-            "num_gaussians": count.num_written,
+            "num_gaussians": counts[0].num_written,
             "offset": stream.offset.tolist(),
             "seconds": seconds,
             "device": jax.devices()[0].device_kind,
