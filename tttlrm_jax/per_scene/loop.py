@@ -1,4 +1,5 @@
-"""Steps of Adam on the Gaussians of one scene, as one compiled program.
+"""Steps of Adam on the Gaussians of one scene, as one compiled program, or on several cores of a
+CPU as some that run side by side.
 
 Nothing is lost in silence: steps that dropped intersections are taken again, from where they
 started, with room for all.
@@ -25,9 +26,20 @@ from tttlrm_jax.per_scene.corrections import (
     corrected_steps,
 )
 from tttlrm_jax.per_scene.exploration import wandered
-from tttlrm_jax.per_scene.objective import RenderSettings, slopes_of_views
+from tttlrm_jax.per_scene.objective import (
+    RenderSettings,
+    ViewSlopes,
+    loss_of,
+    see_view,
+    slopes_of_view,
+    slopes_of_views,
+)
 from tttlrm_jax.per_scene.settings import FitConfig, LearningRates
-from tttlrm_jax.rasterize.render import MAX_CAPACITY
+from tttlrm_jax.rasterize import ScreenSplats, in_parts
+from tttlrm_jax.rasterize.compositing import Composite
+from tttlrm_jax.rasterize.in_parts import Done, Work, suitable_parts
+from tttlrm_jax.rasterize.render import MAX_CAPACITY, rendering_of
+from tttlrm_jax.rasterize.tile_lists import Static
 
 SEGMENT = 100  # steps between looks at what was dropped
 _ADAM = optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-15)
@@ -149,6 +161,14 @@ def one_step(
     if known is not None:
         own = jax.tree.map(lambda x: x[rows], known.values)
     slopes = slopes_of_views(state.gaussians, views[rows], settings, own)
+    return _stepped(state, slopes, rows, schedule), slopes.loss, slopes.num_dropped
+
+
+def _stepped(
+    state: FitState, slopes: ViewSlopes, rows: Int[Array, " view"], schedule: Schedule
+) -> FitState:
+    """The state after one step along the slopes."""
+    known = state.corrections
     updates, moments = _ADAM.update(slopes.gaussians, state.moments)  # type: ignore[arg-type]
     rates = rates_at(state, schedule)
 
@@ -166,7 +186,7 @@ def one_step(
         strength = schedule.noise * rates.mean / state.extent**2
         mean = wandered(gaussians, strength, key)
         gaussians = gaussians.replace(mean=jnp.where(state.alive[:, None], mean, gaussians.mean))
-    new = state.replace(
+    return state.replace(
         gaussians=gaussians,
         moments=moments,
         pull=state.pull + slopes.pull,
@@ -174,7 +194,6 @@ def one_step(
         step=state.step + 1,
         corrections=known,
     )
-    return new, slopes.loss, slopes.num_dropped
 
 
 @functools.partial(jax.jit, static_argnames=("schedule", "settings"))
@@ -188,6 +207,45 @@ def _segment(state, views, order, count, schedule, settings):
 
     losses = jnp.zeros(order.shape[0], views.image.dtype)
     return jax.lax.fori_loop(0, count, body, (state, losses, jnp.zeros((), jnp.int32)))
+
+
+@dataclasses.dataclass(frozen=True)
+class StepInParts(Work):
+    """A step on one view. `given`: state, views and the row [1] of the view."""
+
+    schedule: Schedule
+    settings: RenderSettings
+    parts: int
+
+    def static(self, given) -> Static:
+        cameras, settings = given[1].cameras, self.settings
+        return Static(
+            cameras.height, cameras.width, settings.capacity, settings.raster, parts=self.parts
+        )
+
+    def free(self, given):
+        state, _, rows = given
+        shift = jnp.zeros_like(state.gaussians.mean[:, :2])
+        known = state.corrections
+        own = None if known is None else jax.tree.map(lambda x: x[rows[0]], known.values)
+        return (state.gaussians, shift), own
+
+    def see(self, mine, shared, given) -> ScreenSplats:
+        (gaussians, shift), camera = mine, given[1].cameras[given[2][0]]
+        return see_view(gaussians, shift, camera, self.settings, shared)
+
+    def loss(self, shared, given, made: Composite) -> Float[Array, ""]:
+        _, views, rows = given
+        background = jnp.asarray(self.settings.background, made.feature.dtype)
+        view = jax.lax.optimization_barrier(views[rows[0]])
+        return loss_of(rendering_of(made, background), view, self.settings, shared)
+
+    def finish(self, given, done: Done) -> tuple[FitState, Float[Array, ""], Int[Array, ""]]:
+        state, views, rows = given
+        (gaussians, shift), (drawn, dropped) = done.mine, done.seen
+        slopes = slopes_of_view(done.loss, gaussians, shift, drawn, dropped, views.cameras)
+        slopes = slopes.replace(corrections=jax.tree.map(lambda x: x[None], done.shared))
+        return _stepped(state, slopes, rows, self.schedule), done.loss, dropped
 
 
 class Stepper:
@@ -214,7 +272,18 @@ class Stepper:
     def compile_ahead(self, state: FitState) -> None:
         """Compiles the steps for states like this one; may be called in a thread of its own."""
         rows = np.zeros((SEGMENT, 1), np.int32)
-        _segment.lower(*self._arguments(state, rows, 0), **self._static).compile()
+        work = self._in_parts(rows)
+        if work is not None:
+            in_parts.compile_ahead(work, (state, self.views, rows[0]))
+        else:
+            _segment.lower(*self._arguments(state, rows, 0), **self._static).compile()
+
+    def _in_parts(self, rows: np.ndarray) -> StepInParts | None:
+        """A step, where it is best taken in parts."""
+        parts = suitable_parts(self.settings.raster.backend, self.settings.capacity)
+        if parts == 1 or rows.shape[1] > 1:
+            return None
+        return StepInParts(self._schedule, self.settings, parts)
 
     def _portion(self, state: FitState, order: np.ndarray) -> tuple[FitState, np.ndarray]:
         rows = np.zeros((SEGMENT, order.shape[1]), np.int32)
@@ -232,11 +301,26 @@ class Stepper:
         if self.settings.capacity not in self._warm:
             self._warm.add(self.settings.capacity)
             start = time.perf_counter()
-            jax.block_until_ready(self._run(state, rows, 0))
+            if self._in_parts(rows) is None:
+                jax.block_until_ready(self._run(state, rows, 0))
+            else:
+                self.compile_ahead(state)
             self.compile_seconds += time.perf_counter() - start
 
     def _run(self, state: FitState, rows: np.ndarray, count: int):
+        work = self._in_parts(rows)
+        if work is not None:
+            return self._run_in_parts(work, state, rows[:count])
         return _segment(*self._arguments(state, rows, count), **self._static)
+
+    def _run_in_parts(self, work: StepInParts, state: FitState, rows: np.ndarray):
+        losses, dropped = [], []
+        for row in rows:
+            state, loss, lost = in_parts.run(work, (state, self.views, row))
+            losses.append(loss)
+            dropped.append(lost)
+        losses, dropped = jax.device_get((losses, dropped))
+        return state, np.asarray(losses), max(dropped)
 
     def _arguments(self, state: FitState, rows: np.ndarray, count: int) -> tuple[Any, ...]:
         return state, self.views, jnp.asarray(rows), jnp.asarray(count, jnp.int32)

@@ -17,12 +17,15 @@ from tttlrm_jax.per_scene.settings import (
     with_degree,
 )
 from tttlrm_jax.per_scene.starts import split_views
+from tttlrm_jax.rasterize.in_parts import suitable_parts
+from tttlrm_jax.rasterize.platform import AUTO
 from tttlrm_jax.rasterize.render import MAX_CAPACITY
 
 GIB = 2**30
 STATES = 3  # at a time: before and after some steps, and the best so far
 SCREEN_BYTES = 100  # of a Gaussian on the screen, and of derivatives there
-SLOT_BYTES = 12  # of an intersection: key, Gaussian, and both while they are sorted
+SLOT_BYTES = 4  # of an intersection: its Gaussian
+PART_BYTES = 8  # of an intersection, for each part of the picture: light in front of it
 PIXEL_BYTES = 290  # of a picture while it is drawn and compared
 PICTURE_BYTES = 12  # of a pixel that is kept
 KEPT_PICTURES = 2.4  # times: all resolutions, those being fitted, those held back
@@ -41,14 +44,18 @@ class Room:
     num_bytes: int  # of memory that all takes, estimated, with `GROWTH` times the slots
 
 
-def bytes_needed(num_gaussians: int, slots: int, sh_degree: int, views: Views) -> int:
-    """Estimated bytes of fitting so many Gaussians to views [view, height, width, 3]."""
+def bytes_needed(
+    num_gaussians: int, slots: int, sh_degree: int, views: Views, parts: int = 1
+) -> int:
+    """Estimated bytes of fitting so many Gaussians to views [view, height, width, 3] that are drawn
+    in so many parts side by side."""
     values = 11 + 3 * (sh_degree + 1) ** 2
     state = 12 * values + 9  # Gaussians and both moments of Adam in float32, and what is counted
     gaussian = STATES * state + 4 * values + SCREEN_BYTES
     count, height, width = views.image.shape[:3]
     pictures = PICTURE_BYTES * KEPT_PICTURES * count + PIXEL_BYTES
-    return int(num_gaussians * gaussian + slots * SLOT_BYTES + height * width * pictures)
+    slot = SLOT_BYTES + PART_BYTES * parts
+    return int(num_gaussians * gaussian + slots * slot + height * width * pictures)
 
 
 def room_for(
@@ -61,7 +68,8 @@ def room_for(
     """
 
     def needed(count: int, grown: int = GROWTH) -> int:
-        return bytes_needed(count, grown * per_gaussian * count, sh_degree, views)
+        slots = grown * per_gaussian * count
+        return bytes_needed(count, slots, sh_degree, views, suitable_parts(AUTO, slots))
 
     if limit is None:
         return Room(

@@ -17,7 +17,7 @@ from tttlrm_jax.core.geometry.poses import rigid_inverse
 from tttlrm_jax.core.types import Cameras, Gaussians, Views
 from tttlrm_jax.metrics.images import ssim
 from tttlrm_jax.per_scene.corrections import Corrections, corrected, exposed
-from tttlrm_jax.rasterize import Rendering, composite, project_and_colour
+from tttlrm_jax.rasterize import Rendering, ScreenSplats, composite, project_and_colour
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,18 +57,29 @@ def draw_view(
 
     The camera is corrected by its `own` correction; exposure plays no part.
     """
-    camera = corrected(camera, own)
-    height, width = camera.height, camera.width
-    screen = project_and_colour(
-        gaussians.activate(), rigid_inverse(camera.world_from_camera), camera.intrinsics,
-        height, width, settings.raster,
-    )  # fmt: skip
+    screen = see_view(gaussians, shift, camera, settings, own)
     rendering = composite(
-        screen.replace(mean=screen.mean + shift), height, width,
+        screen, camera.height, camera.width,
         background=jnp.asarray(settings.background, gaussians.mean.dtype),
         config=settings.raster, capacity=settings.capacity,
     )  # fmt: skip
     return rendering, jnp.all(screen.radius > 0, axis=-1)
+
+
+def see_view(
+    gaussians: Gaussians,
+    shift: Float[Array, "gaussian 2"] | float,
+    camera: Cameras,
+    settings: RenderSettings,
+    own: Corrections | None = None,
+) -> ScreenSplats:
+    """What of `draw_view` comes before compositing."""
+    camera = corrected(camera, own)
+    screen = project_and_colour(
+        gaussians.activate(), rigid_inverse(camera.world_from_camera), camera.intrinsics,
+        camera.height, camera.width, settings.raster,
+    )  # fmt: skip
+    return screen.replace(mean=screen.mean + shift)
 
 
 def view_loss(
@@ -84,11 +95,18 @@ def view_loss(
     what the view's camera and exposure are corrected by.
     """
     rendering, drawn = draw_view(gaussians, shift, view.cameras, settings, own)
+    return loss_of(rendering, view, settings, own), (drawn, rendering.num_dropped)
+
+
+def loss_of(
+    rendering: Rendering, view: Views, settings: RenderSettings, own: Corrections | None = None
+) -> Float[Array, ""]:
+    """Loss of a view that was drawn."""
     made, photograph = compared(exposed(rendering, settings.background, own), view)
     loss = (1 - settings.ssim_weight) * jnp.mean(jnp.abs(made - photograph))
     if settings.ssim_weight:
         loss += settings.ssim_weight * (1 - ssim(made, photograph))
-    return loss, (drawn, rendering.num_dropped)
+    return loss
 
 
 def compared(
@@ -114,7 +132,6 @@ def slopes_of_views(
     """
     count = views.image.shape[0]
     shift = jnp.zeros_like(gaussians.mean[:, :2])
-    halves = jnp.asarray([[0.5 * views.cameras.width, 0.5 * views.cameras.height]], shift.dtype)
 
     def add(
         total: ViewSlopes, each: tuple[Views, Corrections | None]
@@ -124,17 +141,12 @@ def slopes_of_views(
             gaussians, shift, view, settings, own
         )
         loss, (drawn, dropped) = value
-        pull = jnp.linalg.norm(slope[1] * halves, axis=1)
+        new = slopes_of_view(loss, slope[0], slope[1], drawn, dropped, view.cameras)
         return ViewSlopes(
-            loss=total.loss + loss / count,
-            gaussians=jax.tree.map(
-                # of Gaussians with values that are not finite nothing moves
-                lambda t, s: t + jnp.where(jnp.isfinite(s), s, 0) / count,
-                total.gaussians,
-                slope[0],
-            ),
-            pull=total.pull + jnp.where(drawn & jnp.isfinite(pull), pull, 0),
-            seen=total.seen + drawn.astype(jnp.int32),
+            loss=total.loss + new.loss / count,
+            gaussians=jax.tree.map(lambda t, s: t + s / count, total.gaussians, new.gaussians),
+            pull=total.pull + new.pull,
+            seen=total.seen + new.seen,
             num_dropped=jnp.maximum(total.num_dropped, dropped),
         ), slope[2]
 
@@ -147,3 +159,24 @@ def slopes_of_views(
     )
     total, corrections = jax.lax.scan(add, nothing, (views, own))
     return total.replace(corrections=corrections)
+
+
+def slopes_of_view(
+    loss: Float[Array, ""],
+    gaussians: Gaussians,
+    shift: Float[Array, "gaussian 2"],
+    drawn: Bool[Array, " gaussian"],
+    num_dropped: Int[Array, ""],
+    camera: Cameras,
+) -> ViewSlopes:
+    """Of one view, without corrections: from the derivatives by Gaussians and by their shifts."""
+    halves = jnp.asarray([[0.5 * camera.width, 0.5 * camera.height]], shift.dtype)
+    pull = jnp.linalg.norm(shift * halves, axis=1)
+    return ViewSlopes(
+        loss=loss,
+        # of Gaussians with values that are not finite nothing moves
+        gaussians=jax.tree.map(lambda s: jnp.where(jnp.isfinite(s), s, 0), gaussians),
+        pull=jnp.where(drawn & jnp.isfinite(pull), pull, 0),
+        seen=drawn.astype(jnp.int32),
+        num_dropped=num_dropped,
+    )

@@ -184,6 +184,11 @@ def composite(
     else:
         backend = BACKENDS[chosen_backend(config.backend)]
         result = backend(screen, Static(height, width, capacity, config))
+    return rendering_of(result, background)
+
+
+def rendering_of(result: Composite, background: Float[Array, " channel"] | None) -> Rendering:
+    """What was composited, in front of the background."""
     rgb, depth = result.feature[..., :-1], result.feature[..., -1]
     if background is not None:
         rgb = rgb + result.transmittance[..., None] * background[None, None]

@@ -80,6 +80,7 @@ class Static(NamedTuple):
     config: RasterConfig
     tile: int = TILE  # side, px
     interpret: bool = False  # the Pallas kernels, where they are not compiled
+    parts: int = 1  # of the picture, see `in_parts`
 
     @property
     def grid(self) -> tuple[int, int]:

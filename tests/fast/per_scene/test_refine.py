@@ -9,7 +9,8 @@ from tttlrm_jax.config import RasterConfig
 from tttlrm_jax.core.errors import ConfigError, InputError
 from tttlrm_jax.core.types import Gaussians
 from tttlrm_jax.metrics.images import psnr
-from tttlrm_jax.per_scene import FitConfig, fit_scene, refine
+from tttlrm_jax.per_scene import FitConfig, fit_scene, loop, refine
+from tttlrm_jax.per_scene.corrections import no_corrections
 from tttlrm_jax.per_scene.loop import Schedule, Stepper, rates_at, scene_extent, start_state
 from tttlrm_jax.per_scene.objective import RenderSettings, slopes_of_views, view_loss
 from tttlrm_jax.per_scene.settings import LearningRates, RefineConfig
@@ -112,6 +113,29 @@ def test_steps_that_dropped_something_are_taken_again_with_room(disturbed, views
     narrow, grown = losses(64)
     assert (kept, grown) == (256, 128) or grown == 256
     np.testing.assert_allclose(narrow, wide, rtol=1e-5)
+
+
+@pytest.mark.extended
+def test_steps_in_parts_are_those_of_one_program(disturbed, views, monkeypatch):
+    """Drawn by two threads and by one, with masks, cameras and exposures."""
+    tiled = dataclasses.replace(RASTER, backend="tiled")
+    order = np.arange(4, dtype=np.int32)[:, None]
+    valid = np.random.default_rng(0).uniform(size=views.image.shape[:3]) > 0.1
+    views = views.replace(valid=jnp.asarray(valid))
+    known = no_corrections(len(valid), cameras=True, exposure=True)
+    state = start_state(disturbed, 1.0, 10).replace(corrections=known)
+
+    def stepped(parts: int):
+        monkeypatch.setattr(loop, "suitable_parts", lambda backend, capacity: parts)
+        settings = RenderSettings(
+            background=BACKGROUND, raster=tiled, capacity=256, ssim_weight=0.2
+        )  # fmt: skip
+        return Stepper(views, Schedule(rates=RefineConfig().rates), settings)(state, order)
+
+    (ours, losses), (theirs, expected) = stepped(2), stepped(1)
+    np.testing.assert_allclose(losses, expected, rtol=1e-5)
+    for got, wanted in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-3, atol=2e-5)
 
 
 def test_rates_decay_and_bands_join_in():

@@ -11,6 +11,7 @@ are mapped one after another.
 """
 
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -41,16 +42,18 @@ from tttlrm_jax.rasterize.transforms.manual_axes import varying_as
 from tttlrm_jax.rasterize.transforms.one_kernel import at, one_by_one, one_kernel, put
 
 PIXELS = TILE * TILE
+Lists = tuple[Array, Array, Array]  # gaussian, first_chunk, num_chunks of TileLists
+Light = Float[Array, "tile pixel"]  # see `_pass_slots`
 _FEW_CHANNELS = 8  # up to which a sum over them is written out
 
 
-class _Drawn(NamedTuple):
-    """What drawing leaves, in tiles, and what it has to know again."""
+class Drawn(NamedTuple):
+    """What drawing a part of the tiles leaves, and what it has to know again."""
 
     feature: Float[Array, "tile channel pixel"]
     light: Float[Array, "tile pixel"]  # see `_pass_slots`
     rounds: Int[Array, " tile"]  # chunks walked before every pixel had stopped
-    start: Float[Array, "chunk pixel"]  # light in front of each chunk
+    start: Float[Array, "chunk pixel"]  # light in front of each chunk of these tiles
 
 
 class _Saved(NamedTuple):
@@ -150,11 +153,14 @@ def _gain(feature: Float[Array, " channel"], feature_bar: Float[Array, "channel 
 
 
 @one_kernel
-def _draw_tiles(static: Static, rows, gaussian, first_chunk, num_chunks) -> _Drawn:
+def draw_tiles(static: Static, part: Int[Array, ""], rows, lists: Lists) -> Drawn:
+    """Draws the tiles part, part + parts, ... from the rows of a table."""
+    gaussian, first_chunk, num_chunks = lists
     num_channels, dtype = rows.shape[1] - NUM_GEOMETRY, rows.dtype
     _, _, min_transmittance = thresholds(static.config, dtype)
 
-    def draw_tile(tile, drawn: _Drawn):
+    def draw_tile(index, drawn: Drawn):
+        tile = _tile(static, part, index)
         first, count = at(first_chunk, tile), at(num_chunks, tile)
 
         def unfinished(carry):
@@ -173,38 +179,68 @@ def _draw_tiles(static: Static, rows, gaussian, first_chunk, num_chunks) -> _Dra
         rounds, light, feature, start = lax.while_loop(unfinished, draw_chunk, dark)
         new = (feature, light, rounds)
         feature, light, rounds = (
-            put(all_, one, tile) for all_, one in zip(drawn[:3], new, strict=True)
+            put(all_, one, index) for all_, one in zip(drawn[:3], new, strict=True)
         )
-        return _Drawn(feature, light, rounds, start)
+        return Drawn(feature, light, rounds, start)
 
-    nothing = _Drawn(
-        jnp.zeros((static.num_tiles, num_channels, PIXELS), dtype),
-        jnp.zeros((static.num_tiles, PIXELS), dtype),
-        jnp.zeros(static.num_tiles, jnp.int32),
+    most_tiles = -(-static.num_tiles // static.parts)
+    nothing = Drawn(
+        jnp.zeros((most_tiles, num_channels, PIXELS), dtype),
+        jnp.zeros((most_tiles, PIXELS), dtype),
+        jnp.zeros(most_tiles, jnp.int32),
         jnp.zeros((static.empty_chunk + 1, PIXELS), dtype),
     )
     nothing = varying_as((rows, gaussian), nothing)
-    return lax.fori_loop(0, static.num_tiles, draw_tile, nothing)
+    return lax.fori_loop(0, _num_tiles(static, part), draw_tile, nothing)
+
+
+def _tile(static: Static, part, index):
+    """The tile of a part; neighbours are of different parts, so that these take equally long."""
+    return index if static.parts == 1 else index * static.parts + part
+
+
+def _num_tiles(static: Static, part):
+    if static.parts == 1:
+        return static.num_tiles
+    return (static.num_tiles - part + static.parts - 1) // static.parts
+
+
+def join_parts(static: Static, parts: Sequence[Drawn]) -> tuple[tuple[Array, Array], Light]:
+    """(feature [height, width, channel] and transmittance [height, width], light behind all)."""
+
+    def joined(arrays: list[Array]) -> Array:
+        tiles = jnp.stack(arrays, axis=1) if len(arrays) > 1 else arrays[0]
+        return tiles.reshape(-1, *arrays[0].shape[1:])[: static.num_tiles]
+
+    feature, light = joined([part.feature for part in parts]), joined([p.light for p in parts])
+    transmittance = image_from_tiles(static, jnp.abs(light)[:, None])[..., 0]
+    return (image_from_tiles(static, feature), transmittance), light
 
 
 def _forward(static: Static, table: Table, lists: TileLists):
     """((feature [height, width, channel], transmittance [height, width]), residuals)."""
-    walked = lists.gaussian, lists.first_chunk, lists.num_chunks
-    drawn = _draw_tiles(static, join_columns(*table), *walked)
-    saved = _Saved(table, lists, drawn.light, drawn.rounds, drawn.start)
-    feature = image_from_tiles(static, drawn.feature)
-    transmittance = image_from_tiles(static, jnp.abs(drawn.light)[:, None])[..., 0]
-    return (feature, transmittance), saved
+    drawn = draw_tiles(static, jnp.int32(0), join_columns(*table), lists_of(lists))
+    image, light = join_parts(static, [drawn])
+    return image, _Saved(table, lists, light, drawn.rounds, drawn.start)
+
+
+def lists_of(lists: TileLists) -> Lists:
+    """What the passes read of lists."""
+    return lists.gaussian, lists.first_chunk, lists.num_chunks
 
 
 @one_kernel
-def _pull_tiles(static: Static, rows, lists, saved, bars):
-    """Gradient of the rows. `bars`: of the features, [tile, channel, pixel], and [tile, pixel] what
-    the loss gains from all behind the lists, final transmittance times its cotangent."""
-    (gaussian, first_chunk), (rounds, start) = lists, saved
+def pull_tiles(static: Static, part: Int[Array, ""], rows, lists, walked, bars):
+    """Gradient of the rows from a part of the tiles, of which `walked` are rounds and start.
 
-    def pull_tile(tile, rows_bar):
-        first, count = at(first_chunk, tile), at(rounds, tile)
+    `bars`: of the features, [tile, channel, pixel], and [tile, pixel] what the loss gains from all
+    behind the lists, final transmittance times its cotangent.
+    """
+    (gaussian, first_chunk), (rounds, start) = lists, walked
+
+    def pull_tile(index, rows_bar):
+        tile = _tile(static, part, index)
+        first, count = at(first_chunk, tile), at(rounds, index)
         feature_bar, behind = (at(bar, tile) for bar in bars)
 
         def pull_chunk(i, carry):
@@ -222,7 +258,7 @@ def _pull_tiles(static: Static, rows, lists, saved, bars):
         return lax.fori_loop(0, count, pull_chunk, (rows_bar, behind))[0]
 
     nothing = varying_as((rows, gaussian, bars), jnp.zeros_like(rows))
-    return lax.fori_loop(0, static.num_tiles, pull_tile, nothing)
+    return lax.fori_loop(0, _num_tiles(static, part), pull_tile, nothing)
 
 
 def _pull_chunk(static: Static, chunk: _Chunk, light, feature_bar, behind):
@@ -288,15 +324,18 @@ def _sums_over_pixels(raw_bar, weight, feature_bar):
     return lax.fori_loop(0, TILE, add_row, varying_as((raw_bar, feature_bar), nothing))
 
 
+def bars_of_tiles(static: Static, light: Light, bars: tuple[Array, Array]):
+    """`bars` of `pull_tiles`, from the gradients of the picture's features and transmittance."""
+    feature_bar, transmittance_bar = bars
+    behind = tiles_from_image(static, transmittance_bar[..., None])[:, 0] * jnp.abs(light)
+    return tiles_from_image(static, feature_bar), behind
+
+
 def _backward(static: Static, saved: _Saved, bars: tuple[Array, Array]) -> Table:
     """Gradient of the table, from those of features and transmittance."""
-    feature_bar, transmittance_bar = bars
-    feature_bar = tiles_from_image(static, feature_bar)
-    behind = tiles_from_image(static, transmittance_bar[..., None])[:, 0] * jnp.abs(saved.light)
-    lists, walked = saved.lists, (saved.rounds, saved.start)
-    rows_bar = _pull_tiles(
-        static, join_columns(*saved.table), (lists.gaussian, lists.first_chunk), walked,
-        (feature_bar, behind),
+    rows_bar = pull_tiles(
+        static, jnp.int32(0), join_columns(*saved.table), lists_of(saved.lists)[:2],
+        (saved.rounds, saved.start), bars_of_tiles(static, saved.light, bars),
     )  # fmt: skip
     return split_columns(rows_bar)
 
