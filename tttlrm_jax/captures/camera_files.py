@@ -1,9 +1,10 @@
 """The camera files a capture directory can hold, read into frames.
 
-`opencv_cameras.json`: a list of frames, or a dict with `frames` and optionally `scene_name` and
-`fold_8_kmeans_N_input`; a frame has `file_path`, `w2c`, `fx`, `fy`, `cx`, `cy` and optionally
-`w`, `h`. `transforms.json` (nerfstudio, instant-ngp, Blender): camera-to-world matrices with
-OpenGL axes (y up, looking along -z), intrinsics for all frames or for each.
+`opencv_cameras.json`: a list of frames, or a dict with `frames` and optionally `scene_name`,
+`fold_8_kmeans_N_input` and `ply_file_path` (points, as nerfstudio has them); a frame has
+`file_path`, `w2c`, `fx`, `fy`, `cx`, `cy` and optionally `w`, `h`. `transforms.json` (nerfstudio,
+instant-ngp, Blender): camera-to-world matrices with OpenGL axes (y up, looking along -z),
+intrinsics for all frames or for each.
 
 Cameras belong to the pixels as stored in the image files: an EXIF orientation is not applied.
 """
@@ -37,7 +38,7 @@ from tttlrm_jax.captures.pictures.paths import (
     scene_name,
 )
 from tttlrm_jax.captures.pictures.reduced import reduced_frames
-from tttlrm_jax.captures.ply_points import points_of_transforms
+from tttlrm_jax.captures.ply_points import points_of_document
 from tttlrm_jax.captures.pose_matrices import scale_notes, square_matrix, unscaled_pose
 from tttlrm_jax.captures.view_selection import evaluation_split
 from tttlrm_jax.core.errors import InputError, listed
@@ -99,14 +100,15 @@ def read_camera_file(path: Path) -> CameraFile:
     name = document.get("scene_name") or scene_name(path.parent)
     frames, pictures = _read_frames(path, document)
     folds = _read_folds(path, document, len(frames))
-    contents = CameraFile(str(name), frames, folds, pictures.notes, pictures.looked_in)
-    unread = unread_keys(document["frames"], document)
+    points, place, lacking = points_of_document(path, document)
+    contents = CameraFile(
+        str(name), frames, folds, pictures.notes, pictures.looked_in, points, place
+    )
+    unread = (*unread_keys(document["frames"], document), *lacking)
     if path.name not in TRANSFORMS_FILES:
         return with_notes(contents, *unread)
-    points, frame, lacking = points_of_transforms(path, document)
-    contents = dataclasses.replace(_in_order(path, contents), points=points, points_frame=frame)
     poses = [(document | entry)["transform_matrix"] for entry in document["frames"]]
-    return with_notes(contents, *_beside(path), *scale_notes(poses), *unread, *lacking)
+    return with_notes(_in_order(path, contents), *_beside(path), *scale_notes(poses), *unread)
 
 
 def _read_frames(path: Path, document: dict) -> tuple[tuple[Frame, ...], Pictures]:

@@ -21,10 +21,10 @@ GREY = 0.5  # of points without colour
 COLMAP_FILES = ("colmap/sparse/0/points3D.bin", "colmap/sparse/0/points3D.txt")
 
 
-def points_of_transforms(
+def points_of_document(
     path: Path, document: dict[str, Any]
 ) -> tuple[Path | None, np.ndarray | None, tuple[str, ...]]:
-    """The file of points of a transforms.json, [3, 4] from its world to the poses' (None: it is
+    """The file of points of a camera file, [3, 4] from its world to the poses' (None: it is
     theirs), and notes.
 
     As nerfstudio takes them: the PLY that `ply_file_path` names is in the world of the poses, but

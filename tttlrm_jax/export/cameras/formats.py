@@ -164,14 +164,19 @@ def _link(path: Path, target: Path) -> None:
 
 
 def _nerfstudio(folder: Path, cameras: CameraSet) -> list[Path]:
-    written, points = [folder / TRANSFORMS_FILE], cameras.points
-    more = {}
-    if points is not None and len(points.xyz):
-        write_points_ply(folder / POINTS_FILE, points)
-        written += [folder / POINTS_FILE]
-        more = {"ply_file_path": POINTS_FILE}
+    more, written = _points(folder, cameras)
+    written = [folder / TRANSFORMS_FILE, *written]
     write_transforms(written[0], cameras.frames, cameras.inputs, names=cameras.names(), more=more)
     return written
+
+
+def _points(folder: Path, cameras: CameraSet) -> tuple[dict[str, str], list[Path]]:
+    """What a JSON file says of the points, and the PLY that is written for it."""
+    points = cameras.points
+    if points is None or not len(points.xyz):
+        return {}, []
+    write_points_ply(folder / POINTS_FILE, points)
+    return {"ply_file_path": POINTS_FILE}, [folder / POINTS_FILE]
 
 
 def _opencv(folder: Path, cameras: CameraSet) -> list[Path]:
@@ -187,9 +192,9 @@ def _opencv(folder: Path, cameras: CameraSet) -> list[Path]:
         lens = dict(zip(("fx", "fy", "cx", "cy"), map(float, frame.intrinsics), strict=True))
         pose = rigid_inverse(frame.world_from_camera).tolist()
         entries.append({"file_path": name, "w": width, "h": height, **lens, "w2c": pose})
-    path = folder / OPENCV_FILE
-    path.write_text(json.dumps({"frames": entries}, indent=1) + "\n", encoding="utf-8")
-    return [path]
+    path, (more, written) = folder / OPENCV_FILE, _points(folder, cameras)
+    path.write_text(json.dumps({**more, "frames": entries}, indent=1) + "\n", encoding="utf-8")
+    return [path, *written]
 
 
 def _tum(folder: Path, cameras: CameraSet) -> list[Path]:
