@@ -11,6 +11,8 @@ Names are imported when they are asked for: `import tttlrm_jax` alone loads noth
 """
 
 import importlib
+import sys
+import types
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -67,6 +69,18 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__} has no attribute {name}")
     globals()[name] = value
     return value
+
+
+class _Package(types.ModuleType):
+    """`python -m tttlrm_jax.render` is a module beside the function `render`: once it is imported,
+    Python would put it into the function's place."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _HOME_OF and isinstance(value, types.ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def _version() -> str:

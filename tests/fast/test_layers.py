@@ -22,6 +22,7 @@ LEVELS = {
     "reports": 12,
     "training": 13, "api": 13,
     "apps": 14, "parity": 14,
+    "render": 15, "view": 15,
     "__main__": 15,
 }  # fmt: skip
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

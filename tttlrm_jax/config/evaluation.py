@@ -22,6 +22,7 @@ from tttlrm_jax.config.validation import (
     check_value,
     require,
 )
+from tttlrm_jax.config.viewer import ViewerOptions
 
 Accumulate = Literal["chunk", "append", "all"]
 DepthFormat = Literal["png", "npy", "none"]
@@ -87,7 +88,7 @@ class SceneOptions:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EvalConfig(SceneOptions):
+class EvalConfig(ViewerOptions, SceneOptions):
     """What `eval.py` reads. Fields that are None take what the checkpoint was trained with.
 
     `--protocol FILE --root DIR` measures a data set instead; `--help` behind it lists its options.
@@ -114,6 +115,7 @@ class EvalConfig(SceneOptions):
     write_cameras: tuple[CameraFormat, ...] = ()  # of all frames, in each of these, in cameras/
     orbit_frames: PositiveInt = 72  # of the film, at 24 frames a second
     mesh: MeshConfig = MeshConfig()  # devices over which the scene lies: mesh.seq parts views
+    view: bool = False  # show it in a browser while it is made; needs the extra `viewer`
     untrained_baseline: bool = False  # score the same network with random parameters, too
     output: PathText | None = None  # None: outputs/<scene>-<date>-<time>
 
@@ -194,7 +196,7 @@ class ProtocolEvalConfig(SceneOptions):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SequenceEvalConfig:
+class SequenceEvalConfig(ViewerOptions):
     """A sequence, a checkpoint, and what is wanted of them.
 
     `--rule cut3r|ttt3r|ema` (with options such as `--rule.rate 0.5`) chooses the state rule.
@@ -227,6 +229,7 @@ class SequenceEvalConfig:
     depth_alignments: tuple[DepthAlignment, ...] = ("metric", "scale", "median")
     reconstruction: bool = False  # score points as the 3D reconstruction table does; takes memory
     write_cameras: tuple[CameraFormat, ...] = ()  # of all frames, in each of these, in cameras/
+    view: bool = False  # show it in a browser while it is made; needs the extra `viewer`
     compile_cache: bool = True  # keep compiled programs in the user's cache directory
     seed: int = 0  # of the choice of points
     output: PathText | None = None  # None: outputs/<sequence>-<date>-<time>

@@ -16,9 +16,11 @@ from tttlrm_jax.rasterize.render import (
     render_views,
 )
 from tttlrm_jax.rasterize.reporting import warn_if_incomplete
+from tttlrm_jax.rasterize.scene_renderer import SceneRenderer
 
 __all__ = [
-    "BACKENDS", "ProjectedGaussians", "Renderer", "Rendering", "ScreenSplats", "composite",
-    "default_capacity", "expected_depth", "fit_capacity", "project", "project_and_colour", "render",
-    "render_from_matrix", "render_views", "screen_splats", "warn_if_incomplete",
+    "BACKENDS", "ProjectedGaussians", "Renderer", "Rendering", "SceneRenderer", "ScreenSplats",
+    "composite", "default_capacity", "expected_depth", "fit_capacity", "project",
+    "project_and_colour", "render", "render_from_matrix", "render_views", "screen_splats",
+    "warn_if_incomplete",
 ]  # fmt: skip

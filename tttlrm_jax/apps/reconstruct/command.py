@@ -27,6 +27,7 @@ from tttlrm_jax.apps.reconstruct.job import Evaluated, Job
 from tttlrm_jax.apps.reconstruct.measure import measure, post_optimize
 from tttlrm_jax.apps.reconstruct.state_query import query_state
 from tttlrm_jax.apps.rule_arguments import parse_with_rule
+from tttlrm_jax.apps.view.runs import ScenePage, opened_page
 from tttlrm_jax.captures.capture import Capture, read_capture
 from tttlrm_jax.captures.outliers import checked_outliers
 from tttlrm_jax.checkpoints.directories import read_config
@@ -46,6 +47,7 @@ PROG = "eval.py"
 # options that change no number of ours
 NOT_NUMBERS = (
     "save", "write_cameras", "orbit_frames", "output", "compile_cache", "untrained_baseline",
+    "view", "host", "port",
 )  # fmt: skip
 DEMO_VIEWS, DEMO_SECONDS = 12, 20.0
 
@@ -79,14 +81,19 @@ def run(arguments: list[str]) -> str:
     if config.query is not None:
         return query_state(config, _checkpoint(config))
     join_processes(config)
-    with written_once(config) as config:
-        directory, metrics = evaluate(config)
-    if not is_first_process():
-        return ""
-    told = f"{summary(metrics)}\n\n{directory / 'report.html'}"
-    if refused := metrics.get("not_saved"):
-        print(told)
-        raise InputError(f"{' '.join(refused.values())} All else is in {directory}.")
+    with opened_page(config) as page, written_once(config) as config:
+        directory, metrics = evaluate(config, None if page is None else ScenePage(page))
+        if not is_first_process():
+            return ""
+        told = f"{summary(metrics)}\n\n{directory / 'report.html'}"
+        refused = metrics.get("not_saved")
+        if refused or page is not None:
+            print(told)
+            told = ""
+        if page is not None:
+            page.wait_after_run(directory)
+        if refused:
+            raise InputError(f"{' '.join(refused.values())} All else is in {directory}.")
     return told
 
 
@@ -134,8 +141,9 @@ def take_model(arguments: list[str]) -> tuple[str, list[str]]:
     return name, others
 
 
-def evaluate(config: EvalConfig) -> tuple[Path, dict[str, Any]]:
-    """Evaluates a checkpoint on a capture; returns the directory written and its metrics.
+def evaluate(config: EvalConfig, page: ScenePage | None = None) -> tuple[Path, dict[str, Any]]:
+    """Evaluates a checkpoint on a capture; returns the directory written and its metrics. A `page`
+    shows what has been made so far.
 
     What one pass gives is there first, and a stream's state; refined Gaussians take its place,
     films and a page join it. Raises InputError for input that cannot be used; then no directory is
@@ -153,6 +161,9 @@ def evaluate(config: EvalConfig) -> tuple[Path, dict[str, Any]]:
     with state_directory(config, output) as state:
         with atomic_directory(output, ALL_FILES) as directory:
             job = _read(config, run, checkpoint, capture, request, output)
+            if page is not None:
+                job = dataclasses.replace(job, page=page)
+                page.begin(job)
             evaluated = measure(job)
             with disk_errors(directory, output):
                 metrics = write_result(directory, job, evaluated)

@@ -151,6 +151,8 @@ def collect_metrics(job: Job, evaluated: Evaluated, saved: Saved | None) -> dict
             "baselines" + suffix: {k: v.scores.mean(name) for k, v in evaluated.baselines.items()}
             for name, suffix in zip(MEANS, ("", "_ssim", "_lpips"), strict=True)
         },
+        "capture": str(job.capture.directory.absolute()),
+        "background": list(getattr(evaluated.reconstruction, "background", ())),
         "offset": job.offset.tolist(),
         "notes": [*job.notes, *refined_notes(job, evaluated), *(saved.notes if saved else ())],
         "inputs": job.scene.input_names,

@@ -13,6 +13,7 @@ from tttlrm_jax.api.request import OF_GAUSSIANS, REPLACED, RESIZE_MODES, Request
 from tttlrm_jax.api.scenes import PosedScene, Scores, score
 from tttlrm_jax.api.streams import SceneStream
 from tttlrm_jax.api.view_synthesis import SynthesisedScene, ViewReader, ViewSynthesisModel
+from tttlrm_jax.apps.view.runs import ScenePage
 from tttlrm_jax.captures.capture import Capture
 from tttlrm_jax.checkpoints.streams import SavedStream
 from tttlrm_jax.config import EvalConfig, RunConfig
@@ -46,6 +47,7 @@ class Job:
     lpips_note: str
     output: Path  # directory that the files will be in
     saved: SavedStream | None = None  # what a stream goes on from
+    page: ScenePage | None = None  # in a browser
 
     @property
     def run(self) -> RunConfig:

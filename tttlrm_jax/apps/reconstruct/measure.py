@@ -40,6 +40,8 @@ def measure_at_once(job: Job) -> Evaluated:
         job.model.program(job.seen, job.request)
     with announced("reconstructing and rendering the targets"):
         made = _shown(job.model.reconstruct_scene(job.seen, job.request), job)
+        if job.page is not None:
+            job.page.show(made)
         ours = job.answer(made.target_pictures())
     seconds = {"reconstruct": made.seconds, "reconstruct_compile": made.compile_seconds}
     seconds |= job.render_seconds(made.renderer)
@@ -78,9 +80,12 @@ def post_optimize(evaluated: Evaluated, job: Job) -> Evaluated:
         pixels = "x".join(map(str, job.scene.resolution[::-1]))
         what = f"improving on {views} of {pixels} pixels for {seconds:g} s (Ctrl-C ends it earlier)"
         with announced(what), watched(seconds, job.output) as tell:
+            told = tell if job.page is None else job.page.beside(tell, made)
             refined, record = made.refine(
-                seconds=seconds, on_moment=tell, **job.config.of_improving()
+                seconds=seconds, on_moment=told, **job.config.of_improving()
             )
+    if job.page is not None:
+        job.page.show(refined, "refined")
     with announced("rendering the targets again"):
         ours = job.answer(refined.target_pictures())
     more = {"post_optimize": refined.seconds, "post_optimize_compile": refined.compile_seconds}
@@ -141,6 +146,8 @@ def _history(stream: SceneStream, live: LiveStream, job: Job, count: int) -> Str
             newest, names = names[: views.image.shape[1]], names[views.image.shape[1] :]
             cost = stream.advance(views, [(job.capture.name, name) for name in newest])
             scene = stream.scene
+            if job.page is not None:
+                job.page.add_chunk(scene, count)
             pictures, sizes = _pictures(job, scene, count), scene.sizes()
             scores = score(pictures, job.seen)
             psnr = float(scores.psnr.mean())

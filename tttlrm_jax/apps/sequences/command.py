@@ -21,6 +21,7 @@ from tttlrm_jax.apps.protocols.command import TABLE_FILE, evaluate_protocol, tab
 from tttlrm_jax.apps.protocols.tables import apply_protocol
 from tttlrm_jax.apps.rule_arguments import parse_apart, read_rule
 from tttlrm_jax.apps.sequences.files import SequenceFiles, SequenceJob, prepare_directory
+from tttlrm_jax.apps.view.runs import FramesPage, opened_page
 from tttlrm_jax.checkpoints.models import trained_size
 from tttlrm_jax.checkpoints.provenance import provenance_of
 from tttlrm_jax.config import RuleConfig
@@ -49,8 +50,15 @@ def run(arguments: list[str]) -> str:
     if config.protocol is not None:
         directory, row = evaluate_protocol(config, rule, evaluate_sequence, open_checkpoint)
         return f"{table_summary(row)}\n\n{directory / TABLE_FILE}"
-    directory, metrics = evaluate_sequence(config, rule)
-    return f"{summary(metrics)}\n\n{directory / 'report.html'}"
+    with opened_page(config) as page:
+        shown = None if page is None else FramesPage(page, config.min_confidence)
+        directory, metrics = evaluate_sequence(config, rule, page=shown)
+        told = f"{summary(metrics)}\n\n{directory / 'report.html'}"
+        if page is None:
+            return told
+        print(told)
+        page.wait_after_run(directory)
+    return ""
 
 
 def parse(arguments: list[str]) -> tuple[SequenceEvalConfig, RuleConfig]:
@@ -110,7 +118,10 @@ def _provenance_notes(config: SequenceEvalConfig) -> list[str]:
 
 
 def evaluate_sequence(
-    config: SequenceEvalConfig, rule: RuleConfig, open_model: OpenModel = open_checkpoint
+    config: SequenceEvalConfig,
+    rule: RuleConfig,
+    open_model: OpenModel = open_checkpoint,
+    page: FramesPage | None = None,
 ) -> tuple[Path, dict[str, Any]]:
     """Goes through the sequence; returns the directory written and its metrics.
 
@@ -146,10 +157,12 @@ def evaluate_sequence(
     output = Path(config.output or default_output(sequence.name, "sequence")).absolute()
     directory = prepare_directory(output)
     with disk_errors(directory, output):
-        return output, _stream(model, job, directory)
+        return output, _stream(model, job, directory, page)
 
 
-def _stream(model: FrameModel, job: SequenceJob, directory: Path) -> dict[str, Any]:
+def _stream(
+    model: FrameModel, job: SequenceJob, directory: Path, page: FramesPage | None
+) -> dict[str, Any]:
     """All frames, then the summary; also where a bad frame or a signal ends them early.
 
     The first signal waits for the end of its frame, so that all files tell of the same frames; a
@@ -158,7 +171,7 @@ def _stream(model: FrameModel, job: SequenceJob, directory: Path) -> dict[str, A
     files = SequenceFiles(directory, job)
     metrics: dict[str, Any] = {}
     try:
-        ended = _show(model, job, files)
+        ended = _show(model, job, files, page)
         if files.num_frames:
             with announced("scores, plot and report"):
                 whole = ended is None or files.num_frames == job.sequence.num_frames
@@ -190,7 +203,7 @@ def _pose_notes(model: FrameModel) -> list[str]:
 
 
 def _show(
-    model: FrameModel, job: SequenceJob, files: SequenceFiles
+    model: FrameModel, job: SequenceJob, files: SequenceFiles, page: FramesPage | None
 ) -> InputError | KeyboardInterrupt | None:
     """Writes frame after frame; returns what ended it before the last one, if anything."""
     with (
@@ -204,6 +217,8 @@ def _show(
         try:
             for result in stream.run(job.sequence):
                 files.add(result)
+                if page is not None:
+                    page.add(result)
                 bar.update()
                 if stop.signal is not None:
                     break

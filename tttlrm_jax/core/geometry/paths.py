@@ -146,6 +146,19 @@ def orbit_path(world_from_camera: np.ndarray, num_frames: int) -> np.ndarray:
     return look_at(focus + radius * circle + height * up, focus, up)
 
 
+def circle_path(
+    centre: np.ndarray, radius: float, num_frames: int, *, up: np.ndarray, elevation: float
+) -> np.ndarray:
+    """Poses [num_frames, 4, 4] once around `centre` [3], which all look at from `radius` away and
+    `elevation` degrees above; `up` [3] has any length but 0."""
+    up = np.asarray(up, np.float64) / np.linalg.norm(up)
+    first, second = _horizontal_axes(up, np.array([0.0, 0.0, -1.0]))
+    angle = 2 * np.pi * np.arange(num_frames)[:, None] / num_frames
+    rise = np.radians(elevation)
+    direction = np.cos(rise) * (np.cos(angle) * first + np.sin(angle) * second) + np.sin(rise) * up
+    return look_at(centre + radius * direction, np.asarray(centre, np.float64), up)
+
+
 def _arc(angles: np.ndarray) -> tuple[float, float]:
     """Start and width (radians) of the smallest arc that holds `ARC_SHARE` of the angles."""
     ordered = np.sort(np.mod(angles, 2 * np.pi))

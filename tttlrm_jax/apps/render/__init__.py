@@ -1,0 +1,1 @@
+"""`python -m tttlrm_jax.render`: pictures, depth and films of a file of Gaussians."""

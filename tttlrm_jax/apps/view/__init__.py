@@ -1,0 +1,1 @@
+"""The live viewer: Gaussians, cameras and points in a browser, while they are made and after."""
