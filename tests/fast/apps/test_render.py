@@ -1,0 +1,242 @@
+"""`python -m tttlrm_jax.render`: files of Gaussians to pictures, depth and films."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tttlrm_jax.export.splats.formats import write_splats
+
+import tttlrm_jax as tj
+from tttlrm_jax.apps.render.cameras import middle_of
+from tttlrm_jax.apps.render.command import main
+from tttlrm_jax.captures.capture import read_capture
+from tttlrm_jax.core.geometry.poses import look_at, rigid_inverse
+from tttlrm_jax.core.types import Cameras, Gaussians
+from tttlrm_jax.rasterize import expected_depth
+
+WIDTH, HEIGHT = 24, 16
+LENS = (20.0, 20.0, 12.0, 8.0)
+
+
+def cloud(count: int = 60) -> Gaussians:
+    rng = np.random.default_rng(0)
+    parts = (
+        rng.normal(size=(count, 3)) * 0.6, rng.normal(size=(count, 4, 3)) * 0.5,
+        rng.normal(-1.2, 0.2, (count, 3)), rng.normal(size=(count, 4)), np.full(count, 2.0),
+    )  # fmt: skip
+    return Gaussians(*(part.astype(np.float32) for part in parts))
+
+
+def poses(count: int = 3) -> np.ndarray:
+    angle = np.arange(count) * 0.7
+    places = 3 * np.stack([np.sin(angle), 0 * angle, -np.cos(angle)], axis=1)
+    return look_at(places, np.zeros(3), np.array([0.0, -1.0, 0.0]))
+
+
+def write_cameras(path: Path, names, lens=LENS, size=(WIDTH, HEIGHT), offset=0.0) -> Path:
+    frames = []
+    for name, pose in zip(names, poses(len(names)), strict=True):
+        pose[:3, 3] += offset
+        lens_of = dict(zip(("fx", "fy", "cx", "cy"), lens, strict=True))
+        frames.append({"file_path": name, "w": size[0], "h": size[1], **lens_of,
+                       "w2c": rigid_inverse(pose).tolist()})  # fmt: skip
+    path.write_text(json.dumps({"frames": frames}))
+    return path
+
+
+@pytest.fixture
+def scene(tmp_path):
+    path = tmp_path / "thing.ply"
+    write_splats(path, cloud())
+    return path
+
+
+@pytest.fixture
+def cameras(tmp_path):
+    return write_cameras(tmp_path / "opencv_cameras.json", ("a/left.jpg", "a/right.jpg", "b.png"))
+
+
+def picture(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path)).astype(np.float32)
+
+
+def test_the_function_keeps_its_name(scene, cameras, tmp_path):
+    """The command's module, imported or run in this process, is not what `tj.render` is."""
+    import importlib
+
+    module = importlib.import_module("tttlrm_jax.render")
+    assert module.__name__ == "tttlrm_jax.render"
+    assert main([str(scene), "--orbit", "1", "--size", "24", "16", "--output", str(tmp_path / "o"),
+                 "--no-compile-cache"]) == 0  # fmt: skip
+    assert tj.render.__module__ == "tttlrm_jax.rasterize.render"
+    assert callable(tj.render)
+
+
+def test_pictures_and_depth_from_a_camera_file(scene, cameras, tmp_path, capsys):
+    """Names are the camera file's, pictures and depth those of `tj.Renderer`; the directory is a
+    capture itself."""
+    out = tmp_path / "out"
+    arguments = [str(scene), "--cameras", str(cameras), "--depth", "--output", str(out)]
+    assert main([*arguments, "--background", "1", "0.5", "0"]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"3 pictures of 24x16 pixels, 60 Gaussians: \d+\.\d\d s per picture", said)
+    renderer = tj.Renderer(background=(1.0, 0.5, 0.0))
+    made = read_capture(out)
+    assert [frame.name for frame in made.frames] == ["left.png", "right.png", "b.png"]
+    np.testing.assert_allclose(made.world_from_camera, poses(), atol=1e-12)
+    for name, pose in zip(("left", "right", "b"), poses(), strict=True):
+        one = Cameras(pose.astype(np.float32), np.array(LENS, np.float32), HEIGHT, WIDTH)
+        expected = renderer(cloud(), one)
+        shown = picture(out / f"{name}.png")
+        assert np.abs(shown - 255 * np.clip(expected.rgb, 0, 1)).max() <= 0.51
+        depth = picture(out / "depth" / f"{name}.png") / 1000
+        seen = np.asarray(expected.alpha) >= 0.5
+        assert 0.2 < seen.mean() < 1
+        np.testing.assert_allclose(depth, np.where(seen, expected_depth(expected), 0), atol=6e-4)
+
+
+def test_cameras_are_scaled_with_the_size(scene, cameras, tmp_path):
+    """Twice the size has twice the intrinsics, another shape shows the middle."""
+    for size, lens in (((48, 32), (40, 40, 24, 16)), ((16, 16), (20, 20, 8, 8))):
+        out = tmp_path / f"{size[0]}"
+        arguments = [str(scene), "--cameras", str(cameras), "--frames", "1", "--output", str(out)]
+        assert main([*arguments, "--size", *map(str, size)]) == 0
+        entry = json.loads((out / "opencv_cameras.json").read_text())["frames"]
+        assert [each["file_path"] for each in entry] == ["right.png"]
+        assert tuple(entry[0][key] for key in ("w", "h")) == size
+        assert tuple(entry[0][key] for key in ("fx", "fy", "cx", "cy")) == lens
+        assert picture(out / "right.png").shape == (size[1], size[0], 3)
+
+
+def test_a_scene_relative_to_an_offset(cameras, tmp_path):
+    """Cameras of a capture far from its origin meet a scene that says what it is relative to."""
+    offset = np.array([5e5, -2e6, 30.0])
+    write_splats(tmp_path / "far.ply", cloud(), offset=offset)
+    write_splats(tmp_path / "near.ply", cloud())
+    (tmp_path / "far").mkdir()
+    far = write_cameras(tmp_path / "far" / "opencv_cameras.json", ("a.png",), offset=offset)
+    near = [str(tmp_path / "near.ply"), "--cameras", str(cameras), "--frames", "0"]
+    assert main([*near, "--output", str(tmp_path / "n")]) == 0
+    assert main([str(tmp_path / "far.ply"), "--cameras", str(far), "--output",
+                 str(tmp_path / "f")]) == 0  # fmt: skip
+    difference = picture(tmp_path / "f" / "a.png") - picture(tmp_path / "n" / "left.png")
+    assert np.abs(difference).max() <= 1
+
+
+def test_orbits_and_films(scene, cameras, tmp_path, capsys):
+    """An orbit keeps the scene in the middle; a film of an odd size has the last row doubled."""
+    out = tmp_path / "out"
+    assert main([str(scene), "--orbit", "4", "--size", "24", "16", "--output", str(out)]) == 0
+    shown = [picture(out / f"{number:06d}.png") for number in range(4)]
+    for each in shown:
+        assert each[6:10, 9:15].mean() > 2 * np.concatenate([each[:, :2], each[:, -2:]]).mean()
+    assert np.abs(shown[0] - shown[1]).max() > 20
+    film = tmp_path / "film.mp4"
+    around = ["--cameras", str(cameras), "--orbit", "3", "--size", "25", "17"]
+    assert main([str(scene), *around, "--output", str(film)]) == 0
+    assert "films have even sides" in capsys.readouterr().out
+    import imageio_ffmpeg
+
+    assert imageio_ffmpeg.read_frames(str(film)).__next__()["size"] == (26, 18)
+
+
+def test_middle_of_a_scene_is_not_moved_by_a_few_far_away():
+    gaussians = cloud(200)
+    gaussians.mean[:10] = 1e6
+    gaussians.mean[10] = np.nan
+    centre, extent = middle_of(gaussians)
+    assert np.linalg.norm(centre) < 0.3
+    assert 0.5 < extent < 2
+
+
+def case(tmp_path, name: str) -> tuple[list[str], str]:
+    """Arguments and what is said of them."""
+    good, output = str(tmp_path / "thing.ply"), ["--output", str(tmp_path / "out")]
+    write_splats(tmp_path / "thing.ply", cloud(3))
+    (tmp_path / "thing.obj").write_text("v 0 0 0")
+    orbit = ["--orbit", "2", *output]
+    if name == "points":
+        (tmp_path / "points.ply").write_bytes(
+            b"ply\nformat binary_little_endian 1.0\nelement vertex 1\nproperty float x\n"
+            b"property float y\nproperty float z\nend_header\n" + bytes(12)
+        )
+        return [str(tmp_path / "points.ply"), *orbit], "missing|no splat"
+    if name == "other cameras":
+        (tmp_path / "transforms.json").write_text('{"frames": [{"file_path": "a.png"}]}')
+        return [good, "--cameras", str(tmp_path / "transforms.json"), *output], "frame 0"
+    if name == "no cameras":
+        (tmp_path / "cameras.txt").write_text("hello")
+        return [good, "--cameras", str(tmp_path / "cameras.txt"), *output], "cameras="
+    if name == "sizes":
+        first = write_cameras(tmp_path / "opencv_cameras.json", ("a.png", "b.png"))
+        document = json.loads(first.read_text())
+        document["frames"][1]["w"] = 30
+        first.write_text(json.dumps(document))
+        return [good, "--cameras", str(first), "--output", "f.mp4"], "a film has one"
+    if name == "foreign":
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "thesis.txt").write_text("mine")
+        return [good, *orbit], "holds thesis.txt"
+    if name == "file as output":
+        (tmp_path / "out").write_text("mine")
+        return [good, *orbit], "exists and is a file"
+    plain = {
+        "suffix": ([str(tmp_path / "thing.obj"), *orbit], "has no suffix"),
+        "missing": ([str(tmp_path / "nothing.ply"), *orbit], "does not exist"),
+        "folder": ([str(tmp_path), *orbit], "without scene.ply"),
+        "size 0": ([good, *orbit, "--size", "0", "10"], "size="),
+        "no view": ([good, *output], "say no camera"),
+        "depth in a film": ([good, "--orbit", "2", "--depth", "--output", "f.mp4"], "in a film"),
+        "up": ([good, *orbit, "--up", "0", "0", "0"], "no direction"),
+        "colour": ([good, *orbit, "--background", "255", "0", "0"], "is not RGB"),
+    }
+    return plain[name]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["points", "other cameras", "no cameras", "sizes", "foreign", "file as output", "suffix",
+     "missing", "folder", "size 0", "no view", "depth in a film", "up", "colour"],
+)  # fmt: skip
+def test_bad_input_is_one_sentence(name, tmp_path, capsys):
+    arguments, said = case(tmp_path, name)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert main(arguments) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    assert re.search(said, lines[0]), lines[0]
+    assert {path: path.read_bytes() for path in before} == before
+    assert not Path("f.mp4").exists()
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
+def test_a_directory_that_may_not_be_written(scene, tmp_path, capsys):
+    (tmp_path / "closed").mkdir(mode=0o500)
+    arguments = [str(scene), "--orbit", "1", "--output", str(tmp_path / "closed" / "out")]
+    assert main(arguments) == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.extended
+def test_the_command_in_a_process_of_its_own(scene, tmp_path):
+    """As a user starts it; the function has its name there, too."""
+    script = (
+        "import runpy, sys, tttlrm_jax as tj\n"
+        f"sys.argv = ['render', {str(scene)!r}, '--orbit', '2', '--size', '24', '16', "
+        f"'--output', {str(tmp_path / 'out')!r}]\n"
+        "try:\n    runpy.run_module('tttlrm_jax.render', run_name='__main__', alter_sys=True)\n"
+        "except SystemExit as end:\n    assert not end.code, end.code\n"
+        "print(tj.render.__module__)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "tttlrm_jax.rasterize.render"
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "000000.png", "000001.png", "opencv_cameras.json",
+    ]  # fmt: skip
