@@ -19,13 +19,13 @@ import time
 from pathlib import Path
 
 import numpy as np
-from tttlrm_jax.export.splats.ply import write_ply
 
 from benchmarks.arguments import positive
 from tttlrm_jax.core.geometry.poses import look_at, rigid_inverse
 from tttlrm_jax.core.geometry.rotations import quaternion_from_rotation
 from tttlrm_jax.core.geometry.spherical_harmonics import SH_CONSTANT
 from tttlrm_jax.core.types import Gaussians
+from tttlrm_jax.export.splats.ply import write_ply
 
 ROOM = np.array([8.0, 3.0, 6.0])  # metres; y points down
 UP = np.array([0.0, -1.0, 0.0])

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tttlrm_jax.export.splats.formats import write_splats
 
 import tttlrm_jax as tj
 from tttlrm_jax.apps.render.cameras import middle_of
@@ -18,6 +17,7 @@ from tttlrm_jax.apps.render.command import main
 from tttlrm_jax.captures.capture import read_capture
 from tttlrm_jax.core.geometry.poses import look_at, rigid_inverse
 from tttlrm_jax.core.types import Cameras, Gaussians
+from tttlrm_jax.export.splats.formats import write_splats
 from tttlrm_jax.rasterize import expected_depth
 
 WIDTH, HEIGHT = 24, 16

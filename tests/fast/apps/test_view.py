@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tttlrm_jax.export.splats.formats import write_splats
 
 from tttlrm_jax.apps.view.command import main, read_contents
 from tttlrm_jax.apps.view.exact import camera_of
@@ -19,6 +18,7 @@ from tttlrm_jax.apps.view.splats import shown_splats
 from tttlrm_jax.config.viewer import ViewerOptions
 from tttlrm_jax.core.geometry.poses import look_at
 from tttlrm_jax.core.types import Gaussians
+from tttlrm_jax.export.splats.formats import write_splats
 from tttlrm_jax.export.trajectories import TrajectoryFile
 
 needs_viser = pytest.mark.skipif(

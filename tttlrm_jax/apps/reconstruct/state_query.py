@@ -21,7 +21,7 @@ from tttlrm_jax.api.streams import SceneStream
 from tttlrm_jax.apps.progress import announced
 from tttlrm_jax.apps.reconstruct.gaussian_files import SCENE_FILES
 from tttlrm_jax.apps.reconstruct.job import offset_notes
-from tttlrm_jax.captures.camera_files import Frame
+from tttlrm_jax.apps.render.cameras import file_names
 from tttlrm_jax.captures.capture import read_cameras
 from tttlrm_jax.captures.other_views import stated_size
 from tttlrm_jax.checkpoints.directories import read_config
@@ -46,7 +46,7 @@ def query_state(config: EvalConfig, checkpoint: Path) -> str:
     run = with_rule(read_config(checkpoint), config.rule, read_record(directory))
     run = as_wished(run, config)
     frames = read_cameras(config.query)
-    names = _file_names(frames)
+    names = [f"{name}.png" for name in file_names(frames)]
     sizes = [stated_size(frame, "query") for frame in frames]
     output = Path(config.output or default_output("query"))
     with atomic_directory(output, QUERY_FILES) as draft:
@@ -97,13 +97,3 @@ def _write_views(folder: Path, stream: SceneStream, frames, names, sizes) -> flo
         for index, picture in zip(members, pictures, strict=True):
             Image.fromarray(to_uint8(picture)).save(folder / names[index], "PNG")
     return time.perf_counter() - start
-
-
-def _file_names(frames: tuple[Frame, ...]) -> list[str]:
-    """A PNG name for every frame: its own, numbered where that would not be unique."""
-    stems = [Path(frame.name).stem for frame in frames]
-    unique = len(set(stems)) == len(stems)
-    return [
-        f"{stem}.png" if unique else f"{frame.number:06d}-{stem}.png"
-        for frame, stem in zip(frames, stems, strict=True)
-    ]

@@ -1,11 +1,9 @@
 """Pictures and depth maps in a directory, one by one as they are rendered, or a film."""
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,12 +16,12 @@ from tttlrm_jax.core.files.output_directory import (
     disk_errors,
 )
 from tttlrm_jax.core.files.whole_files import draft_of, write_whole
-from tttlrm_jax.core.geometry.poses import rigid_inverse
 from tttlrm_jax.core.pictures import png_bytes, to_uint8
+from tttlrm_jax.export.cameras.formats import OPENCV_FILE, write_cameras
 from tttlrm_jax.export.video import write_video
 from tttlrm_jax.rasterize import Rendering
 
-CAMERAS_FILE, DEPTH_FOLDER = "opencv_cameras.json", "depth"
+DEPTH_FOLDER = "depth"
 PNG_LIMIT = 65.534  # units that a 16-bit picture of thousandths holds
 
 
@@ -37,7 +35,7 @@ class PictureFiles:
         """Raises InputError where the directory holds anything else or cannot be written."""
         self._directory, self._depth_format = directory, depth_format
         names = [f"{shot.name}.png" for shot in shots]
-        check_replaceable(directory, {*names, CAMERAS_FILE, DEPTH_FOLDER}, "output")
+        check_replaceable(directory, {*names, OPENCV_FILE, DEPTH_FOLDER}, "output")
         with creation_errors(directory):
             directory.mkdir(parents=True, exist_ok=True)
             if depth_format is not None:
@@ -65,19 +63,14 @@ class PictureFiles:
 
     def write_cameras(self, shots: Sequence[Shot], offset: np.ndarray) -> None:
         """The cameras of the pictures, in the frame of the scene with its offset added."""
-        frames = [_entry(shot, offset) for shot in shots]
-        document = {"scene_name": self._directory.name, "frames": frames}
+        cameras = [shot.camera for shot in shots]
+        poses = np.stack([np.array(each.world_from_camera, np.float64) for each in cameras])
+        poses[:, :3, 3] += offset
+        lenses = np.stack([np.asarray(each.intrinsics) for each in cameras])
+        sizes = np.array([(each.height, each.width) for each in cameras])
+        names = [f"{shot.name}.png" for shot in shots]
         with disk_errors(self._directory, self._directory):
-            write_whole(self._directory / CAMERAS_FILE, json.dumps(document, indent=1) + "\n")
-
-
-def _entry(shot: Shot, offset: np.ndarray) -> dict[str, Any]:
-    pose, camera = np.array(shot.camera.world_from_camera, np.float64), shot.camera
-    pose[:3, 3] += offset
-    lens = zip(("fx", "fy", "cx", "cy"), map(float, camera.intrinsics), strict=True)
-    size = {"w": camera.width, "h": camera.height}
-    name = {"file_path": f"{shot.name}.png"}
-    return {**name, **size, **dict(lens), "w2c": rigid_inverse(pose).tolist()}
+            write_cameras(["opencv"], self._directory, names, poses, lenses, sizes)
 
 
 def mean_depth(rendering: Rendering) -> np.ndarray:

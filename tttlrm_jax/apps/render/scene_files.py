@@ -9,8 +9,8 @@ from tttlrm_jax.apps.progress import announced
 from tttlrm_jax.apps.reconstruct.gaussian_files import PLY_FILE
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.types import Gaussians
-from tttlrm_jax.export.splats.ply import read_offset
 from tttlrm_jax.export.splats.formats import read_splats
+from tttlrm_jax.export.splats.ply import read_offset
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -26,7 +26,7 @@ from tttlrm_jax.captures.forms.table import form_of, holds_cameras
 from tttlrm_jax.config.command_line import run_command
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.program_cache import keep_programs
-from tttlrm_jax.export.ply import read_vertices
+from tttlrm_jax.export.ply import read_head, read_vertices
 
 POINTS_FILE, TRAJECTORY_FILE = "points.ply", "trajectory.txt"  # of eval.py --model ttt3r
 BLACK = (0.0, 0.0, 0.0)
@@ -117,7 +117,7 @@ def _of_capture(path: Path) -> Contents:
 
 def _is_of_points(path: Path) -> bool:
     """Whether a PLY file holds coloured points, no Gaussians."""
-    names = read_vertices(path).dtype.names or ()
+    names = read_head(path).names
     return "opacity" not in names and {"x", "y", "z", "red", "green", "blue"} <= {*names}
 
 
