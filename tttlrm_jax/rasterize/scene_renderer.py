@@ -6,6 +6,7 @@ cores. Programs have room for what was needed so far, as powers of two, and for 
 scene: few are compiled, however many cameras there are.
 """
 
+import copy
 import functools
 import os
 import time
@@ -71,23 +72,32 @@ class SceneRenderer:
 
         Raises InputError for a batch of scenes.
         """
+        self._on_cpu, self._block = target_device().platform == "cpu", block
+        self._hold(gaussians)
+        colour = (0.0, 0.0, 0.0) if background is None else background
+        self._background, self.config = np.asarray(colour, np.float32), config
+        self._rooms: dict[tuple[int, int], _Room] = {}  # by height and width
+        self._programs: dict[Any, Callable] = {}
+        self.seconds = 0.0  # that the newest picture took, without compiling
+        self.compile_seconds = 0.0  # so far
+        self.num_seen = 0  # Gaussians in the newest picture
+
+    def with_scene(self, gaussians: Gaussians) -> "SceneRenderer":
+        """A renderer of another scene, by the same programs where these have room for it."""
+        other = copy.copy(self)
+        other._hold(gaussians)
+        return other
+
+    def _hold(self, gaussians: Gaussians) -> None:
         if np.ndim(gaussians.mean) != 2:
             raise InputError.of(
                 "gaussians.mean.shape", np.shape(gaussians.mean), "is not [gaussian, 3]",
                 "render one scene at a time",
             )  # fmt: skip
-        self._on_cpu = target_device().platform == "cpu"
-        self._blocks = _blocks(gaussians, block)
+        self.num_gaussians = len(gaussians.mean)
+        self._blocks = _blocks(gaussians, self._block)
         if not self._on_cpu:
             self._blocks = [jax.device_put(part) for part in self._blocks]
-        colour = (0.0, 0.0, 0.0) if background is None else background
-        self._background, self.config = np.asarray(colour, np.float32), config
-        self._rooms: dict[tuple[int, int], _Room] = {}  # by height and width
-        self._programs: dict[Any, Callable] = {}
-        self.num_gaussians = len(gaussians.mean)
-        self.seconds = 0.0  # that the newest picture took, without compiling
-        self.compile_seconds = 0.0  # so far
-        self.num_seen = 0  # Gaussians in the newest picture
 
     def __call__(self, camera: Cameras) -> Rendering:
         """One camera (no leading axes): NumPy arrays. Raises InputError as `render`."""
@@ -122,17 +132,21 @@ class SceneRenderer:
     def _composite(self, seen: _Seen, height: int, width: int, num_invalid: int) -> Rendering:
         rows, columns = tile_grid(height, width)
         deep = _rows_of_band(rows, columns) if self._on_cpu else rows
-        members = [_members(seen, first, deep) for first in range(0, rows, deep)]
+        tops = range(0, rows, deep)
+        members = [_members(seen, min(top, rows - deep), deep) for top in tops]
         room = self._grown(height, width, max(members, key=lambda band: band.slots), members)
         while True:
             bands = self._drawn_bands(seen, members, room, (deep * TILE, width))
             dropped = sum(int(band[3]) for band in bands)
             if not dropped:
                 break
-            room = self._rooms[height, width] = room._replace(slots=2 * room.slots)
+            room = self._rooms[height, width] = room._replace(slots=capacity_for(2 * room.slots))
+        new = [(top - band.first) * TILE for top, band in zip(tops, members, strict=True)]
         rgb, depth, alpha = (
-            np.concatenate([np.asarray(band[part]) for band in bands])[:height] for part in range(3)
+            np.concatenate([np.asarray(each[part])[n:] for n, each in zip(new, bands, strict=True)])
+            for part in range(3)
         )
+        rgb, depth, alpha = rgb[:height], depth[:height], alpha[:height]
         none, invalid = (np.asarray(count, np.int32) for count in (0, num_invalid))
         return Rendering(rgb, depth, alpha, none, invalid)  # type: ignore[arg-type]
 

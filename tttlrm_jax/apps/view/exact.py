@@ -41,15 +41,18 @@ class ExactView:
         self._drawn: dict[int, tuple[_Asked, float, bool]] = {}  # by client: when, and whether all
         self._background: tuple[float, float, float] = (0.0, 0.0, 0.0)
         self._on, self._stopped = threading.Event(), threading.Event()
-        self._sharp_seconds = 0.0
+        self._sharp_seconds, self._count = 0.0, 0  # of the last whole picture; of scenes
         self._thread = threading.Thread(target=self._run, name="exact view", daemon=True)
         self._thread.start()
 
     def set_scene(self, gaussians: Gaussians, background: tuple[float, float, float]) -> None:
         """What is drawn from now on."""
-        number = 0 if self._scene is None else self._scene[0] + 1
-        self._background = background
-        self._scene = number, SceneRenderer(gaussians, background=background)
+        if self._scene is None or background != self._background:
+            renderer = SceneRenderer(gaussians, background=background)
+        else:
+            renderer = self._scene[1].with_scene(gaussians)
+        self._background, self._count = background, self._count + 1
+        self._scene = self._count, renderer
 
     def switch(self, on: bool) -> None:
         """Whether pictures are drawn."""
