@@ -34,6 +34,7 @@ class Moments:
         self._kept: list[SceneMoment] = []
         self._slider: Any = None
         self._node: Any = None
+        self._current: SceneMoment | None = None
         self._follows, self._visible, self._lock = True, True, threading.RLock()
 
     def add(self, label: str, gaussians: Gaussians) -> None:
@@ -75,7 +76,9 @@ class Moments:
             self._show(self._kept[number])
 
     def _show(self, moment: SceneMoment) -> None:
-        shown = moment.shown
+        if moment is self._current:  # setting the slider has shown it
+            return
+        self._current, shown = moment, moment.shown
         self._node = self._server.scene.add_gaussian_splats(
             NODE, centers=shown.centers, covariances=shown.covariances, rgbs=shown.rgbs,
             opacities=shown.opacities, scale=shown.unit, visible=self._visible,
