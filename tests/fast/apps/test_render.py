@@ -1,5 +1,6 @@
 """`python -m tttlrm_jax.render`: files of Gaussians to pictures, depth and films."""
 
+import importlib
 import json
 import os
 import re
@@ -12,8 +13,9 @@ import pytest
 from PIL import Image
 
 import tttlrm_jax as tj
-from tttlrm_jax.apps.render.cameras import middle_of
+from tttlrm_jax.apps.render.cameras import camera_shots, middle_of
 from tttlrm_jax.apps.render.command import main
+from tttlrm_jax.apps.render.scene_files import open_scene
 from tttlrm_jax.captures.capture import read_capture
 from tttlrm_jax.core.geometry.poses import look_at, rigid_inverse
 from tttlrm_jax.core.types import Cameras, Gaussians
@@ -66,26 +68,16 @@ def picture(path: Path) -> np.ndarray:
     return np.asarray(Image.open(path)).astype(np.float32)
 
 
-def test_the_function_keeps_its_name(scene, cameras, tmp_path):
-    """The command's module, imported or run in this process, is not what `tj.render` is."""
-    import importlib
-
-    module = importlib.import_module("tttlrm_jax.render")
-    assert module.__name__ == "tttlrm_jax.render"
-    assert main([str(scene), "--orbit", "1", "--size", "24", "16", "--output", str(tmp_path / "o"),
-                 "--no-compile-cache"]) == 0  # fmt: skip
-    assert tj.render.__module__ == "tttlrm_jax.rasterize.render"
-    assert callable(tj.render)
-
-
 def test_pictures_and_depth_from_a_camera_file(scene, cameras, tmp_path, capsys):
     """Names are the camera file's, pictures and depth those of `tj.Renderer`; the directory is a
-    capture itself."""
+    capture itself. The command's module is not what `tj.render` is, imported or run."""
+    assert importlib.import_module("tttlrm_jax.render").__name__ == "tttlrm_jax.render"
     out = tmp_path / "out"
     arguments = [str(scene), "--cameras", str(cameras), "--depth", "--output", str(out)]
     assert main([*arguments, "--background", "1", "0.5", "0"]) == 0
     said = capsys.readouterr().out
     assert re.search(r"3 pictures of 24x16 pixels, 60 Gaussians: \d+\.\d\d s per picture", said)
+    assert tj.render.__module__ == "tttlrm_jax.rasterize.render"
     renderer = tj.Renderer(background=(1.0, 0.5, 0.0))
     made = read_capture(out)
     assert [frame.name for frame in made.frames] == ["left.png", "right.png", "b.png"]
@@ -101,34 +93,25 @@ def test_pictures_and_depth_from_a_camera_file(scene, cameras, tmp_path, capsys)
         np.testing.assert_allclose(depth, np.where(seen, expected_depth(expected), 0), atol=6e-4)
 
 
-def test_cameras_are_scaled_with_the_size(scene, cameras, tmp_path):
+def test_cameras_are_scaled_with_the_size(cameras):
     """Twice the size has twice the intrinsics, another shape shows the middle."""
-    for size, lens in (((48, 32), (40, 40, 24, 16)), ((16, 16), (20, 20, 8, 8))):
-        out = tmp_path / f"{size[0]}"
-        arguments = [str(scene), "--cameras", str(cameras), "--frames", "1", "--output", str(out)]
-        assert main([*arguments, "--size", *map(str, size)]) == 0
-        entry = json.loads((out / "opencv_cameras.json").read_text())["frames"]
-        assert [each["file_path"] for each in entry] == ["right.png"]
-        assert tuple(entry[0][key] for key in ("w", "h")) == size
-        assert tuple(entry[0][key] for key in ("fx", "fy", "cx", "cy")) == lens
-        assert picture(out / "right.png").shape == (size[1], size[0], 3)
+    for size, lens in (((32, 48), (40, 40, 24, 16)), ((16, 16), (20, 20, 8, 8))):
+        (shot,) = camera_shots(str(cameras), "1", size, np.zeros(3))
+        assert (shot.name, shot.camera.height, shot.camera.width) == ("right", *size)
+        assert tuple(shot.camera.intrinsics) == lens
 
 
-def test_a_scene_relative_to_an_offset(cameras, tmp_path):
-    """Cameras of a capture far from its origin meet a scene that says what it is relative to."""
+def test_cameras_of_a_scene_relative_to_an_offset(tmp_path):
+    """Those of a capture far from its origin meet a scene that says what it is relative to."""
     offset = np.array([5e5, -2e6, 30.0])
+    far = write_cameras(tmp_path / "opencv_cameras.json", ("a.png",), offset=offset)
     write_splats(tmp_path / "far.ply", cloud(), offset=offset)
-    write_splats(tmp_path / "near.ply", cloud())
-    (tmp_path / "far").mkdir()
-    far = write_cameras(tmp_path / "far" / "opencv_cameras.json", ("a.png",), offset=offset)
-    near = [str(tmp_path / "near.ply"), "--cameras", str(cameras), "--frames", "0"]
-    assert main([*near, "--output", str(tmp_path / "n")]) == 0
-    assert main([str(tmp_path / "far.ply"), "--cameras", str(far), "--output",
-                 str(tmp_path / "f")]) == 0  # fmt: skip
-    difference = picture(tmp_path / "f" / "a.png") - picture(tmp_path / "n" / "left.png")
-    assert np.abs(difference).max() <= 1
+    scene = open_scene(tmp_path / "far.ply")
+    (shot,) = camera_shots(str(far), None, None, scene.offset)
+    np.testing.assert_allclose(shot.camera.world_from_camera, poses(1)[0], atol=1e-8)
 
 
+@pytest.mark.extended
 def test_orbits_and_films(scene, cameras, tmp_path, capsys):
     """An orbit keeps the scene in the middle; a film of an odd size has the last row doubled."""
     out = tmp_path / "out"
@@ -172,7 +155,7 @@ def case(tmp_path, name: str) -> tuple[list[str], str]:
         return [good, "--cameras", str(tmp_path / "transforms.json"), *output], "frame 0"
     if name == "no cameras":
         (tmp_path / "cameras.txt").write_text("hello")
-        return [good, "--cameras", str(tmp_path / "cameras.txt"), *output], "cameras="
+        return [good, "--cameras", str(tmp_path / "cameras.txt"), *output], "not one of COLMAP"
     if name == "sizes":
         first = write_cameras(tmp_path / "opencv_cameras.json", ("a.png", "b.png"))
         document = json.loads(first.read_text())
