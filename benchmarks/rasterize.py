@@ -3,14 +3,17 @@
 Scene: seeded points in the unit ball seen from distance 3, deviations 0.01 to 0.03, one opacity,
 degree 1 harmonics, white background, focal length 1.02 image widths as in the recordings
 (`--focal`). Protocol: compile (timed apart), one warm-up, then the median of `--repeats` runs,
-each blocked on. Stages are programs of their own, fed with what the stage before gave, so that
-their sum is not exactly the whole. Memory is XLA's own account of the compiled programs. `auto`,
-`tiled` and `balanced` have stages. On accelerators, or with `--floors`, times are set against
-what the device could do at best (see `raster_floors`). `--preset gpu` is the table that
-docs/experiments/rasterizer.md has room for.
+each blocked on. "In parts" is the gradient of one view as fits take it on several cores of a CPU
+(`rasterize/in_parts.py`), with the time of all threads together. Stages are programs of their own,
+fed with what the stage before gave, so that their sum is not exactly the whole. Memory is XLA's own
+account of the compiled programs. `auto`, `tiled` and `balanced` have stages. On accelerators, or
+with `--floors`, times are set against what the device could do at best (see `raster_floors`).
+`--preset gpu` is the table that docs/experiments/rasterizer.md has room for.
 """
 
 import argparse
+import dataclasses
+import functools
 import itertools
 import json
 import os
@@ -28,11 +31,12 @@ from benchmarks.raster_floors import Rates, floors, measure_rates
 from tttlrm_jax.config import RasterConfig
 from tttlrm_jax.core.geometry.poses import rigid_inverse
 from tttlrm_jax.core.types import Cameras, Splats
-from tttlrm_jax.rasterize import BACKENDS, fit_capacity, project, render_views
+from tttlrm_jax.rasterize import BACKENDS, fit_capacity, in_parts, project, render_views
 from tttlrm_jax.rasterize.backends import balanced, tiled
 from tttlrm_jax.rasterize.backends.tables import composite_lists
+from tttlrm_jax.rasterize.in_parts import suitable_parts
 from tttlrm_jax.rasterize.platform import AUTO, chosen_backend
-from tttlrm_jax.rasterize.render import project_and_colour
+from tttlrm_jax.rasterize.render import project_and_colour, rendering_of
 from tttlrm_jax.rasterize.tile_lists import (
     Static,
     build_tile_lists,
@@ -158,6 +162,21 @@ def measure(
             "mib_output": memory.output_size_in_bytes / 2**20,
         }
     view = jax.tree.map(lambda x: x[0], cameras)
+    parts = suitable_parts(backend, capacity)
+    if parts > 1:
+        work = _Squares(config, capacity, parts)
+        given = (splats, cameras)
+        start = time.perf_counter()
+        run = functools.partial(in_parts.run, work)
+        jax.block_until_ready(run(given))
+        seconds_compile = time.perf_counter() - start
+        cpu_start = time.process_time()
+        seconds = _seconds(run, given, repeats=options.repeats)
+        cpu_seconds = (time.process_time() - cpu_start) / (options.repeats + 1)
+        result["forward_backward in parts"] = {
+            "seconds_per_view": seconds, "cpu_seconds": cpu_seconds, "parts": parts,
+            "seconds_compile": seconds_compile,
+        }  # fmt: skip
     result["intersections"] = intersections(splats, view, config, capacity)
     if chosen_backend(backend) in WITH_STAGES:
         result["seconds_stage"] = stages(splats, view, config, capacity, options.repeats)
@@ -169,6 +188,35 @@ def measure(
             fraction = max(least.values()) / result[name]["seconds_per_view"]
             result[name]["fraction_of_floor"] = fraction
     return result
+
+
+@dataclasses.dataclass(frozen=True)
+class _Squares(in_parts.Work):
+    """The gradient that `measure` takes, of the first view. `given`: splats and cameras."""
+
+    config: RasterConfig
+    capacity: int
+    parts: int
+
+    def static(self, given) -> Static:
+        cameras = given[1]
+        return Static(cameras.height, cameras.width, self.capacity, self.config, parts=self.parts)
+
+    def free(self, given):
+        return given[0], ()
+
+    def see(self, mine, shared, given):
+        cameras = given[1]
+        return project_and_colour(
+            mine, rigid_inverse(cameras.world_from_camera[0]), cameras.intrinsics[0],
+            cameras.height, cameras.width, self.config,
+        )  # fmt: skip
+
+    def loss(self, shared, given, made):
+        return jnp.mean((rendering_of(made, jnp.ones(3)).rgb - 0.5) ** 2)
+
+    def finish(self, given, done):
+        return done.mine
 
 
 def intersections(splats: Splats, camera: Cameras, config: RasterConfig, capacity: int):
@@ -269,6 +317,13 @@ def _lines(result) -> str:
         if "seconds_floor" in part:
             least = ", ".join(f"{k} {s * 1e3:.3f} ms" for k, s in part["seconds_floor"].items())
             lines.append(f"    floors: {least}; reached {part['fraction_of_floor']:.1%}")
+    if "forward_backward in parts" in result:
+        part = result["forward_backward in parts"]
+        lines.append(
+            f"  {'the same, in ' + str(part['parts']) + ' parts':<24} "
+            f"{part['seconds_per_view'] * 1e3:9.1f} ms per view, "
+            f"{part['cpu_seconds'] * 1e3:8.1f} CPU ms, compile {part['seconds_compile']:.1f} s"
+        )
     for name, seconds in result.get("seconds_stage", {}).items():
         lines.append(f"    {name:<22} {seconds * 1e3:9.1f} ms")
     for name, number in result.get("intersections", {}).items():

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from tttlrm_jax.config import RasterConfig
+from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.core.types import Cameras, Gaussians, Splats
+from tttlrm_jax.rasterize import in_parts
 from tttlrm_jax.rasterize.render import (
     GSPLAT,
     MAX_CAPACITY,
@@ -70,12 +73,25 @@ class Renderer:
     def _run(
         self, splats: Splats, cameras: Cameras, capacity: int, growth: float = 1.0
     ) -> Rendering:
-        program = self._program(splats, cameras, capacity, growth)
+        shares = self._shares(cameras, capacity)
+        program = self._program(splats, shares[0], capacity, growth)
         start = time.perf_counter()
-        rendering = jax.block_until_ready(program.run(splats, cameras))
+        made = in_parts.side_by_side([partial(program.run, splats, share) for share in shares])
+        rendering = jax.block_until_ready(made[0] if len(made) == 1 else _joined(made, cameras))
         self.seconds = time.perf_counter() - start
         self.compile_seconds = program.compile_seconds
         return rendering
+
+    def _shares(self, cameras: Cameras, capacity: int) -> list[Cameras]:
+        """The cameras as threads share them, as many for each; the last ones may be repeated."""
+        count = len(cameras.world_from_camera) if cameras.world_from_camera.ndim > 2 else 1
+        shares = min(count, in_parts.suitable_parts(self.config.backend, capacity))
+        if shares == 1:
+            return [cameras]
+        cameras = jax.tree.map(np.asarray, cameras)  # indexing on the device compiles
+        each = -(-count // shares)
+        rows = np.minimum(np.arange(shares * each), count - 1).reshape(shares, each)
+        return [cameras[row] for row in rows]
 
     def _program(
         self, splats: Splats, cameras: Cameras, capacity: int, growth: float
@@ -128,6 +144,12 @@ class Renderers:
         if key not in self._made:
             self._made[key] = self._make(background=background, config=config)
         return self._made[key]
+
+
+def _joined(made: list[Rendering], cameras: Cameras) -> Rendering:
+    """The renderings of the cameras' shares as one."""
+    count = len(cameras.world_from_camera)
+    return jax.tree.map(lambda *parts: on_device(np.concatenate(parts)[:count]), *made)
 
 
 def _activated(scene: Splats | Gaussians) -> Splats:

@@ -9,7 +9,7 @@ programs, too. Under `jit` all of it is one program: use `render` there.
 import dataclasses
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -126,10 +126,16 @@ def compile_ahead(work: Work, given: Any) -> None:
         list(pool.map(lambda program: program.compile(), programs))
 
 
+def side_by_side(calls: Sequence[Callable[[], Any]]) -> list:
+    """Results of the calls, each made by a thread, the first one by this."""
+    if len(calls) == 1:
+        return [calls[0]()]
+    others = [_threads(len(calls) - 1).submit(call) for call in calls[1:]]
+    return [calls[0](), *(other.result() for other in others)]
+
+
 def _each_part(static: Static, call: Callable[[int], Any]) -> list:
-    """Results of the calls, the first of them in this thread."""
-    others = [_threads(static.parts - 1).submit(call, part) for part in range(1, static.parts)]
-    return [call(0), *(other.result() for other in others)]
+    return side_by_side([functools.partial(call, part) for part in range(static.parts)])
 
 
 @functools.partial(jax.jit, static_argnums=0)

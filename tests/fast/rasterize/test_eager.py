@@ -8,11 +8,12 @@ from tttlrm_jax.config import RasterConfig
 from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.core.geometry.poses import look_at
 from tttlrm_jax.core.types import Cameras, Gaussians
-from tttlrm_jax.rasterize import Renderer
+from tttlrm_jax.rasterize import Renderer, in_parts
 
 
-def test_frames_equal_views_whatever_the_portion():
-    """Rendering seven frames three at a time gives the pictures of rendering them at once."""
+def test_frames_equal_views_whatever_the_portion(monkeypatch):
+    """Rendering seven frames three at a time gives the pictures of rendering them at once, and by
+    three threads those of one."""
     rng = np.random.default_rng(1)
     gaussians = Gaussians(
         mean=on_device(rng.normal(size=(30, 3)), np.float32),
@@ -28,9 +29,14 @@ def test_frames_equal_views_whatever_the_portion():
     config = RasterConfig(backend="reference")
     renderer = Renderer(background=(1.0, 0.0, 0.5), config=config)
     whole = np.asarray(renderer(gaussians, cameras).rgb)
-    parts = list(renderer.frames(gaussians, cameras, at_a_time=3))
-    assert len(parts) == 7
-    np.testing.assert_allclose(np.stack(parts), whole, atol=1e-6)
+    portions = [list(renderer.frames(gaussians, cameras, at_a_time=3))]
+    monkeypatch.setattr(in_parts, "suitable_parts", lambda backend, capacity: 3)
+    portions.append(list(renderer.frames(gaussians, cameras, at_a_time=3)))
+    again = renderer(gaussians, cameras)
+    assert again.num_dropped.shape == (7,)
+    for pictures in (*portions, list(again.rgb)):
+        assert len(pictures) == 7
+        np.testing.assert_allclose(np.stack(pictures), whole, atol=1e-6)
     assert whole.std(axis=(1, 2, 3)).min() > 0.01
 
 
