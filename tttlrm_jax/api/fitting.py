@@ -42,7 +42,8 @@ def fit(
     `scores`; inputs are all others, or `views` of them by k-means over camera positions and
     directions.
     `resolution` is height and width, None: the capture's own, at most 512x512 pixels; `background`
-    RGB in [0, 1] under transparent pixels, None: white, or the mean colour of pictures without any.
+    RGB in [0, 1] under transparent pixels, None: white; of pictures without any the colour of their
+    plain backdrop, or their mean colour.
     `max_gaussians` bounds their number (None: `AnytimeConfig`'s), and so does `memory_limit` in
     GiB of what fitting takes, by estimate. `refine_cameras` and `exposure` are as in
     `Reconstruction.refine`. Returns the scene and what is known of it.

@@ -147,7 +147,8 @@ class Reconstruction:
         turns and moves each input's camera a little, `exposure` fits a gain and an offset of each
         photograph's colours: `record.photographs` has them, cameras in the frame of `posed.inputs`.
         Held-out views are drawn and scored as if neither were known. Where pictures have no
-        transparency and nobody asked for a background, the scene's becomes their mean colour.
+        transparency and nobody asked for a background, the scene's becomes the colour of their
+        plain backdrop, or their mean colour.
 
         Raises InputError for views below 7 pixels, a negative number of steps, seconds of 0 or
         less, a memory limit that leaves room for too few, and unless one of steps and seconds is

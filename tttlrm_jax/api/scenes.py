@@ -21,6 +21,7 @@ from tttlrm_jax.config import DataConfig
 from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.core.errors import InputError, listed
 from tttlrm_jax.core.geometry.poses import PoseNormalisation, normalise_poses
+from tttlrm_jax.core.pictures import backdrop
 from tttlrm_jax.core.scenes import SceneViews
 from tttlrm_jax.core.types import Cameras, Views
 from tttlrm_jax.metrics.baselines import mean_colour, nearest_input
@@ -82,12 +83,15 @@ class PosedScene:
 
     def fitted_on(self, background: tuple[float, float, float]) -> tuple[float, float, float]:
         """The colour, RGB in [0, 1], that Gaussians are fitted on: `background` where pictures have
-        transparency or it was asked for. Else any will do: the mean of the pictures is nearest."""
+        transparency or it was asked for, else that of a plain backdrop. Where there is none any
+        will do: the mean of the pictures is nearest."""
         if not self.background_free:
             return background
         images = np.asarray(self.inputs.image[0])
-        pixels = images.reshape(-1, 3) if self.input_valid is None else images[self.input_valid]
-        red, green, blue = pixels.mean(axis=0).tolist()
+        valid = np.ones(images.shape[:3], bool) if self.input_valid is None else self.input_valid
+        colour = backdrop(images, valid)
+        colour = images[valid].mean(axis=0) if colour is None else colour
+        red, green, blue = colour.tolist()
         return red, green, blue
 
     def at(self, resolution: tuple[int, int]) -> "PosedScene":

@@ -5,6 +5,9 @@ import io
 import numpy as np
 from PIL import Image
 
+BACKDROP_DIFFERENCE = 0.02  # of a pixel from the median, in each channel
+BACKDROP_SHARE = 0.9  # of the pixels at the edges of all pictures
+
 
 def to_uint8(image) -> np.ndarray:
     """[0, 1] to 0..255, rounded and clipped; NaN becomes 0. Any shape. Bytes stay as they are."""
@@ -22,6 +25,22 @@ def enlarge(image: np.ndarray, factor: int) -> np.ndarray:
 def enlargement(height: int, width: int, wanted: int) -> int:
     """The smallest whole factor that brings the longer side to `wanted` pixels (1 if it is)."""
     return max(1, -(-wanted // max(height, width)))
+
+
+def backdrop(images: np.ndarray, valid: np.ndarray) -> np.ndarray | None:
+    """The colour [3] of a plain backdrop: the one that nearly all edges of the pictures have.
+
+    `images` [view, height, width, 3] in [0, 1]; only pixels that are `valid` [view, height, width]
+    count. None where edges differ.
+    """
+    edge = np.ones(images.shape[1:3], bool)
+    edge[1:-1, 1:-1] = False
+    pixels = images[valid & edge]
+    if not len(pixels):
+        return None
+    colour = np.median(pixels, axis=0)
+    alike = np.abs(pixels - colour).max(axis=1) <= BACKDROP_DIFFERENCE
+    return colour if alike.mean() >= BACKDROP_SHARE else None
 
 
 def at_most(image: np.ndarray, side: int) -> np.ndarray:

@@ -92,6 +92,27 @@ def test_gaussians_are_fitted_on_the_background_that_was_asked_for():
     np.testing.assert_allclose(some.fitted_on(white), expected, rtol=1e-6)
 
 
+def test_a_plain_backdrop_is_what_gaussians_are_fitted_on():
+    """Nine of ten pixels at the edges are alike; pixels that do not show the scene do not count."""
+    posed = dataclasses.replace(scene(), background_free=True)
+    images = np.array(posed.inputs.image[0])
+    plain, edge = np.asarray([0.2, 0.5, 0.9], np.float32), np.ones(images.shape[1:3], bool)
+    edge[1:-1, 1:-1] = False
+    images[:, edge] = plain + 0.005 * np.sign(images[:, edge] - 0.5)
+
+    def found(images, valid=None):
+        inputs = posed.inputs.replace(image=images[None])
+        return dataclasses.replace(posed, inputs=inputs, input_valid=valid).fitted_on((1, 1, 1))
+
+    np.testing.assert_allclose(found(images), plain, atol=0.006)
+    seen = images.copy()
+    seen[:, 0] = [0.9, 0.1, 0.1]  # something reaches beyond the upper edge
+    np.testing.assert_allclose(found(seen), seen.mean(axis=(0, 1, 2)), rtol=1e-5)
+    valid = np.ones(images.shape[:3], bool)
+    valid[:, 0] = False
+    np.testing.assert_allclose(found(seen, valid), plain, atol=0.006)
+
+
 def test_colours_are_aligned_by_least_squares():
     mask = np.ones((2, 9, 12), np.float32)
     mask[:, :2] = 0
