@@ -39,7 +39,7 @@ def read_tensors(
     else:
         stored, others = read_checkpoint(path, key)
     if others:
-        say(f"left out, not weights: {', '.join(others)}")
+        say(f"left out beside the weights: {', '.join(others)}")
     tensors = _without_prefix(canonical_tensors(stored), prefix, say)
     return _without_frozen(tensors, say)
 

@@ -47,7 +47,7 @@ def test_ttt3r_comes_back_as_it_was(tmp_path, write_checkpoint, small, capsys):
     source = write_checkpoint(tmp_path / "x.pth", {**content, "epoch": 3})
     assert main([str(source), str(tmp_path / "model"), *HEADS]) == 0
     printed = capsys.readouterr().out
-    assert "left out, not weights: epoch" in printed
+    assert "left out beside the weights: epoch" in printed
     assert "left out mask_token" in printed
     config, loaded = load_ttt3r(tmp_path / "model")
     assert config == SMALL

@@ -2,6 +2,7 @@
 
 import argparse
 import collections
+import dataclasses
 import os
 import pickle
 import sys
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tttlrm_jax.convert.files import pytorch
 from tttlrm_jax.convert.files.pytorch import read_checkpoint
 from tttlrm_jax.convert.files.pytorch_pickle import TABLE, Storage
 from tttlrm_jax.core.errors import InputError
@@ -103,6 +105,19 @@ def test_of_two_sets_of_weights_one_is_named(tmp_path, write_checkpoint):
     assert read_checkpoint(path, "a.b.c.e")[0].keys() == STATE.keys()
 
 
+def test_a_second_set_of_weights_is_said(tmp_path, write_checkpoint):
+    """The model is taken, and the moving average not left out in silence."""
+    content = {"model": STATE, "ema": {"state_dict": STATE}, "few": {"a": STEP}, "step": STEP}
+    path = write_checkpoint(tmp_path / "x.pth", {"all": content, "epoch": 3})
+    found = read_checkpoint(write_checkpoint(tmp_path / "y.pth", content))[1]
+    assert found == ["ema (weights as well: --key ema)", "few", "step"]
+    assert read_checkpoint(path, "all.ema.state_dict")[0].keys() == STATE.keys()
+    assert read_checkpoint(path)[1][1] == "ema (weights as well: --key all.ema)"
+    assert read_checkpoint(path, "all.ema")[0].keys() == STATE.keys()  # as the sentence says
+    deep = {"all": {"model": STATE}, "step": STEP}  # as many tensors beside as keys within
+    assert read_checkpoint(write_checkpoint(path, deep))[0].keys() == STATE.keys()
+
+
 def test_repeated_numbers_take_no_space(tmp_path, write_checkpoint):
     zeros = np.broadcast_to(np.float32(0), (4096, 4096))
     path = write_checkpoint(tmp_path / "x.pth", {"zeros": zeros})
@@ -140,8 +155,16 @@ def test_the_negative_bit_of_a_tensor(monkeypatch):
     np.testing.assert_array_equal(np.asarray(rebuilt()), [1.5, -2])
     np.testing.assert_array_equal(np.asarray(rebuilt(neg=False, conj=False)), [1.5, -2])
     np.testing.assert_array_equal(np.asarray(rebuilt(neg=True)), [-1.5, 2])
-    with pytest.raises(pickle.UnpicklingError, match="other bits"):
-        rebuilt(conj=True)
+    assert (rebuilt(conj=True).unread, rebuilt(conj=False).unread) == (("conj",), ())
+
+
+def test_a_tensor_that_carries_more_than_numbers_is_named(tmp_path, write_checkpoint, monkeypatch):
+    path = write_checkpoint(tmp_path / "x.pth", {"model": STATE})
+    whole = pytorch._unpickle(path)
+    whole["model"]["b"] = dataclasses.replace(whole["model"]["b"], unread=("conj",))
+    monkeypatch.setattr(pytorch, "_unpickle", lambda _: whole)
+    with pytest.raises(InputError, match="has conj on b, beside its numbers; save it from PyTorch"):
+        read_checkpoint(path)
 
 
 class Attack:
@@ -205,7 +228,9 @@ def test_nothing_an_old_file_names_is_run(tmp_path):
     assert not touched.exists()
 
 
-@pytest.mark.parametrize("damage", ["absent", "foreign", "cut", "no_pickle", "short", "empty"])
+@pytest.mark.parametrize(
+    "damage", ["absent", "foreign", "cut", "no_pickle", "short", "half", "empty"]
+)
 def test_unusable_files_are_one_error(tmp_path, write_checkpoint, damage):
     path = tmp_path / "x.pth"
     if damage == "foreign":
@@ -225,7 +250,10 @@ def test_unusable_files_are_one_error(tmp_path, write_checkpoint, damage):
         with zipfile.ZipFile(path, "w") as archive:
             for name, data in content.items():
                 archive.writestr(name, data)
-    with pytest.raises(InputError, match="checkpoint="):
+    if damage == "half":
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    whole = damage in ("absent", "foreign", "empty")
+    with pytest.raises(InputError, match="checkpoint=" if whole else r"is damaged \("):
         np.asarray(read_checkpoint(path)[0]["a"])
 
 

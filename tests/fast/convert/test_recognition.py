@@ -40,7 +40,7 @@ def test_prefixes_of_wrappers_are_stripped(tmp_path, write_checkpoint, made, pre
     path = write_checkpoint(tmp_path / "x.ckpt", {"state_dict": state, "global_step": 3})
     tensors, said = read(path)
     assert tensors.keys() == made[1].keys()
-    assert said == ["left out, not weights: global_step"]
+    assert said == ["left out beside the weights: global_step"]
     assert detect(tensors) == "tttlrm"
 
 

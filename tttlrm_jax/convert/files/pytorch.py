@@ -21,6 +21,7 @@ from tttlrm_jax.core.files.pickles import UNREADABLE, Refused
 
 MAX_PICKLE_BYTES = 2**28
 MAGIC_PICKLE = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # of 0x1950a86a20f9469cfc6c
+MAGIC_ZIP = b"PK\x03\x04"  # whose table of contents is at the end
 WEIGHTS_KEYS = ("model", "state_dict", "model_state_dict", "module")
 MAX_NESTING = 3  # of those keys
 
@@ -36,22 +37,7 @@ def read_checkpoint(
     checkpoint, are damaged, hold no tensors or several sets of them, or name anything that would
     have to be run.
     """
-    content = _unpickle(Path(path))
-    keys = None if key is None else key.split(".")
-    others: list[str] = []
-    for levels in range(MAX_NESTING if keys is None else len(keys), 0, -1):
-        if keys is not None:
-            inner = keys[-levels]
-        else:
-            inner = _weights_key(content, levels) or _only_key(content, path)
-        if inner is None:
-            break
-        if not isinstance(content, dict) or inner not in content:
-            raise InputError.of(
-                "key", key, f"is not in {path}, which holds {_names(content)}", "use one of them"
-            )
-        others += sorted(str(name) for name in content if name != inner)
-        content = content[inner]
+    content, others = _opened(_unpickle(Path(path)), path, key)
     tensors = _tensors(content) if isinstance(content, dict) else {}
     if not tensors:
         where = f"whole or under one key ({_names(content)})" if key is None else f"under {key}"
@@ -59,8 +45,54 @@ def read_checkpoint(
             "checkpoint", path, f"holds no tensors by name, {where}",
             "give a file with a model's state",
         )  # fmt: skip
-    others += sorted(str(name) for name in content if name not in tensors)
-    return tensors, others
+    _refuse_unread(path, tensors)
+    said = [
+        f"{other} (weights as well: --key {other_key})"
+        if key is None and _num_tensors(value) >= len(tensors) else other
+        for other, other_key, value in others
+    ]  # fmt: skip
+    return tensors, said + sorted(str(name) for name in content if name not in tensors)
+
+
+def _refuse_unread(path: Path | str, tensors: dict[str, StoredTensor]) -> None:
+    """Raises InputError for a tensor that carries more than numbers: it would be dropped."""
+    for name, tensor in tensors.items():
+        if tensor.unread:
+            raise InputError.of(
+                "checkpoint", path, f"has {listed(tensor.unread)} on {name}, beside its numbers",
+                "save it from PyTorch as a plain tensor (resolve_conj(), clone())",
+            )  # fmt: skip
+
+
+def _opened(
+    content: Any, path: Path | str, key: str | None
+) -> tuple[Any, list[tuple[str, str, Any]]]:
+    """What lies under the key of the weights; name, dotted key and value of all beside it."""
+    asked = [] if key is None else key.split(".")
+    others: list[tuple[str, str, Any]] = []
+    opened = ""
+    for levels in range(MAX_NESTING + len(asked), 0, -1):
+        inner = asked.pop(0) if asked else _weights_key(content, levels)
+        if inner is None and key is None:
+            inner = _only_key(content, path)
+        if inner is None:
+            break
+        if not isinstance(content, dict) or inner not in content:
+            raise InputError.of(
+                "key", key, f"is not in {path}, which holds {_names(content)}", "use one of them"
+            )
+        beside = sorted((name for name in content if name != inner), key=str)
+        others += [(str(name), f"{opened}{name}", content[name]) for name in beside]
+        content, opened = content[inner], f"{opened}{inner}."
+    return content, others
+
+
+def _num_tensors(content: Any) -> int:
+    """Tensors by name that a content holds, whole or under `WEIGHTS_KEYS`."""
+    if not isinstance(content, dict):
+        return 0
+    key = _weights_key(content)
+    return len(_tensors(content)) if key is None else _num_tensors(content[key])
 
 
 def _names(content: Any) -> str:
@@ -86,8 +118,7 @@ def _only_key(content: Any, path: Path | str) -> str | None:
         return None
     beside = len(_tensors(content))
     sizes = {
-        key: len(_tensors(value)) or int(_weights_key(value) is not None)
-        for key, value in content.items() if isinstance(key, str) and isinstance(value, dict)
+        key: _num_tensors(value) for key, value in content.items() if isinstance(key, str)
     }  # fmt: skip
     keys = [key for key, size in sizes.items() if size > beside]
     if len(keys) > 1:
@@ -166,7 +197,10 @@ def _of_stream(path: Path) -> Any:
     its count (int64) and its numbers."""
     source = _Stream(path, {})
     with path.open("rb") as file:
-        if file.read(len(MAGIC_PICKLE)) != MAGIC_PICKLE:
+        begins = file.read(len(MAGIC_PICKLE))
+        if begins.startswith(MAGIC_ZIP):
+            raise damaged(path, "its end is missing")
+        if begins != MAGIC_PICKLE:
             raise InputError.of(
                 "checkpoint", path, "is in no format of PyTorch's torch.save",
                 "load it there and save it again, or fetch it again",

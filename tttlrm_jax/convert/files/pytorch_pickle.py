@@ -118,6 +118,7 @@ class StoredTensor:
     shape: tuple[int, ...]
     stride: tuple[int, ...]
     negated: bool = False  # PyTorch's negative bit: the numbers count with the other sign
+    unread: tuple[str, ...] = ()  # what else it carries, of which nothing is known here
 
     @property
     def dtype(self) -> np.dtype:
@@ -145,9 +146,11 @@ def _rebuild_tensor(
     if 0 not in shape and last >= storage.count:
         raise pickle.UnpicklingError("a tensor beyond the end of its numbers")
     bits = {} if bits is None else bits
-    if not isinstance(bits, dict) or any(value for key, value in bits.items() if key != "neg"):
-        raise pickle.UnpicklingError("a tensor with other bits than the negative one")
-    return StoredTensor(storage, offset, tuple(shape), tuple(stride), bool(bits.get("neg")))
+    if not isinstance(bits, dict):
+        raise pickle.UnpicklingError("a tensor with bits that have no names")
+    unread = tuple(str(key) for key, value in bits.items() if key != "neg" and value)
+    negated = bool(bits.get("neg"))
+    return StoredTensor(storage, offset, tuple(shape), tuple(stride), negated, unread)
 
 
 def _rebuild_parameter(tensor, *_) -> Any:
