@@ -8,7 +8,6 @@ Sources, by line of the guide's table (docs/guides/published_weights.md): the re
 import dataclasses
 import math
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -67,37 +66,44 @@ def settle_settings(model: ModelConfig, file: Path, wishes: Wishes) -> Settings:
     What is asked for wins, then what the file's name says, then what was published. Raises
     InputError for a plan that the model has not.
     """
-    words = set(re.split(r"[^a-z0-9]+", file.stem.lower()))
     if model.kind == "lvsm" and wishes.plan not in (None, "full"):
         raise InputError.of(
             "plan", wishes.plan, "is not one of LaCT's view synthesis", "use full, or leave it out"
         )
-    said: list[str] = []
+    words = set(re.split(r"[^a-z0-9]+", file.stem.lower()))
+    chosen = _Choice(wishes)
+    level = chosen("level", _level_in_name(words), *_usual_level(model))
+    scene = level == "scene"
+    plan = _plan(model, words, chosen)
+    views = chosen("views", None, SCENE_VIEWS if scene else OBJECT_VIEWS)
+    usual = SCENE_RESOLUTION if scene else OBJECT_RESOLUTION
+    resolution = chosen("resolution", _resolution_in_name(file.stem), usual)
+    chunk = 1
+    if plan != "full":
+        chunk = chosen("chunk_views", None, math.gcd(AUTOREGRESSIVE_CHUNK, views))
+    return Settings(
+        level=level, plan=plan, chunk_views=chunk, views=views, resolution=tuple(resolution),
+        said=tuple(chosen.said),
+    )  # fmt: skip
 
-    def chosen(
-        field: str, in_name: Any, assumed: Any, reason: str = "the tensors do not tell"
+
+class _Choice:
+    """What is asked for, else what the file's name says, else what is assumed: and then said."""
+
+    def __init__(self, wishes: Wishes):
+        self._wishes = wishes
+        self.said: list[str] = []
+
+    def __call__(
+        self, field: str, in_name: Any, assumed: Any, reason: str = "the tensors do not tell"
     ) -> Any:
-        asked = getattr(wishes, field)
+        asked = getattr(self._wishes, field)
         if asked is not None:
             return asked
         value, source = (assumed, reason) if in_name is None else (in_name, "the file's name")
-        shown = "x".join(map(str, value)) if isinstance(value, tuple) else value
-        option = f"--{field.replace('_', '-')}"
-        said.append(f"assumed {option} {shown}: {source}")
+        shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
+        self.said.append(f"assumed --{field.replace('_', '-')} {shown}: {source}")
         return value
-
-    level = chosen("level", _level_in_name(words), *_usual_level(model))
-    plan = _plan(model, words, chosen)
-    views = chosen("views", None, SCENE_VIEWS if level == "scene" else OBJECT_VIEWS)
-    usual = SCENE_RESOLUTION if level == "scene" else OBJECT_RESOLUTION
-    resolution = chosen("resolution", _resolution_in_name(file.stem), usual)
-    chunk = (
-        1 if plan == "full" else chosen("chunk_views", None, math.gcd(AUTOREGRESSIVE_CHUNK, views))
-    )
-    return Settings(
-        level=level, plan=plan, chunk_views=chunk, views=views, resolution=tuple(resolution),
-        said=tuple(said),
-    )  # fmt: skip
 
 
 def published_run(model: ModelConfig, settings: Settings, name: str) -> RunConfig:
@@ -136,7 +142,7 @@ def published_run(model: ModelConfig, settings: Settings, name: str) -> RunConfi
     )  # fmt: skip
 
 
-def _plan(model: ModelConfig, words: set[str], chosen: Callable[..., Any]) -> Plan:
+def _plan(model: ModelConfig, words: set[str], chosen: _Choice) -> Plan:
     """Full weights and autoregressive ones have the same tensors."""
     if model.kind == "lvsm":
         return "full"

@@ -97,7 +97,7 @@ def test_everything_taken_for_granted_is_said():
     said = settled(ModelConfig(), "weights.pt").said
     assert [sentence.split(":")[0] for sentence in said] == [
         "assumed --level scene", "assumed --plan full", "assumed --views 32",
-        "assumed --resolution 536x960",
+        "assumed --resolution 536 960",
     ]  # fmt: skip
     assert "(--plan sequential) are the same" in said[1]
     asked = settled(
