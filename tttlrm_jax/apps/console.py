@@ -3,9 +3,13 @@
 Each imports its `main` only when it is called: that takes seconds, in which signals are to count.
 """
 
+import os
 import signal
+import sys
 
 import tttlrm_jax.apps.progress  # noqa: F401 - notes the time
+
+INTERRUPTED = 130  # `config.command_line.EXIT_INTERRUPTED`, whose import takes time
 
 
 def train() -> int:
@@ -26,9 +30,21 @@ def train() -> int:
 
 
 def evaluate() -> int:
-    """`tttlrm_jax.apps.reconstruct.command.main` over the command line, keeping freed memory."""
-    from tttlrm_jax.apps.reconstruct.command import main
-    from tttlrm_jax.core.host_memory import keep_freed_memory
+    """`tttlrm_jax.apps.reconstruct.command.main` over the command line, keeping freed memory.
 
-    keep_freed_memory()
-    return main()
+    Ctrl-C ends it in one sentence whenever it comes, and at once.
+    """
+    try:
+        from tttlrm_jax.apps.reconstruct.command import main
+        from tttlrm_jax.core.host_memory import keep_freed_memory
+
+        keep_freed_memory()
+        code = main()
+    except KeyboardInterrupt:  # amid imports, or a second one
+        print("interrupted", file=sys.stderr)
+        code = INTERRUPTED
+    if code == INTERRUPTED:  # what JAX still computes would bring down Python's own end
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code

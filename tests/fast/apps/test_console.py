@@ -12,6 +12,7 @@ import pytest
 
 from tttlrm_jax.apps import console, train
 from tttlrm_jax.apps.reconstruct import command as evaluate
+from tttlrm_jax.config.command_line import EXIT_INTERRUPTED
 from tttlrm_jax.core import host_memory
 from tttlrm_jax.training.trainer import RunResult
 
@@ -131,28 +132,47 @@ def test_a_signal_while_processes_meet_is_told_by_its_code(monkeypatch, number):
 
 
 @pytest.mark.extended
-@pytest.mark.parametrize("module", ["tyro", "jax"])
-def test_sigterm_while_the_command_imports(tmp_path, module):
+@pytest.mark.parametrize(
+    ("program", "module", "number", "code", "said"),
+    [
+        ("train.py", "tyro", signal.SIGTERM, 0, "stopped before the run began"),
+        ("train.py", "jax", signal.SIGTERM, 0, "stopped before the run began"),
+        ("eval.py", "jax", signal.SIGINT, 130, "interrupted\n"),
+    ],
+)
+def test_signals_while_a_command_imports(tmp_path, program, module, number, code, said):
     """In a process of its own, at the moment when the import of a large module begins."""
     script = """
 import os, runpy, signal, sys
+program, module, number = sys.argv[1], sys.argv[2], int(sys.argv[3])
 class Finder:
     def find_spec(name, path=None, target=None):
-        if name == sys.argv[-1]:
+        if name == module:
             print("begun", flush=True)
-            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(number)
 sys.meta_path.insert(0, Finder)
-sys.argv = [sys.argv[1], "configs/none.py", sys.argv[2]]
+sys.argv = [program, "configs/none.py", module]
 sys.path.insert(0, os.path.dirname(sys.argv[0]))
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
-    train_py = str(PROJECT.with_name("train.py"))
+    path = str(PROJECT.with_name(program))
     ended = subprocess.run(
-        [sys.executable, "-c", script, train_py, module], cwd=tmp_path, check=False, text=True,
-        capture_output=True,
+        [sys.executable, "-c", script, path, module, str(int(number))], cwd=tmp_path, check=False,
+        text=True, capture_output=True,
     )  # fmt: skip
-    assert (ended.returncode, ended.stdout) == (0, "begun\n"), ended.stderr
-    assert "stopped before the run began" in ended.stderr
+    assert (ended.returncode, ended.stdout) == (code, "begun\n"), ended.stderr
+    assert said in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_the_exit_code_of_an_interruption(monkeypatch):
+    """Python's own end is not waited for: threads of JAX may be at work."""
+    ended = []
+    monkeypatch.setattr(host_memory, "keep_freed_memory", lambda: None)
+    monkeypatch.setattr(evaluate, "main", lambda **_: EXIT_INTERRUPTED)
+    monkeypatch.setattr(console.os, "_exit", ended.append)
+    console.evaluate()
+    assert ended == [EXIT_INTERRUPTED]
 
 
 def test_entry_points_exist():
