@@ -5,9 +5,14 @@ import string
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from tttlrm_jax.core.devices import target_device
+
+# The name, for rematerialisation policies, of a product without batch axes whose derivative rule
+# hides that it is one.
+NARROW_PRODUCT = "narrow product"
 
 
 def accumulation_dtype(dtype) -> jnp.dtype:
@@ -35,7 +40,8 @@ def einsum(spec: str, *operands: Array, dtype) -> Array:
     narrow = jnp.finfo(dtype).bits < 32
     if narrow and target_device().platform == "cpu":
         operands = tuple(round_to(operand.astype(wide), dtype) for operand in operands)
-        out = round_to(_narrow_product(spec, dtype, operands), dtype)
+        out = _narrow_product(spec, dtype, operands)
+        out = round_to(out if _has_batch(spec) else checkpoint_name(out, NARROW_PRODUCT), dtype)
     else:
         operands = tuple(operand.astype(dtype) for operand in operands)
         out = jnp.einsum(spec, *operands, precision=matmul_precision(dtype)).astype(wide)
@@ -54,6 +60,12 @@ def _narrow_product_jvp(spec, dtype, primals, tangents):
     wide = functools.partial(jnp.einsum, spec, precision=matmul_precision(jnp.float32))
     _, tangent = jax.jvp(wide, *primals, *tangents)
     return _narrow_product(spec, dtype, *primals), tangent
+
+
+def _has_batch(spec: str) -> bool:
+    """Whether some axis is one of every operand and of the result."""
+    terms, out = spec.split("->")
+    return bool(set(out).intersection(*terms.split(",")))
 
 
 def _without_unit_axes(

@@ -132,24 +132,46 @@ def test_rematerialisation_changes_no_gradient(plain_gradients, remat):
     assert_equal(gradients(config, make_views(batch=1, view=2)), plain_gradients)
 
 
-def test_linear_keeps_what_linear_layers_give_alone(capsys):
-    """One scene and one head: products of fast weights (12 tokens, 80 hidden) have no batch axes
-    either, and would outweigh those of the linear layers."""
-    config = dataclasses.replace(CONFIG, num_ttt_heads=1, ttt_inner_factor=5.0)
-    graph, params = nnx.split(Block(config, rngs=nnx.Rngs(0)))
+@pytest.fixture
+def kept_by(capsys):
+    """`kept_by(policy, dtype)`: shapes that the backward pass of a block of one scene and head
+    keeps. Products of fast weights (12 tokens, 80 hidden) have no batch axes either."""
 
-    def body(params, tokens):
-        block = nnx.merge(graph, params)
-        state = block.ttt.initial_state(1)
-        return block(tokens, full_plan(12, 12), state)[0]
+    def call(policy, dtype):
+        config = dataclasses.replace(
+            CONFIG, num_ttt_heads=1, ttt_inner_factor=5.0, compute_dtype=dtype
+        )
+        graph, params = nnx.split(Block(config, rngs=nnx.Rngs(0)))
 
-    kept = rematerialised(body, "linear")
-    print_saved_residuals(
-        lambda params, tokens: jnp.sum(kept(params, tokens)), params, jnp.ones((1, 2, 6, 16))
+        def body(params, tokens):
+            block = nnx.merge(graph, params)
+            state = block.ttt.initial_state(1)
+            return block(tokens, full_plan(12, 12), state)[0]
+
+        kept = rematerialised(body, policy)
+        print_saved_residuals(
+            lambda params, tokens: jnp.sum(kept(params, tokens)), params, jnp.ones((1, 2, 6, 16))
+        )
+        said = [line for line in capsys.readouterr().out.splitlines() if "argument" not in line]
+        return sorted(line.split("]")[0].split("[")[1] for line in said)
+
+    return call
+
+
+def test_linear_keeps_what_linear_layers_give_alone(kept_by):
+    """Those of the fast weights would outweigh them."""
+    shapes = ["12,48", "12,16", "12,48", "12,3", "12,16", "12,32"]
+    assert kept_by("linear", "float32") == sorted(shapes)
+
+
+def test_dots_keeps_products_of_fast_weights_in_any_precision(kept_by):
+    """On a CPU narrow ones have a derivative of their own."""
+    wide, narrow = (
+        {shape for shape in kept_by("dots", dtype) if "80" in shape.split(",")}
+        for dtype in ("float32", "bfloat16")
     )
-    said = [line for line in capsys.readouterr().out.splitlines() if "argument" not in line]
-    shapes = sorted(line.split("]")[0].split("[")[1] for line in said)
-    assert shapes == sorted(["12,48", "12,16", "12,48", "12,3", "12,16", "12,32"]), said
+    assert wide == narrow
+    assert "12,80" in wide
 
 
 def test_program_does_not_grow_with_depth():

@@ -7,6 +7,7 @@ import jax
 from flax import nnx
 
 from tttlrm_jax.config import Remat
+from tttlrm_jax.core.precision import NARROW_PRODUCT
 from tttlrm_jax.models.nn.layers import LINEAR_OUTPUT
 
 _Module = TypeVar("_Module", bound=nnx.Module)
@@ -22,9 +23,10 @@ def rematerialised(body: Callable, policy: str) -> Callable:
     if policy == "none":
         return body
     policies = jax.checkpoint_policies
+    named = policies.save_only_these_names(NARROW_PRODUCT)
     saved = {
         "block": policies.nothing_saveable,
-        "dots": policies.dots_with_no_batch_dims_saveable,
+        "dots": policies.save_from_both_policies(policies.dots_with_no_batch_dims_saveable, named),
         "linear": policies.save_only_these_names(LINEAR_OUTPUT),
     }[policy]
     return jax.checkpoint(body, policy=saved, prevent_cse=False)
