@@ -81,6 +81,7 @@ class CameraFile:
     points: Path | None = None  # a file of triangulated points
     # [3, 4] from their world to the cameras'; None: it is the same
     points_frame: np.ndarray | None = dataclasses.field(default=None, compare=False)
+    about_pictures: tuple[str, ...] = ()  # notes on where they were found, and at which size
 
 
 def read_camera_file(path: Path) -> CameraFile:
@@ -102,8 +103,9 @@ def read_camera_file(path: Path) -> CameraFile:
     folds = _read_folds(path, document, len(frames))
     points, place, lacking = points_of_document(path, document)
     contents = CameraFile(
-        str(name), frames, folds, pictures.notes, pictures.looked_in, points, place
-    )
+        str(name), frames, folds, looked_in=pictures.looked_in, points=points, points_frame=place,
+        about_pictures=pictures.notes,
+    )  # fmt: skip
     unread = (*unread_keys(document["frames"], document), *lacking)
     if path.name not in TRANSFORMS_FILES:
         return with_notes(contents, *unread)

@@ -194,7 +194,8 @@ def make_capture(
         for count, numbers in contents.folds.items()
         if all(number in position for number in numbers)
     }
-    frames, notes = [contents.frames[number] for number in kept], list(contents.notes)
+    frames = [contents.frames[number] for number in kept]
+    notes = [*contents.about_pictures, *contents.notes]
     if intrinsics_scale is not None:
         frames = [rescaled(frame, intrinsics_scale) for frame in frames]
         notes.append(f"the intrinsics of the file are multiplied by {intrinsics_scale:g}, as asked")

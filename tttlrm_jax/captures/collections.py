@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tttlrm_jax.captures.camera_files import CameraFile, Frame, read_camera_file
+from tttlrm_jax.captures.camera_files import Frame, read_camera_file
 from tttlrm_jax.captures.capture import Capture, make_capture, read_capture
 from tttlrm_jax.captures.forms.realestate import read_clip
 from tttlrm_jax.captures.pictures.images import image_size
@@ -93,10 +93,11 @@ def read_dl3dv(
     if found is None:
         raise InputError(f"{path}: {folder} holds none of its {len(frames)} images; restore them")
     size = image_size(found.image_path)
-    scaled = tuple(resized_frame(frame, size) for frame in frames)
-    return make_capture(
-        CameraFile(name or contents.scene_name, scaled, contents.folds), path, skip_missing
-    )
+    contents = dataclasses.replace(
+        contents, scene_name=name or contents.scene_name, looked_in=(folder,), about_pictures=(),
+        frames=tuple(resized_frame(frame, size) for frame in frames),
+    )  # fmt: skip
+    return make_capture(contents, path, skip_missing)
 
 
 def _moved(frame: Frame, folder: Path, path: Path) -> Frame:

@@ -1,5 +1,6 @@
 """Scenes of DL3DV and of Tanks&Temples are captures, in whichever of their layouts."""
 
+import json
 import shutil
 
 import numpy as np
@@ -9,6 +10,7 @@ from PIL import Image
 from tests.dl3dv import write_nerfstudio
 from tests.fast.captures.test_colmap import write_model
 from tttlrm_jax.captures.capture import load_views, read_capture
+from tttlrm_jax.captures.collections import read_dl3dv
 from tttlrm_jax.core.errors import InputError
 
 NAMES = [f"frame_{number + 1:05d}.png" for number in range(12)]
@@ -85,3 +87,17 @@ def test_pictures_of_other_proportions_are_refused(tmp_path, rendered):
         Image.open(path).resize((40, 40)).save(path)
     with pytest.raises(InputError, match="is 40x40 pixels, its camera says 88x60"):
         load_views(read_capture(root), [3], 16, 16)
+
+
+def test_notes_of_the_camera_file_are_kept(tmp_path, rendered):
+    """As they are without a folder of pictures; those on where pictures lie do not apply."""
+    folder = tmp_path / "0a1b" / "nerfstudio"
+    write_nerfstudio(folder, rendered)
+    shutil.copytree(folder / "images_4", folder / "images_2")  # where else they are looked for
+    path = folder / "transforms.json"
+    document = json.loads(path.read_text())
+    document["frames"].reverse()
+    path.write_text(json.dumps(document))
+    said = holds(read_dl3dv(path, "images_4", "0a1b"), rendered)
+    assert "frames are taken in the order of their names" in said
+    assert "images_2" not in said

@@ -17,7 +17,7 @@ from tttlrm_jax.apps.protocols.tables import scene_names
 from tttlrm_jax.captures.camera_files import TRANSFORMS_FILES
 from tttlrm_jax.captures.capture import Capture, read_capture
 from tttlrm_jax.captures.collections import read_dl3dv
-from tttlrm_jax.captures.forms.table import find_camera_file, holds_cameras
+from tttlrm_jax.captures.forms.table import find_camera_file, holds_cameras, other_forms_note
 from tttlrm_jax.captures.outliers import checked_outliers
 from tttlrm_jax.config import RunConfig
 from tttlrm_jax.config.evaluation import ProtocolEvalConfig
@@ -175,7 +175,8 @@ class SceneProtocol:
         if reduced and cameras.name in TRANSFORMS_FILES and scale is None:
             capture = read_dl3dv(cameras, folder, path.name, config.skip_missing)
             said = f"pictures, and the size that intrinsics are for, are those of {folder}"
-            capture = dataclasses.replace(capture, notes=(*capture.notes, said))
+            notes = (said, *capture.notes, *other_forms_note(path, cameras))
+            capture = dataclasses.replace(capture, notes=notes)
         else:
             capture = read_capture(path, config.skip_missing, scale)
         return checked_outliers(capture, config.drop_outliers)
