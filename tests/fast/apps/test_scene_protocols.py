@@ -23,6 +23,7 @@ from tests.fast.api.test_scenes import scene as posed_scene
 from tttlrm_jax.api.scenes import score
 from tttlrm_jax.apps.protocols import scene_command, scene_results
 from tttlrm_jax.apps.protocols.scene_measure import TARGETS_AT_ONCE, score_targets
+from tttlrm_jax.apps.protocols.scene_table import differences, make_table
 from tttlrm_jax.apps.protocols.scenes import METHODS, read_scene_protocol
 from tttlrm_jax.apps.reconstruct import command as evaluate
 from tttlrm_jax.checkpoints.models import export_model
@@ -215,6 +216,17 @@ def test_shipped_numbers_are_those_of_the_paper():
     assert strata == {
         "indoor": 24.96, "outdoor": 24.45, "low frequency": 25.97, "high frequency": 24.20
     }  # fmt: skip
+
+
+def test_where_the_paper_has_no_numbers_the_table_says_so():
+    protocol = read_scene_protocol(str(REPOSITORY / "configs" / "tttlrm" / "gso.py"))
+    record = {"views": 8, "prescribed": True, "rows": []}
+    large, usual = (
+        differences(protocol, make_table(protocol, [record], {}, (side, side)), {})
+        for side in (1024, 512)
+    )
+    assert "the paper gives no numbers for 8 input views of 1024x1024 pixels" in large
+    assert not any("gives no numbers" in text for text in usual)
 
 
 def test_a_run_that_was_interrupted_goes_on(measured, arguments, tmp_path, monkeypatch, capsys):

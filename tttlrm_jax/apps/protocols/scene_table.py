@@ -148,8 +148,14 @@ def differences(protocol: SceneProtocol, table: dict[str, Any], given: dict[str,
     if protocol.num_scenes is not None and counts != [protocol.num_scenes]:
         texts.append(f"{listed(list(map(str, counts)))} of {protocol.num_scenes} scenes")
     if table["resolution"] != list(protocol.resolution):
-        height, width = protocol.resolution
-        texts.append(f"the protocol's resolution is {width}x{height} pixels")
+        own = "{1}x{0}".format(*protocol.resolution)
+        texts.append(f"the protocol's resolution is {own} pixels")
+    height, width = table["resolution"]
+    texts += [
+        f"the paper gives no numbers for {part['views']} input views of {width}x{height} pixels"
+        for part in table["parts"]
+        if all(row["psnr"] is None for row in part["published"])
+    ]
     texts += [
         f"{part['views']} inputs are as the scene's file prescribes in {part['prescribed']} of "
         f"{part['scenes']} scenes, by k-means in the others"
