@@ -52,7 +52,8 @@ class PosedScene:
     target_valid: np.ndarray | None = None
     background_free: bool = False  # nothing transparent, and nobody asked for a background
     similarity: PoseNormalisation  # from the capture's frame
-    # views that carry the Gaussians: places among the inputs, or others; None: the inputs
+    # views that carry the Gaussians, as the model saw them: places among the inputs, or others;
+    # None: the inputs
     virtual: np.ndarray | Views | Cameras | None = None
     # height and width to these views with other pixels, in the same frame; None: not on disk
     read_at: "Callable[[tuple[int, int]], PosedScene] | None" = None
@@ -103,7 +104,7 @@ class PosedScene:
                 "resolution", resolution, f"is not the {self.resolution} of views that are not on "
                 "disk", "leave it out",
             )  # fmt: skip
-        return self.read_at(resolution)
+        return dataclasses.replace(self.read_at(resolution), virtual=self.virtual)
 
     @property
     def target_cameras(self) -> Cameras:
@@ -188,7 +189,8 @@ def _part(views: SceneViews, poses: np.ndarray, size: tuple[int, int], where: sl
 def _read_again(
     capture: Capture, request: Request, data: DataConfig, resolution: tuple[int, int]
 ) -> PosedScene:
-    return pose_scene(capture, dataclasses.replace(request, resolution=resolution), data)
+    request = dataclasses.replace(request, resolution=resolution, virtual=None)
+    return pose_scene(capture, request, data)
 
 
 def _points(

@@ -9,9 +9,13 @@ import numpy as np
 import pytest
 
 import tttlrm_jax as tj
+from tttlrm_jax.api import virtual_views
+from tttlrm_jax.api.request import resolve
+from tttlrm_jax.api.scenes import pose_scene
 from tttlrm_jax.apps.reconstruct import command as evaluate
 from tttlrm_jax.captures.capture import read_capture
 from tttlrm_jax.captures.view_selection import select_virtual
+from tttlrm_jax.config import EvalConfig
 from tttlrm_jax.core.types import Views
 
 CAMERAS = "opencv_cameras.json"
@@ -84,6 +88,31 @@ def test_other_pictures_and_bare_cameras_of_a_file(model, scene, tiny_capture_so
     np.testing.assert_allclose(bare.posed.virtual.intrinsics, views.cameras.intrinsics, rtol=1e-6)
     grey = virtual.replace(image=np.full_like(virtual.image, 0.5))
     assert_same(bare.predicted, predicted(model, made, virtual=grey))
+
+
+def test_they_are_read_once_whatever_size_is_shown(
+    model, scene, tiny_capture_source, folder, monkeypatch
+):
+    """Improving shows more pixels than the model sees; what carried the Gaussians stays."""
+    read = virtual_views.read_other_views
+    sizes = []
+
+    def counted(path, field, size, *options):
+        sizes.append(size)
+        return read(path, field, size, *options)
+
+    monkeypatch.setattr(virtual_views, "read_other_views", counted)
+    wish = EvalConfig(views=4, virtual_views=str(folder("once", [0, 5], shown=[0, 5])))
+    capture = read_capture(tiny_capture_source)
+    request = resolve(wish, model.run, capture)
+    seen = pose_scene(capture, request, model.run.data)
+    height, width = seen.resolution
+    shown = seen.at((2 * height, 2 * width))
+    assert shown.resolution == (2 * height, 2 * width)
+    assert sizes == [(height, width)]
+    assert shown.virtual is seen.virtual
+    np.testing.assert_array_equal(scene.posed.at((2 * height, 2 * width)).virtual,
+                                  scene.posed.virtual)  # fmt: skip
 
 
 @pytest.mark.parametrize(
