@@ -3,10 +3,11 @@
 Nothing but `init_distributed` does anything in a single process.
 """
 
+import contextlib
 import os
 import signal
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import jax
 import numpy as np
@@ -194,6 +195,24 @@ def _coordinator_barrier() -> Callable[[str, int], None] | None:
         return getattr(global_state.client, "wait_at_barrier", None)
     except (ImportError, AttributeError):
         return None
+
+
+@contextlib.contextmanager
+def begun_together() -> Iterator[None]:
+    """What every process has to get through before they compute together.
+
+    Raises InputError in all of them where it is raised in one, which the others else wait for.
+    """
+    refused: list[InputError] = []
+    try:
+        yield
+    except InputError as error:
+        refused.append(error)
+    refusals = largest_of_processes(len(refused))
+    if refused:
+        raise refused[0]
+    if refusals:
+        raise InputError("another process of this job refused its input; see what that one says")
 
 
 def largest_of_processes(number: int) -> int:

@@ -20,7 +20,7 @@ from tttlrm_jax.apps.progress import STARTED, announced
 from tttlrm_jax.apps.protocols import scene_command as evaluate_scenes
 from tttlrm_jax.apps.protocols.files import named_protocol
 from tttlrm_jax.apps.protocols.tables import is_of_sequences
-from tttlrm_jax.apps.reconstruct.devices import join_processes, written_once
+from tttlrm_jax.apps.reconstruct.devices import join_processes, output_of_all, written_once
 from tttlrm_jax.apps.reconstruct.files import ALL_FILES, write_exhibits, write_result
 from tttlrm_jax.apps.reconstruct.gaussian_files import check_writable
 from tttlrm_jax.apps.reconstruct.job import Evaluated, Job
@@ -39,7 +39,7 @@ from tttlrm_jax.core.files.output_directory import atomic_directory, default_out
 from tttlrm_jax.core.files.packaged_files import QUICKSTART, TOY, capture_path, packaged
 from tttlrm_jax.core.program_cache import keep_programs
 from tttlrm_jax.metrics.lpips import LPIPS, MIN_SIDE, load_lpips
-from tttlrm_jax.parallel.processes import is_first_process
+from tttlrm_jax.parallel.processes import begun_together, is_first_process
 from tttlrm_jax.per_scene.memory import check_room
 from tttlrm_jax.per_scene.settings import anytime_config
 
@@ -150,16 +150,11 @@ def evaluate(config: EvalConfig, page: ScenePage | None = None) -> tuple[Path, d
     left behind.
     """
     checkpoint = _checkpoint(config)
-    record = read_record(Path(config.load_state)) if config.load_state else None
-    run = as_wished(with_rule(read_config(checkpoint), config.rule, record), config)
-    path = capture_path(config.capture)
-    capture = read_capture(path, config.skip_missing, config.intrinsics_scale)
-    capture = checked_outliers(capture, config.drop_outliers)
-    request = resolve(config, run, capture, record)
-    check_mesh(config, run, request)
+    with begun_together():
+        run, capture, request = _asked(config, checkpoint)
     output = Path(config.output or default_output(capture.name, "scene"))
     with state_directory(config, output) as state:
-        with atomic_directory(output, ALL_FILES) as directory:
+        with output_of_all(output, ALL_FILES) as directory:
             job = _read(config, run, checkpoint, capture, request, output)
             if page is not None:
                 job = dataclasses.replace(job, page=page)
@@ -171,6 +166,21 @@ def evaluate(config: EvalConfig, page: ScenePage | None = None) -> tuple[Path, d
             with announced(f"saving the state to {config.save_state}"):
                 evaluated.stream.stream.write(state)
     return output, _finish(job, evaluated, metrics)
+
+
+def _asked(config: EvalConfig, checkpoint: Path) -> tuple[RunConfig, Capture, Request]:
+    """The checkpoint's configuration as wished, the capture, and what is asked of both.
+
+    Raises InputError where they do not go together.
+    """
+    record = read_record(Path(config.load_state)) if config.load_state else None
+    run = as_wished(with_rule(read_config(checkpoint), config.rule, record), config)
+    path = capture_path(config.capture)
+    capture = read_capture(path, config.skip_missing, config.intrinsics_scale)
+    capture = checked_outliers(capture, config.drop_outliers)
+    request = resolve(config, run, capture, record)
+    check_mesh(config, run, request)
+    return run, capture, request
 
 
 def _finish(job: Job, evaluated: Evaluated, metrics: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from tttlrm_jax.api.mesh_scenes import MeshSceneModel
 from tttlrm_jax.api.reconstruction import Reconstruction
 from tttlrm_jax.apps.reconstruct.job import Evaluated, Job
 from tttlrm_jax.config import EvalConfig, MeshConfig
-from tttlrm_jax.parallel.processes import init_distributed, is_first_process
+from tttlrm_jax.core.files.output_directory import atomic_directory
+from tttlrm_jax.parallel.processes import begun_together, init_distributed, is_first_process
 
 
 def join_processes(config: EvalConfig) -> None:
@@ -33,6 +34,15 @@ def written_once(config: EvalConfig) -> Iterator[EvalConfig]:
         return
     with tempfile.TemporaryDirectory() as directory:
         yield dataclasses.replace(config, output=str(Path(directory) / "output"))
+
+
+@contextlib.contextmanager
+def output_of_all(output: Path, own_files: Collection[str]) -> Iterator[Path]:
+    """`atomic_directory` in every process, or in none: InputError in all where one has none."""
+    with contextlib.ExitStack() as stack:
+        with begun_together():
+            directory = stack.enter_context(atomic_directory(output, own_files))
+        yield directory
 
 
 def mesh_part(job: Job, evaluated: Evaluated) -> dict[str, Any]:
