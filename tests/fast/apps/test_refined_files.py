@@ -23,10 +23,12 @@ def record(**changes):
     )  # fmt: skip
 
 
-def notes(refinement, **options):
+def notes(refinement, numbers=(0, 1, 2), **options):
+    frames = [types.SimpleNamespace(number=number) for number in numbers]
     job = types.SimpleNamespace(
         config=EvalConfig(seconds=1.0, memory_limit=0.5, **options),
         scene=types.SimpleNamespace(input_names=["a", "b"]),
+        capture=types.SimpleNamespace(frames=frames),
     )
     return refined_notes(job, types.SimpleNamespace(refinement=refinement))
 
@@ -51,6 +53,12 @@ def test_limits_are_said():
 )
 def test_what_targets_are_scored_with_is_said(option, text):
     assert text in notes(record(), **{option: True})[-1]
+
+
+def test_refined_cameras_of_a_capture_that_lacks_frames_have_other_targets():
+    said = notes(record(), numbers=(0, 2), refine_cameras=True)[-1]
+    assert "transforms.json numbers its frames anew" in said
+    assert "anew" not in notes(record(), numbers=(0, 1), refine_cameras=True)[-1]  # the last lacks
 
 
 def test_refused_growth_is_in_the_report():

@@ -16,12 +16,17 @@ from tttlrm_jax.per_scene import Improved
 CAMERAS_FOLDER = "cameras"
 
 
+def numbered_anew(job: Job) -> bool:
+    """Whether frames of the camera file are left out before others, whose places are then new."""
+    frames = job.capture.frames
+    return frames[-1].number != len(frames) - 1
+
+
 def refined_frames(job: Job, evaluated: Evaluated) -> tuple[list[Frame], Sequence[int], bool]:
     """The frames of the capture, with refined cameras where these were refined (the third says
     so), and which of them were inputs, where the frames are all those of the camera file."""
     record, frames = evaluated.refinement, list(job.capture.frames)
-    whole = frames[-1].number == len(frames) - 1
-    inputs = np.unique(job.request.inputs).tolist() if whole else ()
+    inputs = () if numbered_anew(job) else np.unique(job.request.inputs).tolist()
     own = record.photographs if isinstance(record, Improved) else None
     if own is None or own.world_from_camera is None:
         return frames, inputs, False

@@ -7,7 +7,7 @@ from typing import Any
 
 from tttlrm_jax.api.scenes import colour_aligned_psnr
 from tttlrm_jax.apps.progress import announced
-from tttlrm_jax.apps.reconstruct.camera_files import refined_frames
+from tttlrm_jax.apps.reconstruct.camera_files import numbered_anew, refined_frames
 from tttlrm_jax.apps.reconstruct.job import Evaluated, Job
 from tttlrm_jax.captures.transforms_writer import write_transforms
 from tttlrm_jax.core.pictures import at_most, to_uint8
@@ -123,6 +123,11 @@ def refined_notes(job: Job, evaluated: Evaluated) -> list[str]:
             "improving: cameras of the inputs are refined, also those held back; targets are drawn "
             "and scored at the cameras that were given"
         )
+        if numbered_anew(job):
+            notes.append(
+                f"improving: {CAMERAS_FILE} numbers its frames anew, as some of the capture's are "
+                "left out: every 8th of them is another target, and it lists no inputs"
+            )
     if job.config.exposure:
         notes.append(
             "improving: exposures of the inputs are fitted, and of those held back by least "
