@@ -134,11 +134,16 @@ class ViewReader:
         self.compile_seconds = 0.0  # of its program
 
     def __call__(self, cameras: Cameras) -> np.ndarray:
-        """Pictures [view, height, width, 3] of cameras [view] in the model's frame."""
+        """Pictures [view, height, width, 3] of cameras [view] in the model's frame.
+
+        Raises InputError for ones that are not finite.
+        """
         run, self.compile_seconds = self._program(cameras)
         start = time.perf_counter()
         pictures = np.stack(list(self._drawn(run, cameras)))
         self.seconds = time.perf_counter() - start
+        if not np.isfinite(pictures).all():
+            raise InputError("the model's pictures are not finite; use another checkpoint")
         return pictures
 
     def frames(self, cameras: Cameras) -> Iterator[np.ndarray]:

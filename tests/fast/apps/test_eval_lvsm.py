@@ -72,6 +72,10 @@ def test_a_scene_is_read_from_any_camera(checkpoint, tiny_capture_source, tmp_pa
     spoilt = dataclasses.replace(model, params=jax.tree.map(lambda x: x * np.nan, model.params))
     with pytest.raises(tj.InputError, match="fast weights are not finite"):
         spoilt.reconstruct(capture)
+    last = jax.tree.map(lambda x: x * np.nan, model.params["decoder_linear"])
+    blind = dataclasses.replace(model, params=model.params | {"decoder_linear": last})
+    with pytest.raises(tj.InputError, match="pictures are not finite"):
+        blind.reconstruct(capture).scores()
 
 
 @pytest.mark.extended
