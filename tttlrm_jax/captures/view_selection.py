@@ -66,17 +66,17 @@ def select_virtual(world_from_camera: np.ndarray, num_views: int) -> np.ndarray:
             "ask for fewer views",
         )  # fmt: skip
     features = camera_features(world_from_camera)
-    clusters = kmeans(features, num_views)
-    several_coincide = len(np.unique(clusters.labels_)) < num_views
-    choose = _distinct_members if several_coincide else nearest_members
-    return choose(features, clusters.cluster_centers_)
+    centres = kmeans(features, num_views).cluster_centers_
+    too_few = len(np.unique(features, axis=0)) < num_views
+    return (_distinct_members if too_few else nearest_members)(features, centres)
 
 
 def _distinct_members(points: np.ndarray, centres: np.ndarray) -> np.ndarray:
     """As `nearest_members`, but where several centres are nearest to one point, the first has it.
 
     Each of the others takes, in order, the nearest point that is still free. For cameras of which
-    too many coincide, where the published choice takes the same ones again and again.
+    so many coincide that fewer are left than views, where the published choice has to take the
+    same ones again.
     """
     chosen = nearest_members(points, centres)
     first = np.unique(chosen, return_index=True)[1]
