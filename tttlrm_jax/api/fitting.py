@@ -60,15 +60,7 @@ def fit(
         seconds, steps=steps, max_gaussians=max_gaussians, memory_limit=memory_limit,
         refine_cameras=refine_cameras, exposure=exposure,
     )  # fmt: skip
-    inputs, targets = chosen_frames(capture, views)
-    size = improved_resolution(resolution, capture)
-    request = Request(
-        inputs=inputs, targets=targets, resolution=size, shown=size, similarity=None,
-        has_scale=True, background=run.data.background if background is None else background,
-        background_asked=background is not None,
-        plan="full", chunk_views=len(inputs), keep_ratio=1.0, random_ratio=0.0,
-        accumulate="append", seed=0,
-    )  # fmt: skip
+    request = _request(capture, views, resolution, background, run)
     posed = pose_scene(capture, request, run.data)
     shown = posed.fitted_on(request.background)
     levels = rising(posed.photographs, COARSEST)
@@ -77,11 +69,30 @@ def fit(
         points=posed.read_points(),
     )  # fmt: skip
     scene = Reconstruction(
-        posed=posed, predicted=record.gaussians, made_at=size, raster=run.raster,
+        posed=posed, predicted=record.gaussians, made_at=posed.resolution, raster=run.raster,
         background=shown, renderers=Renderers(), seconds=record.seconds,
         compile_seconds=record.compile_seconds,
     )  # fmt: skip
     return scene, record
+
+
+def _request(
+    capture: Capture,
+    views: int | None,
+    resolution: tuple[int, int] | None,
+    background: tuple[float, float, float] | None,
+    run: RunConfig,
+) -> Request:
+    """What `fit` reads: as a model's full plan does, and nothing is pruned."""
+    inputs, targets = chosen_frames(capture, views)
+    size = improved_resolution(resolution, capture)
+    return Request(
+        inputs=inputs, targets=targets, resolution=size, shown=size, similarity=None,
+        has_scale=True, background=run.data.background if background is None else background,
+        background_asked=background is not None,
+        plan="full", chunk_views=len(inputs), keep_ratio=1.0, random_ratio=0.0,
+        accumulate="append", seed=0,
+    )  # fmt: skip
 
 
 def chosen_frames(capture: Capture, views: int | None) -> tuple[np.ndarray, np.ndarray]:

@@ -24,6 +24,8 @@ from tttlrm_jax.parallel.mesh import device_bytes, make_mesh, put_whole
 from tttlrm_jax.rasterize.eager import Renderers
 from tttlrm_jax.rasterize.mesh_renderer import MeshRenderer
 
+ONE, LEAVE_OUT = "one device alone", "leave mesh out"
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class MeshSceneModel(SceneModel):
@@ -100,40 +102,53 @@ def is_parted(settings: MeshConfig) -> bool:
 
 def check_mesh(wishes: EvalConfig, run: RunConfig, request: Request) -> None:
     """Raises InputError for what one scene over several devices cannot be, naming the option."""
-    settings = wishes.mesh
-    if not is_parted(settings):
+    if not is_parted(wishes.mesh):
         return
-    one, leave_out = "one device alone", "leave mesh out"
-    for field, value, refused, limit, remedy in (
+    for field, value, usual, limit, remedy in (
+        *_of_the_model(wishes, run), *_of_the_scene(request), *_of_refining(wishes),
+    ):  # fmt: skip
+        if value != usual:
+            raise InputError.of(field, value, limit, remedy)
+    mesh = make_mesh(wishes.mesh)
+    scene_layout(mesh, len(request.inputs), request.plan, request.chunk_views)
+
+
+# Field, its value, the only one it may have over several devices, why, and what to do.
+_Limit = tuple[str, Any, Any, str, str]
+
+
+def _of_the_model(wishes: EvalConfig, run: RunConfig) -> tuple[_Limit, ...]:
+    """A mesh that parts one scene, and a model that has Gaussians and joins views by TTT."""
+    return (
         (
-            "mesh.data", settings.data, settings.data != 1, "parts scenes, and there is one",
+            "mesh.data", wishes.mesh.data, 1, "parts scenes, and there is one",
             "use mesh.seq and mesh.fsdp alone",
         ),
-        ("model.kind", run.model.kind, run.model.kind != "tttlrm", f"draws on {one}", leave_out),
+        ("model.kind", run.model.kind, "tttlrm", f"draws on {ONE}", LEAVE_OUT),
         (
-            "model.across_views", run.model.across_views, run.model.across_views != "ttt",
-            f"joins views on {one}", leave_out,
+            "model.across_views", run.model.across_views, "ttt", f"joins views on {ONE}",
+            LEAVE_OUT,
         ),
+    )  # fmt: skip
+
+
+def _of_the_scene(request: Request) -> tuple[_Limit, ...]:
+    """A scene whose input views carry the Gaussians, all at once."""
+    count = len(request.inputs)
+    plan = "causal" if request.plan == "causal" else None
+    return (
+        ("plan", plan, None, f"is streamed on {ONE}", f"use --plan full, or {LEAVE_OUT}"),
         (
-            "plan", request.plan, request.plan == "causal", f"is streamed on {one}",
-            f"use --plan full, or {leave_out}",
+            "virtual_views", request.virtual, None, "are not parted over devices",
+            f"use all {count} inputs (--virtual-views {count}), or {LEAVE_OUT}",
         ),
-        (
-            "virtual_views", request.virtual, request.virtual is not None,
-            "are not parted over devices",
-            f"use all {len(request.inputs)} inputs (--virtual-views {len(request.inputs)}), or "
-            + leave_out,
-        ),
-        (
-            "post_optimize", wishes.post_optimize, wishes.post_optimize > 0,
-            f"refines on {one}", "leave it or mesh out",
-        ),
-        (
-            "seconds", wishes.seconds, wishes.seconds is not None, f"are of improving on {one}",
-            "leave it or mesh out",
-        ),
-    ):  # fmt: skip
-        if refused:
-            raise InputError.of(field, value, limit, remedy)
-    mesh = make_mesh(settings)
-    scene_layout(mesh, len(request.inputs), request.plan, request.chunk_views)
+    )  # fmt: skip
+
+
+def _of_refining(wishes: EvalConfig) -> tuple[_Limit, ...]:
+    """Gaussians as they are predicted."""
+    remedy = "leave it or mesh out"
+    return (
+        ("post_optimize", wishes.post_optimize, 0, f"refines on {ONE}", remedy),
+        ("seconds", wishes.seconds, None, f"are of improving on {ONE}", remedy),
+    )
