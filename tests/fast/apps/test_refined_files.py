@@ -27,8 +27,8 @@ def notes(refinement, numbers=(0, 1, 2), **options):
     frames = [types.SimpleNamespace(number=number) for number in numbers]
     job = types.SimpleNamespace(
         config=EvalConfig(seconds=1.0, memory_limit=0.5, **options),
-        scene=types.SimpleNamespace(input_names=["a", "b"]),
-        capture=types.SimpleNamespace(frames=frames),
+        scene=types.SimpleNamespace(input_names=["a", "b"], read_points=lambda: None),
+        capture=types.SimpleNamespace(frames=frames, points_file=None),
     )
     return refined_notes(job, types.SimpleNamespace(refinement=refinement))
 
