@@ -107,10 +107,12 @@ class LiveView:
         self.look_from_behind(poses, cameras[0].fov)
 
     def look_from_behind(self, poses: np.ndarray, fov: float) -> None:
-        """From a little behind the first camera of poses [view, 4, 4]: its frustum is in view."""
+        """From behind and beside the first camera of poses [view, 4, 4]: it is in view, and what it
+        looks at is not behind it."""
         pose, up, distance = poses[0], up_direction(poses), viewing_distance(poses)
-        behind = pose[:3, 3] - 0.25 * distance * pose[:3, 2] + 0.08 * distance * up
-        self.look_from(behind, pose[:3, 3] + distance * pose[:3, 2], up, fov)
+        right, ahead = pose[:3, 0], pose[:3, 2]
+        beside = pose[:3, 3] + distance * (0.35 * right + 0.3 * up - 0.25 * ahead)
+        self.look_from(beside, pose[:3, 3] + 0.95 * distance * ahead, up, fov)
 
     def look_at_ball(self, centre: np.ndarray, radius: float, fov: float) -> None:
         """From where a ball is in view, `UP` being up."""

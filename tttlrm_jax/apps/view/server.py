@@ -22,7 +22,7 @@ def start_server(options: ViewerOptions, title: str) -> Any:
         raise InputError(f"the viewer needs viser ({error}); {EXTRA}") from None
     check_address(options.host, options.port)
     with contextlib.redirect_stdout(io.StringIO()):  # its banner
-        server = viser.ViserServer(host=options.host, port=options.port, label=title)
+        server = viser.ViserServer(host=options.host, port=options.port, label=title, verbose=False)
     if options.port not in (0, server.get_port()):  # taken in the meantime: it looks further itself
         server.stop()
         raise in_use(options.port)
