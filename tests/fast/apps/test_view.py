@@ -143,6 +143,40 @@ def test_without_viser(tmp_path, capsys, monkeypatch):
 
 
 @needs_viser
+@pytest.mark.extended
+@pytest.mark.parametrize("options", [["--seconds", "0.5"], ["--plan", "causal"]])
+def test_a_run_that_is_watched(options, tiny_capture_source, tiny_checkpoint, tmp_path, capsys,
+                               monkeypatch):  # fmt: skip
+    """Every moment comes to the page; all files are there when nobody looks any more."""
+    from tttlrm_jax.apps.reconstruct import command
+
+    labels, real = [], LiveView.add_moment
+    monkeypatch.setattr(
+        LiveView, "add_moment",
+        lambda self, label, gaussians: (labels.append(label), real(self, label, gaussians)),
+    )  # fmt: skip
+    monkeypatch.setattr("tttlrm_jax.apps.view.live.NOBODY_SECONDS", 0.0)
+    out = tmp_path / "out"
+    arguments = ["--capture", str(tiny_capture_source), "--checkpoint", str(tiny_checkpoint)]
+    more = ["--views", "4", "--orbit-frames", "2", "--view", "--port", "0", "--output", str(out)]
+    assert command.main([*arguments, *more, *options]) == 0
+    said = capsys.readouterr()
+    assert "no browser has connected" in said.err
+    assert f"python -m tttlrm_jax.view {out}" in said.err
+    assert "viewer failed" not in said.err
+    assert (out / "report.html").is_file()
+    contents = read_contents(ViewConfig(scene=str(out)))
+    assert len(contents.cameras) == 10  # of the capture that metrics.json names
+    assert contents.background == (1.0, 1.0, 1.0) or "--seconds" in options
+    if "--seconds" in options:
+        assert labels[0] == "reconstructed"
+        assert labels[-1] == "refined"
+        assert labels[1].startswith("refining: ")
+    else:
+        assert labels[-1] == "4 views seen"
+
+
+@needs_viser
 def test_a_page_that_fails_does_not_end_the_run(capsys, monkeypatch):
     """It is said once; later calls do nothing. Nobody connects: that ends the waiting."""
     page = LiveView(ViewerOptions(port=0), "test")

@@ -38,7 +38,8 @@ class Frusta:
 
     def __init__(self, server: Any):
         self._server = server
-        self._handles: list[Any] = []
+        self._handles: dict[str, Any] = {}
+        self._visible = True
         self.scale: float | None = None  # length of a frustum
 
     def add(self, cameras: Sequence[ShownCamera], node: str = "/cameras") -> None:
@@ -57,13 +58,14 @@ class Frusta:
             thickness=1.5, thickness_units="screen", color=COLOURS[camera.role],
             image=None if picture is None else at_most(picture, PICTURE_SIDE),
             wxyz=quaternion_from_rotation(pose[:3, :3]), position=pose[:3, 3],
-            cast_shadow=False, receive_shadow=False,
+            visible=self._visible, cast_shadow=False, receive_shadow=False,
         )  # fmt: skip
         handle.on_click(lambda event: event.client and go_to(event.client, camera))
-        self._handles.append(handle)
+        self._handles[node] = handle
 
     def set_visible(self, visible: bool) -> None:
-        for handle in self._handles:
+        self._visible = visible
+        for handle in self._handles.values():
             handle.visible = visible
 
 

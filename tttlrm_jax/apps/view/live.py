@@ -1,6 +1,8 @@
 """The page in the browser: what a run shows there, and what the switches on it do."""
 
+import contextlib
 import functools
+import io
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -64,10 +66,10 @@ class LiveView:
         self._moments = Moments(self._server, self._shown)
         self._frusta = Frusta(self._server)
         self._exact_switch = gui.add_checkbox(
-            "exact", initial_value=exact,
+            "exact", initial_value=exact, visible=False,
             hint="pictures drawn by tttlrm-jax: all of the colours, in full precision",
         )  # fmt: skip
-        self._exact_said = gui.add_markdown("", visible=exact)
+        self._exact_said = gui.add_markdown("", visible=False)
         camera_switch = gui.add_checkbox("cameras", initial_value=True)
         self._exact_switch.on_update(lambda _: self._switch_exact(self._exact_switch.value))
         camera_switch.on_update(lambda _: self._frusta.set_visible(camera_switch.value))
@@ -184,7 +186,8 @@ class LiveView:
         """Ends the page; whatever goes wrong there does not matter any more."""
         try:
             self._exact.close()
-            self._server.stop()
+            with contextlib.redirect_stdout(io.StringIO()):  # it says so itself
+                self._server.stop()
         except Exception as error:
             print(f"the viewer did not end cleanly ({first_line(error)})", file=sys.stderr)
 
@@ -193,6 +196,7 @@ class LiveView:
 
     def _shown(self, moment: SceneMoment) -> None:
         self._exact.set_scene(moment.gaussians, self._background)
+        self._exact_switch.visible = True
         count = len(moment.shown.centers)
         self._status.content = f"{moment.label}  \n{count:,} Gaussians"
 

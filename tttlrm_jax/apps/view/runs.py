@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     from tttlrm_jax.apps.reconstruct.job import Job
 
 MOST_FRAME_POINTS, MOST_POINTS = 4096, 2_000_000  # of a frame, and of all
-FRUSTUM_EVERY = 8  # frames, once there are many
-MANY_FRAMES = 64
+FRUSTUM_EVERY = 4  # frames
 
 
 class RunPage(LiveView):
@@ -142,7 +141,8 @@ class FramesPage:
         if len(points) and self._num_points < MOST_POINTS:
             self._num_points += len(points)
             self._page.add_points(f"/points/{number:06d}", points, colours, self._size)
-        if number < MANY_FRAMES or number % FRUSTUM_EVERY == 0:
+        self._page.add_cameras("/newest", [_camera_of(result, "target")])
+        if number % FRUSTUM_EVERY == 0:
             self._page.add_cameras(f"/frames/{number:06d}", [_camera_of(result)])
         self._page.show_path(np.stack(self._places))
         self._page.say(
@@ -153,10 +153,10 @@ class FramesPage:
         depth = float(np.median(result.prediction.points_self[..., 2])) or 1.0
         self._size = POINT_SHARE * depth
         pose = result.world_from_camera
-        self._page.set_frustum_size(0.12 * depth)
-        behind = pose @ np.array([0.0, -0.25 * depth, -0.5 * depth, 1.0])
-        ahead = pose @ np.array([0.0, 0.0, depth, 1.0])
-        self._page.look_from(behind[:3], ahead[:3], -pose[:3, 1], 1.0)
+        self._page.set_frustum_size(0.08 * depth)
+        beside = pose @ np.array([0.5 * depth, -0.5 * depth, -0.6 * depth, 1.0])
+        ahead = pose @ np.array([0.0, 0.0, 0.8 * depth, 1.0])
+        self._page.look_from(beside[:3], ahead[:3], -pose[:3, 1], 1.0)
 
     def _sure_points(self, result: FrameResult) -> tuple[np.ndarray, np.ndarray]:
         sure = result.prediction.confidence_self >= self._min_confidence
@@ -166,11 +166,11 @@ class FramesPage:
         return points[fine][::step], colours[fine][::step]
 
 
-def _camera_of(result: FrameResult) -> ShownCamera:
+def _camera_of(result: FrameResult, role: str = "input") -> ShownCamera:
     height, width = result.image.shape[:2]
     focal = float(weiszfeld_focal(result.prediction.points_self))
     return ShownCamera(
         name=result.frame.name, world_from_camera=result.world_from_camera,
         intrinsics=np.array([focal, focal, width / 2, height / 2]), size=(height, width),
-        picture=result.image,
+        picture=result.image, role=role,
     )  # fmt: skip
