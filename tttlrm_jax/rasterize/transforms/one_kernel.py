@@ -1,7 +1,8 @@
 """Nested loops that XLA:CPU compiles as one function of one thread.
 
 Otherwise it starts each operation of a loop's body apart, and small arrays go through memory
-between two of them. Calls of several such functions in one program do not run side by side; `in_parts` has what does.
+between two of them. Calls of several such functions in one program do not run side by side;
+`in_parts` has what does.
 """
 
 import functools
