@@ -3,9 +3,7 @@
 import contextlib
 import dataclasses
 import shutil
-import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +14,7 @@ from tttlrm_jax.api.models import SceneModel, load_run, with_rule
 from tttlrm_jax.api.request import Request, as_wished, check_has_gaussians, resolve
 from tttlrm_jax.api.scenes import BASELINES, pose_scene
 from tttlrm_jax.api.streams import check_state_target
+from tttlrm_jax.apps.interruptions import interruptible
 from tttlrm_jax.apps.progress import STARTED, announced
 from tttlrm_jax.apps.protocols import scene_command as evaluate_scenes
 from tttlrm_jax.apps.protocols.files import named_protocol
@@ -56,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns its exit code (0 done, 2 bad input, 130 interrupted)."""
     try:
         model, arguments = take_model(sys.argv[1:] if arguments is None else arguments)
-        with _interruptible():
+        with interruptible():
             if told := MODELS[model](arguments):
                 print(told)
     except InputError as error:
@@ -316,19 +315,6 @@ def _lpips(size: tuple[int, int]) -> tuple[LPIPS | None, str]:
     if min(size) < MIN_SIDE["alex"]:
         return None, f"LPIPS needs pictures of at least {MIN_SIDE['alex']} pixels on each side"
     return load_lpips("alex")
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """Lets SIGTERM clean up as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 if __name__ == "__main__":
