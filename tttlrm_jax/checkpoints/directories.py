@@ -62,7 +62,8 @@ def read_config_values(directory: Path) -> dict[str, Any]:
     except OSError as error:
         raise InputError.of(
             "checkpoint", directory, f"cannot be read ({error.strerror}: {path.name})",
-            "give a run directory of train.py or a directory written by export_model",
+            "give a run directory of train.py, or a model directory; files of published weights "
+            "become one by python -m tttlrm_jax.convert FILE DIR",
         ) from error  # fmt: skip
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError.of(

@@ -1,8 +1,6 @@
 """Model directories, and the parameters of runs: written once, read by everything else."""
 
-import contextlib
 import dataclasses
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ from tttlrm_jax.config import ModelConfig, RunConfig, config_from_dict, config_t
 from tttlrm_jax.config.ttt3r import TTT3RConfig, is_ttt3r
 from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.files.output_directory import atomic_directory
 from tttlrm_jax.models import TTT3R, abstract_model, merge_model, split_model
 
 DTYPES = ("float32", "bfloat16")
@@ -111,7 +110,7 @@ def export_model(
 
     What the machine chose that trained it is left out of the configuration, what the weights have
     seen is written into it. Raises InputError for an unknown dtype, or if `directory` holds
-    anything but a model.
+    anything but a model or cannot be written.
     """
     described = dataclasses.replace(config, provenance=provenance(config))
     return _write_model(config_to_dict(described), params, directory, dtype)
@@ -144,17 +143,8 @@ def _write_model(values: dict[str, Any], params: Any, directory: Path | str, dty
     if dtype not in DTYPES:
         raise InputError.of("dtype", dtype, "cannot be exported", f"use one of {DTYPES}")
     directory = Path(directory).absolute()
-    if directory.exists() and {e.name for e in directory.iterdir()} - {CONFIG_FILE, PARAMS}:
-        raise InputError.of(
-            "directory", directory, "holds other files than a model's", "choose a new directory"
-        )
-    draft = directory.with_name(directory.name + ".tmp")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
     narrow = jax.tree.map(lambda p: on_device(p).astype(dtype), params)
-    write_arrays(draft / PARAMS, narrow)
-    write_values(draft, without_places(without_host_choices(values)))
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(directory)
-    draft.rename(directory)
+    with atomic_directory(directory, (CONFIG_FILE, PARAMS), "directory") as draft:
+        write_arrays(draft / PARAMS, narrow)
+        write_values(draft, without_places(without_host_choices(values)))
     return directory
