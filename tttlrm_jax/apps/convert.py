@@ -124,7 +124,13 @@ def model_config(kind: Kind, tensors: Mapping[str, Any], options: ConvertConfig)
             raise InputError(f"--{name.replace('_', '-')} is for {whose}; leave it out")
     if kind == "ttt3r":
         return config_from_ttt3r_shapes(shapes, state_positions=options.state_positions, **given)
-    return config_from_shapes(shapes, ModelConfig(kind=kind))
+    config = config_from_shapes(shapes, ModelConfig(kind=kind))
+    if config.kind != kind:
+        raise InputError.of(
+            "kind", kind, f"does not fit tensors that are of {config.kind} by their names",
+            "use that, or a file of one model alone",
+        )  # fmt: skip
+    return config
 
 
 def _expected(tensors: Mapping[str, Any], shapes, skip: bool) -> dict[str, Any]:

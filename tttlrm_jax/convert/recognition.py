@@ -73,7 +73,10 @@ def check_numbers(tensors: Mapping[str, Any]) -> None:
 
 def _without_prefix(tensors: dict[str, Any], prefix: str | None, say: Say) -> dict[str, Any]:
     """The tensors whose names begin with the prefix of the only model there is, without it."""
-    prefix = _prefix(tensors) if prefix is None else prefix
+    if prefix is None:
+        prefix = _prefix(tensors)
+    elif any(name.startswith(f"{prefix}.") for name in tensors):
+        prefix += "."
     inside = {n.removeprefix(prefix): x for n, x in tensors.items() if n.startswith(prefix)}
     outside = [name for name in tensors if not name.startswith(prefix)]
     if not inside:

@@ -70,6 +70,28 @@ def test_other_models(tmp_path, write_checkpoint, kind):
         load_ttt3r(tmp_path / "model")
 
 
+def test_places_and_kinds_that_cannot_be_are_one_sentence(tmp_path, write_checkpoint, capsys):
+    sizes = {"d_model": 16, "num_layers": 1, "patch_size": 8, "attention_head_dim": 8}
+    model = build_model(ModelConfig(**sizes, sh_degree=0), seed=3)
+    tensors = published_from_params(nnx.state(model, nnx.Param), model)
+    source = write_checkpoint(tmp_path / "x.pt", tensors)
+    for dest in (source, source / "model"):
+        assert main([str(source), str(dest)]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"error: directory={dest} ")
+        assert error.count("\n") == 1
+    kept = tmp_path / "model.tmp" / "notes.txt"  # not ours, however it is called
+    kept.parent.mkdir()
+    kept.write_text("mine")
+    assert main([str(source), str(tmp_path / "model"), "--prefix", ""]) == 0
+    assert kept.read_text() == "mine"
+    assert main([str(source), str(tmp_path / "other"), "--kind", "lvsm"]) == 2
+    assert "kind=lvsm does not fit tensors that are of tttlrm" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+    with pytest.raises(InputError, match=r"become one by python -m tttlrm_jax\.convert FILE DIR"):
+        read_config(source)
+
+
 def test_everything_wrong_is_named_at_once(tmp_path, write_checkpoint, small, capsys):
     tensors = dict(small[1])
     del tensors["enc_norm.bias"]

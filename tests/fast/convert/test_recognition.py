@@ -61,6 +61,7 @@ def test_of_two_models_in_a_file_one_is_named(tmp_path, write_checkpoint, made):
     tensors, said = read(path, prefix="ema.")
     assert tensors.keys() == made[1].keys()
     assert len(said) == 1
+    assert read(path, prefix="ema")[0].keys() == tensors.keys()
     with pytest.raises(InputError, match=r"prefix=net\. begins no name"):
         read(path, prefix="net.")
 

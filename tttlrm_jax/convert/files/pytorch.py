@@ -137,7 +137,9 @@ def _tensors(content: dict) -> dict[str, StoredTensor]:
 
 def _unpickle(path: Path) -> Any:
     if not path.is_file():
-        raise InputError.of("checkpoint", path, "is not a file", "give a .pth or .pt file")
+        raise InputError.of(
+            "checkpoint", path, "is not a file", "give a .pt, .pth or .safetensors file"
+        )
     try:
         return _of_archive(path) if zipfile.is_zipfile(path) else _of_stream(path)
     except Refused as error:
