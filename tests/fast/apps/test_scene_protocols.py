@@ -384,6 +384,8 @@ def test_bad_protocols(refused, protocol, tmp_path):
     assert "is no Python file; give one such as" in refused(protocol=tmp_path / "none.py")
     file.write_text("")
     assert "builds no SceneProtocol named PROTOCOL; add it" in refused(protocol=file)
+    file.write_text(PROTOCOL.replace("METHOD", "3DGS").replace("views=(3,),", "views=(),", 1))
+    assert "line 4: views=() names no number of input views" in refused(protocol=file)
     sequences = REPOSITORY / "configs" / "ttt3r" / "bonn_depth.py"
     said = "no SceneProtocol named PROTOCOL but a SequenceProtocol; leave --model out"
     assert said in refused("--model", "tttlrm", protocol=sequences)

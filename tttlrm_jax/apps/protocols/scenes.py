@@ -98,6 +98,9 @@ class SceneProtocol:
     strata_source: str = ""
     differs: tuple[str, ...] = ()  # from what the paper did, or does not say
 
+    def __post_init__(self):
+        require(self.views != (), "views", "()", "names no number of input views", "add e.g. 16")
+
     def find(self, root: Path, names: Collection[str] = ()) -> dict[str, Path]:
         """Scene folders by name, those of `names` or all, in order.
 
