@@ -34,7 +34,8 @@ OF_REHEARSALS = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}  # compiles 
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Returns 0 if every row that ran was measured, 1 if one failed, 2 for wrong options."""
+    """Returns 0 if every row that ran was measured, 1 if one failed, 2 for wrong options, 130
+    where it was interrupted."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_report", description=__doc__)
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW",
                         help=f"of {', '.join(ROWS)}")  # fmt: skip
@@ -51,7 +52,11 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     of_rows = ["--tiny"] * options.tiny
     of_rows += ["--repeats", str(options.repeats)] if options.repeats else []
-    rows = measure_all(options.rows, 60 * options.minutes, of_rows, options.output)
+    try:
+        rows = measure_all(options.rows, 60 * options.minutes, of_rows, options.output)
+    except KeyboardInterrupt:
+        print(f"interrupted; the rows before are in {options.output}", file=sys.stderr)
+        return 130
     print(f"\n{options.output / 'gpu_report.md'}")
     return int(any(row["state"] == "failed" for row in rows.values()))
 

@@ -114,3 +114,18 @@ def test_an_output_that_is_a_file_is_refused(tmp_path, capsys):
     (tmp_path / "file").touch()
     assert gpu_report.main(["--output", str(tmp_path / "file")]) == 2
     assert "error: output=" in capsys.readouterr().err
+
+
+def test_an_interruption_leaves_the_rows_before_it(tmp_path, monkeypatch, capsys):
+    measured = {"state": "measured", "error": None, "figures": [], "seconds": 1.0}
+    rows = iter([measured])
+
+    def run_row(*_):
+        if (row := next(rows, None)) is None:
+            raise KeyboardInterrupt
+        return row
+
+    monkeypatch.setattr(gpu_report, "run_row", run_row)
+    assert gpu_report.main(["--rows", "device", "parts", "--output", str(tmp_path)]) == 130
+    assert capsys.readouterr().err == f"interrupted; the rows before are in {tmp_path}\n"
+    assert list(json.loads((tmp_path / "gpu_report.json").read_text())["rows"]) == ["device"]
