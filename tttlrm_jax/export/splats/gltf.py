@@ -74,7 +74,7 @@ def write_glb(
     return count
 
 
-def _attributes(g: Gaussians) -> dict[str, np.ndarray]:
+def _attributes(g: Any) -> dict[str, np.ndarray]:
     """Name and values [gaussian, component] of each, in the axes of the file."""
     base = 0.5 + SH_CONSTANT * g.sh[:, 0].astype(np.float64).clip(-10, 10)
     shown = np.concatenate([_linear(base.clip(0, 1)), opacity(g.opacity_logit)[:, None]], axis=-1)

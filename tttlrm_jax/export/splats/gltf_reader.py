@@ -139,13 +139,14 @@ def _primitive(path: Path, document: dict, binary: np.ndarray, primitive: dict) 
     )  # fmt: skip
     names = [f"SH_DEGREE_{d}_COEF_{n}" for d, n in coefficients((degree + 1) ** 2)]
     smallest = np.finfo(np.float32).tiny
-    return Gaussians(
-        mean=values("POSITION"),
-        sh=np.stack([values(name) for name in names], axis=1),
-        log_scale=np.log(np.maximum(values("SCALE"), smallest)),
-        quaternion=np.roll(values("ROTATION"), 1, axis=-1),
-        opacity_logit=opacity_logit(values("OPACITY")[:, 0]),
-    )
+    found: dict[str, Any] = {
+        "mean": values("POSITION"),
+        "sh": np.stack([values(name) for name in names], axis=1),
+        "log_scale": np.log(np.maximum(values("SCALE"), smallest)),
+        "quaternion": np.roll(values("ROTATION"), 1, axis=-1),
+        "opacity_logit": opacity_logit(values("OPACITY")[:, 0]),
+    }
+    return Gaussians(**found)
 
 
 def _accessor(path: Path, document: dict, binary: np.ndarray, number: int) -> np.ndarray:
@@ -184,7 +185,7 @@ def _placed(path: Path, gaussians: Gaussians, matrix: np.ndarray) -> Gaussians:
     return transform_gaussians(gaussians, moved)
 
 
-def _padded(sh: np.ndarray, count: int) -> np.ndarray:
+def _padded(sh: Any, count: int) -> np.ndarray:
     return np.pad(sh, ((0, 0), (0, count - sh.shape[1]), (0, 0)))
 
 

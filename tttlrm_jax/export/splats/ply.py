@@ -13,7 +13,9 @@ head says which.
 """
 
 from pathlib import Path
+from typing import Any
 
+import jax
 import numpy as np
 
 from tttlrm_jax.core.arrays import on_device
@@ -94,29 +96,22 @@ def read_ply(path: Path | str, *, published_degree: int | None = None) -> Gaussi
     """
     head = read_head(path)
     degree = _degree(head, published_degree)
-    num_higher = (degree + 1) ** 2 - 1
-    groups = [
-        ("x", "y", "z"), _numbered("f_dc", 3), _numbered("f_rest", 3 * num_higher),
-        _numbered("scale", 3), _numbered("rot", 4), ("opacity",),
-    ]  # fmt: skip
-    missing = [name for names in groups for name in names if name not in head.names]
+    count = head.num_vertices
+    arrays: list[Any] = [np.empty((count, *shape), np.float32) for shape in _shapes(degree)]
+    out = Gaussians(*arrays)
+    columns = _columns(out)
+    missing = [name for name in columns if name not in head.names]
     if missing:
         raise InputError.of(
             str(path), missing, f"are missing from the vertex, which has {listed(head.names)}",
             "give a 3D Gaussian splat PLY",
         )  # fmt: skip
-    mean, base, rest, log_scale, quaternion, logit = _stacked(head, groups)
-    sh = np.empty((len(mean), num_higher + 1, 3), np.float32)
-    sh[:, 0] = base
-    sh[:, 1:] = np.moveaxis(rest.reshape(len(mean), 3, num_higher), 1, 2)
-    del base, rest
-    return Gaussians(
-        mean=on_device(mean),
-        sh=on_device(sh),
-        log_scale=on_device(log_scale),
-        quaternion=on_device(quaternion),
-        opacity_logit=on_device(logit[:, 0]),
-    )
+    first = 0
+    for block in read_blocks(head):
+        for name, values in columns.items():
+            values[first : first + len(block)] = block[name]
+        first += len(block)
+    return jax.tree.map(on_device, out)
 
 
 def _degree(head: PlyHead, published_degree: int | None) -> int:
@@ -135,16 +130,27 @@ def _degree(head: PlyHead, published_degree: int | None) -> int:
     return degree
 
 
-def _stacked(head: PlyHead, groups: list[tuple[str, ...]]) -> list[np.ndarray]:
-    """float32 [vertex, column] of each group of columns."""
-    out = [np.empty((head.num_vertices, len(names)), np.float32) for names in groups]
-    first = 0
-    for block in read_blocks(head):
-        for names, values in zip(groups, out, strict=True):
-            for index, name in enumerate(names):
-                values[first : first + len(block), index] = block[name]
-        first += len(block)
-    return out
+def _shapes(degree: int) -> tuple[tuple[int, ...], ...]:
+    """Of one Gaussian's mean, coefficients, log scale, quaternion and logit."""
+    return (3,), ((degree + 1) ** 2, 3), (3,), (4,), ()
+
+
+def _columns(gaussians: Any) -> dict[str, np.ndarray]:
+    """The places [gaussian] of a file's columns in the arrays of Gaussians, by name."""
+    num_higher = gaussians.sh.shape[1] - 1
+    groups = [
+        (("x", "y", "z"), gaussians.mean.T),
+        (_numbered("f_dc", 3), gaussians.sh[:, 0].T),
+        (_numbered("scale", 3), gaussians.log_scale.T),
+        (_numbered("rot", 4), gaussians.quaternion.T),
+        (("opacity",), [gaussians.opacity_logit]),
+    ]
+    for channel in range(3):
+        names = _numbered("f_rest", 3 * num_higher)[channel * num_higher :][:num_higher]
+        groups.append((names, gaussians.sh[:, 1:, channel].T))
+    return {
+        name: place for names, places in groups for name, place in zip(names, places, strict=True)
+    }
 
 
 def _numbered(stem: str, count: int) -> tuple[str, ...]:

@@ -38,7 +38,7 @@ def encode_splat(
     table["mean"] = kept.mean[order]
     table["scale"] = np.exp(kept.log_scale[order])
     table["rgba"] = _bytes(255 * rgba[order])
-    table["quaternion"] = _bytes(128 + 128 * kept.quaternion[order])
+    table["quaternion"] = _bytes(np.asarray(128 + 128 * kept.quaternion[order]))
     clipped = ((rgb < 0) | (rgb > 1)).any(axis=-1)[order]
     written = ExportCount(len(order), count.num_invalid, count.num_transparent, int(clipped.sum()))
     return table.tobytes(), written

@@ -20,11 +20,13 @@ The axes are RUB (`frames`).
 import dataclasses
 import gzip
 import itertools
+import operator
 import struct
 import zlib
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import jax
 import numpy as np
 
 from tttlrm_jax.core.arrays import on_device
@@ -48,7 +50,8 @@ SH_BITS = (5, 4)  # that count of degree 1, and of those above
 MAX_DEGREE = 4
 HAS_EXTENSIONS = 2  # a flag
 COORDINATE_SYSTEM = 0xADBE0003  # an extension that says other axes
-ZSTD_LEVEL = 12
+GZIP_LEVEL, ZSTD_LEVEL = 6, 12
+BLOCK = 1 << 16  # Gaussians
 ZSTD_REMEDY = 'pip install "tttlrm-jax[zstd]", or write version 3'
 
 
@@ -93,7 +96,7 @@ def write_spz(
         raise InputError(f".spz: {EMPTY}")
     bits = fractional_bits(kept)
     header = Header(version, count.num_written, _degree(kept), bits)
-    packed, num_clipped = _packed(turned_about_x(kept), bits, sh_bits)
+    packed, num_clipped = _in_blocks(turned_about_x(kept), bits, sh_bits)
     encoded = (_zstd if version >= ZSTD_VERSION else _gzip)(header, packed)
     write_whole(Path(path), encoded)
     return dataclasses.replace(count, num_clipped=num_clipped)
@@ -120,7 +123,23 @@ def _degree(gaussians: Gaussians) -> int:
     return round(gaussians.sh.shape[1] ** 0.5) - 1
 
 
-def _packed(g: Gaussians, bits: int, sh_bits: tuple[int, int]) -> tuple[list[bytes], int]:
+def _in_blocks(
+    gaussians: Gaussians, bits: int, sh_bits: tuple[int, int]
+) -> tuple[list[bytes], int]:
+    """`_packed`, some Gaussians at a time: numbers on the way are larger than the bytes."""
+    blocks = [
+        _packed(
+            jax.tree.map(operator.itemgetter(slice(first, first + BLOCK)), gaussians),
+            bits,
+            sh_bits,
+        )
+        for first in range(0, len(gaussians.mean), BLOCK)
+    ]
+    parts = [b"".join(part) for part in zip(*(block for block, _ in blocks), strict=True)]
+    return parts, sum(count for _, count in blocks)
+
+
+def _packed(g: Any, bits: int, sh_bits: tuple[int, int]) -> tuple[list[bytes], int]:
     """The six attributes, and how many Gaussians have a value beyond the range."""
     fixed = _round(g.mean.astype(np.float64) * 2**bits).astype("<i4")
     positions = fixed[..., None].view(np.uint8)[..., :3]
@@ -175,7 +194,7 @@ def _gzip(header: Header, packed: list[bytes]) -> bytes:
         "<4sIIBBBB", MAGIC, header.version, header.num_points, header.sh_degree,
         header.fractional_bits, 0, 0,
     )  # fmt: skip
-    return gzip.compress(b"".join([head, *packed]), mtime=0)
+    return gzip.compress(b"".join([head, *packed]), GZIP_LEVEL, mtime=0)
 
 
 def _zstd(header: Header, packed: list[bytes]) -> bytes:
@@ -286,16 +305,17 @@ def _unpacked(header: Header, parts: list[bytes]) -> Gaussians:
     fixed = np.zeros((count, 3, 4), np.uint8)
     fixed[..., 1:] = positions.reshape(count, 3, 3)  # in the upper bytes, whose sign is right
     mean = (fixed.view("<i4")[..., 0] >> 8) * np.float32(2.0**-header.fractional_bits)
-    unpack: Callable = _from_smallest_three if header.version >= 3 else _from_first_three
+    unpack = _from_smallest_three if header.version >= 3 else _from_first_three
     base = (colours.astype(np.float32) / 255 - 0.5) / np.float32(COLOUR_SCALE)
     rest = (higher.astype(np.float32) - 128) / 128
-    return Gaussians(
-        mean=mean.astype(np.float32),
-        sh=np.concatenate([base[:, None], rest.reshape(count, -1, 3)], axis=1),
-        log_scale=scales.astype(np.float32) / 16 - 10,
-        quaternion=unpack(rotations),
-        opacity_logit=opacity_logit(alphas[:, 0] / 255),
-    )
+    values: dict[str, Any] = {
+        "mean": mean.astype(np.float32),
+        "sh": np.concatenate([base[:, None], rest.reshape(count, -1, 3)], axis=1),
+        "log_scale": scales.astype(np.float32) / 16 - 10,
+        "quaternion": unpack(rotations),
+        "opacity_logit": opacity_logit(alphas[:, 0] / 255),
+    }
+    return Gaussians(**values)
 
 
 def _from_smallest_three(rotations: np.ndarray) -> np.ndarray:
