@@ -202,6 +202,9 @@ class _Squares(in_parts.Work):
         cameras = given[1]
         return Static(cameras.height, cameras.width, self.capacity, self.config, parts=self.parts)
 
+    def num_gaussians(self, given) -> int:
+        return given[0].mean.shape[0]
+
     def free(self, given):
         return given[0], ()
 

@@ -223,6 +223,9 @@ class StepInParts(Work):
             cameras.height, cameras.width, settings.capacity, settings.raster, parts=self.parts
         )
 
+    def num_gaussians(self, given) -> int:
+        return given[0].gaussians.mean.shape[0]
+
     def free(self, given):
         state, _, rows = given
         shift = jnp.zeros_like(state.gaussians.mean[:, :2])

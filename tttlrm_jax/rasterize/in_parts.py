@@ -27,6 +27,8 @@ from tttlrm_jax.rasterize.platform import chosen_backend
 from tttlrm_jax.rasterize.tile_lists import Static, build_tile_lists
 
 FEW_SLOTS = 2**14  # for which the calls would take longer than they save
+FEW_GAUSSIANS = 2**11
+_DRAWN = ("mean", "conic", "opacity", "feature")  # fields of `ScreenSplats` with derivatives
 _MOST_PARTS = 4  # each has room for the light in front of every chunk, 8 bytes a slot
 
 
@@ -41,12 +43,15 @@ class Work:
         """Size, room and settings."""
         raise NotImplementedError
 
+    def num_gaussians(self, given: Any) -> int:
+        raise NotImplementedError
+
     def free(self, given: Any) -> tuple[Any, Any]:
-        """(what only `see` depends on, what `loss` depends on, too)."""
+        """(arrays [gaussian, ...] that only `see` depends on, what `loss` depends on, too)."""
         raise NotImplementedError
 
     def see(self, mine: Any, shared: Any, given: Any) -> ScreenSplats:
-        """The splats on the screen."""
+        """The splats on the screen, of some or all Gaussians: each depends on its own alone."""
         raise NotImplementedError
 
     def loss(self, shared: Any, given: Any, made: Composite) -> Float[Array, ""]:
@@ -97,19 +102,22 @@ def _threads(count: int) -> ThreadPoolExecutor:
 
 def run(work: Work, given: Any) -> Any:
     """`work.finish` of a picture and of the derivatives of its loss."""
-    static, part = work.static(given), np.int32
-    rows, lists, pull, seen = _see(work, given)
-    drawn = _each_part(static, lambda i: _draw(static, part(i), rows, lists))
+    static, shares, number = work.static(given), _shares(work, given), np.int32
+    views = _each(shares, lambda i: _see(work, shares, number(i), given))
+    screens, pulls = [screen for screen, _ in views], [pull for _, pull in views]
+    rows, lists, seen = _list(work, screens, given)
+    drawn = _each(static.parts, lambda i: _draw(static, number(i), rows, lists))
     loss, shared_bar, bars = _compare(work, given, drawn, seen.num_dropped)
-    rows_bar = _each_part(
-        static, lambda i: _pull(static, part(i), rows, lists[:2], drawn[i][2:], bars)
+    rows_bars = _each(
+        static.parts, lambda i: _pull(static, number(i), rows, lists[:2], drawn[i][2:], bars)
     )
-    return _finish(work, given, loss, rows_bar, shared_bar, pull, seen)
+    slopes = _each(shares, lambda i: _unsee(shares, number(i), screens[i], pulls[i], rows_bars))
+    return _finish(work, given, loss, slopes, shared_bar, seen)
 
 
 def compile_ahead(work: Work, given: Any) -> None:
     """Compiles what `run` needs, side by side; may be called in a thread of its own."""
-    static, part = work.static(given), np.int32(0)
+    static, shares, number = work.static(given), _shares(work, given), np.int32(0)
     programs = []
 
     def add(program: Callable, *arguments):
@@ -117,11 +125,13 @@ def compile_ahead(work: Work, given: Any) -> None:
         programs.append(traced.lower())
         return traced.out_info
 
-    rows, lists, pull, seen = add(_see, work, given)
-    drawn = [add(_draw, static, part, rows, lists)] * static.parts
+    screen, pull = add(_see, work, shares, number, given)
+    rows, lists, seen = add(_list, work, [screen] * shares, given)
+    drawn = [add(_draw, static, number, rows, lists)] * static.parts
     loss, shared_bar, bars = add(_compare, work, given, drawn, seen.num_dropped)
-    rows_bar = [add(_pull, static, part, rows, lists[:2], drawn[0][2:], bars)] * static.parts
-    add(_finish, work, given, loss, rows_bar, shared_bar, pull, seen)
+    rows_bar = add(_pull, static, number, rows, lists[:2], drawn[0][2:], bars)
+    slopes = add(_unsee, shares, number, screen, pull, [rows_bar] * static.parts)
+    add(_finish, work, given, loss, [slopes] * shares, shared_bar, seen)
     with ThreadPoolExecutor(_cores()) as pool:
         list(pool.map(lambda program: program.compile(), programs))
 
@@ -134,20 +144,69 @@ def side_by_side(calls: Sequence[Callable[[], Any]]) -> list:
     return [calls[0](), *(other.result() for other in others)]
 
 
-def _each_part(static: Static, call: Callable[[int], Any]) -> list:
-    return side_by_side([functools.partial(call, part) for part in range(static.parts)])
+def _each(count: int, call: Callable[[int], Any]) -> list:
+    return side_by_side([functools.partial(call, number) for number in range(count)])
+
+
+# ---- shares of the Gaussians ------------------------------------------------------------------
+
+
+def _count(tree: Any) -> int:
+    return jax.tree.leaves(tree)[0].shape[0]
+
+
+def _shares(work: Work, given: Any) -> int:
+    """As how many shares Gaussians are best seen."""
+    return work.static(given).parts if work.num_gaussians(given) > FEW_GAUSSIANS else 1
+
+
+def _begin(count: int, shares: int, number):
+    """(first Gaussian of a share, size of all shares, those at its front that another one has)."""
+    size = -(-count // shares)
+    first = jnp.minimum(number * size, count - size)
+    return first, size, number * size - first
+
+
+def _share(tree: Any, shares: int, number):
+    first, size, _ = _begin(_count(tree), shares, number)
+    return jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, first, size), tree)
+
+
+def _join(trees: list, count: int) -> Any:
+    """Of the shares, with `count` Gaussians in all."""
+    size = -(-count // len(trees))
+    skipped = [number * size - min(number * size, count - size) for number in range(len(trees))]
+
+    def joined(*arrays):
+        return jnp.concatenate([x[skip:] for x, skip in zip(arrays, skipped, strict=True)])
+
+    return jax.tree.map(joined, *trees) if len(trees) > 1 else trees[0]
+
+
+# ---- programs ---------------------------------------------------------------------------------
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _see(work: Work, shares: int, number, given):
+    mine, shared = work.free(given)
+
+    def fields(mine, shared):
+        screen = work.see(mine, shared, given)
+        return {name: getattr(screen, name) for name in _DRAWN}, screen
+
+    mine = _share(mine, shares, number)
+    _, pull, screen = jax.vjp(fields, mine, shared, has_aux=True)
+    return screen, pull
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _see(work: Work, given):
-    def table(mine, shared):
-        screen = work.see(mine, shared, given)
-        return parameter_table(screen), screen
-
-    columns, pull, screen = jax.vjp(table, *work.free(given), has_aux=True)
+def _list(work: Work, screens: list[ScreenSplats], given):
+    screen = _join(screens, _count(work.free(given)[0]))
+    # In memory once: XLA would join shares again in each of the loops that read them.
+    screen = jax.lax.optimization_barrier(screen)
     lists = build_tile_lists(screen, work.static(given)._replace(parts=1))
-    drawn = jnp.all(screen.radius > 0, axis=-1)
-    return join_columns(*columns), tiled.lists_of(lists), pull, Seen(drawn, lists.num_dropped)
+    seen = Seen(jnp.all(screen.radius > 0, axis=-1), lists.num_dropped)
+    return join_columns(*parameter_table(screen)), tiled.lists_of(lists), seen
 
 
 _draw = jax.jit(tiled.draw_tiles, static_argnums=0)
@@ -170,6 +229,21 @@ def _compare(work: Work, given, drawn, num_dropped):
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _finish(work: Work, given, loss, rows_bar, shared_bar, pull, seen: Seen):
-    mine_bar, own = pull(split_columns(functools.reduce(jnp.add, rows_bar)))
-    return work.finish(given, Done(loss, mine_bar, jax.tree.map(jnp.add, shared_bar, own), seen))
+def _unsee(shares: int, number, screen: ScreenSplats, pull, rows_bars: list):
+    """Derivatives by what only this share depends on, and by what all do."""
+    count = rows_bars[0].shape[0] - 1  # the last row is of slots that hold nothing
+    first, size, skipped = _begin(count, shares, number)
+    parts = [jax.lax.dynamic_slice_in_dim(bar, first, size) for bar in rows_bars]
+    bar = functools.reduce(jnp.add, parts)
+    bar = jnp.where(jnp.arange(size)[:, None] < skipped, 0, bar)
+    bar = jnp.concatenate([bar, jnp.zeros_like(bar[:1])])
+    fields = {name: getattr(screen, name) for name in _DRAWN}
+    _, of_table = jax.vjp(lambda fields: parameter_table(screen.replace(**fields)), fields)
+    return pull(*of_table(split_columns(bar)))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _finish(work: Work, given, loss, slopes: list, shared_bar, seen: Seen):
+    mine, shared = zip(*slopes, strict=True)
+    shared_bar = jax.tree.map(lambda *bars: functools.reduce(jnp.add, bars), shared_bar, *shared)
+    return work.finish(given, Done(loss, _join(list(mine), len(seen.drawn)), shared_bar, seen))
