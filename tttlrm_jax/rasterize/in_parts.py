@@ -24,7 +24,13 @@ from tttlrm_jax.rasterize.backends.tables import parameter_table
 from tttlrm_jax.rasterize.columns import join_columns, split_columns
 from tttlrm_jax.rasterize.compositing import Composite, ScreenSplats
 from tttlrm_jax.rasterize.platform import chosen_backend
-from tttlrm_jax.rasterize.tile_lists import Static, build_tile_lists
+from tttlrm_jax.rasterize.tile_lists import (
+    Static,
+    candidate_slots,
+    count_slots,
+    put_counted,
+    starts_of_parts,
+)
 
 FEW_SLOTS = 2**14  # for which the calls would take longer than they save
 FEW_GAUSSIANS = 2**11
@@ -105,7 +111,9 @@ def run(work: Work, given: Any) -> Any:
     static, shares, number = work.static(given), _shares(work, given), np.int32
     views = _each(shares, lambda i: _see(work, shares, number(i), given))
     screens, pulls = [screen for screen, _ in views], [pull for _, pull in views]
-    rows, lists, seen = _list(work, screens, given)
+    rows, drawn_of, slots = _sort(work, screens, given)
+    counted = _each(static.parts, lambda i: _count_slots(static, number(i), *slots))
+    lists, seen = _place(static, *slots, counted, drawn_of)
     drawn = _each(static.parts, lambda i: _draw(static, number(i), rows, lists))
     loss, shared_bar, bars = _compare(work, given, drawn, seen.num_dropped)
     rows_bars = _each(
@@ -126,7 +134,9 @@ def compile_ahead(work: Work, given: Any) -> None:
         return traced.out_info
 
     screen, pull = add(_see, work, shares, number, given)
-    rows, lists, seen = add(_list, work, [screen] * shares, given)
+    rows, drawn_of, slots = add(_sort, work, [screen] * shares, given)
+    counted = [add(_count_slots, static, number, *slots)] * static.parts
+    lists, seen = add(_place, static, *slots, counted, drawn_of)
     drawn = [add(_draw, static, number, rows, lists)] * static.parts
     loss, shared_bar, bars = add(_compare, work, given, drawn, seen.num_dropped)
     rows_bar = add(_pull, static, number, rows, lists[:2], drawn[0][2:], bars)
@@ -200,13 +210,23 @@ def _see(work: Work, shares: int, number, given):
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _list(work: Work, screens: list[ScreenSplats], given):
-    screen = _join(screens, _count(work.free(given)[0]))
+def _sort(work: Work, screens: list[ScreenSplats], given):
+    static, screen = work.static(given), _join(screens, work.num_gaussians(given))
     # In memory once: XLA would join shares again in each of the loops that read them.
     screen = jax.lax.optimization_barrier(screen)
-    lists = build_tile_lists(screen, work.static(given)._replace(parts=1))
-    seen = Seen(jnp.all(screen.radius > 0, axis=-1), lists.num_dropped)
-    return join_columns(*parameter_table(screen)), tiled.lists_of(lists), seen
+    candidates = candidate_slots(screen, static)
+    drawn = jnp.all(screen.radius > 0, axis=-1)
+    slots = (candidates, starts_of_parts(candidates, static))
+    return join_columns(*parameter_table(screen)), drawn, slots
+
+
+_count_slots = jax.jit(count_slots, static_argnums=0)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _place(static: Static, candidates, starts, counted: list, drawn):
+    lists = put_counted(static, candidates, starts, counted)
+    return lists, Seen(drawn, jnp.maximum(candidates.end[-1] - static.capacity, 0))
 
 
 _draw = jax.jit(tiled.draw_tiles, static_argnums=0)

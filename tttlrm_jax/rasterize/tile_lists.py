@@ -10,6 +10,7 @@ On CPU the placement is a counting sort, elsewhere an integer sort. Both give th
 """
 
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import flax.struct
@@ -226,18 +227,37 @@ class _Slot(NamedTuple):
 def place_by_counting(candidates: Candidates, static: Static):
     """(gaussian, first_chunk, num_chunks) of TileLists, by a counting sort: a first walk over the
     slots counts those of each tile, a second one puts them."""
-    tiles, count = _count_slots(static, candidates)
-    first_chunk, num_chunks = _chunks_of_tiles(count[:-1])
-    last = (static.empty_chunk + 1) * CHUNK - 1  # where nothing is to be seen
-    target = jnp.append(first_chunk * CHUNK, last)
-    gaussian = _put_slots(static, candidates.gaussian, candidates.end, tiles, target)
-    return gaussian.reshape(-1, CHUNK), first_chunk, num_chunks
+    starts = starts_of_parts(candidates, static)
+    counted = [count_slots(static, jnp.int32(i), candidates, starts) for i in range(static.parts)]
+    return put_counted(static, candidates, starts, counted)
+
+
+class Starts(NamedTuple):
+    """Where parts of the slots start, which are taken WALK at a time."""
+
+    walk: Int[Array, " part_plus_one"]  # the last one ends them
+    before: _Slot  # the slot in front of each part
+
+
+def starts_of_parts(candidates: Candidates, static: Static) -> Starts:
+    """Parts with equally many slots."""
+    walks = -(-jnp.minimum(candidates.end[-1], static.capacity) // WALK)
+    share, rest = walks // static.parts, walks % static.parts
+    walk = jnp.stack([i * share + jnp.minimum(i, rest) for i in range(static.parts + 1)])
+    slot = walk[:-1] * WALK - 1
+    rank = jnp.sum(candidates.end[None] <= slot[:, None], axis=1, dtype=jnp.int32)
+    c = Candidates(*(x.at[rank].get(mode="clip") for x in candidates))
+    within, columns = slot - c.begin, jnp.maximum(c.columns, 1)
+    # in front of all of them is the one that the first one comes after, in its row
+    down = jnp.where(slot < 0, 0, within // columns)
+    return Starts(walk, _Slot(rank, c.column + within - down * columns, c.row + down))
 
 
 @one_kernel
-def _count_slots(static: Static, candidates: Candidates):
-    """(tile of each slot, slots of each tile); the number of tiles stands for none."""
+def count_slots(static: Static, part: Int[Array, ""], candidates: Candidates, starts: Starts):
+    """(tile of each slot, slots of each tile) of a part; the number of tiles stands for none."""
     limit = jnp.minimum(candidates.end[-1], static.capacity)
+    begin, end = at(starts.walk, part), at(starts.walk, part + 1)
 
     def walk(i, carry):
         slot, tiles, count = carry
@@ -250,13 +270,26 @@ def _count_slots(static: Static, candidates: Candidates):
         def add(j, count):
             return put(count, at(count, at(tile, j)) + 1, at(tile, j))
 
-        return slot, put(tiles, tile, i), lax.fori_loop(0, WALK, add, count)
+        return slot, put(tiles, tile, i - begin), lax.fori_loop(0, WALK, add, count)
 
-    first = _Slot(jnp.int32(0), candidates.column[0] - 1, candidates.row[0])
-    tiles = jnp.zeros((-(-static.capacity // WALK), WALK), jnp.int32)
-    start = varying_as(candidates, (first, tiles, jnp.zeros(static.num_tiles + 1, jnp.int32)))
-    _, tiles, count = lax.fori_loop(0, -(-limit // WALK), walk, start)
+    slot = jax.tree.map(lambda x: at(x, part), starts.before)
+    tiles = jnp.zeros((-(-static.capacity // (WALK * static.parts)), WALK), jnp.int32)
+    start = (slot, tiles, jnp.zeros(static.num_tiles + 1, jnp.int32))
+    start = varying_as((candidates, starts), start)
+    _, tiles, count = lax.fori_loop(begin, end, walk, start)
     return tiles.reshape(-1), count
+
+
+def put_counted(static: Static, candidates: Candidates, starts: Starts, counted: Sequence):
+    """(gaussian, first_chunk, num_chunks) of TileLists, from what was counted in each part."""
+    tiles, count = zip(*counted, strict=True)
+    first_chunk, num_chunks = _chunks_of_tiles(functools.reduce(jnp.add, count)[:-1])
+    last = (static.empty_chunk + 1) * CHUNK - 1  # where nothing is to be seen
+    target = jnp.append(first_chunk * CHUNK, last)
+    gaussian = _put_slots(
+        static, candidates.gaussian, candidates.end, starts.walk, jnp.stack(tiles), target
+    )
+    return gaussian.reshape(-1, CHUNK), first_chunk, num_chunks
 
 
 def _next_slots(candidates: Candidates, slot: _Slot, begin) -> tuple[_Slot, _Slot]:
@@ -278,24 +311,32 @@ def _next_slots(candidates: Candidates, slot: _Slot, begin) -> tuple[_Slot, _Slo
 
 
 @one_kernel
-def _put_slots(static: Static, order, end, tiles, target) -> Int[Array, " slot"]:
-    """Gaussians in the lists, where `target` [tile] says where the next one goes."""
+def _put_slots(static: Static, order, end, walk, tiles, target) -> Int[Array, " slot"]:
+    """Gaussians in the lists, where `target` [tile] says where the next one goes; `tiles` are those
+    of the slots of each part [part, slot], which starts at `walk`."""
     num_gaussians = order.shape[0]
+    limit = jnp.minimum(end[-1], static.capacity)
 
-    def put_slot(slot, carry):
-        rank, target, gaussian = carry
-        rank = jnp.minimum(rank + (at(end, rank) <= slot), num_gaussians - 1)
-        tile = at(tiles, slot)
-        kept = tile < static.num_tiles
-        target = put(target, at(target, tile) + kept, tile)
-        position = at(target, tile) - kept  # read after it is written: no copy is made
-        value = jnp.where(kept, at(order, rank), num_gaussians)
-        return rank, target, put(gaussian, value, position)
+    def put_part(part, carry):
+        begin = at(walk, part) * WALK
+
+        def put_slot(slot, carry):
+            rank, target, gaussian = carry
+            rank = jnp.minimum(rank + (at(end, rank) <= slot), num_gaussians - 1)
+            tile = lax.dynamic_index_in_dim(at(tiles, part), slot - begin, keepdims=False)
+            kept = tile < static.num_tiles
+            target = put(target, at(target, tile) + kept, tile)
+            position = at(target, tile) - kept  # read after it is written: no copy is made
+            value = jnp.where(kept, at(order, rank), num_gaussians)
+            return rank, target, put(gaussian, value, position)
+
+        after = jnp.minimum(at(walk, part + 1) * WALK, limit)
+        return lax.fori_loop(begin, after, put_slot, carry)
 
     gaussian = jnp.full((static.empty_chunk + 1) * CHUNK, num_gaussians, jnp.int32)
-    start = varying_as((order, end, tiles, target), (jnp.int32(0), target, gaussian))
-    limit = jnp.minimum(end[-1], static.capacity)
-    return lax.fori_loop(0, limit, put_slot, start)[2]
+    like = (order, end, walk, tiles, target)
+    start = varying_as(like, (jnp.int32(0), target, gaussian))
+    return lax.fori_loop(0, static.parts, put_part, start)[2]
 
 
 # ---- placing by sorting -----------------------------------------------------------------------

@@ -133,11 +133,12 @@ def test_lists_hold_whoever_reaches_the_tile(height, width, count):
 
 
 @pytest.mark.parametrize(
-    ("count", "capacity", "side"), [(900, 40_000, 8), (900, 3000, 16), (1, 7, 8)]
+    ("count", "capacity", "side", "parts"),
+    [(900, 40_000, 8, 1), (900, 3000, 16, 3), (900, 40_000, 8, 4), (1, 7, 8, 2)],
 )
-def test_counting_equals_sorting(count, capacity, side):
-    """The two ways to place slots, with and without overflow."""
-    static = Static(50, 70, capacity, GSPLAT, side)
+def test_counting_equals_sorting(count, capacity, side, parts):
+    """The two ways to place slots, with and without overflow, in one part and in several."""
+    static = Static(50, 70, capacity, GSPLAT, side, parts=parts)
     candidates = jax.jit(candidate_slots, static_argnums=1)(random_splats(count), static)
     actual = jax.jit(place_by_counting, static_argnums=1)(candidates, static)
     expected = jax.jit(place_by_sorting, static_argnums=1)(candidates, static)
