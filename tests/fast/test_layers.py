@@ -13,7 +13,7 @@ LEVELS = {
     "ttt": 3, "rasterize": 3,
     "captures": 4,
     "sequences": 5,
-    "procedural": 6,
+    "procedural": 6, "structure_from_motion": 6,
     "datasets": 7,
     "models": 8,
     "metrics": 9, "convert": 9,

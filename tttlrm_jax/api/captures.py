@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+from tttlrm_jax.api.cameras_found import KEPT_IN, capture_with_poses
 from tttlrm_jax.captures.capture import Capture, find_camera_file, read_capture
 from tttlrm_jax.captures.outliers import checked_outliers
+from tttlrm_jax.config.evaluation import FILM_FRAMES, Poses
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.files.packaged_files import capture_path
 from tttlrm_jax.sequences.readers import open_sequence
@@ -13,6 +15,10 @@ from tttlrm_jax.sequences.sequence import Sequence
 def open_capture(
     path: str | Path | None = None,
     *,
+    poses: Poses | None = None,
+    keep_in: str | Path = KEPT_IN,
+    film_frames: int = FILM_FRAMES,
+    poses_checkpoint: str | Path | None = None,
     skip_missing: bool = False,
     drop_outliers: bool = False,
     intrinsics_scale: float | None = None,
@@ -31,13 +37,27 @@ def open_capture(
     `intrinsics_scale` multiplies the intrinsics of the file, for pictures that are not of the size
     that it is for: 0.25 for a quarter of it.
 
-    Raises InputError where there is nothing of a known form, and for cameras or lists that break
-    their limits.
+    `poses="sfm"` finds the cameras of photographs or of a video, whatever files lie beside them, by
+    structure from motion (extra `sfm`), `"ttt3r"` by TTT3R (of a model directory
+    `poses_checkpoint`; None: the package's small network): a `Capture`, kept in `keep_in/NAME-sfm`
+    and read from there for the same pictures; of a video `film_frames` are taken at most. `"file"`
+    wants a camera file.
+
+    Raises InputError where there is nothing of a known form, too few cameras are found, and for
+    cameras or lists that break their limits.
 
         capture = tj.open_capture("desk")        # desk/transforms.json and desk/images/
         sequence = tj.open_capture("walk.mp4")
+        capture = tj.open_capture("walk.mp4", poses="sfm")
     """
     path = capture_path(path)
+    if poses is not None:
+        capture = capture_with_poses(
+            path, poses, keep_in=Path(keep_in), film_frames=film_frames,
+            checkpoint=poses_checkpoint, skip_missing=skip_missing,
+            intrinsics_scale=intrinsics_scale,
+        )  # fmt: skip
+        return checked_outliers(capture, drop_outliers)
     try:
         find_camera_file(Path(path))
     except InputError as no_cameras:
@@ -58,6 +78,6 @@ def as_capture(capture: Capture | Sequence | str | Path) -> Capture:
     if isinstance(capture, Sequence):
         raise InputError.of(
             "capture", capture.name, "is a sequence without camera file",
-            "use tj.load('ttt3r_small').stream(), or give a capture with cameras",
+            "use tj.load('ttt3r_small').stream(), or open it with poses='sfm'",
         )  # fmt: skip
     return capture

@@ -25,6 +25,8 @@ from tttlrm_jax.config.validation import (
 from tttlrm_jax.config.viewer import ViewerOptions
 
 Accumulate = Literal["chunk", "append", "all"]
+Poses = Literal["file", "sfm", "ttt3r"]
+FILM_FRAMES = 100
 DepthFormat = Literal["png", "npy", "none"]
 DepthAlignment = Literal["metric", "scale", "scale_shift", "median"]
 Fit = Literal["crop", "resize"]
@@ -97,6 +99,11 @@ class EvalConfig(ViewerOptions, SceneOptions):
     # directory with a camera file, or `sample` or `toy`, captures in the package; None: the sample.
     # Without any option that changes a number the toy is improved for 20 s from 12 of its views
     capture: PathText | None = None
+    # of the capture's cameras: its file, structure from motion (extra `sfm`), or TTT3R; None: the
+    # file where there is one, else sfm. Found ones are kept beside the output and used again
+    poses: Poses | None = None
+    film_frames: FrameCount = FILM_FRAMES  # most that cameras are looked for of a video
+    poses_checkpoint: PathText | None = None  # of --poses ttt3r; None: the package's small network
     views: PositiveInt | None = None  # number of input views
     frames: str | None = None  # input frames by number, in order: 1-7,9; None: chosen by k-means
     save_state: PathText | None = None  # directory for the state after the stream's last chunk
@@ -135,6 +142,11 @@ class EvalConfig(ViewerOptions, SceneOptions):
                 not getattr(self, field) or self.seconds is not None, field, getattr(self, field),
                 "belongs to improving for some time", "add e.g. --seconds 30",
             )  # fmt: skip
+
+        require(
+            self.poses_checkpoint is None or self.poses == "ttt3r", "poses_checkpoint",
+            self.poses_checkpoint, "is TTT3R's", "add --poses ttt3r or leave it out",
+        )  # fmt: skip
 
     def of_improving(self) -> dict[str, Any]:
         """How Gaussians are improved, by the names that `Reconstruction.refine` has."""

@@ -9,6 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
+
+from tttlrm_jax.api.cameras_found import KEPT_IN, capture_with_poses
 from tttlrm_jax.api.mesh_scenes import check_mesh, is_parted, over_devices
 from tttlrm_jax.api.models import SceneModel, load_run, with_rule
 from tttlrm_jax.api.request import Request, as_wished, check_has_gaussians, resolve
@@ -27,12 +30,13 @@ from tttlrm_jax.apps.reconstruct.measure import measure, post_optimize
 from tttlrm_jax.apps.reconstruct.state_query import query_state
 from tttlrm_jax.apps.rule_arguments import parse_with_rule
 from tttlrm_jax.apps.view.runs import ScenePage, opened_page
-from tttlrm_jax.captures.capture import Capture, read_capture
+from tttlrm_jax.captures.capture import Capture
 from tttlrm_jax.captures.outliers import checked_outliers
 from tttlrm_jax.checkpoints.directories import read_config
 from tttlrm_jax.checkpoints.streams import STATE_FILES, read_record, read_stream
 from tttlrm_jax.config import EvalConfig, RunConfig
 from tttlrm_jax.config.command_line import EXIT_BAD_INPUT, EXIT_INTERRUPTED
+from tttlrm_jax.config.validation import require
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.files.output_directory import atomic_directory, default_output, disk_errors
 from tttlrm_jax.core.files.packaged_files import QUICKSTART, TOY, capture_path, packaged
@@ -174,12 +178,28 @@ def _asked(config: EvalConfig, checkpoint: Path) -> tuple[RunConfig, Capture, Re
     """
     record = read_record(Path(config.load_state)) if config.load_state else None
     run = as_wished(with_rule(read_config(checkpoint), config.rule, record), config)
-    path = capture_path(config.capture)
-    capture = read_capture(path, config.skip_missing, config.intrinsics_scale)
-    capture = checked_outliers(capture, config.drop_outliers)
+    capture = _capture(config)
     request = resolve(config, run, capture, record)
     check_mesh(config, run, request)
     return run, capture, request
+
+
+def _capture(config: EvalConfig) -> Capture:
+    """The capture with its cameras, which are looked for where they are not in a file."""
+    poses = config.poses
+    if jax.process_count() > 1:  # each would find its own
+        poses = poses or "file"
+        require(
+            poses == "file", "poses", poses, "needs a single process",
+            "find the cameras first, and give the directory NAME-sfm as the capture",
+        )  # fmt: skip
+    keep_in = Path(config.output).parent if config.output else KEPT_IN
+    capture = capture_with_poses(
+        capture_path(config.capture), poses, keep_in=keep_in,
+        film_frames=config.film_frames, checkpoint=config.poses_checkpoint,
+        skip_missing=config.skip_missing, intrinsics_scale=config.intrinsics_scale,
+    )  # fmt: skip
+    return checked_outliers(capture, config.drop_outliers)
 
 
 def _finish(job: Job, evaluated: Evaluated, metrics: dict[str, Any]) -> dict[str, Any]:

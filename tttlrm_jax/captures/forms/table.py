@@ -80,6 +80,11 @@ FORMS = (
     _form("RealEstate10K's clip", realestate),
 )
 ARCHIVES = (".r3d", ".zip", ".tar", ".gz", ".7z")  # Record3D's and Polycam's, as they are sent
+# what else may be done with pictures
+OTHERWISE = (
+    ", have the cameras found (--poses sfm, open_capture(..., poses='sfm')), or give pictures "
+    "without cameras to --model ttt3r"
+)
 KNOWN = " or ".join(form.name for form in FORMS)
 
 
@@ -99,7 +104,7 @@ def find_camera_file(path: Path, field: str = "capture") -> Path:
         raise InputError(
             f"{field}={path} is an archive; unpack it (.r3d is .zip) and name its folder"
         )
-    alone = ", or give pictures without cameras to --model ttt3r" if field == "capture" else ""
+    alone = OTHERWISE if field == "capture" else ""
     if not path.is_dir():
         raise InputError(
             f"{field}={path} is not a directory; name the one that holds {KNOWN}{alone}"

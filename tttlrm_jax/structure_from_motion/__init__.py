@@ -1,0 +1,1 @@
+"""Cameras of photographs and films that have none: what is given, kept, matched, mapped."""
