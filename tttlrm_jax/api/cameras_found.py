@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from tttlrm_jax.api.pointmap_poses import cameras_from_ttt3r
 from tttlrm_jax.captures.capture import Capture, read_capture
 from tttlrm_jax.captures.forms.table import find_camera_file
 from tttlrm_jax.captures.pictures.images import flatten, read_image
@@ -106,10 +105,12 @@ def _files(weights: Path) -> list[tuple]:
 
 
 def _predict(place: Workplace, names: list[str], weights: Path) -> None:
+    from tttlrm_jax.api import pointmap_poses  # which loads models, and those open captures
+
     start = time.perf_counter()
     bar = tqdm(names, "cameras by TTT3R", unit=" pictures")
     images = (flatten(read_image(place.images / name)) for name in bar)
-    poses, lenses, notes = cameras_from_ttt3r(images, weights)
+    poses, lenses, notes = pointmap_poses.cameras_from_ttt3r(images, weights)
     frames = [
         _entry(place, *each) for each in zip(names, poses, lenses, strict=True)
     ]  # fmt: skip

@@ -11,7 +11,7 @@ from typing import Any
 from tttlrm_jax.captures.capture import Capture, read_capture
 from tttlrm_jax.core.errors import InputError, listed
 from tttlrm_jax.structure_from_motion.colmap_steps import Colmap, load_pycolmap
-from tttlrm_jax.structure_from_motion.diagnosis import reason
+from tttlrm_jax.structure_from_motion.diagnosis import is_false, reason
 from tttlrm_jax.structure_from_motion.pairs import (
     ALL_PAIRS,
     all_pairs,
@@ -59,10 +59,13 @@ def _look_for_cameras(source: Source, place: Workplace, film_frames: int) -> Non
     colmap.extract(write_feature_masks(place, names))
     colmap.match(_pairs(colmap, in_order=source.film is not None))
     draft = place.work / "largest"
+    shutil.rmtree(draft, ignore_errors=True)
     model = colmap.map(draft)
-    count = 0 if model is None else model.num_reg_images()
+    count, evidence = 0 if model is None else model.num_reg_images(), colmap.evidence()
+    if count >= MIN_PICTURES and is_false(evidence, colmap.parallax(model)):
+        count = 0
     if count < MIN_PICTURES:
-        problem, remedy = reason(colmap.evidence())
+        problem, remedy = reason(evidence)
         raise InputError.of(
             "capture", source.path, f"has {count} of {len(names)} pictures whose camera could be "
             f"found: {problem}", remedy,

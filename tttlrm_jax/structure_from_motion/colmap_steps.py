@@ -162,6 +162,19 @@ class Colmap:
         largest.write_binary(target)
         return largest
 
+    @staticmethod
+    def parallax(model: Any, most: int = 2000) -> float:
+        """Median angle in degrees at which the rays to a point cross, at their widest."""
+        centres = {each: model.image(each).projection_center() for each in model.reg_image_ids()}
+        points = list(model.points3D.values())
+        angles = []
+        for point in points[:: max(1, len(points) // most)]:
+            seen_by = {element.image_id for element in point.track.elements}
+            rays = np.stack([centres[each] for each in seen_by]) - point.xyz
+            rays /= np.linalg.norm(rays, axis=1, keepdims=True)
+            angles.append(np.degrees(np.arccos(np.clip((rays @ rays.T).min(), -1, 1))))
+        return float(np.median(angles)) if angles else 0.0
+
     # ---- what they share ---------------------------------------------------------------------
 
     def _numbers(self) -> dict[str, int]:

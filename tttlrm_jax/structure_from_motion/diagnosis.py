@@ -5,6 +5,8 @@ import dataclasses
 FEW_FEATURES = 200  # of a picture
 FEW_PAIRS = 1.0  # of pairs that match, per picture
 MANY_TURNED = 0.5  # of pairs that match
+ALL_TURNED = 0.9  # likewise; a model of such pairs is false unless its rays cross at
+WIDE = 10.0  # degrees or more: a camera that only turns also fits a flat scene far away
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,6 +17,12 @@ class Evidence:
     median_features: int  # of a picture
     matched_pairs: int  # of pictures that show the same things
     turned_pairs: int  # of those, that a camera that only turned, or a flat scene, explains
+
+
+def is_false(found: Evidence, parallax: float) -> bool:
+    """Whether a model may come of a camera that only turned, `parallax` being the median angle in
+    degrees at which rays to its points cross."""
+    return found.turned_pairs >= ALL_TURNED * found.matched_pairs and parallax < WIDE
 
 
 def reason(found: Evidence) -> tuple[str, str]:

@@ -22,7 +22,7 @@ STEP = 0.05  # of the picture's width that lie between chosen frames, at least
 MOTION_WIDTH, SHARPNESS_WIDTH = 320, 640  # pixels
 TILE = 64
 FAR = 8  # pixels of a small picture after which it is compared with a later frame
-CLEAR_PEAK = 0.08  # of the correlation of a tile, which is 1 for equal ones
+CLEAR_PEAK = 0.15  # of the correlation of a tile, which is 1 for equal ones
 
 
 @dataclasses.dataclass(frozen=True)

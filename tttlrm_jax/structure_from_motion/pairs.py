@@ -49,17 +49,16 @@ def vlad(descriptors: Sequence[np.ndarray], clusters: int = CLUSTERS) -> np.ndar
     sampled = np.concatenate([each.astype(np.float32) for each in descriptors])
     step = -(-len(sampled) // MOST_SAMPLES)
     clusters = min(clusters, len(sampled[::step]))
-    means = MiniBatchKMeans(clusters, random_state=0, n_init=1, batch_size=4096)
-    means.fit(sampled[::step])
-    return np.stack([_vlad_of(each.astype(np.float32), means) for each in descriptors])
+    means = MiniBatchKMeans(clusters, random_state=0, batch_size=4096).fit(sampled[::step])
+    return np.stack([_vlad_of(each.astype(np.float32), np.asarray(means.cluster_centers_))
+                     for each in descriptors])  # fmt: skip
 
 
-def _vlad_of(features: np.ndarray, means: MiniBatchKMeans) -> np.ndarray:
-    centres = means.cluster_centers_
+def _vlad_of(features: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """Of descriptors [feature, 128] and centres [cluster, 128]."""
+    nearest = (np.square(centres).sum(axis=1) - 2 * features @ centres.T).argmin(axis=1)
     sums = np.zeros_like(centres)
-    if len(features):
-        nearest = means.predict(features)
-        np.add.at(sums, nearest, features - centres[nearest])
+    np.add.at(sums, nearest, features - centres[nearest])
     sums /= np.linalg.norm(sums, axis=1, keepdims=True) + 1e-9  # of each cluster apart
     vector = sums.reshape(-1)
     return vector / (np.linalg.norm(vector) + 1e-9)

@@ -105,13 +105,14 @@ def _write_upright(path: Path, target: Path) -> None:
     """EXIF is kept, without its orientation: COLMAP reads the focal length there."""
 
     def decode(image: Image.Image) -> tuple[Image.Image, Image.Exif]:
-        exif, mode = image.getexif(), "RGBA" if is_transparent(image) else "RGB"
+        mode = "RGBA" if is_transparent(image) else "RGB"
+        upright = ImageOps.exif_transpose(to_8_bit(image)).convert(mode)
+        exif = image.getexif()
         exif.pop(EXIF_ORIENTATION, None)
-        return ImageOps.exif_transpose(to_8_bit(image)).convert(mode), exif
+        return upright, exif
 
     picture, exif = open_image(path, decode)
-    quality = {} if target.suffix.lower() == ".png" else {"quality": QUALITY}
-    picture.save(target, exif=exif.tobytes(), **quality)
+    picture.save(target, exif=exif.tobytes(), quality=QUALITY)  # which PNG does not read
 
 
 def _place_mask(mask: MaskFile, turn: Image.Transpose | None, place: Workplace, name: str) -> None:

@@ -1,6 +1,7 @@
 """Photographs without cameras, and a stand-in for pycolmap that finds them at once."""
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -80,10 +81,14 @@ class FakeColmap:
         poses = np.tile(np.eye(4), (len(images), 1, 1))
         poses[:, 0, 3] = range(len(images))
         drawn = target.parent / "drawn"
+        shutil.rmtree(drawn, ignore_errors=True)
         colmap_binary(drawn, MadeScene(images, poses, (30.0, 30.0, 16.0, 12.0)))
         (drawn / "sparse" / "0").rename(target)
         _rename(target / "images.bin", self.names)
         return Model(self.names[: self.found])
+
+    def parallax(self, model: Model) -> float:
+        return 20.0
 
     def evidence(self) -> Evidence:
         return Evidence(len(self.names), 50, 3, 0)

@@ -8,12 +8,12 @@ import pytest
 from PIL import Image
 
 import tttlrm_jax as tj
-from tttlrm_jax.api import cameras_found
+from tttlrm_jax.api import cameras_found, pointmap_poses
 from tttlrm_jax.apps.reconstruct.command import main
 from tttlrm_jax.captures.capture import read_capture
 from tttlrm_jax.config import EvalConfig
 from tttlrm_jax.core.errors import InputError
-from tttlrm_jax.structure_from_motion.diagnosis import Evidence, reason
+from tttlrm_jax.structure_from_motion.diagnosis import Evidence, is_false, reason
 from tttlrm_jax.structure_from_motion.workplace import LOCK, RECORD
 
 
@@ -159,7 +159,7 @@ def test_cameras_of_ttt3r_are_kept_too(monkeypatch, photographs, tmp_path):
         lens = np.tile([30.0, 30.0, 16.0, 12.0], (count, 1))
         return poses, lens, {"focal": 30.0, "doubts": ["they are guesses"]}
 
-    monkeypatch.setattr(cameras_found, "cameras_from_ttt3r", predict)
+    monkeypatch.setattr(pointmap_poses, "cameras_from_ttt3r", predict)
     for _ in range(2):
         capture = tj.open_capture(photographs, poses="ttt3r", keep_in=tmp_path / "out")
         np.testing.assert_allclose(capture.world_from_camera[:, 2, 3], range(5))
@@ -170,6 +170,14 @@ def test_cameras_of_ttt3r_are_kept_too(monkeypatch, photographs, tmp_path):
     weights.mkdir()
     tj.open_capture(photographs, poses="ttt3r", keep_in=tmp_path / "out", poses_checkpoint=weights)
     assert calls == [5, 5]
+
+
+def test_a_camera_that_turned_makes_no_scene():
+    """It fits a flat one far away: few degrees between rays, and all pairs as of a plane."""
+    turned, moved = Evidence(8, 2000, 28, 28), Evidence(8, 2000, 28, 5)
+    assert is_false(turned, 4.0)
+    assert not is_false(turned, 25.0)  # a wall, walked along
+    assert not is_false(moved, 4.0)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from tttlrm_jax.structure_from_motion.placing import place_pictures, write_featu
 from tttlrm_jax.structure_from_motion.sources import find_source
 from tttlrm_jax.structure_from_motion.workplace import workplace
 
-FOCAL = 0x920A
+FOCAL, MAKE = 0x920A, 0x010F
 
 
 def turned_jpeg(path, orientation):
@@ -93,12 +93,12 @@ def test_no_masks_where_all_counts(photographs, place):
 
 
 def test_pictures_of_one_size_body_and_zoom_share_a_camera(tmp_path):
-    exif = Image.Exif()
+    exif, zoomed = Image.Exif(), Image.Exif()
+    exif[MAKE] = zoomed[MAKE] = "maker"
     exif.get_ifd(EXIF_IFD)[FOCAL] = 4.2
-    zoomed = Image.Exif()
     zoomed.get_ifd(EXIF_IFD)[FOCAL] = 8.4
     sizes = [(32, 24), (24, 32), (32, 24), (32, 24), (32, 24)]
     for number, (size, own) in enumerate(zip(sizes, [None, None, exif, zoomed, exif], strict=True)):
-        Image.new("RGB", size).save(tmp_path / f"{number}.jpg", **({"exif": own} if own else {}))
+        Image.new("RGB", size).save(tmp_path / f"{number}.jpg", exif=own or Image.Exif())
     paths = [tmp_path / f"{number}.jpg" for number in range(5)]
     assert camera_groups(paths) == [[0], [1], [2, 4], [3]]
