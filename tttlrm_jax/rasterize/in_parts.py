@@ -1,9 +1,9 @@
 """A picture drawn and differentiated on several cores of a CPU, the `tiled` backend's way.
 
 XLA:CPU runs a function that it compiled as one kernel on one thread, and the kernels of a program
-one after another. Programs run side by side, though, if threads of their own call them: so tiles
-are drawn in parts, each by a call of one program, and what comes before, between and behind are
-programs, too. Under `jit` all of it is one program: use `render` there.
+one after another. Programs run side by side, though, if threads of their own call them: so shares
+of the Gaussians and parts of the tiles are taken each by a call of one program, and what comes
+between is programs, too. Under `jit` all of it is one program: use `render` there.
 """
 
 import dataclasses
@@ -150,7 +150,14 @@ def side_by_side(calls: Sequence[Callable[[], Any]]) -> list:
     """Results of the calls, each made by a thread, the first one by this."""
     if len(calls) == 1:
         return [calls[0]()]
-    others = [_threads(len(calls) - 1).submit(call) for call in calls[1:]]
+    config: Any = jax.config
+    chosen = config.jax_default_device  # threads have their own
+
+    def called(call):
+        with jax.default_device(chosen):
+            return call()
+
+    others = [_threads(len(calls) - 1).submit(called, call) for call in calls[1:]]
     return [calls[0](), *(other.result() for other in others)]
 
 
