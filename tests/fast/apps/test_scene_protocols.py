@@ -168,6 +168,7 @@ def test_the_table_stands_beside_the_published_rows(measured):
     assert re.search(r"\| 3DGS +\| 20.50 \| 0.750 \| 0.250 \| +780.00 \|", text)
     assert re.search(r"\| tttLRM \(AR\) \| +– \| +– \| +– \| +– \|", text)
     assert re.search(rf"\| this model +\| +{ours['psnr']:.2f} \|", text)
+    assert "This model: run (tttlrm), plan full, products in float32.\n" in text
     for said in ("nothing here is real", "3 of 4 scenes", "by k-means", "LPIPS", "images_4"):
         assert said in text
 
@@ -495,7 +496,8 @@ def test_plans_in_chunks_score_as_on_one_capture(options, arguments, data, check
         ("mean colour of the inputs", 0): metrics["baselines"]["mean_colour"],
         ("untrained model", 0): metrics["baselines"]["untrained"],
     }, abs=0.01)  # fmt: skip
-    assert f"plan {options[1]}" in (output / "table.md").read_text()
+    text = (output / "table.md").read_text()
+    assert f"(tttlrm), plan {options[1]}, 2 views per update" in text
 
 
 @pytest.mark.extended

@@ -125,6 +125,7 @@ def _written(results: Results, common: Measurement, failed: dict[str, str]) -> d
         there = f"none, as {protocol.labels} is not in {root}"
         differing.append(f"strata: {protocol.strata_source if labels else there}")
     table |= {"differs": differing, "failed": failed, "notes": _notes(results)}
+    table["model"] = common.described()
     results.write_table(table, table_text(table))
     return table
 

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from tttlrm_jax.api.models import SceneModel
-from tttlrm_jax.api.request import Request, resolve
+from tttlrm_jax.api.request import Request, resolve, trained_chunk
 from tttlrm_jax.api.scenes import (
     BASELINES,
     PosedScene,
@@ -86,6 +86,15 @@ class Measurement:
             },
             **{part: config[part] for part in ("model", "raster", "data", "train")},
         }
+
+    def described(self) -> str:
+        """Which model the rows are of, and how it reads a scene."""
+        plan = self.config.plan or self.run.train.plan
+        chunk = self.config.chunk_views or trained_chunk(self.run, plan)
+        updates = "" if plan == "full" else f", {chunk} views per update"
+        name = Path(self.config.checkpoint or "").resolve().name
+        kind, dtype = self.run.model.kind, self.run.model.compute_dtype
+        return f"{name} ({kind}), plan {plan}{updates}, products in {dtype}"
 
     def given(self) -> dict[str, Any]:
         """Options that were not left to the protocol and the checkpoint."""

@@ -98,6 +98,7 @@ def table_text(table: dict[str, Any]) -> str:
             *_aligned([("method", "PSNR", "SSIM", "LPIPS", "seconds"), *_cells(part)]),
             "", *_stratum_lines(part),
         ]  # fmt: skip
+    lines += [f"{OURS[:1].upper()}{OURS[1:]}: {table['model']}."]
     lines += [f"Published rows: {table['source']}. {UNKNOWN} has no number."]
     lines += ["", "What differs:", ""] + [f"- {text}" for text in table["differs"]]
     lines += [f"- left out: {scene}: {why}" for scene, why in table["failed"].items()]
