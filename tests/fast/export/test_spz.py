@@ -11,6 +11,7 @@ from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.rotations import rotation_from_unit_quaternion
 from tttlrm_jax.core.types import Gaussians
 from tttlrm_jax.export.splats.formats import read_splats, write_splats
+from tttlrm_jax.export.splats.frames import turned_about_x
 from tttlrm_jax.export.splats.spz import read_spz, write_spz
 from tttlrm_jax.export.splats.writable import opacity
 
@@ -137,6 +138,12 @@ def test_more_bits_of_spherical_harmonics(tmp_path):
     np.testing.assert_allclose(
         read_spz(tmp_path / "scene.spz").sh[:, 1:], given.sh[:, 1:], atol=0.5 / 128 + 1e-6
     )
+
+
+def test_axes_may_stay_as_they_are(tmp_path):
+    given = gaussians(degree=1)
+    write_splats(tmp_path / "scene.spz", given, turned=False)
+    close(turned_about_x(read_spz(tmp_path / "scene.spz")), given)
 
 
 def test_version_2_is_read(tmp_path):

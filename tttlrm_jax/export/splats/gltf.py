@@ -29,6 +29,7 @@ MAGIC, JSON_CHUNK, BINARY_CHUNK = 0x46546C67, 0x4E4F534A, 0x004E4942
 LARGEST = 2**32 - 1  # bytes of a file
 MAX_DEGREE = 3
 FLOAT, BYTE = 5126, 5121  # types of components
+VERTICES = 34962  # what a view of the array holds
 TYPES = {1: "SCALAR", 3: "VEC3", 4: "VEC4"}
 PROPERTIES = {
     "kernel": "ellipse", "colorSpace": "srgb_rec709_display", "projection": "perspective",
@@ -112,7 +113,9 @@ def _document(
     accessors, views, place = [], [], 0
     for values in attributes.values():
         is_float = values.dtype != np.uint8
-        views.append({"buffer": 0, "byteOffset": place, "byteLength": values.nbytes})
+        views.append({
+            "buffer": 0, "byteOffset": place, "byteLength": values.nbytes, "target": VERTICES
+        })  # fmt: skip
         accessors.append({
             "bufferView": len(accessors), "componentType": FLOAT if is_float else BYTE,
             "count": len(values), "type": TYPES[values.shape[1]],

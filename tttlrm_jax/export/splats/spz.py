@@ -78,6 +78,7 @@ def write_spz(
     offset: np.ndarray | None = None,
     version: int = 3,
     sh_bits: tuple[int, int] = SH_BITS,
+    turned: bool = True,
 ) -> ExportCount:
     """Writes one scene; see `writable` for the Gaussians that are left out.
 
@@ -85,8 +86,9 @@ def write_spz(
     Positions have 12 fractional bits; as many as there is room for where they reach beyond the
     2,048 units of these (there readers' sums would wrap) and where the median Gaussian is smaller
     than a step. Raises InputError where even so a step is larger than the median Gaussian, and for
-    another version. The format has no place for what positions are relative to: `offset` is not
-    written.
+    another version. `turned=False` leaves the axes as they are, for programs that take those of
+    .spz for those of a PLY (splat-transform and others do). The format has no place for what
+    positions are relative to: `offset` is not written.
     """
     del offset
     if version not in VERSIONS:
@@ -96,7 +98,8 @@ def write_spz(
         raise InputError(f".spz: {EMPTY}")
     bits = fractional_bits(kept)
     header = Header(version, count.num_written, _degree(kept), bits)
-    packed, num_clipped = _in_blocks(turned_about_x(kept), bits, sh_bits)
+    placed = turned_about_x(kept) if turned else kept
+    packed, num_clipped = _in_blocks(placed, bits, sh_bits)
     encoded = (_zstd if version >= ZSTD_VERSION else _gzip)(header, packed)
     write_whole(Path(path), encoded)
     return dataclasses.replace(count, num_clipped=num_clipped)
