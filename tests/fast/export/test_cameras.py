@@ -103,6 +103,27 @@ def test_points_and_tracks_are_read_back(tmp_path, pictures, text):
     assert (errors[~seen] == -1).all()
 
 
+def test_points_of_fewer_and_smaller_pictures(tmp_path, pictures):
+    """Observations of frames that are left out are left out; others are of the pictures' size."""
+    given = points()
+    written(["colmap"], tmp_path / "out", pictures, points=given)
+    for number, name in enumerate(pictures):
+        height, width = SIZES[number] // 2
+        Image.new("RGB", (int(width), int(height))).save(name)
+    capture = read_capture(tmp_path / "out/colmap/sparse/0")
+    fewer = dataclasses.replace(capture, frames=capture.frames[1:4])
+    found = points_of(fewer)
+    kept = np.isin(given.tracks.view, [1, 2, 3])
+    assert len(found.tracks.point) == kept.sum()
+    errors = found.errors(fewer.frames)
+    assert errors.max() < 1e-9
+    assert (errors == -1).any() == (len(np.unique(given.tracks.point[kept])) < NUM_POINTS)
+    moved = dataclasses.replace(capture, points_frame=np.eye(3, 4) * 2)
+    assert points_of(moved).tracks is None
+    np.testing.assert_allclose(points_of(moved).xyz, 2 * given.xyz)
+    assert points_of(dataclasses.replace(capture, points_file=None)) is None
+
+
 def test_colmap_by_hand(tmp_path):
     """The bytes of one image and one point, as COLMAP's documents lay them out."""
     pose = np.eye(4)
