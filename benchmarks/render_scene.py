@@ -59,8 +59,8 @@ def measured(scene: Path, cameras: Path, output: Path) -> dict:
     command = [sys.executable, "-m", "tttlrm_jax.render", str(scene), "--cameras", str(cameras)]
     begun = time.perf_counter()
     done = subprocess.run(
-        [*command, "--output", str(output)], env=os.environ, capture_output=True, text=True,
-    )  # fmt: skip
+        [*command, "--output", str(output)], env=os.environ, capture_output=True, text=True
+    )
     if done.returncode:
         raise SystemExit(done.stderr)
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -68,7 +68,6 @@ def measured(scene: Path, cameras: Path, output: Path) -> dict:
         "file_mib": round(scene.stat().st_size / 2**20),
         "seconds": round(time.perf_counter() - begun, 1),
         "cpu_seconds": round(used.ru_utime + used.ru_stime, 1),
-        "peak_gib": round(used.ru_maxrss / 2**20, 2),
         "said": done.stdout.splitlines()[0],
     }
 

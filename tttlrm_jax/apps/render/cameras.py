@@ -15,6 +15,7 @@ from tttlrm_jax.captures.other_views import stated_size
 from tttlrm_jax.captures.pictures.frame_pixels import check_size
 from tttlrm_jax.captures.pictures.images import image_size, resize_intrinsics
 from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.files.packaged_files import capture_path
 from tttlrm_jax.core.geometry.offsets import moved_poses
 from tttlrm_jax.core.geometry.paths import circle_path, orbit_path
 from tttlrm_jax.core.types import Cameras, Gaussians
@@ -53,7 +54,7 @@ def camera_shots(
     path: str, numbers: str | None, size: tuple[int, int] | None, offset: np.ndarray
 ) -> list[Shot]:
     """Those of a camera file; `size` is (height, width), None for each camera's own."""
-    every = read_cameras(path, "cameras")
+    every = read_cameras(capture_path(path), "cameras")
     frames = every
     if numbers is not None:
         named = FrameSelection(frames=numbers).numbers(len(every))

@@ -99,7 +99,7 @@ class ExactView:
         picture = to_uint8(renderer(camera).rgb)
         if sharp:
             self._sharp_seconds = renderer.seconds
-        if self._on.is_set():
+        if self._on.is_set() and number in self._server.get_clients():
             client.scene.set_background_image(picture, format="jpeg", jpeg_quality=92)
         self._drawn[number] = (asked, time.monotonic(), sharp)
         self._say(f"{camera.width}x{camera.height} pixels in {renderer.seconds:.2f} s")

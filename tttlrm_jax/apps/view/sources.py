@@ -16,6 +16,7 @@ from tttlrm_jax.captures.capture import read_cameras
 from tttlrm_jax.captures.pictures.frame_pixels import read_pixels
 from tttlrm_jax.captures.pictures.images import image_size
 from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.files.packaged_files import capture_path
 from tttlrm_jax.core.geometry.offsets import moved_poses
 from tttlrm_jax.core.geometry.poses import matrix_from_encoding
 from tttlrm_jax.core.pictures import at_most
@@ -28,7 +29,7 @@ def cameras_of_capture(path: str | Path, offset: np.ndarray | float = 0.0) -> li
 
     Raises InputError where there are none.
     """
-    frames = read_cameras(path, "cameras")
+    frames = read_cameras(capture_path(str(path)), "cameras")
     every = -(-len(frames) // MOST_CAMERAS)
     frames = frames[::every]
     poses = moved_poses(np.stack([frame.world_from_camera for frame in frames]), offset)
