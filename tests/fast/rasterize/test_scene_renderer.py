@@ -29,9 +29,11 @@ def camera(angle: float = 0.3) -> Cameras:
     return Cameras(pose, np.array([45.0, 50.0, 21.0, 34.0]), HEIGHT, WIDTH)
 
 
+ALL_AT_ONCE = Renderer(background=BACKGROUND)
+
+
 def whole(gaussians: Gaussians, view: Cameras):
-    one = jax.tree.map(lambda x: np.asarray(x, np.float32), view)
-    return Renderer(background=BACKGROUND)(gaussians, one)
+    return ALL_AT_ONCE(gaussians, jax.tree.map(lambda x: np.asarray(x, np.float32), view))
 
 
 def test_blocks_and_bands_give_the_picture_of_render():
@@ -51,7 +53,7 @@ def test_one_program_for_many_cameras_and_room_that_grows():
     renderer = SceneRenderer(gaussians, background=BACKGROUND, block=128)
     renderer(camera())
     spent = renderer.compile_seconds
-    for angle in (0.35, 0.4, 3.3):
+    for angle in (0.35, 3.3):
         np.testing.assert_allclose(
             renderer(camera(angle)).rgb, whole(gaussians, camera(angle)).rgb, atol=2e-5
         )

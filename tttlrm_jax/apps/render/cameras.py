@@ -24,7 +24,7 @@ from tttlrm_jax.sequences.sequence import FrameSelection
 
 ORBIT_SIZE = (720, 1280)  # height and width without cameras
 MOST_LOOKED_AT = 200_000  # Gaussians that say where a scene is
-EXTENT_SHARE = 0.8  # of their opacity that an orbit has in view
+EXTENT_SHARE, MARGIN = 0.8, 1.25  # of their opacity that an orbit has in view, with space around
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -113,7 +113,7 @@ def around_scene(config: RenderConfig, gaussians: Gaussians) -> list[Shot]:
     height, width = ORBIT_SIZE if config.size is None else config.size[::-1]
     centre, extent = middle_of(gaussians)
     half = np.radians(config.fov) / 2
-    distance = config.distance or extent / np.sin(half)
+    distance = config.distance or MARGIN * extent / np.sin(half)
     path = circle_path(
         centre, distance, config.orbit or 1, up=np.array(config.up), elevation=config.elevation
     )
