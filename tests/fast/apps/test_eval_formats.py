@@ -73,7 +73,7 @@ def test_what_a_format_cannot_hold_keeps_the_others(monkeypatch, tmp_path):
 def test_a_refused_format_ends_the_command_in_words(monkeypatch, capsys, tmp_path):
     """After all else is written and said."""
     told = {"not_saved": {"scene.spz": "scene.spz was not written: it is too far."}}
-    monkeypatch.setattr(command, "evaluate", lambda config: (tmp_path, told))
+    monkeypatch.setattr(command, "evaluate", lambda *given: (tmp_path, told))
     monkeypatch.setattr(command, "summary", lambda metrics: "the table")
     assert command.main(["--capture", "toy", "--save", "spz"]) == 2
     out, err = capsys.readouterr()
