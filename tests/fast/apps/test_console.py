@@ -23,10 +23,11 @@ MAINS = {"train": train, "evaluate": evaluate}
 
 @pytest.fixture(autouse=True)
 def _signals():
-    """`train` leaves SIGTERM ignored, as the process is to end."""
-    before = signal.getsignal(signal.SIGTERM)
+    """Commands leave signals ignored, as the process is to end."""
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
     yield
-    signal.signal(signal.SIGTERM, before)
+    for each, handler in before.items():
+        signal.signal(each, handler)
 
 
 @pytest.mark.parametrize("name", ["train", "evaluate"])
@@ -137,7 +138,8 @@ def test_a_signal_while_processes_meet_is_told_by_its_code(monkeypatch, number):
     [
         ("train.py", "tyro", signal.SIGTERM, 0, "stopped before the run began"),
         ("train.py", "jax", signal.SIGTERM, 0, "stopped before the run began"),
-        ("eval.py", "jax", signal.SIGINT, 130, "interrupted\n"),
+        ("eval.py", "jax", signal.SIGINT, 130, "interrupted; nothing was written\n"),
+        ("eval.py", "tyro", signal.SIGTERM, 130, "interrupted; nothing was written\n"),
     ],
 )
 def test_signals_while_a_command_imports(tmp_path, program, module, number, code, said):
@@ -153,6 +155,7 @@ class Finder:
 sys.meta_path.insert(0, Finder)
 sys.argv = [program, "configs/none.py", module]
 sys.path.insert(0, os.path.dirname(sys.argv[0]))
+signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored in the background
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
     path = str(PROJECT.with_name(program))
