@@ -1,10 +1,12 @@
 """Photographs and films become captures: cameras are looked for once, kept, and read again."""
 
+import contextlib
 import dataclasses
 import os
 import shutil
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +43,8 @@ def capture_by_sfm(path: str | Path, keep_in: Path, film_frames: int = FILM_FRAM
         if place.record.get("complete") and (place.directory / MODEL).is_dir():
             print(f"  cameras are those found before, in {place.directory}", file=sys.stderr)
         else:
-            _look_for_cameras(source, place, film_frames)
+            with _kept_by_interrupts(place):
+                _look_for_cameras(source, place, film_frames)
         return opened(source, place)
 
 
@@ -50,6 +53,17 @@ def opened(source: Source, place: Workplace) -> Capture:
     capture = read_capture(place.directory)
     notes = (*place.record["found"], *place.record["notes"], *capture.notes)
     return dataclasses.replace(capture, name=source.name, notes=notes)
+
+
+@contextlib.contextmanager
+def _kept_by_interrupts(place: Workplace) -> Iterator[None]:
+    """Says what an interrupt leaves behind."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"{place.directory} holds what was done, and the next run goes on with it"
+        ) from None
 
 
 def _look_for_cameras(source: Source, place: Workplace, film_frames: int) -> None:

@@ -5,8 +5,10 @@ The database holds what is done: features are written picture by picture, matche
 
 import contextlib
 import dataclasses
+import signal
 import sqlite3
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -32,7 +34,11 @@ SEED = 0
 
 
 def load_pycolmap() -> ModuleType:
-    """The package. Raises InputError where it is not installed."""
+    """The package. Raises InputError where it is not installed.
+
+    SIGTERM ends a run as it did before: COLMAP's log would print a stack of its own.
+    """
+    before = signal.getsignal(signal.SIGTERM)
     try:
         import pycolmap  # pyright: ignore[reportMissingImports]
     except ImportError:
@@ -40,6 +46,8 @@ def load_pycolmap() -> ModuleType:
             "poses", "sfm", "needs the package pycolmap, which is not installed",
             'pip install "tttlrm-jax[sfm]", give the cameras in a file, or use --poses ttt3r',
         ) from None  # fmt: skip
+    if threading.current_thread() is threading.main_thread() and before is not None:
+        signal.signal(signal.SIGTERM, before)
     return pycolmap
 
 

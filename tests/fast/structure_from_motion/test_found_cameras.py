@@ -53,7 +53,7 @@ def test_pictures_that_changed_are_looked_at_again(colmap, find, photographs, ca
 
 def test_a_killed_run_goes_on(colmap, find, tmp_path):
     colmap.fails = True
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match="and the next run goes on with it"):
         find()
     place = tmp_path / "out" / "desk-sfm"
     assert (place / ".work" / "database.db").exists()
