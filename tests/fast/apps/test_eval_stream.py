@@ -339,8 +339,9 @@ def test_query_needs_sizes(refused, half, tmp_path):
     ("field", "value"),
     [
         ("views", 3), ("seconds", 1.0), ("post_optimize", 2), ("resolution", (8, 8)),
-        ("background", (0.0, 0.0, 0.0)), ("virtual_views", "2"), ("fit", "crop"), ("splat", True),
-        ("mesh", MeshConfig(seq=2)), ("untrained_baseline", True), ("plan", "causal"),
+        ("background", (0.0, 0.0, 0.0)), ("virtual_views", "2"), ("fit", "crop"),
+        ("write_cameras", ("tum",)), ("mesh", MeshConfig(seq=2)), ("untrained_baseline", True),
+        ("plan", "causal"),
     ],
 )  # fmt: skip
 def test_what_a_query_does_not_read_is_refused(field, value):
@@ -352,7 +353,7 @@ def test_what_a_query_reads():
     EvalConfig(
         load_state="state", query="cameras", near=0.2, max_alpha=0.9, min_opacity=0.1,
         checkpoint="model", rule=RuleConfig.of("muon"), compute_dtype="bfloat16",
-        compile_cache=False, output="there",
+        compile_cache=False, output="there", save=("spz", "glb"),
     )  # fmt: skip
 
 
