@@ -19,7 +19,7 @@ LEVELS = {
     "metrics": 9, "convert": 9,
     "checkpoints": 10,
     "per_scene": 11, "export": 11,
-    "reports": 12,
+    "reports": 12, "mesh": 12,
     "training": 13, "api": 13,
     "apps": 14, "parity": 14,
     "render": 15, "view": 15,

@@ -3,13 +3,14 @@
 import dataclasses
 import functools
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from tttlrm_jax.api.scenes import PosedScene, Scores, score
 from tttlrm_jax.captures.capture import Capture
 from tttlrm_jax.config import RasterConfig
+from tttlrm_jax.config.surfaces import SurfaceConfig
 from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.offsets import into_capture, offset_of
@@ -18,6 +19,7 @@ from tttlrm_jax.core.geometry.similarity import transform_gaussians
 from tttlrm_jax.core.types import Cameras, Gaussians
 from tttlrm_jax.export.splats.formats import write_splats
 from tttlrm_jax.export.splats.writable import ExportCount
+from tttlrm_jax.mesh import SurfaceMesh, mesh_of_gaussians
 from tttlrm_jax.metrics.lpips import LPIPS
 from tttlrm_jax.models.live_stream import filled_up
 from tttlrm_jax.per_scene.anytime import OnMoment, improve
@@ -112,6 +114,40 @@ class Reconstruction:
         posed = posed_cameras(cameras, self.posed.similarity)
         renderer = self._renderer((posed.height, posed.width))
         return self._in_capture(renderer(self.drawn, posed))
+
+    def mesh(
+        self,
+        *,
+        voxel: float | None = None,
+        resolution: int | None = None,
+        depth: Literal["median", "expected"] = "median",
+        watertight: bool = False,
+        largest_component: bool = False,
+        faces: int | None = None,
+        memory_limit: float = SurfaceConfig().memory_limit,
+    ) -> SurfaceMesh:
+        """The scene's surface as triangles with colours, in the capture's frame, relative to
+        `offset`; `mesh.save` writes .ply, .obj or .glb.
+
+        Depth is drawn from the cameras of the inputs and of the held-out views, and fused in voxels
+        of a side `voxel` in the capture's units, or `resolution` of them along the scene's longest
+        side (None: 256). `watertight` closes the surface: what is hidden from half of the cameras
+        and none sees to be empty is inside. `faces` is about how many triangles are kept,
+        `memory_limit` GiB of voxels and depth. Needs the extra `mesh`. Raises InputError where that
+        is not installed, where voxels do not fit into the limit and where there is no surface.
+
+            scene.mesh(watertight=True, faces=50_000).save("mesh.glb")
+        """
+        config = SurfaceConfig(
+            voxel=voxel, resolution=resolution, depth=depth, watertight=watertight,
+            largest_component=largest_component, faces=faces, memory_limit=memory_limit,
+        )  # fmt: skip
+        back, cameras = into_capture(self.posed.similarity, self.offset), self.posed.all_cameras
+        poses: Any = back.apply_poses(np.asarray(cameras.world_from_camera))
+        return mesh_of_gaussians(
+            self.gaussians, cameras.replace(world_from_camera=poses), config,
+            frame=back.inverse(), raster=self.raster, made_at=self.made_at,
+        )  # fmt: skip
 
     def target_pictures(self) -> np.ndarray:
         """Pictures float32 [target, height, width, 3] of the held-out views."""

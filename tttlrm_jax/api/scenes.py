@@ -107,6 +107,12 @@ class PosedScene:
         return dataclasses.replace(self.read_at(resolution), virtual=self.virtual)
 
     @property
+    def all_cameras(self) -> Cameras:
+        """Cameras [input + target, ...] on the host, in the model's frame."""
+        both = self.inputs.cameras, self.targets.cameras
+        return jax.tree.map(lambda a, b: np.concatenate([a[0], b[0]]), *both)
+
+    @property
     def target_cameras(self) -> Cameras:
         """Cameras [target, ...] of the held-out views, in the model's frame."""
         return jax.tree.map(lambda x: x[0], self.targets.cameras)

@@ -80,6 +80,16 @@ def compare_clouds(
     )
 
 
+def f_score(predicted: np.ndarray, true: np.ndarray, distance: float) -> float:
+    """Harmonic mean of precision and recall: the shares of predicted points with a true one within
+    the distance, and of true points with a predicted one (Tanks and Temples)."""
+    precision, recall = (
+        float((cKDTree(others).query(points, workers=-1)[0] <= distance).mean())
+        for points, others in ((predicted, true), (true, predicted))
+    )
+    return 2 * precision * recall / max(precision + recall, 1e-12)
+
+
 def icp(source: np.ndarray, target: np.ndarray, threshold: float = ICP_THRESHOLD) -> Registration:
     """Rigid point-to-point ICP from the identity.
 

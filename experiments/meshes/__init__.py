@@ -1,0 +1,1 @@
+"""Meshes of procedural objects against the exact ones; `python -m experiments.meshes`."""

@@ -1,0 +1,156 @@
+"""`python -m tttlrm_jax.mesh`: what TTT3R wrote, Gaussians, and what cannot be used."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.fast.mesh import balls
+from tttlrm_jax.apps.mesh import main
+from tttlrm_jax.captures.pictures.depth_files import write_png_depth
+from tttlrm_jax.core.types import Gaussians
+from tttlrm_jax.export.point_stream import PointStream
+from tttlrm_jax.export.splats.ply import write_ply
+from tttlrm_jax.export.trajectories import TrajectoryFile
+
+trimesh = pytest.importorskip("trimesh")
+
+RADIUS = 1.5  # of the ball that TTT3R would have seen, in metres
+
+
+def write_sequence(directory, depth_format="png", sure=True) -> None:
+    """What `eval.py --model ttt3r` writes, of exact depth with TTT3R's rule for pixels."""
+    directory.mkdir(parents=True)
+    (directory / "depth").mkdir()
+    trajectory = TrajectoryFile(directory / "trajectory.txt")
+    points = PointStream(directory / "points.ply", 10_000_000)
+    lines = []
+    for number, view in enumerate(balls.ball_views((1, 2, 3), (RADIUS,) * 3)):
+        fx, _, cx, cy = view.intrinsics
+        assert (cx, cy) == (balls.SIZE / 2, balls.SIZE / 2)
+        depth = np.where(np.isinf(view.depth), 0, view.depth)
+        path = directory / "depth" / f"{number:06d}"
+        if depth_format == "png":
+            write_png_depth(path.with_suffix(".png"), depth)
+        elif depth_format == "npy":
+            np.save(path.with_suffix(".npy"), depth)
+        trajectory.add(float(number), view.world_from_camera)
+        if sure:
+            points.add(view.points(), view.colour[view.surface])
+        lines.append(json.dumps({"frame": number, "focal": float(fx)}))
+    trajectory.close()
+    points.close()
+    (directory / "frames.jsonl").write_text("\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize("depth_format", ["png", "npy"])
+def test_pointmaps_of_ttt3r(tmp_path, capsys, depth_format):
+    write_sequence(tmp_path / "walk", depth_format)
+    output = tmp_path / "new" / "mesh.ply"
+    arguments = [str(tmp_path / "walk"), "--output", str(output), "--resolution", "32"]
+    assert main([*arguments, "--no-compile-cache"]) == 0
+    assert "triangles" in capsys.readouterr().out
+    mesh = trimesh.load(output, process=False)
+    voxel = 2 * RADIUS / 32
+    # its pixels lie at whole numbers: the middle is half a pixel off that of these views
+    distance = balls.ellipsoid_distance(np.asarray(mesh.vertices), (1, 2, 3), (RADIUS,) * 3)
+    assert np.quantile(distance, 0.99) < voxel
+    colours = balls.normal_colours(mesh.vertices, (1, 2, 3), (RADIUS,) * 3)
+    assert np.abs(mesh.visual.vertex_colors[:, :3] - colours).mean() < 12
+
+
+def ball_of_gaussians(count: int = 500) -> Gaussians:
+    """Small opaque Gaussians on the unit ball, coloured by their places."""
+    rng = np.random.default_rng(0)
+    mean = rng.normal(size=(count, 3))
+    mean /= np.linalg.norm(mean, axis=1, keepdims=True)
+    colour = 0.5 * (1 + mean)
+    return Gaussians(
+        mean=np.float32(mean), sh=np.float32((colour - 0.5) / 0.28209479)[:, None],
+        log_scale=np.full((count, 3), np.log(0.12), np.float32),
+        quaternion=np.tile(np.float32([1, 0, 0, 0]), (count, 1)),
+        opacity_logit=np.full(count, 4, np.float32),
+    )  # fmt: skip
+
+
+@pytest.mark.extended
+@pytest.mark.parametrize("depth", ["median", "expected"])
+def test_gaussians_on_a_ball(tmp_path, capsys, depth):
+    path, output = tmp_path / "ball.ply", tmp_path / "mesh.glb"
+    write_ply(path, ball_of_gaussians())
+    arguments = [str(path), "--output", str(output), "--resolution", "32", "--size", "48"]
+    arguments += ["--views", "12", "--depth", depth, "--watertight", "--largest-component"]
+    assert main([*arguments, "--faces", "2000", "--no-compile-cache"]) == 0
+    said = capsys.readouterr().out
+    assert "sphere around the scene" in said
+    mesh = trimesh.load(output, force="mesh", process=False)
+    assert len(mesh.faces) <= 2000
+    radius = np.linalg.norm(mesh.vertices, axis=1)
+    assert 0.9 < np.median(radius) < 1.15
+    assert np.std(radius) < 0.1
+    direction = np.asarray(mesh.vertices) * [1, -1, -1] / radius[:, None]  # .glb has y up
+    assert np.abs(mesh.visual.vertex_colors[:, :3] - 127.5 * (1 + direction)).mean() < 25
+
+
+def make_empty_scene(folder):
+    faint = ball_of_gaussians(3).replace(opacity_logit=np.full(3, -9, np.float32))
+    write_ply(folder / "scene.ply", faint)
+    return [folder / "scene.ply"]
+
+
+def make_points(folder):
+    PointStream(folder / "points.ply", 10).close()
+    return [folder / "points.ply"]
+
+
+def make_text(folder):
+    (folder / "scene.ply").write_text("no splats")
+    return [folder / "scene.ply"]
+
+
+def make_without_depth(folder):
+    write_sequence(folder / "walk", "none")
+    return [folder / "walk"]
+
+
+def make_broken_record(folder):
+    write_ply(folder / "scene.ply", ball_of_gaussians(4))
+    (folder / "metrics.json").write_text("{")
+    return [folder]
+
+
+def make_cameras_of_sequence(folder):
+    write_sequence(folder / "walk")
+    return [folder / "walk", "--cameras", "toy"]
+
+
+def make_no_cameras(folder):
+    write_ply(folder / "scene.ply", ball_of_gaussians(4))
+    return [folder / "scene.ply", "--cameras", folder / "nowhere"]
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda folder: [folder / "absent.ply"], "does not exist"),
+        (lambda folder: [folder], "holds neither scene.ply nor depth maps"),
+        (lambda folder: [folder / "x.ply", "--output", folder / "mesh.stl"], ".ply, .obj, .glb"),
+        (lambda folder: [folder / "x.ply", "--voxel", "0"], "is not positive"),
+        (lambda folder: [folder / "x.ply", "--voxels", "3"], "did you mean"),
+        (make_empty_scene, "has none with an opacity"),
+        (make_points, "missing"),
+        (make_text, "is not a PLY file"),
+        (make_without_depth, "--depth-format png or npy"),
+        (make_broken_record, "metrics.json"),
+        (make_cameras_of_sequence, "has cameras of its own"),
+        (make_no_cameras, "nowhere"),
+    ],
+)
+def test_bad_input_is_one_sentence(tmp_path, capsys, make, said):
+    output = tmp_path / "out" / "mesh.ply"
+    arguments = [str(each) for each in make(tmp_path)]
+    assert main(["--output", str(output), "--no-compile-cache", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert len(error.strip().splitlines()) == 1
+    assert not output.exists()
