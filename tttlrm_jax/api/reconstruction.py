@@ -127,7 +127,7 @@ class Reconstruction:
         memory_limit: float = SurfaceConfig().memory_limit,
     ) -> SurfaceMesh:
         """The scene's surface as triangles with colours, in the capture's frame, relative to
-        `offset`; `mesh.save` writes .ply, .obj or .glb.
+        `offset`; its `save` writes .ply, .obj or .glb.
 
         Depth is drawn from the cameras of the inputs and of the held-out views, and fused in voxels
         of a side `voxel` in the capture's units, or `resolution` of them along the scene's longest

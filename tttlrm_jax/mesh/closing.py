@@ -1,7 +1,7 @@
 """Closed surfaces: what is inside where no view says so.
 
 A point is inside if something hides it from half of all cameras or more, and none of the others
-(next to none: 0.5 % of the former) sees that it is empty. Every other point is outside, and so is
+(next to none: 0.2 % of the former) sees that it is empty. Every other point is outside, and so is
 all beyond the box of the scene. A thing seen only from above is hence as deep as its shadow.
 """
 

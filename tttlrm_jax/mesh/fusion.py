@@ -23,7 +23,9 @@ from tttlrm_jax.mesh.views import ViewArrays
 AT_ONCE = 256  # blocks in one program
 SAME_SURFACE = 2.0  # truncations by which the depths of neighbours on one surface differ
 HIDDEN_FROM = 0.5  # of all views: from so many something hides what counts as inside
-HIDDEN_SHARE = 0.005  # of the views that something hides a point from, which seeing it must outweigh
+HIDDEN_SHARE = (
+    0.002  # of the views that something hides a point from, which seeing it must outweigh
+)
 
 
 class Seen(NamedTuple):

@@ -16,7 +16,7 @@ from tttlrm_jax.core.geometry.pointmaps import unproject
 from tttlrm_jax.core.geometry.poses import PoseNormalisation, rigid_inverse
 
 LEAST_FACING = 0.15  # cosine below which a pixel says nothing: 81 degrees, or the edge of a thing
-AT_OUTLINE = 0.1  # weight of pixels that see nothing, but their neighbours something
+AT_OUTLINE = 0.03  # weight of pixels that see nothing, but their neighbours something
 BESIDE_NOTHING = 0.3  # cosine of pixels whose neighbours do not know their depth
 BYTES_PER_PIXEL = 11  # nearness and cosine float32, three colours
 

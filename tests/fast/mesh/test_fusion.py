@@ -66,6 +66,7 @@ def test_unseen_is_open_and_closed_on_request():
     assert closed.as_trimesh().volume > 4 / 3 * np.pi * 0.9  # with its shadow inside
 
 
+@pytest.mark.extended
 def test_two_bodies_and_the_largest():
     left, right = balls.ball_views((-1.5, 0, 0)), balls.ball_views((1.5, 0, 0), (0.8, 0.8, 0.8))
     views = [dataclasses.replace(v, depth=np.where(np.isinf(v.depth), 0, v.depth))
