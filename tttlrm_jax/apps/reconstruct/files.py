@@ -42,7 +42,6 @@ from tttlrm_jax.apps.reconstruct.refined_files import (
 from tttlrm_jax.apps.reconstruct.stream_files import STREAM_FILES, growth_frames, stream_plot
 from tttlrm_jax.checkpoints.provenance import provenance_of
 from tttlrm_jax.config import RuleConfig
-from tttlrm_jax.core.files.packaged_files import SAMPLE
 from tttlrm_jax.core.geometry.offsets import moved_poses
 from tttlrm_jax.core.pictures import enlargement, png_bytes
 from tttlrm_jax.export.video import write_video
@@ -135,7 +134,6 @@ def collect_metrics(job: Job, evaluated: Evaluated, saved: Saved | None) -> dict
     scores = evaluated.ours.scores
     return {
         "scene": job.scene.name,
-        "capture": str(job.config.capture or SAMPLE),
         "input_views": len(job.scene.input_names),
         "target_views": len(job.scene.target_names),
         "resolution": list(job.scene.resolution),
