@@ -20,6 +20,7 @@ import tyro
 from tttlrm_jax.api.cameras_found import capture_by_ttt3r
 from tttlrm_jax.captures.capture import Capture, read_capture
 from tttlrm_jax.captures.pictures.images import flatten, read_image
+from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.poses import rigid_inverse
 from tttlrm_jax.metrics.trajectory import rotation_angle, trajectory_errors
 from tttlrm_jax.structure_from_motion.captures import capture_by_sfm
@@ -43,7 +44,11 @@ def main(options: Options) -> None:
     """Prints a line of JSON for each capture."""
     for path in options.captures:
         with tempfile.TemporaryDirectory() as folder:
-            print(json.dumps(recover(read_capture(path), options, Path(folder))), flush=True)
+            try:
+                row = recover(read_capture(path), options, Path(folder))
+            except InputError as refusal:
+                row = {"capture": path.name, "refused": str(refusal)}
+            print(json.dumps(row), flush=True)
 
 
 def recover(truth: Capture, options: Options, folder: Path) -> dict:
