@@ -129,6 +129,23 @@ def test_orbits_and_films(scene, cameras, tmp_path, capsys):
     assert imageio_ffmpeg.read_frames(str(film)).__next__()["size"] == (26, 18)
 
 
+@pytest.mark.extended
+def test_every_format_that_is_read_gives_the_same_picture(cameras, tmp_path):
+    """Within what each keeps: 8 bits of colours and rotations at the least."""
+    gaussians = cloud()
+    gaussians.sh[:, 1:] = 0  # .splat has no more
+    pictures = {}
+    for suffix in (".ply", ".spz", ".glb", ".splat"):
+        write_splats(tmp_path / f"thing{suffix}", gaussians)
+        out = tmp_path / f"of{suffix}"
+        scene = [str(tmp_path / f"thing{suffix}"), "--cameras", str(cameras), "--frames", "1"]
+        assert main([*scene, "--output", str(out)]) == 0
+        pictures[suffix] = picture(out / "right.png")
+    assert pictures[".ply"].std() > 20
+    for suffix, made in pictures.items():
+        assert np.abs(made - pictures[".ply"]).mean() < 1.5, suffix
+
+
 def test_middle_of_a_scene_is_not_moved_by_a_few_far_away():
     gaussians = cloud(200)
     gaussians.mean[:10] = 1e6
