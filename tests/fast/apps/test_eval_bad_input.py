@@ -165,7 +165,7 @@ def test_disk_full(run, monkeypatch, tmp_path):
 
 def test_directory_without_cameras(run, capture):
     (capture / CAMERAS).unlink()
-    assert CAMERAS in run()
+    assert CAMERAS in run("--poses", "file")
 
 
 def test_output_below_a_file(run, tmp_path):
