@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import tyro
@@ -42,7 +43,7 @@ class Study:
     steps: int = 100_000  # of a fit from nothing, at most
     voxel: float = 0.0125
     within: float = 0.02  # distance of the F-score
-    depths: tuple[str, ...] = ("median", "expected")
+    depths: tuple[Literal["median", "expected"], ...] = ("median", "expected")
     pictured_side: int = 256
     output: Path = Path("outputs/meshes")
 
@@ -80,8 +81,8 @@ def methods(sculpture: Sculpture, study: Study) -> Iterator[Method]:
     yield "exact depth, 64 cameras", lambda: mesh_of_views(sculpture.all_around(64, 512), config)
     yield "exact depth, the capture's", lambda: mesh_of_views(sculpture.depth_views(), config)
     with tempfile.TemporaryDirectory() as folder:
-        capture = tj.open_capture(sculpture.write(Path(folder) / "object"))
-        scene = tj.load().reconstruct(capture, views=study.views)
+        capture: Any = tj.open_capture(sculpture.write(Path(folder) / "object"))
+        scene: Any = tj.load().reconstruct(capture, views=study.views)
         yield from of_scene("feed-forward", scene, study)
         size = (study.side, study.side)
         refined, record = scene.refine(seconds=study.seconds, resolution=size)

@@ -114,7 +114,8 @@ def picture(
 ) -> np.ndarray:
     """Triangles under a lamp, uint8 [size, size, 3], from one of eight cameras around them."""
     cameras = sphere_cameras(8, size)
-    pose, lens = cameras.world_from_camera[number], cameras.intrinsics[number]
+    pose = np.asarray(cameras.world_from_camera[number])
+    lens = np.asarray(cameras.intrinsics[number])
     triangle, _ = drawn(vertices, faces, pose, lens, size)
     a, b, c = (np.asarray(vertices, np.float64)[faces[:, i]] for i in range(3))
     normal = np.cross(b - a, c - a)

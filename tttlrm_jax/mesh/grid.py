@@ -53,7 +53,7 @@ class BlockGrid:
 
     def inside(self, blocks: np.ndarray) -> np.ndarray:
         """Which blocks [..., 3] lie in the box."""
-        return ((blocks >= 0) & (blocks < self.shape)).all(axis=-1)
+        return np.all((blocks >= 0) & (blocks < self.shape), axis=-1)
 
     def to_scene(self, points: np.ndarray) -> np.ndarray:
         """Positions in the scene float64 of grid coordinates [..., 3]."""
@@ -185,7 +185,7 @@ def _cells(grid: BlockGrid, view: DepthView, reach: int) -> np.ndarray:
         return cells
     low = cells.min(axis=0)
     size = cells.max(axis=0) - low + 1
-    flat = _distinct(np.ravel_multi_index(tuple((cells - low).T), tuple(size.tolist())))
+    flat = _distinct(np.asarray(np.ravel_multi_index(tuple((cells - low).T), tuple(size))))
     return 2 * (np.stack(np.unravel_index(flat, tuple(size.tolist())), axis=-1) + low) + 1
 
 
