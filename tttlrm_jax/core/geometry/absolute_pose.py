@@ -53,7 +53,7 @@ def pose_from_points(
 def check_pycolmap() -> Any:
     """The module pycolmap. Raises InputError where it is not installed."""
     try:
-        import pycolmap  # an extra, and not quick to import
+        import pycolmap  # pyright: ignore[reportMissingImports] (an extra, not quick to import)
     except ImportError:
         raise InputError.of(
             "poses", "pnp", "needs pycolmap, which is not installed",
