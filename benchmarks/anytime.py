@@ -68,15 +68,20 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--checkpoint")
     parser.add_argument("--cache", default="outputs/anytime-objects", help="rendered objects")
     parser.add_argument("--output", type=Path, default=Path("anytime.json"))
+    parser.add_argument("--also", nargs="*", type=Path, default=(), help="outputs to take in")
     options = parser.parse_args(arguments)
     model = as_scene_model(load(options.checkpoint))
     rows = json.loads(options.output.read_text())["rows"] if options.output.is_file() else []
+    for earlier in options.also:
+        rows += json.loads(earlier.read_text())["rows"]
     known = {(row["group"], row["name"], row["side"], row["views"]) for row in rows}
     for case in cases(model.run, options):
         key = (case.group, case.shown.name, case.side, case.num_views)
         if key not in known:
             rows += measure(case, model, options.seconds)
             write(options.output, rows, options.seconds)
+    if options.also:
+        write(options.output, rows, options.seconds)
     print(table(rows))
 
 
@@ -179,33 +184,41 @@ def row(case: Case, method: str, record: Improved, spent: float, scores) -> dict
     }  # fmt: skip
 
 
-def medians(rows: list[dict[str, Any]]) -> dict[tuple[str, int, str], list[float]]:
-    """Median over scenes by group, side and method; NaN before the first answer."""
-    groups: dict[tuple[str, int, str], list[list[float]]] = {}
+def medians(rows: list[dict[str, Any]]) -> dict[tuple[str, str], list[float]]:
+    """Median over scenes by group and method; NaN before the first answer and beyond the time."""
+    marks = marks_of(rows)
+    groups: dict[tuple[str, str], list[list[float]]] = {}
     for each in rows:
         values = [float("nan") if value is None else value for value in each["psnr"]]
-        groups.setdefault((each["group"], each["side"], each["method"]), []).append(values)
+        values += [float("nan")] * (len(marks) - len(values))
+        name = f"{each['group']}, {each['views']} views, {each['side']} px"
+        groups.setdefault((name, each["method"]), []).append(values)
     return {
         key: [statistics.median(column) for column in zip(*values, strict=True)]
         for key, values in groups.items()
     }
 
 
+def marks_of(rows: list[dict[str, Any]]) -> list[float]:
+    """Those of the longest."""
+    return max((row["marks"] for row in rows), key=len)
+
+
 def table(rows: list[dict[str, Any]]) -> str:
     """Medians by mark, and ours minus nothing."""
-    found = medians(rows)
-    marks = rows[0]["marks"]
-    lines = ["| scenes, pixels | method | " + " | ".join(f"{mark} s" for mark in marks) + " |"]
+    found, marks = medians(rows), marks_of(rows)
+    lines = ["| scenes | method | " + " | ".join(f"{mark} s" for mark in marks) + " |"]
     lines.append("|---" * (2 + len(marks)) + "|")
-    for group, side in dict.fromkeys(key[:2] for key in found):
-        ours, nothing = (found[group, side, method] for method in (OURS, NOTHING))
+    for group in dict.fromkeys(name for name, _ in found):
+        ours, nothing = (found[group, method] for method in (OURS, NOTHING))
         ahead = [f"{a - b:+.2f}" for a, b in zip(ours, nothing, strict=True)]
         named = {
             OURS: [f"{x:.2f}" for x in ours], NOTHING: [f"{x:.2f}" for x in nothing],
             "ahead": ahead,
         }  # fmt: skip
         for method, cells in named.items():
-            lines.append(f"| {group}, {side} | {method} | " + " | ".join(cells) + " |")
+            shown = ("–" if "nan" in cell else cell for cell in cells)
+            lines.append(f"| {group} | {method} | " + " | ".join(shown) + " |")
     return "\n".join(lines)
 
 
@@ -213,16 +226,15 @@ def write(path: Path, rows: list[dict[str, Any]], seconds: float) -> None:
     """The rows, and the plot of medians beside them."""
     machine = {"device": jax.devices()[0].device_kind, "jax": jax.__version__, "seconds": seconds}
     path.write_text(json.dumps({**machine, "rows": rows}, indent=1) + "\n")
-    found, marks = medians(rows), rows[0]["marks"]
+    found, marks = medians(rows), marks_of(rows)
     panels = [
         Panel(
-            title=f"{group}, {side} pixels", unit="dB", from_zero=False,
+            title=group, unit="dB", from_zero=False,
             series=[
-                Series(name=method, values=found[group, side, method])
-                for method in (OURS, NOTHING)
+                Series(name=method, values=found[group, method]) for method in (OURS, NOTHING)
             ],
         )
-        for group, side in dict.fromkeys(key[:2] for key in found)
+        for group in dict.fromkeys(name for name, _ in found)
     ]  # fmt: skip
     about = "PSNR on held-out views, median over scenes, against seconds without compiling"
     plot = line_charts("Improving and fitting", about, marks, "seconds", panels, log_x=True)
