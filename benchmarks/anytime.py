@@ -107,11 +107,21 @@ def object_cases(run: RunConfig, generator: str, side: int, options):
         yield Case(subject.group, side, seen, shown)
 
 
-def capture_case(path: str, run: RunConfig, side: int, views: int) -> Case:
-    """A capture with as many pixels as a square of `side`, in its own aspect."""
+def capture_case(
+    path: str,
+    run: RunConfig,
+    side: int,
+    views: int,
+    background: tuple[float, float, float] | None = None,
+) -> Case:
+    """A capture with as many pixels as a square of `side`, in its own aspect.
+
+    `background` is seen through transparent pixels, None: the model's.
+    """
     capture = read_capture(capture_path(path))
     size = fitted_resolution(capture.image_size(), (side, side), run.model.patch_size)
-    request = resolve(EvalConfig(views=views, resolution=size, seconds=1.0), run, capture)
+    config = EvalConfig(views=views, resolution=size, seconds=1.0, background=background)
+    request = resolve(config, run, capture)
     last, count = len(request.targets) - 1, min(NUM_TARGETS, len(request.targets))
     kept = np.linspace(0, last, count).round().astype(int)
     request = dataclasses.replace(request, targets=request.targets[kept])

@@ -3,8 +3,9 @@
 OpenSplat (AGPL) is not part of this package: build it apart, without a GPU, and name the program.
 It gets the input views of one case of `benchmarks.anytime` as a nerfstudio project, starts from
 the same random points as our fits from nothing, and saves Gaussians as it goes. What it had saved
-at every mark is drawn from the same held-out targets, on the colour that it fits against. Its
-seconds count from the start of the process. What stands after `--` goes to the program.
+at every mark is drawn from the same held-out targets. It fits against one colour, which so lies
+under transparent pixels of inputs and targets, too. Its seconds count from the start of the
+process. What stands after `--` goes to the program.
 
     python -m benchmarks.opensplat PROGRAM --capture DIR --views 16 --side 256 --seconds 120 \
         -- --num-downscales 2 --resolution-schedule 100
@@ -14,6 +15,7 @@ import argparse
 import contextlib
 import json
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -45,10 +47,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seconds", type=positive, default=120)
     parser.add_argument("--save-every", type=positive, default=20, help="steps")
     parser.add_argument("--output", type=Path, default=Path("opensplat.json"))
-    parser.add_argument("options", nargs="*", help="of the program, after --")
-    options = parser.parse_args(arguments)
+    ours, given = split(sys.argv[1:] if arguments is None else arguments)
+    options = parser.parse_args(ours, argparse.Namespace(options=given))
     run = as_scene_model(load(None)).run
-    case = capture_case(options.capture, run, options.side, options.views)
+    case = capture_case(options.capture, run, options.side, options.views, BACKGROUND)
     with tempfile.TemporaryDirectory() as folder:
         project = Path(folder)
         prepare(case, project)
@@ -64,6 +66,12 @@ def main(arguments: list[str] | None = None) -> None:
     rows = json.loads(options.output.read_text()) if options.output.is_file() else []
     options.output.write_text(json.dumps([*rows, row], indent=1) + "\n")
     print(json.dumps(row))
+
+
+def split(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """What stands in front of `--` and what behind, which is the program's."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    return arguments[:end], arguments[end + 1 :]
 
 
 def prepare(case: Case, project: Path) -> None:
