@@ -116,6 +116,9 @@ class DataConfig:
     view_selection: Literal["random", "kmeans", "range"] = "random"
     min_frame_range: PositiveInt = 128  # width in frames of the window that `range` draws from
     max_frame_range: int = 512
+    # frames drawn at random, of the window where there is one, before inputs and targets are drawn
+    # from them; None: all
+    num_pool_views: PositiveInt | None = None
     pose_normalisation: PoseFrame = "mean_cam"
     normalise_over: FrameViews = "inputs"  # views that define frame and scale
     background: RGB = (1.0, 1.0, 1.0)  # under transparent pixels
@@ -148,6 +151,36 @@ class DataConfig:
             "data.num_input_views + data.num_target_views", needed,
             f"exceeds data.synthetic.num_views={self.synthetic.num_views}",
             "render more views per scene or draw fewer",
+        )  # fmt: skip
+        self._check_pool()
+
+    def _check_pool(self) -> None:
+        pool = self.num_pool_views
+        if pool is None:
+            return
+        inputs, targets = self.num_input_views, self.num_target_views
+        together = max(inputs, targets) if self.targets_include_inputs else inputs + targets
+        require(
+            pool >= together, "data.num_pool_views", pool,
+            f"is less than the {together} views that an item draws from it",
+            "raise it, or draw fewer views",
+        )  # fmt: skip
+        require(
+            self.view_selection != "kmeans", "data.num_pool_views", pool,
+            "is drawn at random, which data.view_selection=kmeans is not",
+            "leave it out, or use random or range",
+        )  # fmt: skip
+        narrow = self.view_selection == "range" and pool > self.min_frame_range
+        require(
+            not narrow, "data.num_pool_views", pool,
+            f"exceeds data.min_frame_range={self.min_frame_range}",
+            "lower it, or widen the windows",
+        )  # fmt: skip
+        require(
+            self.source != "synthetic" or pool <= self.synthetic.num_views,
+            "data.num_pool_views", pool,
+            f"exceeds data.synthetic.num_views={self.synthetic.num_views}",
+            "render more views per scene or lower it",
         )  # fmt: skip
 
     @property

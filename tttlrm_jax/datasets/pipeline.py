@@ -136,8 +136,9 @@ def draw_views(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Numbers of the input views (ascending for `kmeans` and `range`) and of the target views.
 
-    Views marked in `held_out` [view] are never inputs, and targets of `eval` only, which then has
-    no others.
+    Both are drawn from the same `data.num_pool_views` frames, where that is set (targets of `eval`
+    are not: they come from the held-out frames). Views marked in `held_out` [view] are never
+    inputs, and targets of `eval` only, which then has no others.
     """
     num_frames, num_inputs = len(world_from_camera), config.num_input_views
     num_targets = config.num_target_views
@@ -158,6 +159,8 @@ def draw_views(
             field, needed, f"exceeds the {len(pool)} frames of a scene that are not held out",
             "draw fewer views",
         )  # fmt: skip
+    if config.num_pool_views is not None:
+        pool = np.sort(rng.permutation(pool)[: config.num_pool_views])
     if config.view_selection == "kmeans":
         inputs = pool[np.unique(select_kmeans(world_from_camera[pool], num_inputs))]
         spare = rng.permutation(np.setdiff1d(pool, inputs))

@@ -73,6 +73,8 @@ def views_needed(config: DataConfig, apart: bool) -> tuple[str, int]:
 
     `apart`: targets are drawn from held-out frames.
     """
+    if config.num_pool_views is not None:
+        return "data.num_pool_views", config.num_pool_views
     if apart:
         return "data.num_input_views", config.num_input_views
     inputs, targets = config.num_input_views, config.num_target_views

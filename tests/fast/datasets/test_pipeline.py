@@ -195,6 +195,43 @@ def test_range_draws_from_one_window():
     assert np.ptp(places) > 200
 
 
+def test_inputs_and_targets_come_from_one_pool_of_a_window():
+    """A window of 20 to 30 frames, 6 of them, from these 3 inputs and 2 targets, with overlap."""
+    poses = np.tile(np.eye(4), (400, 1, 1))
+    pooled = config(
+        view_selection="range", min_frame_range=20, max_frame_range=30, num_pool_views=4,
+        targets_include_inputs=True,
+    )  # fmt: skip
+    whole = dataclasses.replace(pooled, num_pool_views=None)
+    drawn = {4: [], None: []}
+    for seed in range(60):
+        for settings in (pooled, whole):
+            inputs, targets = draw_views(poses, np.random.default_rng(seed), settings)
+            assert np.ptp(np.concatenate([inputs, targets])) < 30
+            assert list(inputs) == sorted(set(inputs))
+            overlap = len(set(inputs) & set(targets))
+            drawn[settings.num_pool_views].append(overlap)
+    # of 2 targets from 4 frames, 3 of which are inputs, at least one is an input
+    assert min(drawn[4]) == 1
+    assert max(drawn[4]) == 2
+    assert min(drawn[None]) == 0
+
+
+def test_the_published_pool_fits_the_narrowest_window_with_every_32nd_frame_held_out():
+    poses, frames = np.tile(np.eye(4), (300, 1, 1)), np.arange(300)
+    held_out = frames % 32 == 0
+    settings = captures_config(
+        "clips", view_selection="range", num_pool_views=124, targets_include_inputs=True,
+        holdout_every=32, max_frame_range=128,
+    )  # fmt: skip
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        views = np.concatenate(draw_views(poses, rng, settings, held_out))
+        assert not held_out[views].any()
+    with pytest.raises(InputError, match=r"num_pool_views=124 exceeds the 112 frames of a scene"):
+        draw_views(poses, np.random.default_rng(0), settings, frames % 8 == 0)
+
+
 def test_too_few_frames_are_named():
     with pytest.raises(InputError, match="5 exceeds the 4 frames"):
         draw_views(np.tile(np.eye(4), (4, 1, 1)), np.random.default_rng(0), BASE)
@@ -211,6 +248,13 @@ def test_too_few_frames_are_named():
         ({"num_threads": -1}, "num_threads"),
         ({"holdout_every": -1}, "holdout_every"),
         ({"holdout_every": 1}, "holds every frame out"),
+        ({"num_pool_views": 4}, "num_pool_views=4 is less than the 5 views that an item draws"),
+        ({"num_pool_views": 10}, "num_pool_views=10 exceeds data.synthetic.num_views=9"),
+        ({"num_pool_views": 6, "view_selection": "kmeans"}, "which data.view_selection=kmeans is"),
+        (
+            {"num_pool_views": 6, "view_selection": "range", "min_frame_range": 5},
+            "num_pool_views=6 exceeds data.min_frame_range=5",
+        ),
     ],
 )
 def test_impossible_configurations_are_refused(changes, words):

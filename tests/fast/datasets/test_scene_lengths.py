@@ -107,6 +107,15 @@ def test_scenes_without_held_out_frames_are_looked_at_before_the_first_batch(cap
     assert len(usable_scenes(clips(7, 6, every=0), together, "train")) == 2
 
 
+def test_a_clip_needs_the_whole_pool(capsys):
+    """Of 12 frames 10 are not held out, of 14 twelve."""
+    pooled = changed(num_pool_views=11)
+    assert names(usable_scenes(clips(14, 12), pooled, "train")) == ["clip14"]
+    assert "data.num_pool_views=11 frames that are not held out: clip12 (10)" in (
+        capsys.readouterr().err
+    )
+
+
 def test_none_left_and_told_to_refuse_are_errors():
     with pytest.raises(InputError, match=r"num_target_views=8 exceeds the 7 frames of any of 2 sc"):
         make_loader(CONFIG, 0, 1, source=clips(9, 4))
