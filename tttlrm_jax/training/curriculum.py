@@ -15,10 +15,11 @@ rate and averages always start anew, as do the counters and the order of the sce
 import dataclasses
 import sys
 from pathlib import Path
+from typing import Any
 
 from tttlrm_jax.checkpoints.checks import check_same_shapes
 from tttlrm_jax.checkpoints.directories import newest_step
-from tttlrm_jax.config.run import AnyRun, CurriculumConfig
+from tttlrm_jax.config.run import AnyRun, CurriculumConfig, RunConfig
 from tttlrm_jax.core.errors import ConfigError, InputError
 from tttlrm_jax.models import abstract_model, split_model
 from tttlrm_jax.parallel.processes import is_first_process, meet
@@ -116,16 +117,36 @@ def _first_unfinished(stages: list[AnyRun]) -> int:
 
 
 def _check_parameters(stages: list[AnyRun]) -> None:
-    shapes = [split_model(abstract_model(stage.model))[1] for stage in stages]
+    shapes = [_shapes(stage.model) for stage in stages]
     for number in range(1, len(stages)):
         before, stage = stages[number - 1], stages[number]
         if _kind_and_rule(before) == _kind_and_rule(stage):
+            expected = shapes[number]
+            if isinstance(stage, RunConfig) and before.model.patch_size != stage.model.patch_size:
+                _check_patches(before, stage)
+                patches = before.model.patch_size
+                expected = _shapes(dataclasses.replace(stage.model, patch_size=patches))
             try:
-                check_same_shapes(shapes[number - 1], shapes[number])
+                check_same_shapes(shapes[number - 1], expected)
             except InputError as error:
                 raise ConfigError(
                     f"stage {stage.name} cannot follow {before.name}: {error}"
                 ) from None
+
+
+def _shapes(model: Any) -> Any:
+    return split_model(abstract_model(model))[1]
+
+
+def _check_patches(before: AnyRun, stage: AnyRun) -> None:
+    """Raises ConfigError unless the patches of a stage are those before it, times a number."""
+    small, large = before.model.patch_size, stage.model.patch_size
+    if large % small:
+        raise ConfigError.of(
+            f"stages.{stage.name}.model.patch_size", large,
+            f"is no multiple of the {small} of stage {before.name}, whose weights it takes",
+            "use a multiple",
+        )  # fmt: skip
 
 
 def _kind_and_rule(stage: AnyRun) -> tuple:

@@ -16,6 +16,7 @@ from tttlrm_jax.config.run import AnyRun
 from tttlrm_jax.models import build_model, split_model
 from tttlrm_jax.models.nn.layers import LINEAR_INIT_STD
 from tttlrm_jax.models.nn.point_heads import POINT_CHANNELS
+from tttlrm_jax.training.patches import patch_factor, with_larger_patches
 from tttlrm_jax.training.update import init_train_state
 
 GATES = "rule_gates"  # parameters that an update rule adds to a TTT layer
@@ -34,7 +35,7 @@ def fresh_state(config: AnyRun, *, resumes: bool) -> tuple[Any, TrainState]:
     graph, params = split_model(build_model(config.model, config.train.seed))
     source = None if resumes else config.train.init_from
     if source is not None:
-        params = initial_parameters(source, params)
+        params = initial_parameters(source, params, config.model.patch_size)
     elif config.model.kind == "ttt3r":
         params = starting_parameters(params)
     state = init_train_state(params, config)
@@ -67,26 +68,34 @@ def starting_parameters(params: Any) -> Any:
     return jax.tree_util.tree_map_with_path(started, params)
 
 
-def initial_parameters(path: Path | str, params: dict[str, Any]) -> dict[str, Any]:
+def initial_parameters(
+    path: Path | str, params: dict[str, Any], patch_size: int | None = None
+) -> dict[str, Any]:
     """Parameters of `path` in the shape of `params`, a model's fresh ones.
 
     Gates of the update rule which the checkpoint does not have keep the values of `params`, the
     rule's initial ones. From a model of the other kind (LVSM to Gaussians, or back) all but the
-    decoder is taken, which keeps the values of `params`. Both are logged. All else is strict:
-    InputError as `load_parameters`.
+    decoder is taken, which keeps the values of `params`. From a model whose patches are smaller by
+    a whole number than `patch_size`, the layers of patches are widened (`patches`). All of this is
+    logged. All else is strict: InputError as `load_parameters`.
     """
     fresh: dict[_Path, Any] = flatten_dict(params)  # type: ignore[assignment]
     saved: dict[_Path, Any] = flatten_dict(saved_arrays(path))  # type: ignore[assignment]
     gates = {key for key in fresh if GATES in key and key not in saved}
     decoder, unused = _other_decoder(fresh, saved)
     expected = {key: value for key, value in fresh.items() if key not in gates | decoder}
-    expected |= {key: saved[key] for key in unused}
+    grown = {} if patch_size is None else _grown_patches(saved, expected)
+    expected |= {key: saved[key] for key in unused | grown.keys()}
     loaded: dict[_Path, Any] = flatten_dict(  # type: ignore[assignment]
         load_parameters(path, unflatten_dict(expected))
     )
     _say(path, "no gates of the update rule; they start at the rule's initial value", gates)
     _say(path, "another kind of decoder; this one's parameters start afresh", decoder)
+    _say(path, "smaller patches; its layers of patches are widened", set(grown))
     taken = {key: value for key, value in loaded.items() if key not in unused}
+    for key, factor in grown.items():
+        assert patch_size is not None
+        taken[key] = with_larger_patches(key, taken[key], patch_size // factor, factor)
     return unflatten_dict(taken | {key: fresh[key] for key in gates | decoder})
 
 
@@ -116,6 +125,16 @@ def _other_decoder(
     if {key[0] for key in ours} == {key[0] for key in theirs}:
         return set(), set()
     return ours, theirs
+
+
+def _grown_patches(saved: dict[_Path, Any], expected: dict[_Path, Any]) -> dict[_Path, int]:
+    """Names of kernels whose patches have grown since they were saved, and how many times."""
+    factors = {
+        key: patch_factor(key, saved[key].shape, leaf.shape)
+        for key, leaf in expected.items()
+        if key in saved
+    }
+    return {key: factor for key, factor in factors.items() if factor is not None}
 
 
 def _say(path: Path | str, what: str, names: set[_Path]) -> None:
