@@ -70,18 +70,23 @@ def one_device(directory: str, plan: str, elastic: float = 0.0):
     )
 
 
-def program_of(directory, plan, sizes, elastic=0.0, **mesh_settings) -> tuple[MeshProgram, dict]:
-    """(program over a mesh, batch as the loader gives it)."""
+def program_of(
+    directory, plan, sizes, elastic=0.0, bands=None, **mesh_settings
+) -> tuple[MeshProgram, dict]:
+    """(program over a mesh, batch as the loader gives it); with `bands` rendering is deferred."""
     config = on_mesh(configured(directory, plan, elastic), sizes, **mesh_settings)
+    if bands is not None:
+        train = dataclasses.replace(config.train, deferred_rendering=True, rendering_bands=bands)
+        config = dataclasses.replace(config, train=train)
     static, _ = parts_of(configured(directory, plan, elastic))
     program = MeshProgram(static._replace(config=config))
     return program, repeated(arrays_of(directory), config.train.batch_size)
 
 
-def assert_same_step(directory, plan, sizes, elastic=0.0, **mesh_settings):
+def assert_same_step(directory, plan, sizes, elastic=0.0, bands=None, **mesh_settings):
     """Loss, metrics, gradients, parameters and moments after a step; returns what made them."""
     state, metrics = one_device(directory, plan, elastic)
-    program, arrays = program_of(directory, plan, sizes, elastic, **mesh_settings)
+    program, arrays = program_of(directory, plan, sizes, elastic, bands, **mesh_settings)
     train = program.config.train
     batch = program.batch(arrays, train.batch_size, train.chunk_views)
     placed = program.place(
@@ -108,6 +113,20 @@ def test_mesh_equals_one_device(directory, plan, sizes):
 @pytest.mark.parametrize("sizes", [(2, 4, 1), (1, 2, 4)])
 def test_gathered_gaussians_give_the_same(directory, sizes):
     assert_same_step(directory, "full", sizes, exchange="all_gather")
+
+
+@pytest.mark.parametrize(
+    ("plan", "sizes", "exchange"),
+    [
+        ("full", (2, 4, 1), "all_to_all"),
+        pytest.param("full", (1, 8, 1), "all_gather", marks=pytest.mark.extended),
+        pytest.param("causal", (2, 2, 2), "all_to_all", marks=pytest.mark.extended),
+        pytest.param("sequential", (1, 1, 1), "all_to_all", marks=pytest.mark.extended),
+    ],
+)
+def test_deferred_rendering_over_a_mesh_equals_one_device_without(directory, plan, sizes, exchange):
+    """Gaussians are exchanged again in the backward pass; images are composited in two bands."""
+    assert_same_step(directory, plan, sizes, bands=2, exchange=exchange)
 
 
 def test_elastic_rule_equals_one_device(directory):

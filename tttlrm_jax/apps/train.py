@@ -103,7 +103,8 @@ def _ended(code: int) -> int:
 
 
 def parse(arguments: list[str]) -> AnyConfig:
-    """The configuration of a file with command-line overrides; `--help` prints and exits.
+    """The configuration of a file with command-line overrides; `--help` prints and exits, after
+    what the file's `DIFFERENCES` say.
 
     Overrides of a curriculum hold for all of its stages, or as `--3.field value` for the third
     alone; `--name` renames the whole.
@@ -115,7 +116,10 @@ def parse(arguments: list[str]) -> AnyConfig:
         return parse_with_rule(RunConfig, ["--help"], PROG)
     if not arguments or arguments[0].startswith("-"):
         raise ConfigError(f"no configuration file is given; {USAGE}")
-    config = load_config_file(arguments[0])
+    config, differences = _load(arguments[0])
+    if differences and set(arguments[1:]) & {"-h", "--help"}:
+        print("differs from the paper on purpose (configs/paper.py):")
+        print("\n".join(f"  {difference}" for difference in differences), end="\n\n")
     return _with_overrides(config, arguments[1:], f"train.py {arguments[0]}")
 
 
@@ -171,6 +175,12 @@ def load_config_file(name: str | Path) -> AnyConfig:
     Raises ConfigError for a file that is missing, fails, exits or defines neither, naming the line
     where it fails, and for arguments that the preset does not have or that are no values of theirs.
     """
+    return _load(name)[0]
+
+
+def _load(name: str | Path) -> tuple[AnyConfig, Sequence[Any]]:
+    """The configuration of a file, and its `DIFFERENCES`: what it does on purpose unlike the
+    paper."""
     path, colon, text = str(name).partition(".py:")
     path += ".py" if colon else ""
     what, purpose = "configuration file", "defining CONFIG"
@@ -192,7 +202,7 @@ def load_config_file(name: str | Path) -> AnyConfig:
         config = getattr(module, "CONFIG", None)
     if not isinstance(config, AnyConfig):
         raise ConfigError(f"{what} {path} defines no CONFIG of type RunConfig; add one")
-    return config
+    return config, getattr(module, "DIFFERENCES", ())
 
 
 def _preset_arguments(path: str, preset: Callable[..., Any], text: str) -> dict[str, Any]:

@@ -116,6 +116,8 @@ class TrainConfig(CommonTrainConfig):
     truncate_chunks: NonNegativeInt = 0  # gradients end after so many chunks; 0: they do not
     accumulate: Literal["append", "all"] = "all"  # earlier views' Gaussians: as read, or read anew
     # rendering
+    deferred_rendering: bool = False  # backward draws each image again: one's lists in memory
+    rendering_bands: PositiveInt = 1  # of rows that an image is composited in, one after another
     keep_ratio: PositiveShare = 1.0  # of Gaussians kept by opacity for rendering; 1: no pruning
     random_ratio: Share = 0.0  # share of the others kept at random
     published_pruning: bool = False  # both shares as published for the number of input views
@@ -125,6 +127,11 @@ class TrainConfig(CommonTrainConfig):
         require(
             self.batch_size % self.micro_batches == 0, "train.micro_batches", self.micro_batches,
             f"does not divide train.batch_size={self.batch_size}", "use a divisor",
+        )  # fmt: skip
+        require(
+            self.rendering_bands == 1 or self.deferred_rendering, "train.rendering_bands",
+            self.rendering_bands, "saves nothing while every band is kept for the backward pass",
+            "set train.deferred_rendering to True, or leave it at 1",
         )  # fmt: skip
         for field, unset in (("keep_ratio", 1), ("random_ratio", 0)):
             value = getattr(self, field)

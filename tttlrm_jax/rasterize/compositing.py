@@ -1,8 +1,10 @@
 """What compositing backends take and give, and the rules they share."""
 
+import dataclasses
+
 import flax.struct
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from tttlrm_jax.config import RasterConfig
 from tttlrm_jax.rasterize.projection import ProjectedGaussians, float32_constant
@@ -33,6 +35,23 @@ def depth_order_key(splats: ScreenSplats) -> Float[Array, " gaussian"]:
     """Depth as float32, infinite for Gaussians that are not drawn: they sort last."""
     drawn = jnp.all(splats.radius > 0, axis=-1)
     return jnp.where(drawn, splats.depth.astype(jnp.float32), jnp.float32(jnp.inf))
+
+
+def in_rows(
+    splats: ScreenSplats, top: Float[Array, ""], rows: int, wanted: Bool[Array, ""] | bool = True
+) -> ScreenSplats:
+    """The splats as a picture of so many `rows` from row `top` on sees them; those that do not
+    reach into it are not to be drawn, nor any unless they are `wanted`."""
+    y = splats.mean[:, 1] - top
+    reach = splats.radius[:, 1].astype(y.dtype)
+    inside = (y + reach > 0) & (y - reach < rows)
+    inside &= jnp.all(splats.radius > 0, axis=1) & wanted
+    return dataclasses.replace(
+        splats,
+        mean=jnp.stack([splats.mean[:, 0], y], axis=1),
+        radius=jnp.where(inside[:, None], splats.radius, 0),
+        opacity=jnp.where(inside, splats.opacity, 0),
+    )
 
 
 def screen_splats(

@@ -30,8 +30,8 @@ from jaxtyping import Array, Int
 from tttlrm_jax.config import RasterConfig
 from tttlrm_jax.core.geometry.poses import rigid_inverse
 from tttlrm_jax.core.types import Cameras, Splats
-from tttlrm_jax.rasterize.compositing import ScreenSplats, depth_order_key
-from tttlrm_jax.rasterize.render import Rendering, composite, default_capacity
+from tttlrm_jax.rasterize.compositing import ScreenSplats, depth_order_key, in_rows
+from tttlrm_jax.rasterize.render import Rendering, composite_in_bands, default_capacity
 from tttlrm_jax.rasterize.screen import project_and_judge
 from tttlrm_jax.rasterize.sorting import argsort_float32
 
@@ -111,12 +111,15 @@ def render_parts(
     exchange: Exchange = "all_to_all",
     capacity: int | None = None,
     slots: int | None = None,
+    remat: bool = False,
+    bands: int = 1,
 ) -> PartRendering:
     """This device's parts of all `cameras` `[view]`; `splats` are this device's of one scene.
 
     `axes` are the mesh axes the cloud and the parts are parted over, `capacity` the Gaussians a
     device can send to one part (None: all it has). `slots` are those of the lists of a part (None:
-    as many as usually suffice).
+    as many as usually suffice). With `remat` the backward pass makes each part again, exchange
+    included; each is composited in so many `bands` of rows (see `composite_in_bands`).
     """
     first = lax.axis_index(axes) * parts.per_device
     if exchange == "all_gather":
@@ -133,20 +136,26 @@ def render_parts(
                 splats, cameras, parts, turn, axes, config, capacity
             )
         return _composite_part(
-            screen, parts, first + turn, cameras.width, background, config, slots
+            screen, parts, first + turn, cameras.width, background, config, slots, bands
         ).replace(num_invalid=invalid, num_unsent=unsent)
 
+    if remat:
+        render_one = jax.checkpoint(render_one)
     return lax.map(render_one, jnp.arange(parts.per_device, dtype=jnp.int32))
 
 
 def _composite_part(
-    screen, parts: Parts, number, width, background, config, slots: int | None
+    screen, parts: Parts, number, width, background, config, slots: int | None, bands: int
 ) -> PartRendering:
     """Composites one part and blanks what lies outside of its image."""
-    height = parts.band_height
-    share = min(screen.depth.shape[0], -(-2 * screen.depth.shape[0] // parts.bands))
-    slots = default_capacity(max(share, 1), height, width) if slots is None else slots
-    whole = composite(screen, height, width, background=background, config=config, capacity=slots)
+    height, count = parts.band_height, screen.depth.shape[0]
+    bands = min(bands, height)
+    share = min(count, -(-2 * count // (parts.bands * bands)))
+    if slots is None:
+        slots = default_capacity(max(share, 1), -(-height // bands), width)
+    whole = composite_in_bands(
+        screen, height, width, bands, background=background, config=config, capacity=slots
+    )
     rows = (number % parts.bands) * parts.band_height + jnp.arange(height, dtype=jnp.int32)
     shown = (rows < parts.height) & (number < parts.num_views * parts.bands)
     rgb, depth, alpha = (
@@ -168,19 +177,10 @@ def _reaching(
         splats, rigid_inverse(cameras.world_from_camera[view]), cameras.intrinsics[view],
         cameras.height, cameras.width, config,
     )  # fmt: skip
-    y = screen.mean[:, 1] - top
-    reach = screen.radius[:, 1].astype(y.dtype)
-    inside = (y + reach > 0) & (y - reach < parts.band_height)
     in_image = number < parts.num_views * parts.bands
-    inside &= jnp.all(screen.radius > 0, axis=1) & in_image
     counts = in_image & (number % parts.bands == 0)
     invalid = jnp.where(counts, jnp.sum(unusable, dtype=jnp.int32), 0)
-    screen = screen.replace(
-        mean=jnp.stack([screen.mean[:, 0], y], axis=1),
-        radius=jnp.where(inside[:, None], screen.radius, 0),
-        opacity=jnp.where(inside, screen.opacity, 0),
-    )
-    return screen, invalid
+    return in_rows(screen, top, parts.band_height, in_image), invalid
 
 
 def _exchanged(splats, cameras, parts: Parts, turn, axes, config, capacity: int):

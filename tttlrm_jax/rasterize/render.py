@@ -15,7 +15,7 @@ from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.poses import rigid_inverse
 from tttlrm_jax.core.types import Cameras, Splats, typechecked
 from tttlrm_jax.rasterize.backends import balanced, pallas, reference, tiled
-from tttlrm_jax.rasterize.compositing import Composite, ScreenSplats, screen_splats
+from tttlrm_jax.rasterize.compositing import Composite, ScreenSplats, in_rows, screen_splats
 from tttlrm_jax.rasterize.platform import chosen_backend
 from tttlrm_jax.rasterize.projection import project
 from tttlrm_jax.rasterize.screen import project_and_judge
@@ -78,12 +78,14 @@ def render(
     background: Float[Array, " channel"] | None = None,
     config: RasterConfig = GSPLAT,
     capacity: int | None = None,
+    bands: int = 1,
 ) -> Rendering:
     """Renders one camera (`cameras` without leading axes).
 
     Features `[gaussian, coefficient, 3]` are spherical harmonics, seen as max(0, SH + 0.5) from
     the camera; `[gaussian, channel]` are used as they are. `background` defaults to zero.
-    `capacity` is the static number of Gaussian-tile intersections (see `default_capacity`).
+    `capacity` is the static number of Gaussian-tile intersections (see `default_capacity`). Rows
+    are composited in so many `bands`, one after another (see `composite_in_bands`).
     Differentiable in forward and reverse mode with respect to every float input; the pose counts
     as 12 free entries, inverted as a rotation with a translation.
     """
@@ -95,7 +97,7 @@ def render(
     camera_from_world = rigid_inverse(cameras.world_from_camera)
     return render_from_matrix(
         splats, camera_from_world, cameras.intrinsics, cameras.height, cameras.width,
-        background=background, config=config, capacity=capacity,
+        background=background, config=config, capacity=capacity, bands=bands,
     )  # fmt: skip
 
 
@@ -108,6 +110,7 @@ def render_views(
     capacity: int | None = None,
     views_at_once: int = 1,
     remat: bool = False,
+    bands: int = 1,
 ) -> Rendering:
     """Renders cameras with one leading axis; other arguments as in `render`.
 
@@ -128,7 +131,9 @@ def render_views(
     def one_view(camera):
         pose, intrinsics = camera
         one = Cameras(pose, intrinsics, cameras.height, cameras.width)
-        return render(splats, one, background=background, config=config, capacity=capacity)
+        return render(
+            splats, one, background=background, config=config, capacity=capacity, bands=bands
+        )
 
     if remat:
         one_view = jax.checkpoint(one_view)
@@ -148,6 +153,7 @@ def render_from_matrix(
     background: Float[Array, " channel"] | None = None,
     config: RasterConfig = GSPLAT,
     capacity: int | None = None,
+    bands: int = 1,
 ) -> Rendering:
     """`render` with the world-to-camera matrix, whose 12 upper entries are free variables."""
     _check_splats(splats)
@@ -155,8 +161,8 @@ def render_from_matrix(
     screen, invalid = project_and_judge(
         splats, camera_from_world, intrinsics, height, width, config
     )
-    rendering = composite(
-        screen, height, width, background=background, config=config, capacity=capacity
+    rendering = composite_in_bands(
+        screen, height, width, bands, background=background, config=config, capacity=capacity
     )
     return dataclasses.replace(rendering, num_invalid=jnp.sum(invalid, dtype=jnp.int32))
 
@@ -185,6 +191,44 @@ def composite(
         backend = BACKENDS[chosen_backend(config.backend)]
         result = backend(screen, Static(height, width, capacity, config))
     return rendering_of(result, background)
+
+
+def composite_in_bands(
+    screen: ScreenSplats,
+    height: int,
+    width: int,
+    bands: int,
+    *,
+    background: Float[Array, " channel"] | None = None,
+    config: RasterConfig = GSPLAT,
+    capacity: int | None = None,
+) -> Rendering:
+    """`composite` of so many bands of rows, one after another, joined: the same picture.
+
+    The lists of one band are in memory, in the backward pass too, which composites each band
+    again. `capacity` is that of each band; by default it has room for twice an equal share.
+    """
+    if bands == 1:
+        return composite(
+            screen, height, width, background=background, config=config, capacity=capacity
+        )
+    if not 1 <= bands <= height:
+        raise InputError.of("bands", bands, f"is not in 1..{height}, the rows", "use fewer bands")
+    rows, count = -(-height // bands), screen.depth.shape[0]
+    if capacity is None:
+        capacity = default_capacity(max(-(-2 * count // bands), 1), rows, width)
+
+    @jax.checkpoint
+    def one_band(screen, top):
+        band = in_rows(screen, top, rows)
+        return composite(band, rows, width, background=background, config=config, capacity=capacity)
+
+    tops = jnp.arange(bands, dtype=screen.mean.dtype) * rows
+    made = lax.map(lambda top: one_band(screen, top), tops)
+    rgb, depth, alpha = (
+        x.reshape(bands * rows, *x.shape[2:])[:height] for x in (made.rgb, made.depth, made.alpha)
+    )
+    return Rendering(rgb, depth, alpha, jnp.sum(made.num_dropped), jnp.sum(made.num_invalid))
 
 
 def rendering_of(result: Composite, background: Float[Array, " channel"] | None) -> Rendering:

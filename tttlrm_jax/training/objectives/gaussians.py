@@ -71,6 +71,7 @@ def render_scenes(
     a mesh the result is this device's `PartRendering`.
     """
     common = jnp.asarray(config.data.background, gaussians.mean.dtype)
+    deferred, bands = config.train.deferred_rendering, config.train.rendering_bands
     parts, layout = target_parts(cameras, config), current_layout()
 
     def one_scene(scene):
@@ -82,10 +83,12 @@ def render_scenes(
                 gaussians.activate(), cameras, parts, layout.table["part"],
                 background=background, config=config.raster, exchange=config.mesh.exchange,
                 capacity=math.ceil(config.mesh.exchange_capacity * held),
+                remat=deferred, bands=bands,
             )  # fmt: skip
         return render_views(
-            gaussians.activate(), cameras, background=background, config=config.raster
-        )
+            gaussians.activate(), cameras, background=background, config=config.raster,
+            remat=deferred, bands=bands,
+        )  # fmt: skip
 
     return jax.lax.map(one_scene, (gaussians, cameras, background))
 
@@ -152,9 +155,23 @@ def loss_terms(
         terms["mask"] = over_images(mean_squared_error(rendering.alpha, target_mask))
     if weights.perceptual:
         assert vgg19 is not None, "the loop loads the weights the configuration names"
-        distance = perceptual_loss(vgg19, rendering.rgb, batch.targets.image)
+        distance = _perceptual(vgg19, rendering.rgb, batch.targets.image, config)
         terms["perceptual"] = over_images(distance)
     return terms, rendering
+
+
+def _perceptual(vgg19: VGG19, rgb: Array, target: Array, config: RunConfig) -> Float[Array, ""]:
+    """The perceptual loss of images `[batch, view, height, width, 3]`; with deferred rendering one
+    image after another, the network's features of which the backward pass computes again."""
+    if not config.train.deferred_rendering:
+        return perceptual_loss(vgg19, rgb, target)
+
+    @jax.checkpoint
+    def of_one(pair):
+        return perceptual_loss(vgg19, *pair)
+
+    images = [x.reshape(-1, *x.shape[-3:]) for x in (rgb, target)]
+    return jnp.mean(jax.lax.map(of_one, tuple(images)))
 
 
 def lost_work(rendering: Rendering) -> dict[str, Array]:
