@@ -1,12 +1,14 @@
 """Memory per device of training on whole scenes, from compiled programs; nothing is run.
 
     python -m benchmarks.memory [--views 16 32 64] [--devices 8 16 64] [--json]
-        [--remat block linear dots none]
+        [--remat block linear dots none] [--perceptual] [--deferred False True]
     python -m benchmarks.memory --curriculum configs/NAME.py [--stages 3 5] [--devices 64]
 
 Compiles the training step (loss, gradients, AdamW) of `configs/presets/scene_960x536.py` from
-abstract arrays for simulated CPU devices; of a curriculum, that of its stages as they stand, with
-the perceptual term if they have it, for the largest number of input views. Per device, in bytes:
+abstract arrays for simulated CPU devices, without the perceptual term unless told; of a curriculum
+or another configuration, that of its stages as they stand, with the perceptual term if they have
+it, for the largest number of input views. `--deferred` compiles with `train.deferred_rendering`
+off, on, or both. Per device, in bytes:
 
 - `state`: parameters and both moments, which the step replaces in place
 - `batch`: this device's images and cameras
@@ -58,14 +60,17 @@ class Options:
     height: int = 536
     width: int = 960
     num_layers: int | None = None  # None: the published number
-    curriculum: str | None = None  # file whose stages are compiled; devices alone counts then
+    perceptual: bool = False  # of the preset
+    deferred: tuple[bool, ...] = ()  # train.deferred_rendering; none: as configured
+    bands: tuple[int, ...] = ()  # train.rendering_bands, where deferred; none: as configured
+    curriculum: str | None = None  # file whose stages, or one run, are compiled on all devices
     stages: tuple[int, ...] = ()  # of the curriculum, from 1; none: all
     json: bool = False
 
 
 def run_config(options: Options, views: int, devices: int, remat: Remat) -> RunConfig:
     """The run that is compiled: a preset, with the rasterizer of accelerators."""
-    size = f"height={options.height},width={options.width}"
+    size = f"height={options.height},width={options.width},perceptual={options.perceptual}"
     config = load_config_file(f"{PRESET}:views={views},devices={devices},remat={remat},{size}")
     assert isinstance(config, RunConfig)
     return _on_accelerators(config, options)
@@ -90,7 +95,9 @@ def measure(options: Options) -> Iterator[dict[str, Any]]:
             "views": config.data.num_input_views, "devices": devices,
             "mesh": {"data": data, "seq": seq, "fsdp": fsdp},
             "scenes": config.train.batch_size, "micro_batches": config.train.micro_batches,
-            "perceptual": config.loss.perceptual > 0, **memory,
+            "perceptual": config.loss.perceptual > 0,
+            "deferred": config.train.deferred_rendering, "bands": config.train.rendering_bands,
+            **memory,
             "fits": memory["peak"] <= CAPACITY * 10**9,
             "compile_seconds": round(time.perf_counter() - start, 1),
         }  # fmt: skip
@@ -98,18 +105,27 @@ def measure(options: Options) -> Iterator[dict[str, Any]]:
 
 def _runs(options: Options) -> Iterator[tuple[RunConfig, int]]:
     """What is compiled, and for how many devices."""
+    for run, devices in _configured(options):
+        for deferred in options.deferred or (run.train.deferred_rendering,):
+            for bands in (options.bands or (run.train.rendering_bands,)) if deferred else (1,):
+                train = dataclasses.replace(
+                    run.train, deferred_rendering=deferred, rendering_bands=bands
+                )
+                yield dataclasses.replace(run, train=train), devices
+
+
+def _configured(options: Options) -> Iterator[tuple[RunConfig, int]]:
     if options.curriculum is None:
         for remat in options.remat:
             for views in options.views:
                 for devices in options.devices:
                     yield run_config(options, views, devices, remat), devices
         return
-    config = load_config_file(Path(options.curriculum))
-    if not isinstance(config, CurriculumConfig):
-        raise ConfigError(f"--curriculum {options.curriculum} has no stages; name a curriculum")
-    for number in options.stages or range(1, len(config.stages) + 1):
+    config = load_config_file(options.curriculum)
+    stages = config.stages if isinstance(config, CurriculumConfig) else (config,)
+    for number in options.stages or range(1, len(stages) + 1):
         for devices in options.devices:
-            stage = config.stages[number - 1]
+            stage = stages[number - 1]
             if not isinstance(stage, RunConfig):
                 raise ConfigError(f"stage {stage.name} is a run of TTT3R; name other --stages")
             yield _on_accelerators(stage, options), devices
@@ -127,7 +143,8 @@ def main() -> None:
             mesh = ", ".join(f"{axis} {size}" for axis, size in record["mesh"].items())
             print(
                 f"{record['name']}, {record['remat']}, {record['views']} views, "
-                f"{record['devices']} devices ({mesh}), {record['scenes']} scenes in "
+                f"{record['devices']} devices ({mesh}), deferred {record['deferred']} in "
+                f"{record['bands']} bands, {record['scenes']} scenes in "
                 f"{record['micro_batches']} parts: {parts} GB, "
                 f"{'fits' if record['fits'] else 'does not fit'} {CAPACITY} GB; compiled in "
                 f"{record['compile_seconds']} s",
