@@ -35,7 +35,6 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from benchmarks.collectives import collective_bytes
-from benchmarks.cost.measure import unrolled_flops
 from tttlrm_jax.config import MeshConfig, ModelConfig, RasterConfig, published_ratios
 from tttlrm_jax.core.types import Cameras, Splats, Views
 from tttlrm_jax.models import abstract_model, split_model
@@ -43,6 +42,7 @@ from tttlrm_jax.models.mesh_scene import reconstruction, scene_layout
 from tttlrm_jax.models.tttlrm import keep_counts
 from tttlrm_jax.parallel.mesh import device_bytes, make_mesh
 from tttlrm_jax.rasterize.mesh_renderer import MeshRenderer
+from tttlrm_jax.training.watching.flops import unrolled_flops
 
 WIDTHS = {"mean": (3,), "quaternion": (4,), "scale": (3,), "opacity": ()}
 

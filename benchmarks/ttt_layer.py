@@ -31,9 +31,8 @@ import numpy as np
 from flax import nnx
 
 from benchmarks.arguments import positive
-from benchmarks.cost.chips import chip_of
 from benchmarks.cost.fits import fit_growth
-from benchmarks.cost.measure import measure, unrolled_flops
+from benchmarks.cost.measure import measure
 from benchmarks.cost.utilisation import utilisation_rows
 from tttlrm_jax.config import ModelConfig, Plan
 from tttlrm_jax.core.errors import InputError
@@ -43,6 +42,8 @@ from tttlrm_jax.models import build_model, merge_model, split_model
 from tttlrm_jax.models.nn.attention import attend_in_blocks
 from tttlrm_jax.models.nn.layers import linear
 from tttlrm_jax.models.nn.ttt_layer import TTTLayer
+from tttlrm_jax.training.watching.chips import chip_of
+from tttlrm_jax.training.watching.flops import unrolled_flops
 from tttlrm_jax.ttt import sequential_plan
 
 VIEWS = (1, 2, 4, 8, 16, 32, 64)

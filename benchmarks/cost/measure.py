@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import numpy as np
+
+from tttlrm_jax.training.watching.flops import unrolled_flops
 
 MIB = 2**20
 ENOUGH_SECONDS = 10.0  # no further repeat after so long
@@ -39,24 +40,3 @@ def measure(function: Callable, arguments: tuple, repeats: int) -> dict[str, flo
         "mib_temporary": memory.temp_size_in_bytes / MIB,
         "gflop": unrolled_flops(function, arguments) / 1e9,
     }
-
-
-def unrolled_flops(function: Callable, arguments: tuple) -> float:
-    """Matrix-product FLOPs of a function, loop bodies times their number of iterations.
-
-    The compiler's own count takes the body of a loop once. Nothing is run: arguments may be shapes.
-    """
-    return _jaxpr_flops(jax.make_jaxpr(function)(*arguments).jaxpr)
-
-
-def _jaxpr_flops(jaxpr) -> float:
-    total = 0.0
-    for equation in jaxpr.eqns:
-        if equation.primitive.name == "dot_general":
-            (contracted, _), _ = equation.params["dimension_numbers"]
-            left, out = equation.invars[0].aval.shape, equation.outvars[0].aval.shape
-            total += 2.0 * np.prod(out) * np.prod([left[axis] for axis in contracted])
-        times = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
-        inner = (getattr(p, "jaxpr", p) for p in equation.params.values())
-        total += times * sum(_jaxpr_flops(p) for p in inner if hasattr(p, "eqns"))
-    return total

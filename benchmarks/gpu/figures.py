@@ -10,11 +10,11 @@ from typing import Any
 
 import jax
 
-from benchmarks.cost.chips import Chip, chip_of
 from benchmarks.ttt3r_stream import SMALL as SMALL_TTT3R
 from tttlrm_jax.config import ModelConfig
 from tttlrm_jax.config.ttt3r import TTT3RConfig
 from tttlrm_jax.convert.published_settings import AUTOREGRESSIVE_CHUNK
+from tttlrm_jax.training.watching.chips import Chip, chip_of
 
 GIB, MIB_PER_GIB = 2**30, 2**10
 

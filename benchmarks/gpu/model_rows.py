@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import streaming
-from benchmarks.cost.measure import measure, unrolled_flops
+from benchmarks.cost.measure import measure
 from benchmarks.cost.utilisation import utilisation_rows
 from benchmarks.gpu.figures import GIB, MIB_PER_GIB, Figure, Sizes, chip, costs, memory, size_text
 from benchmarks.raster_floors import measure_rates
@@ -29,6 +29,7 @@ from tttlrm_jax.models import abstract_model, build_model, merge_model, prune, s
 from tttlrm_jax.models.nn.attention import attend_in_blocks
 from tttlrm_jax.training.objectives.batches import Batch, StaticParts
 from tttlrm_jax.training.update import init_train_state, train_step
+from tttlrm_jax.training.watching.flops import unrolled_flops
 from tttlrm_jax.ttt.state_rules import build_state_rule
 
 PRESET = Path(__file__).parents[2] / "configs" / "presets" / "scene_960x536.py"

@@ -38,7 +38,7 @@ def after_one_step(directory, **mesh: int):
     task = SequenceTask(configured(**mesh), directory)
     state = task.init()
     batches = task.batches(lambda name, read: wide(read()))
-    state, metrics = task.step(state, wide(batches.take(0)), 0)
+    state, metrics, _ = task.step(state, wide(batches.take(0)), 0)
     return state, metrics, *task.evaluate(state.evaluated)
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import os
 import re
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -25,8 +26,10 @@ from tttlrm_jax.config.command_line import (
 from tttlrm_jax.config.run import AnyRun, CurriculumConfig
 from tttlrm_jax.config.user_file import run_user_file
 from tttlrm_jax.core.errors import ConfigError, InputError
+from tttlrm_jax.core.program_cache import keep_programs
 from tttlrm_jax.parallel.processes import init_distributed
 from tttlrm_jax.training.curriculum import train_curriculum
+from tttlrm_jax.training.device_fit import DoesNotFit
 from tttlrm_jax.training.stopping import Stopped, StopRequest
 from tttlrm_jax.training.trainer import RunResult, train
 
@@ -76,13 +79,31 @@ def _trained(arguments: list[str], noted: Sequence[int], stop: StopRequest) -> R
         if noted:
             raise Stopped
         config = parse(arguments)
-        mesh = config.stages[0].mesh if isinstance(config, CurriculumConfig) else config.mesh
+        run = config.stages[0] if isinstance(config, CurriculumConfig) else config
+        mesh = run.mesh
         init_distributed(
             mesh.coordinator, mesh.num_processes, mesh.process_id, timeout=mesh.timeout
         )
-    if isinstance(config, CurriculumConfig):
-        return train_curriculum(config, stop=stop)
-    return train(config, stop=stop)
+        if run.compile_cache:
+            keep_programs()
+    try:
+        if isinstance(config, CurriculumConfig):
+            return train_curriculum(config, stop=stop)
+        return train(config, stop=stop)
+    except DoesNotFit as error:
+        raise ConfigError(_with_command(error, arguments)) from None
+
+
+def _with_command(error: DoesNotFit, arguments: list[str]) -> str:
+    """The error with the command line that fits the devices which are there."""
+    if not error.overrides:
+        return str(error)
+    devices = jax.device_count()
+    command = shlex.join(["python", "train.py", *arguments, *error.overrides])
+    return (
+        f"{error}; or, one scene at a time on the {devices} device{'s'[: devices > 1]} here, if "
+        f"memory suffices: {command}"
+    )
 
 
 def _lost_process(error: Exception) -> str:

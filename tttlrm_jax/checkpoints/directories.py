@@ -21,9 +21,12 @@ EMA = "ema"
 # How a run is computed on its machine: of no concern to those who use its weights.
 HOST_CHOICES: dict[str, tuple[str, ...] | None] = {
     "raster": ("backend",),
-    "data": ("cache_directory", "render_workers", "num_threads", "prefetch"),
+    "data": ("cache_directory", "render_workers", "num_threads", "prefetch", "changed_scenes"),
     "train": ("directory", "init_from", "init_moments"),
     "mesh": None,  # all of it
+    "profile": None,
+    "wandb": None,
+    "compile_cache": None,
 }
 
 

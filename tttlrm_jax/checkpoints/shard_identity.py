@@ -4,7 +4,6 @@ from pathlib import Path
 
 from tttlrm_jax.checkpoints.records import read_record, write_record
 from tttlrm_jax.config import DataConfig
-from tttlrm_jax.core.errors import ConfigError
 
 SHARDS_FILE = "shards.json"  # in a run's directory
 
@@ -19,25 +18,21 @@ def record_shards(directory: Path, data: DataConfig) -> None:
     write_record(directory / SHARDS_FILE, {"fingerprint": _fingerprint(data.shard_directory)})
 
 
-def are_the_same_shards(directory: Path, data: DataConfig) -> bool:
-    """Whether `data.shard_directory` holds what the run in `directory` was started with.
+def changed_shards(directory: Path, data: DataConfig) -> list[str] | None:
+    """In words that `data.shard_directory` holds other shards than the run in `directory` was
+    started with; empty where it does not.
 
-    False where the run kept no fingerprint. Raises ConfigError where it did, and the shards are
-    others, InputError where there are none, or the fingerprint cannot be read.
+    None where the run kept no fingerprint. Raises InputError where there are no shards, or the
+    fingerprint cannot be read.
     """
     recorded = read_record(
         directory / SHARDS_FILE, lambda found: str(found["fingerprint"]),
         "the shards are the run's own",
     )  # fmt: skip
     if recorded is None:
-        return False
-    if _fingerprint(data.shard_directory) != recorded:
-        raise ConfigError.of(
-            "data.shard_directory", data.shard_directory,
-            f"holds other shards than the run in {directory} was started with",
-            "name the directory where these lie now, or choose another name or train.directory",
-        )  # fmt: skip
-    return True
+        return None
+    same = _fingerprint(data.shard_directory) == recorded
+    return [] if same else [f"{data.shard_directory} holds other shards"]
 
 
 def _fingerprint(directory: str) -> str:

@@ -12,6 +12,7 @@ from tttlrm_jax.config.training import (
     OptimizerConfig,
     SequenceTrainConfig,
     TrainConfig,
+    WatchedRun,
     published_ratios,
 )
 from tttlrm_jax.config.ttt3r import TTT3RConfig
@@ -24,7 +25,7 @@ from tttlrm_jax.config.validation import (
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RunConfig:
+class RunConfig(WatchedRun):
     """Everything a training run reads."""
 
     name: str
@@ -39,6 +40,7 @@ class RunConfig:
     provenance: str = ""
 
     def __post_init__(self):
+        super().__post_init__()
         check_fields("", self)
         require_directory_name("name", self.name)
         require_patches("data image ", self.data.image_size, self.model.patch_size)
@@ -135,7 +137,7 @@ class RunConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SequenceRunConfig:
+class SequenceRunConfig(WatchedRun):
     """Everything a training run of the recurrent network reads."""
 
     name: str
@@ -147,6 +149,7 @@ class SequenceRunConfig:
     provenance: str = ""  # as in RunConfig
 
     def __post_init__(self):
+        super().__post_init__()
         check_fields("", self)
         require_directory_name("name", self.name)
         require(

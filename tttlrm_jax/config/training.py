@@ -1,6 +1,7 @@
 """Losses, optimizer, the course of training, and the arrangement of devices."""
 
 import dataclasses
+import re
 from typing import Annotated, Literal
 
 from tttlrm_jax.config.model import ChunkWeights, Plan
@@ -16,6 +17,7 @@ from tttlrm_jax.config.validation import (
     check_fields,
     require,
 )
+from tttlrm_jax.core.errors import ConfigError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -198,3 +200,36 @@ class MeshConfig:
             sizes.count(-1) <= 1, "mesh data, seq, fsdp", sizes, "leave more than one size open",
             "use -1 once",
         )  # fmt: skip
+
+
+def steps_to_profile(text: str) -> tuple[int | None, int] | None:
+    """`10-15` as first and last step, `5` as no first step and so many; None for no text.
+
+    Raises ConfigError for what is neither.
+    """
+    if text == "":
+        return None
+    found = re.fullmatch(r"(?:([1-9][0-9]{0,11})-)?([1-9][0-9]{0,11})", text)
+    if found is None:
+        raise ConfigError.of(
+            "profile", repr(text), "is neither steps nor a number of them", "use e.g. 10-15, or 5"
+        )
+    first, last = int(found[1]) if found[1] else None, int(found[2])
+    require(
+        first is None or first <= last, "profile", text, "ends before it begins",
+        "name the first step first",
+    )  # fmt: skip
+    return first, last
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WatchedRun:
+    """How a call of train.py is watched; nothing of it changes a run, and no exported model keeps
+    it."""
+
+    profile: str = ""  # steps to trace, as 10-15, or so many after the first two of the call, as 5
+    wandb: str = ""  # project of Weights & Biases that gets the records too (extra `wandb`)
+    compile_cache: bool = True  # keep compiled programs in the user's cache directory
+
+    def __post_init__(self):
+        steps_to_profile(self.profile)

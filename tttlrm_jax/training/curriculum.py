@@ -23,6 +23,7 @@ from tttlrm_jax.config.run import AnyRun, CurriculumConfig, RunConfig
 from tttlrm_jax.core.errors import ConfigError, InputError
 from tttlrm_jax.models import abstract_model, split_model
 from tttlrm_jax.parallel.processes import is_first_process, meet
+from tttlrm_jax.training.device_fit import check_fits
 from tttlrm_jax.training.run_directory import changes_since, run_directory
 from tttlrm_jax.training.stopping import StopRequest, listening
 from tttlrm_jax.training.tasks import task_of
@@ -63,8 +64,7 @@ def _checked_first(stages: list[AnyRun]) -> int:
     first = _first_unfinished(stages)
     for stage in stages[:first]:
         changes_since(run_directory(stage), stage)
-    for stage in stages[first:]:
-        task_of(stage).check_mesh(stage)
+    check_fits(stages, first)
     for stage in stages[first:]:
         task_of(stage).check_data(stage)
     return first

@@ -1,4 +1,4 @@
-"""What a run says: a progress bar, JSON lines, TensorBoard and preview pictures."""
+"""What a run says: a progress bar, JSON lines, TensorBoard, previews, wandb where it is asked."""
 
 import json
 import math
@@ -12,8 +12,11 @@ from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.training.watching.speed import shown
+from tttlrm_jax.training.watching.wandb_log import WandbLog
 
 METRICS_FILE = "metrics.jsonl"
+BOARD = "tensorboard"  # directory of a run for what TensorBoard reads
 
 
 class RunLog:
@@ -22,11 +25,14 @@ class RunLog:
     Of several processes only the first one is to write, the others have a `SilentLog`.
     """
 
-    def __init__(self, directory: Path, first_step: int, num_steps: int, *, title: str = ""):
-        self._directory, self._closed = directory, False
+    def __init__(
+        self, directory: Path, first_step: int, num_steps: int, *, title: str = "",
+        also: WandbLog | None = None,
+    ):  # fmt: skip
+        self._directory, self._closed, self._also = directory, False, also
         _drop_records_after(directory / METRICS_FILE, first_step)
         self._lines = (directory / METRICS_FILE).open("a")
-        self._board = SummaryWriter(str(directory / "tensorboard"), purge_step=first_step + 1)
+        self._board = SummaryWriter(str(directory / BOARD), purge_step=first_step + 1)
         self._bar = tqdm(
             desc=title or None, total=num_steps, initial=first_step, unit="step",
             dynamic_ncols=True, file=sys.stderr,
@@ -39,6 +45,7 @@ class RunLog:
     def write(self, kind: str, step: int, values: dict[str, float]) -> None:
         """Records scalars under `kind` (`train` or `eval`); non-finite ones become null.
 
+        TensorBoard groups them by kind, but those that name a group, as `speed/views_per_second`.
         Raises InputError where the directory cannot be written.
         """
         finite = {k: v if math.isfinite(v) else None for k, v in values.items()}
@@ -47,13 +54,15 @@ class RunLog:
             self._lines.flush()
         except OSError as error:
             raise self._unwritable(error.strerror) from error
-        for name, value in values.items():
+        tagged = {n if "/" in n else f"{kind}/{n}": value for n, value in values.items()}
+        for tag, value in tagged.items():
             self._check_board()
-            self._board.add_scalar(f"{kind}/{name}", value, step)
-        self._bar.set_postfix_str(
-            ("" if kind == "train" else f"{kind} ")
-            + ", ".join(f"{k} {values[k]:.4g}" for k in ("loss", "psnr") if k in values)
-        )
+            self._board.add_scalar(tag, value, step)
+        if self._also is not None:
+            self._also.write(tagged, step)
+        scores = ", ".join(f"{k} {values[k]:.4g}" for k in ("loss", "psnr") if k in values)
+        parts = (scores if kind == "train" else f"{kind} {scores}", shown(values))
+        self._bar.set_postfix_str(", ".join(filter(None, parts)))
 
     def say(self, text: str) -> None:
         """A line above the bar."""
@@ -73,6 +82,8 @@ class RunLog:
             raise self._unwritable(error.strerror) from error
         self._check_board()
         self._board.add_image("eval/preview", sheet, step, dataformats="HWC")
+        if self._also is not None:
+            self._also.preview("eval/preview", sheet, step)
 
     def close(self) -> None:
         """Ends the files; a second time nothing.
@@ -83,6 +94,8 @@ class RunLog:
             return
         self._closed = True
         self._bar.close()
+        if self._also is not None:
+            self._also.close()
         if self._board_is_alive():
             self._board.close()
         try:

@@ -56,6 +56,24 @@ def guarded_gradients(
     return jax.tree.map(lambda g: g * factor.astype(g.dtype), grads), norm, accept
 
 
+def part_of(path: tuple[str, ...]) -> str:
+    """The part of a model that a parameter belongs to, by its path: `tokenizer`, `decoder`, and in
+    the blocks `attention`, `ttt` and `mlp`, each with its norm; of other models the first word."""
+    if path[0] == STACKED:
+        return path[1].removesuffix("_norm")
+    return "tokenizer" if path[0] == "input_norm" else path[0].split("_")[0]
+
+
+def norms_by_part(grads: Any) -> dict[str, Float[Array, ""]]:
+    """Norm of the gradients of each part of a model, `grad_norm/PART`: their squares sum up to that
+    of the whole."""
+    squares: dict[str, list[Array]] = {}
+    for path, leaf in jax.tree_util.tree_flatten_with_path(grads)[0]:
+        names = tuple(str(getattr(key, "key", key)) for key in path)
+        squares.setdefault(part_of(names), []).append(jnp.sum(jnp.square(leaf)))
+    return {f"grad_norm/{part}": jnp.sqrt(sum(each)) for part, each in sorted(squares.items())}
+
+
 def initial_average(params: Any) -> Any:
     """The exponential moving average of the parameters before the first step: a copy, in at least
     float32, sharded as they are."""

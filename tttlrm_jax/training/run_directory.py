@@ -16,6 +16,7 @@ from tttlrm_jax.checkpoints.directories import (
 )
 from tttlrm_jax.config import MeshConfig, config_from_dict, config_to_dict
 from tttlrm_jax.config.run import AnyRun
+from tttlrm_jax.config.training import WatchedRun
 from tttlrm_jax.core.errors import ConfigError, InputError
 from tttlrm_jax.training.tasks import task_of
 
@@ -24,9 +25,11 @@ RESUMABLE = {
     "train.num_steps", "train.log_every", "train.eval_every", "train.eval_scenes",
     "train.checkpoint_every", "train.keep_checkpoints", "train.directory",
     "data.cache_directory", "data.render_workers", "data.num_threads", "data.prefetch",
-    "train.max_nonfinite", "provenance",
+    "data.changed_scenes", "train.max_nonfinite", "provenance",
     *(f"mesh.{field.name}" for field in dataclasses.fields(MeshConfig)),
 }  # fmt: skip
+# how a call is watched, of which there is nothing to say
+UNSAID = {field.name for field in dataclasses.fields(WatchedRun)}
 
 
 def run_directory(config: AnyRun) -> Path:
@@ -57,22 +60,25 @@ def _unwritable(directory: Path, reason: str | None) -> InputError:
 
 
 def changes_since(directory: Path, config: AnyRun) -> list[str]:
-    """Settings that differ from those the directory's run was started with, in words.
+    """Settings that differ from those the directory's run was started with, in words, and data
+    that do where the run is to go on with them.
 
     Raises ConfigError if one of them is not `RESUMABLE`, nor one that the task finds harmless, such
-    as the new place of the same shards. A run that saved nothing binds to none.
+    as the new place of the same shards, and for other data. A run that saved nothing binds to none.
     """
     if not ((directory / CONFIG_FILE).exists() and has_checkpoint(directory)):
         return []
     changed = _differences(_config_of(directory, config), config)
-    resumable = RESUMABLE | task_of(config).harmless_changes(config, directory, set(changed))
+    harmless, said = task_of(config).harmless_changes(config, directory, set(changed))
+    resumable = RESUMABLE | UNSAID | harmless
     refused = {name: both for name, both in changed.items() if name not in resumable}
     if refused:
         listed = ", ".join(f"{name}={value} (was {old})" for name, (old, value) in refused.items())
         raise _holds_another(directory, f"run with other settings: {listed}")
-    return [
+    return said + [
         f"{name} was {'not recorded' if old == '' else old}, is now {value}"
         for name, (old, value) in changed.items()
+        if name not in UNSAID
     ]
 
 

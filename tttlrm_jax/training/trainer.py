@@ -7,18 +7,21 @@ import contextlib
 import dataclasses
 import functools
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import jax
 import numpy as np
+from jax.profiler import TraceAnnotation
 
 from tttlrm_jax.checkpoints.directories import newest_step
 from tttlrm_jax.checkpoints.runs import RunCheckpoints
 from tttlrm_jax.checkpoints.train_state import TrainState
 from tttlrm_jax.config.run import AnyRun
 from tttlrm_jax.parallel.processes import is_first_process, meet
-from tttlrm_jax.training.logs import RunLog, SilentLog
+from tttlrm_jax.training.device_fit import check_fits
+from tttlrm_jax.training.logs import BOARD, RunLog, SilentLog
 from tttlrm_jax.training.nonfinite import NonfiniteWatch
 from tttlrm_jax.training.optimizer import lr_schedule
 from tttlrm_jax.training.run_directory import (
@@ -30,6 +33,9 @@ from tttlrm_jax.training.run_directory import (
 from tttlrm_jax.training.stopping import Stopped, StopRequest, listening
 from tttlrm_jax.training.tasks import task_of
 from tttlrm_jax.training.tasks.task import Batches, Task
+from tttlrm_jax.training.watching.profiling import StepTrace
+from tttlrm_jax.training.watching.speed import TERA, SpeedMeter, Work
+from tttlrm_jax.training.watching.wandb_log import WandbLog, wandb_package
 
 PREVIEW_SCENES = 6
 _Read = TypeVar("_Read")
@@ -53,11 +59,11 @@ def train(
     """Trains to `config.train.num_steps`, or to `stop_at`, from the newest checkpoint if any.
 
     Files go to `<train.directory>/<name>`: `config.json`, `checkpoints/`, `metrics.jsonl`,
-    `tensorboard/`, `previews/`, and by what shards and perceptual network are known again. SIGINT
-    and SIGTERM save and end the call; a second one ends it at once. Before the first step there is
-    nothing to save. `stop` is that of a caller which listens itself. Interrupted and resumed, a run
-    gives the same parameters bit for bit as one without interruption on the same machine and
-    versions. Progress is shown under `title`.
+    `tensorboard/` (with traces), `previews/`, and by what data and perceptual network are known
+    again. SIGINT and SIGTERM save and end the call; a second one ends it at once. Before the first
+    step there is nothing to save. `stop` is that of a caller which listens itself. Interrupted and
+    resumed, a run gives the same parameters bit for bit as one without interruption on the same
+    machine and versions. Progress is shown under `title`.
 
     Raises ConfigError if the directory holds a run with other settings (`RESUMABLE` ones may
     differ) or of another perceptual network, InputError if data, weights or directory cannot be
@@ -83,6 +89,9 @@ def _prepared(
     """
     check_writable(directory)
     changes = changes_since(directory, config)
+    check_fits([config])
+    if config.wandb:
+        wandb_package(config.wandb)
     kind: Any = task_of(config)
     task: Task = kind(config, directory)
     state = task.init()
@@ -97,14 +106,26 @@ def _prepared(
     state, data_state, said = checkpoints.restore_newest(state)
     if data_state is not None:
         batches.set_state(data_state)
-    log: RunLog | SilentLog = SilentLog()
-    if is_first_process():
-        log = RunLog(directory, int(state.step), config.train.num_steps, title=title)
+    log = _opened_log(directory, int(state.step), config, title)
     resources.callback(log.close)
-    for line in said + changes + task.warnings:
+    meter = SpeedMeter(_devices_of(state))
+    for line in [*said, *changes, *task.warnings, *filter(None, [meter.unknown_peak()])]:
         log.say(line)
     watch = NonfiniteWatch(directory, config.train.max_nonfinite)
-    return _Run(config, task, batches, checkpoints, log, watch), state
+    return _Run(config, task, batches, checkpoints, log, watch, meter), state
+
+
+def _opened_log(directory: Path, first_step: int, config: AnyRun, title: str) -> RunLog | SilentLog:
+    """The log of the first process; the others have none."""
+    if not is_first_process():
+        return SilentLog()
+    also = WandbLog(directory, config) if config.wandb else None
+    return RunLog(directory, first_step, config.train.num_steps, title=title, also=also)
+
+
+def _devices_of(state: TrainState) -> list[Any]:
+    """The devices that a run computes on, of all processes."""
+    return list(state.step.sharding.device_set)
 
 
 class _Taken(NamedTuple):
@@ -125,6 +146,7 @@ class _Run:
     checkpoints: RunCheckpoints
     log: RunLog | SilentLog
     watch: NonfiniteWatch
+    meter: SpeedMeter
 
     def until(self, state: TrainState, last: int, stop: StopRequest) -> RunResult:
         """Steps until `last` or a signal, then saves.
@@ -137,19 +159,26 @@ class _Run:
         step = saved_step = int(state.step)  # before the first step there is nothing to save
         pending: _Taken | None = None
         eval_psnr = None
-        while step < last and not stop.agreed():
-            arrays = self.batches.take(step)
-            state, metrics = self.task.step(state, arrays, step)
-            step += 1
-            self._settle(pending)
-            pending = _Taken(step, metrics, arrays)
-            if step % settings.eval_every == 0 or step == settings.num_steps:
-                pending = self._settle(pending)
-                eval_psnr = self._evaluate(step, state.evaluated)
-            if step % settings.checkpoint_every == 0:
-                self.checkpoints.save(state, self.batches.get_state())
-                saved_step = step
-            self.log.advance()
+        with contextlib.closing(self._trace(step + 1, last)) as trace:
+            while step < last and not stop.agreed():
+                with trace.step(step + 1):
+                    state, taken = self._taken(state, step)
+                    step += 1
+                    with TraceAnnotation("metrics of the step before"):
+                        self._settle(pending)
+                pending = taken
+                if trace.ends_with(step):
+                    with self._apart(taken):
+                        trace.close()
+                if step % settings.eval_every == 0 or step == settings.num_steps:
+                    pending = self._settle(pending)
+                    with self._apart(taken):
+                        eval_psnr = self._evaluate(step, state.evaluated)
+                if step % settings.checkpoint_every == 0:
+                    with self._apart(taken):
+                        self.checkpoints.save(state, self.batches.get_state())
+                    saved_step = step
+                self.log.advance()
         self._settle(pending)
         if saved_step != step:
             self.checkpoints.save(state, self.batches.get_state())
@@ -158,6 +187,35 @@ class _Run:
             self.log.say(f"stopped by {stop.signal.name} at step {step}; the same command resumes")
         finished = step >= settings.num_steps
         return RunResult(step, stop.signal, finished, eval_psnr, run_directory(self.config))
+
+    def _trace(self, first: int, last: int) -> StepTrace:
+        """The trace of this call; in the first process alone."""
+        profile = self.config.profile if is_first_process() else ""
+        return StepTrace(profile, run_directory(self.config) / BOARD, first, last, self.log.say)
+
+    def _taken(self, state: TrainState, step: int) -> "tuple[TrainState, _Taken]":
+        """Takes the step after `step` batches."""
+        with TraceAnnotation("wait for data"), self.meter.waiting():
+            arrays = self.batches.take(step)
+        with TraceAnnotation("dispatch"):
+            state, metrics, work = self.task.step(state, arrays, step)
+        compiling = self.meter.count(work)
+        if compiling:
+            self._say_compiled(compiling, work)
+        return state, _Taken(step + 1, metrics, arrays)
+
+    def _say_compiled(self, seconds: float, work: Work) -> None:
+        self.log.say(
+            f"compiled a step in {seconds:.1f} s: {work.views} views, {work.tokens} input tokens, "
+            f"{work.flops / TERA:.3g} TFLOP of matrix products"
+        )
+
+    @contextlib.contextmanager
+    def _apart(self, taken: "_Taken") -> Iterator[None]:
+        """While something else is done than steps, all of which end before."""
+        jax.block_until_ready(taken.metrics)
+        with self.meter.apart():
+            yield
 
     def _settle(self, taken: "_Taken | None") -> None:
         """Judges a step that has been taken and logs it if it is one to be logged.
@@ -174,7 +232,7 @@ class _Run:
         values = {name: float(value) for name, value in metrics.items()}
         schedule = lr_schedule(self.config.optimizer, self.config.train.num_steps)
         values["lr"] = float(np.asarray(schedule(step - 1 - int(values["num_skipped"]))))
-        self.log.write("train", step, values)
+        self.log.write("train", step, values | self.meter.record())
 
     def _evaluate(self, step: int, params: Any) -> float | None:
         """Logs the scores of held-out data and shows some of it; returns the PSNR, if any."""

@@ -19,6 +19,7 @@ from tttlrm_jax.training.optimizer import (
     initial_average,
     make_optimizer,
     moved_average,
+    norms_by_part,
 )
 
 
@@ -63,6 +64,7 @@ def updated_state(
 
     `metrics["loss"]` must be finite for it to be taken.
     """
+    norms = norms_by_part(grads)
     grads, norm, accept = guarded_gradients(grads, metrics["loss"], state.step, config.optimizer)
     optimizer = make_optimizer(config.optimizer, config.train.num_steps)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
@@ -81,4 +83,5 @@ def updated_state(
         taken = new_state.step - new_state.num_skipped
         ema = moved_average(state.ema, new_state.params, taken, config.train.ema_decay)
         new_state = new_state.replace(ema=if_accepted(ema, state.ema))
-    return new_state, dict(metrics, grad_norm=norm, num_skipped=new_state.num_skipped)
+    counted = {"grad_norm": norm, "num_skipped": new_state.num_skipped}
+    return new_state, {**metrics, **norms, **counted}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import gpu_report
-from benchmarks.cost.chips import chip_of
+from tttlrm_jax.training.watching.chips import chip_of
 
 FIGURE = 'open(sys.argv[1], "a").write("{\\"what\\": \\"first\\", \\"seconds\\": 2.0}\\n");'
 

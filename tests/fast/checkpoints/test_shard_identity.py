@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from tttlrm_jax.checkpoints.directories import CHECKPOINTS, PARAMS
-from tttlrm_jax.checkpoints.shard_identity import SHARDS_FILE, are_the_same_shards, record_shards
+from tttlrm_jax.checkpoints.shard_identity import SHARDS_FILE, changed_shards, record_shards
 from tttlrm_jax.config import DataConfig, LossConfig, RunConfig, SyntheticConfig
 from tttlrm_jax.core.errors import ConfigError, InputError
 from tttlrm_jax.datasets.shards.builder import write_shards
@@ -49,18 +49,21 @@ def test_other_shards_are_refused_also_at_the_same_place(begun, tmp_path):
     run, shards = begun
     scenes = dataclasses.replace(SCENES, seed=1)
     other = write_shards(tmp_path / "other", {"train": synthetic_records(scenes)}, progress=False)
-    with pytest.raises(ConfigError, match="holds other shards than the run"):
+    with pytest.raises(ConfigError, match=r"was started with: .* holds other shards"):
         changes_since(run, reading(other))
     shards.rename(tmp_path / "away")
     other.rename(shards)
-    with pytest.raises(ConfigError, match="holds other shards than the run"):
+    with pytest.raises(ConfigError, match=r"was started with: .* holds other shards"):
         changes_since(run, reading(shards))
+    data = dataclasses.replace(reading(shards).data, changed_scenes="go_on")
+    said = changes_since(run, dataclasses.replace(reading(shards), data=data))
+    assert said[0] == f"WARNING: going on with other data: {shards} holds other shards"
 
 
 def test_runs_that_kept_no_fingerprint_go_on_at_the_same_path_only(begun, tmp_path):
     run, shards = begun
     (run / SHARDS_FILE).unlink()
-    assert not are_the_same_shards(run, reading(shards).data)
+    assert changed_shards(run, reading(shards).data) is None
     assert changes_since(run, reading(shards)) == []
     moved = shards.rename(tmp_path / "moved")
     with pytest.raises(ConfigError, match=r"data\.shard_directory=.*moved \(was"):

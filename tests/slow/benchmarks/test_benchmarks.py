@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import pytest
 
 from benchmarks import products, rasterize, streaming, ttt3r_stream, ttt_layer
-from benchmarks.cost.measure import unrolled_flops
 from tttlrm_jax.config import ModelConfig, RuleConfig
 from tttlrm_jax.models import abstract_model, split_model
+from tttlrm_jax.training.watching.flops import unrolled_flops
 
 CONFIG = ModelConfig(
     d_model=12, num_layers=1, attention_head_dim=6, num_ttt_heads=2, ttt_inner_factor=2.0,

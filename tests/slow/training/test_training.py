@@ -97,6 +97,10 @@ def test_records_cover_each_step_once(workspace, straight):
     assert train_steps == sorted(set(train_steps))
     assert all(r["num_dropped"] == r["num_invalid"] == 0 for r in records)
     assert all(r["num_skipped"] == 0 for r in records if "loss" in r)
+    for record in (r for r in records if r["kind"] == "train"):
+        parts = [v for name, v in record.items() if name.startswith("grad_norm/")]
+        assert np.linalg.norm(parts) == pytest.approx(record["grad_norm"], rel=1e-4)
+        assert record["speed/tflop_per_second"] > 0
     assert (run_directory(straight) / "previews" / "00000016.png").stat().st_size > 0
 
 

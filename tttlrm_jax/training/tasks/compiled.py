@@ -1,5 +1,6 @@
 """Training steps compiled ahead, once for every kind of batch."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -7,6 +8,7 @@ import jax
 from jax.sharding import Mesh
 
 from tttlrm_jax.parallel.processes import meet
+from tttlrm_jax.training.watching.flops import traced_flops
 
 
 class CompiledStep:
@@ -20,11 +22,25 @@ class CompiledStep:
         # Collectives of two programs at a time wait for each other for ever on CPUs.
         self._waits = on_cpu and mesh.size > 1
         self._compiled: dict[str, Any] = {}
+        self._flops: dict[str, float] = {}
+        self.compile_seconds = 0.0  # so far, of this process
 
     def __call__(self, kind: str, *arguments: Any, **static: Any) -> Any:
         """The step of the program for a `kind` of batch, in words."""
-        if kind not in self._compiled:  # processes may compile for minutes: wait for all
-            self._compiled[kind] = self._jitted.lower(*arguments, **static).compile()
-            meet(f"step compiled for {kind}")
+        if kind not in self._compiled:
+            self._compile(kind, arguments, static)
         result = self._compiled[kind](*arguments)
         return jax.block_until_ready(result) if self._waits else result
+
+    def _compile(self, kind: str, arguments: tuple, static: dict[str, Any]) -> None:
+        """Processes may compile for minutes: waits for all."""
+        begun = time.perf_counter()
+        traced = self._jitted.trace(*arguments, **static)
+        self._flops[kind] = traced_flops(traced.jaxpr.jaxpr, all_devices=True)
+        self._compiled[kind] = traced.lower().compile()
+        meet(f"step compiled for {kind}")
+        self.compile_seconds += time.perf_counter() - begun
+
+    def flops(self, kind: str) -> float:
+        """Matrix-product FLOPs of a step that has been taken, of all devices together."""
+        return self._flops[kind]

@@ -174,8 +174,16 @@ class MeshProgram:
         self, state: TrainState, batch: Batch, vgg19: VGG19 | None = None, chunk_views: int = 1
     ) -> tuple[TrainState, dict[str, Any]]:
         """`train_step` over the mesh; except on CPUs the state that is given is used up."""
-        kind = f"chunks of {chunk_views}"
-        return self._step(kind, state, batch, vgg19, chunk_views=chunk_views)
+        return self._step(_kind(chunk_views), state, batch, vgg19, chunk_views=chunk_views)
+
+    def step_flops(self, chunk_views: int) -> float:
+        """Matrix-product FLOPs, of all devices, of a step that has been taken."""
+        return self._step.flops(_kind(chunk_views))
+
+    @property
+    def compile_seconds(self) -> float:
+        """What this process has spent compiling steps so far."""
+        return self._step.compile_seconds
 
     def lower_step(
         self, state: TrainState, batch: Batch, chunk_views: int, vgg19: VGG19 | None = None
@@ -275,6 +283,10 @@ class MeshProgram:
         out_specs = (layout.spec(None, "batch", "part"), PartitionSpec())
         key_data = jax.random.key_data(jax.random.key(train.seed))
         return self._mapped(local, layout, params, batch, out_specs)(params, batch, key_data, None)
+
+
+def _kind(chunk_views: int) -> str:
+    return f"chunks of {chunk_views}"
 
 
 @jax.jit

@@ -1,14 +1,21 @@
 """Training from posed views: models that give Gaussians, and models that draw the views."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tttlrm_jax.checkpoints.capture_identity import (
+    CAPTURES_FILE,
+    changed_captures,
+    record_captures,
+)
 from tttlrm_jax.checkpoints.directories import has_checkpoint
-from tttlrm_jax.checkpoints.shard_identity import are_the_same_shards, record_shards
+from tttlrm_jax.checkpoints.shard_identity import SHARDS_FILE, changed_shards, record_shards
 from tttlrm_jax.checkpoints.train_state import TrainState
-from tttlrm_jax.config import RunConfig
+from tttlrm_jax.config import DataConfig, RunConfig
+from tttlrm_jax.core.errors import ConfigError, listed
 from tttlrm_jax.datasets.pipeline import evaluation_loader, make_loader
 from tttlrm_jax.parallel.mesh import make_mesh
 from tttlrm_jax.training.initial import fresh_state
@@ -25,6 +32,7 @@ from tttlrm_jax.training.objectives.view_synthesis import check_view_synthesis
 from tttlrm_jax.training.tasks.mesh_program import MeshProgram, check_batches
 from tttlrm_jax.training.tasks.task import Arrays, Batches, Pictures, ReadByAll, Task, span
 from tttlrm_jax.training.tasks.view_counts import view_count_at, with_fewer_inputs
+from tttlrm_jax.training.watching.speed import Work
 
 
 class ReconstructionTask(Task):
@@ -68,17 +76,32 @@ class ReconstructionTask(Task):
         return _LoadedBatches(loader, config)
 
     def write_records(self, directory: Path) -> None:
-        record_shards(directory, self.config.data)
+        data = self.config.data
+        known = any((directory / name).exists() for name in (SHARDS_FILE, CAPTURES_FILE))
+        if not (self._resumes and known) or data.changed_scenes == "go_on":
+            record_shards(directory, data)
+            record_captures(directory, data)
         record_network(directory, self._network)
 
     def step(
         self, state: TrainState, arrays: Arrays, step: int
-    ) -> tuple[TrainState, dict[str, Any]]:
+    ) -> tuple[TrainState, dict[str, Any], Work]:
         settings, num_views = self.config.train, arrays["input_image"].shape[1]
         chunk_views = chunk_views_at(settings, num_views, step)
         program = self._by_views.get(num_views, self._program)
         batch = program.batch(arrays, settings.batch_size, chunk_views)
-        return program.step(state, batch, self._vgg19, chunk_views)
+        state, metrics = program.step(state, batch, self._vgg19, chunk_views)
+        return state, metrics, self._work(num_views, program.step_flops(chunk_views))
+
+    def _work(self, num_views: int, flops: float) -> Work:
+        config = self.config
+        height, width = config.data.image_size
+        inputs = config.train.batch_size * num_views
+        targets = config.train.batch_size * config.data.num_target_views
+        tokens = inputs * height * width // config.model.patch_size**2
+        programs = (self._program, *self._by_views.values())
+        seconds = sum(program.compile_seconds for program in programs)
+        return Work(inputs + targets, tokens, flops, seconds)
 
     def evaluate(self, params: Any) -> tuple[dict[str, float], Pictures]:
         scores: dict[str, list[np.ndarray]] = {}
@@ -112,18 +135,52 @@ class ReconstructionTask(Task):
             check_supervision(batch_from_arrays(arrays), config)
 
     @staticmethod
-    def harmless_changes(config: RunConfig, directory: Path, changed: set[str]) -> set[str]:
-        """The place of the same shards, and of the same file of the perceptual network.
+    def harmless_changes(
+        config: RunConfig, directory: Path, changed: set[str]
+    ) -> tuple[set[str], list[str]]:
+        """The place of the same shards or captures, and of the same file of the perceptual network.
 
-        Raises ConfigError where other shards lie at the place that is named.
+        Raises ConfigError where other data lie at the place that is named, unless
+        `data.changed_scenes` says to go on.
         """
-        harmless, place = set(), "data.shard_directory"
-        looked_at = place in changed or Path(config.data.shard_directory).exists()
-        if config.data.source == "shards" and looked_at:
-            harmless |= {place} if are_the_same_shards(directory, config.data) else set()
+        harmless, said = set(), []
+        if config.data.source in _IDENTITIES:
+            place, changes = _changed_scenes(config.data, directory, changed)
+            goes_on = config.data.changed_scenes == "go_on"
+            if changes and not goes_on:
+                value = getattr(config.data, place.removeprefix("data."))
+                raise ConfigError.of(
+                    place, value if isinstance(value, str) else listed(value, 3),
+                    f"is not what the run in {directory} was started with: {listed(changes)}",
+                    "name the place where that lies now, choose another name or train.directory, "
+                    "or go on with data.changed_scenes=go_on",
+                )  # fmt: skip
+            harmless |= {place} if goes_on or changes is not None else set()
+            said += [f"WARNING: going on with other data: {listed(changes)}"] if changes else []
         if "loss.vgg19_weights" in changed and is_same_network(directory, config.loss):
             harmless.add("loss.vgg19_weights")
-        return harmless
+        return harmless, said
+
+
+# source of scenes -> the field with its place, how it differs from what a run was started with
+_IDENTITIES: dict[str, tuple[str, Callable[[Path, DataConfig], list[str] | None]]] = {
+    "shards": ("shard_directory", changed_shards),
+    "captures": ("capture_directories", changed_captures),
+}
+
+
+def _changed_scenes(
+    data: DataConfig, directory: Path, changed: set[str]
+) -> tuple[str, list[str] | None]:
+    """The field that says where the scenes lie, and how they differ from the run's; None where that
+    is not known. A run that has ended needs its data not: those that are gone are not looked for.
+    """
+    name, changes_of = _IDENTITIES[data.source]
+    field, value = f"data.{name}", getattr(data, name)
+    places = (value,) if isinstance(value, str) else value
+    if field in changed or any(Path(place).exists() for place in places):
+        return field, changes_of(directory, data)
+    return field, None
 
 
 class _LoadedBatches(Batches):

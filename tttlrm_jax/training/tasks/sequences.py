@@ -26,6 +26,7 @@ from tttlrm_jax.training.tasks.compiled import CompiledStep
 from tttlrm_jax.training.tasks.rooms import RoomBatches, held_out_rooms
 from tttlrm_jax.training.tasks.task import Arrays, Pictures, ReadByAll, Task, span
 from tttlrm_jax.training.update import updated_state
+from tttlrm_jax.training.watching.speed import Work
 from tttlrm_jax.ttt.state_rules import build_state_rule
 
 TRAINING_RULE = "cut3r"  # the gate of TTT3R is for use without training
@@ -57,13 +58,22 @@ class SequenceTask(Task):
 
     def step(
         self, state: TrainState, arrays: Arrays, step: int
-    ) -> tuple[TrainState, dict[str, Any]]:
+    ) -> tuple[TrainState, dict[str, Any], Work]:
         del step
         sharding = self._layout.sharding(None, "batch")
         placed = {
             name: jax.make_array_from_process_local_data(sharding, x) for name, x in arrays.items()
         }
-        return self._step(f"{len(arrays['images'])} frames", state, placed)
+        frames = len(arrays["images"])
+        kind = f"{frames} frames"
+        state, metrics = self._step(kind, state, placed)
+        return state, metrics, self._work(frames, self._step.flops(kind))
+
+    def _work(self, frames: int, flops: float) -> Work:
+        config = self.config
+        views = frames * config.train.batch_size
+        tokens = views * config.room.height * config.room.width // config.model.patch_size**2
+        return Work(views, tokens, flops, self._step.compile_seconds)
 
     def _train_step(self, state: TrainState, arrays: dict[str, jax.Array]):
         gradient = jax.grad(sequence_loss, has_aux=True)

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from tttlrm_jax.checkpoints.train_state import TrainState
+from tttlrm_jax.training.watching.speed import Work
 
 _Read = TypeVar("_Read")
 Arrays = dict[str, np.ndarray]  # this process's share of a batch, by name
@@ -64,8 +65,9 @@ class Task(Protocol):
 
     def step(
         self, state: TrainState, arrays: Arrays, step: int
-    ) -> tuple[TrainState, dict[str, Any]]:
-        """The state after the batch which comes after `step` batches, and metrics by name."""
+    ) -> tuple[TrainState, dict[str, Any], Work]:
+        """The state after the batch which comes after `step` batches, metrics by name, and what it
+        takes to compute them."""
         ...
 
     def evaluate(self, params: Any) -> tuple[dict[str, float], Pictures]:
@@ -88,9 +90,12 @@ class Task(Protocol):
         """Raises InputError, likewise, where the run's data cannot be used."""
 
     @staticmethod
-    def harmless_changes(config: Any, directory: Path, changed: set[str]) -> set[str]:
-        """Those of the changed settings that leave the run in `directory` the same."""
-        return set()
+    def harmless_changes(
+        config: Any, directory: Path, changed: set[str]
+    ) -> tuple[set[str], list[str]]:
+        """Those of the changed settings that leave the run in `directory` the same, and what there
+        is to say of its data. Raises ConfigError where the data are others than its own."""
+        return set(), []
 
 
 def span(counts: Sequence[int]) -> str:

@@ -1,7 +1,8 @@
 """Published peaks of chips, by what is in the device's name.
 
 Sources: NVIDIA's data sheets of the A100, H100, H200 and GH200 Tensor Core GPUs. They give bfloat16
-with sparsity for Hopper; a dense product reaches half of that, which is what stands here.
+with sparsity for Hopper; a dense product reaches half of that, which is what stands here. Google's
+pages on the TPU versions, by chip: JAX has one device a chip from v4 on.
 """
 
 from typing import NamedTuple
@@ -25,6 +26,12 @@ CHIPS: tuple[tuple[str, Chip | None], ...] = (  # the first that is in the name 
     ("GH200", Chip(989, 4.0)),
     ("H200 NVL", Chip(835, 4.8)),
     ("H200", Chip(989, 4.8)),
+    ("TPU v4 lite", None),
+    ("TPU v4", Chip(275, 1.2)),
+    ("TPU v5 lite", Chip(197, 0.819)),
+    ("TPU v5e", Chip(197, 0.819)),
+    ("TPU v5", Chip(459, 2.765)),
+    ("TPU v6", Chip(918, 1.64)),
 )
 
 
