@@ -37,10 +37,13 @@ class SyntheticConfig:
 
     `primitives` are smooth solids with solid textures; `sculptures` are meshes that may swell, have
     bites or be wires, with pictures and shadows; `rooms` hold clusters of these around the cameras'
-    common centre.
+    common centre; `models` are those of glTF and Wavefront files, under random lamps.
     """
 
-    generator: Literal["primitives", "sculptures", "rooms"] = "primitives"
+    generator: Literal["primitives", "sculptures", "rooms", "models"] = "primitives"
+    models: tuple[str, ...] = ()  # ZIP archives, folders or files that `models` are read from
+    models_credit: str = ""  # who made them, under which licence; kept beside what shows them
+    bad_models: Literal["leave_out", "refuse"] = "leave_out"  # those that cannot be read
     num_scenes: PositiveInt = 2048
     num_views: PositiveInt = 16  # rendered per scene
     height: PositiveInt = 64
@@ -64,6 +67,12 @@ class SyntheticConfig:
         require(
             self.min_distance >= 1.2, "synthetic.min_distance", self.min_distance,
             "is below 1.2, inside or at the unit ball of the object", "use 1.2 or more",
+        )  # fmt: skip
+        require(
+            self.generator != "models" or (len(self.models) > 0 and self.models_credit != ""),
+            "synthetic.models, synthetic.models_credit",
+            f"{list(self.models)}, {self.models_credit!r}", "are empty while generator=models",
+            "name files and who made them, under which licence",
         )  # fmt: skip
         require(
             self.generator == "primitives" or self.supersampling <= 2, "synthetic.supersampling",
@@ -101,7 +110,7 @@ class DataConfig:
     synthetic: SyntheticConfig = SyntheticConfig()
     cache_directory: str = "cache/synthetic"  # holds rendered scenes, keyed by the configuration
     render_workers: PositiveInt = 2  # processes that fill the cache
-    shard_directory: str = ""  # of a dataset that datasets.prepare_shards wrote
+    shard_directory: str = ""  # of a dataset that datasets.prepare wrote
     capture_directories: tuple[str, ...] = ()
     capture_height: PositiveInt = 64  # captures and shards are resized to this
     capture_width: PositiveInt = 64

@@ -25,12 +25,15 @@ from tqdm import tqdm
 from tttlrm_jax.captures.pictures.images import composite
 from tttlrm_jax.config import SyntheticConfig
 from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.files.whole_files import write_whole
 from tttlrm_jax.core.host_memory import keep_freed_memory
 from tttlrm_jax.core.scenes import SceneViews
 from tttlrm_jax.procedural.generators import GENERATORS, render_scene
+from tttlrm_jax.procedural.model_files import model_credits, open_models
 from tttlrm_jax.procedural.objects import scene_seed
 
 SHARD_SCENES = 16
+CREDITS_FILE = "CREDITS.txt"  # beside scenes of models that others made
 ARRAYS = ("image", "depth", "world_from_camera", "intrinsics")
 OPEN_SHARDS = 32  # mapped at once in a process; each holds a file descriptor per array
 ABANDONED_AFTER = 3600.0  # seconds; a shard is written within a few, its rendering comes before
@@ -46,6 +49,10 @@ def cache_path(config: SyntheticConfig, directory: str | Path) -> Path:
     del fields["num_scenes"]
     if config.generator == "primitives":  # their caches are older than the choice
         del fields["generator"]
+    for name in ("models", "models_credit", "bad_models"):  # models count by what they hold
+        del fields[name]
+    if config.generator == "models":
+        fields["models"] = [each.identity() for each in open_models(config.models)]
     digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
     return Path(directory) / f"{config.split}-{config.height}x{config.width}-{digest}"
 
@@ -69,6 +76,8 @@ def build_cache(
             f"cache directory={path} cannot be created ({error.strerror}); choose another"
         ) from None
     _remove_abandoned(path)
+    if config.generator == "models":
+        write_whole(path / CREDITS_FILE, "\n".join(model_credits(config)) + "\n")
     missing = [shard for shard in _shards(config) if not (path / _shard_name(shard)).is_dir()]
     if not missing:
         return path

@@ -13,6 +13,7 @@ import numpy as np
 
 from tttlrm_jax.config import SyntheticConfig
 from tttlrm_jax.procedural.furnished_rooms import ROOM_VERSION, render_furnished_room
+from tttlrm_jax.procedural.model_files import MODEL_VERSION, render_drawn_model
 from tttlrm_jax.procedural.objects import RENDER_VERSION, render_object
 from tttlrm_jax.procedural.sculptures import SCULPTURE_VERSION, render_sculpture
 
@@ -28,6 +29,7 @@ GENERATORS: dict[str, Generator] = {
     "primitives": Generator(render_object, RENDER_VERSION),
     "sculptures": Generator(render_sculpture, SCULPTURE_VERSION),
     "rooms": Generator(render_furnished_room, ROOM_VERSION + SCULPTURE_VERSION),
+    "models": Generator(render_drawn_model, MODEL_VERSION),
 }
 
 

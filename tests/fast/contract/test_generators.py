@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from tests.gltf import write_models
 from tttlrm_jax.config import SyntheticConfig
 from tttlrm_jax.core.errors import ConfigError
 from tttlrm_jax.core.geometry.poses import pose_problem
@@ -15,8 +16,11 @@ SMALL = SyntheticConfig(num_views=3, height=48, width=64)
 
 
 @pytest.fixture(params=GENERATORS)
-def config(request):
-    return dataclasses.replace(SMALL, generator=request.param)
+def config(request, tmp_path):
+    of_models = {}
+    if request.param == "models":
+        of_models = {"models": (str(write_models(tmp_path / "m.zip")),), "models_credit": "CC0"}
+    return dataclasses.replace(SMALL, generator=request.param, **of_models)
 
 
 def points_of(scene, view):

@@ -9,9 +9,10 @@ from PIL import Image
 
 from tttlrm_jax.config import SyntheticConfig
 from tttlrm_jax.core.errors import InputError
-from tttlrm_jax.datasets.prepare_shards import main
-from tttlrm_jax.datasets.shards.furniture import Archive, furniture_records, render_furniture
+from tttlrm_jax.datasets.prepare import main
+from tttlrm_jax.datasets.shards.furniture import Archive, furniture_records
 from tttlrm_jax.datasets.shards.reader import ShardScenes
+from tttlrm_jax.procedural.model_files import render_model
 from tttlrm_jax.procedural.surfaces.wavefront import read_obj
 
 CONFIG = SyntheticConfig(num_views=4, height=48, width=64, look_jitter=0.0)
@@ -106,7 +107,7 @@ def test_top_and_bottom_are_where_they_belong(archive):
             num_views=2, height=48, width=48, min_elevation=low, max_elevation=high,
             look_jitter=0.0,
         )  # fmt: skip
-        scene = render_furniture(model, 5, config)
+        scene = render_model(model, 5, config)
         colours = scene["image"][scene["image"][..., 3] == 255][:, :3].astype(int)
         strongest = np.bincount(colours.argmax(axis=1), minlength=3) / len(colours)
         assert all(strongest[channel] > 0.2 for channel in present)

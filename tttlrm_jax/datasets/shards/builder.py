@@ -18,9 +18,12 @@ import tensorflow_datasets as tfds
 
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.datasets.shards.records import SceneRecord
+from tttlrm_jax.datasets.synthetic_cache import CREDITS_FILE
 
-TABLE_FILE, CREDITS_FILE = "scenes.npz", "CREDITS.txt"
+TABLE_FILE = "scenes.npz"
 VERSION = "1.0.0"
+NAME = "scene_shards"  # TFDS's name of the builder below
+INCOMPLETE = f"{NAME}/*incomplete*"  # what TFDS leaves below a directory when it is killed
 
 
 class SceneTable(tfds.core.Metadata):
@@ -90,6 +93,11 @@ class SceneShards(tfds.core.GeneratorBasedBuilder):
                 yield key, dataclasses.asdict(view)
                 key += 1
             table.append(dataclasses.replace(scene, views=()))  # the pictures are written
+
+
+def dataset_path(directory: str | Path) -> Path:
+    """Where `write_shards` puts a dataset."""
+    return Path(directory) / NAME / VERSION
 
 
 def write_shards(

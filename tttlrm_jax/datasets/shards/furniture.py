@@ -18,18 +18,15 @@ import numpy as np
 from tttlrm_jax.config import SyntheticConfig
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.datasets.shards.records import SceneRecord, rendered_record
-from tttlrm_jax.procedural.appearance.lighting import random_lights, shadow_map
-from tttlrm_jax.procedural.objects import random_cameras, scene_seed
-from tttlrm_jax.procedural.sculptures import Group
-from tttlrm_jax.procedural.surfaces.triangle_views import rendered_scene
-from tttlrm_jax.procedural.surfaces.wavefront import Model, read_obj
+from tttlrm_jax.procedural.model_files import check_triangles, render_model
+from tttlrm_jax.procedural.objects import scene_seed
+from tttlrm_jax.procedural.surfaces.models import Model
+from tttlrm_jax.procedural.surfaces.wavefront import read_obj
 
 CATALOGUE = "PluginFurnitureCatalog.properties"
 FREE = re.compile(r"public domain|cc0|cc-0|creative commons (zero|attribution)|cc[- ]by", re.I)
 UNFREE = re.compile(r"share|non-?commercial|no-?deriv|[- ](sa|nc|nd)\b", re.I)
-UPRIGHT = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])  # z up from y up
 UNTURNED = "1 0 0 0 1 0 0 0 1"
-MAX_TRIANGLES = 300_000  # of both sides; larger models are left out
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,26 +86,8 @@ class Archive:
         """
         _check_licence(f"piece={piece.name}", piece.licence, "leave it out")
         model = read_obj(piece.model, self._zip.read)
-        count = len(model.surface.triangles)
-        if count > MAX_TRIANGLES:
-            raise InputError.of(
-                f"triangles of {piece.model}", count, f"exceed {MAX_TRIANGLES}",
-                "simplify the model",
-            )  # fmt: skip
-        vertices = model.surface.vertices.astype(np.float64) @ piece.rotation.T @ UPRIGHT.T
-        used = vertices[model.surface.triangles.ravel()]
-        low, high = used.min(axis=0), used.max(axis=0)
-        stretch = piece.size / np.maximum(high - low, 1e-9)
-        stretch = np.where(high - low > 1e-6, stretch, 1.0)
-        stretch /= 0.5 * np.linalg.norm(stretch * (high - low))
-        turned = model.surface.normals @ piece.rotation.T @ UPRIGHT.T / stretch
-        turned /= np.maximum(np.linalg.norm(turned, axis=1, keepdims=True), 1e-12)
-        surface = dataclasses.replace(
-            model.surface,
-            vertices=((vertices - 0.5 * (low + high)) * stretch).astype(np.float32),
-            normals=turned.astype(np.float32),
-        )
-        return dataclasses.replace(model, surface=surface)
+        check_triangles(piece.model, model)
+        return model.upright(piece.size, piece.rotation)
 
 
 def furniture_records(
@@ -116,7 +95,7 @@ def furniture_records(
 ) -> Iterator[SceneRecord]:
     """Renders every piece of the archives once, with cameras and sizes of `config`, in order.
 
-    Pieces without a usable model or licence, or of more triangles than `MAX_TRIANGLES`, are left
+    Pieces without a usable model or licence, or of too many triangles, are left
     out, and named on standard error.
     """
     index = 0
@@ -128,7 +107,7 @@ def furniture_records(
             except InputError as error:
                 print(f"left out {piece.name}: {error}", file=sys.stderr)
                 continue
-            scene = render_furniture(model, scene_seed(config, index), config)
+            scene = render_model(model, scene_seed(config, index), config)
             yield rendered_record(f"{archive.path.stem}-{number:04d}", scene, piece.credit)
             index += 1
 
@@ -138,18 +117,6 @@ def _check_licence(what: str, licence: str, remedy: str) -> None:
         raise InputError(
             f"{what} has license={licence!r}, which is neither public domain nor CC-BY; {remedy}"
         )
-
-
-def render_furniture(model: Model, seed: int, config: SyntheticConfig) -> dict[str, np.ndarray]:
-    """All views of a model of radius 1; arrays as `objects.render_object` returns them."""
-    rng = np.random.default_rng([seed, 3])
-    radius = rng.uniform(0.7, 1.0)
-    surface, lights = model.surface.moved(radius, np.zeros(3)), random_lights(rng)
-    unturned, centres = np.eye(3)[None], np.zeros((len(model.materials), 3))
-    group = Group(surface, unturned.repeat(len(centres), axis=0), centres, radius)
-    scene = group.scene(model.materials, lights, shadow_map(surface, lights, 1.01 * radius))
-    poses, intrinsics = random_cameras(rng, config, radius)
-    return rendered_scene(scene, poses, intrinsics, config)
 
 
 def _properties(text: str) -> dict[str, str]:

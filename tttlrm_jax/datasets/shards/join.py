@@ -5,15 +5,15 @@ from pathlib import Path
 
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.scenes import Split
-from tttlrm_jax.datasets.shards.builder import CREDITS_FILE
 from tttlrm_jax.datasets.shards.reader import ShardScenes, find_shards
 from tttlrm_jax.datasets.shards.records import SceneRecord, ViewRecord
+from tttlrm_jax.datasets.synthetic_cache import CREDITS_FILE
 
 SPLITS: tuple[Split, ...] = ("train", "eval")
 
 
 def joined_splits(directories: Sequence[str]) -> Mapping[str, Iterator[SceneRecord]]:
-    """All scenes of datasets that `datasets.prepare_shards` wrote, in order, pictures as they are.
+    """All scenes of datasets that `datasets.prepare` wrote, in order, pictures as they are.
 
     There is a split `eval` where one of them has it, with their held-out scenes. Raises InputError
     where a directory holds no shards or is named twice, and where some of them know masks or depth

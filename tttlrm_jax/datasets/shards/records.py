@@ -25,6 +25,7 @@ from tttlrm_jax.config import SyntheticConfig
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.datasets.synthetic_cache import start_worker
 from tttlrm_jax.procedural.generators import render_scene
+from tttlrm_jax.procedural.model_files import model_credits
 from tttlrm_jax.procedural.objects import scene_seed
 
 DEPTH_LEVELS = 65535
@@ -80,7 +81,14 @@ def synthetic_records(config: SyntheticConfig, num_workers: int = 1) -> Iterator
 
 def _synthetic_record(config: SyntheticConfig, index: int) -> SceneRecord:
     scene = render_scene(scene_seed(config, index), config)
-    return rendered_record(f"{config.generator}-{config.split}-{index:07d}", scene)
+    name = f"{config.generator}-{config.split}-{index:07d}"
+    credit = _credits_of_models(config) if config.generator == "models" else ""
+    return rendered_record(name, scene, credit)
+
+
+@functools.lru_cache(maxsize=2)
+def _credits_of_models(config: SyntheticConfig) -> str:
+    return "\n".join(model_credits(config))
 
 
 def rendered_record(name: str, scene: dict[str, np.ndarray], credit: str = "") -> SceneRecord:
@@ -103,21 +111,33 @@ def capture_records(
 
     Photographs that none of it changes keep their bytes. Disparity beside a capture comes along.
     """
-    for capture in captures:
-        taken = [capture.image_size(n) for n in range(len(capture))]
-        sizes = [_stored_size(size, max_side) for size in taken]
-        scale = np.tile((np.array(sizes) / np.array(taken))[:, ::-1], 2)  # of fx, fy, cx, cy
-        has_depth = capture.has_disparity()
-        yield SceneRecord(
-            name=capture.name,
-            world_from_camera=capture.world_from_camera,
-            intrinsics=np.stack([frame.intrinsics for frame in capture.frames]) * scale,
-            numbers=capture.frame_numbers,
-            views=(_capture_view(capture, n, size, has_depth) for n, size in enumerate(sizes)),
-            has_mask=capture.has_alpha(),
-            has_depth=has_depth,
-            credit=credit,
-        )
+    return (capture_record(capture, max_side, credit) for capture in captures)
+
+
+def capture_record(capture: Capture, max_side: int | None = None, credit: str = "") -> SceneRecord:
+    """The record of one capture, as `capture_records` gives it."""
+    sizes, intrinsics = stored_cameras(capture, max_side)
+    has_depth = capture.has_disparity()
+    return SceneRecord(
+        name=capture.name,
+        world_from_camera=capture.world_from_camera,
+        intrinsics=intrinsics,
+        numbers=capture.frame_numbers,
+        views=(_capture_view(capture, n, size, has_depth) for n, size in enumerate(sizes)),
+        has_mask=capture.has_alpha(),
+        has_depth=has_depth,
+        credit=credit,
+    )
+
+
+def stored_cameras(
+    capture: Capture, max_side: int | None
+) -> tuple[list[tuple[int, int]], np.ndarray]:
+    """Sizes (height, width) of the pictures that are stored, and their intrinsics [frame, 4]."""
+    taken = [capture.image_size(n) for n in range(len(capture))]
+    sizes = [_stored_size(size, max_side) for size in taken]
+    scale = np.tile((np.array(sizes) / np.array(taken))[:, ::-1], 2)  # of fx, fy, cx, cy
+    return sizes, np.stack([frame.intrinsics for frame in capture.frames]) * scale
 
 
 def _stored_size(size: tuple[int, int], max_side: int | None) -> tuple[int, int]:

@@ -41,7 +41,8 @@ class _Projected:
     """Triangles before one camera, clipped and culled."""
 
     corners: np.ndarray  # float64 [triangle, 3, 3]: x, y in pixels and 1 / z
-    attributes: np.ndarray  # float32 [triangle, 3, 3 or 5], world normals and texture coordinates
+    # float32 [triangle, 3, 3, 5 or 8]: world normals, texture coordinates, colours
+    attributes: np.ndarray
     part: np.ndarray  # int32 [triangle]
 
     @functools.cached_property
@@ -122,7 +123,8 @@ def _render(scene, projected, pose, lens, height, width, supersampling):
 def _project(surface: TriangleMesh, pose, lens, height, width) -> _Projected:
     attributes = surface.normals
     if surface.coordinates is not None:
-        attributes = np.concatenate([attributes, surface.coordinates], axis=1)
+        more = [] if surface.colours is None else [surface.colours]
+        attributes = np.concatenate([attributes, surface.coordinates, *more], axis=1)
     seen = (surface.vertices - pose[:3, 3]) @ pose[:3, :3]
     triangles, part = surface.triangles, surface.part
     behind = seen[:, 2] < NEAR
@@ -202,8 +204,10 @@ def _shade(scene, number, projected, hits, sample, position, pose, lens) -> np.n
     albedo = material.albedo(
         turn @ (point - scene.centres[number][:, None]),
         turn @ normal,
-        attributes[3:] if len(attributes) == 5 else None,
+        attributes[3:5] if len(attributes) > 3 else None,
     )
+    if len(attributes) > 5:
+        albedo = albedo * attributes[5:]
     to_camera = -ray / np.sqrt((ray * ray).sum(axis=0)) if material.gloss > 0 else ray
     return shade(
         scene.lights, scene.shadows, point, normal, to_camera, albedo, material.gloss,
@@ -212,7 +216,7 @@ def _shade(scene, number, projected, hits, sample, position, pose, lens) -> np.n
 
 
 def _interpolated(corner_rows, attribute_rows, owner, x, y) -> np.ndarray:
-    """Surface values [3 or 5, sample] at pixels, linear in the scene; normals not yet of length 1.
+    """Surface values [3, 5 or 8, sample] at pixels, linear in the scene; normals not yet unit.
 
     A corner weighs as the triangle opposite to it on the screen, times the corner's nearness.
     """

@@ -20,6 +20,7 @@ class TriangleMesh:
     triangles: np.ndarray  # int32 [triangle, 3]
     part: np.ndarray  # int32 [triangle]
     coordinates: np.ndarray | None = None  # float32 [vertex, 2] to the right and up, in tiles
+    colours: np.ndarray | None = None  # float32 [vertex, 3] times the material's; with coordinates
 
     def from_both_sides(self) -> "TriangleMesh":
         """Every triangle twice, for surfaces that do not enclose anything."""
@@ -38,8 +39,9 @@ class TriangleMesh:
 
 
 def join(surfaces: Sequence[TriangleMesh]) -> TriangleMesh:
-    """All triangles of some surfaces in one; all have texture coordinates or none."""
+    """All triangles of some surfaces in one; all have texture coordinates, and colours, or none."""
     given = [surface.coordinates for surface in surfaces if surface.coordinates is not None]
+    colours = [surface.colours for surface in surfaces if surface.colours is not None]
     starts = np.cumsum([0, *(len(surface.vertices) for surface in surfaces[:-1])])
     return TriangleMesh(
         np.concatenate([surface.vertices for surface in surfaces]),
@@ -49,6 +51,7 @@ def join(surfaces: Sequence[TriangleMesh]) -> TriangleMesh:
         ).astype(np.int32),
         np.concatenate([surface.part for surface in surfaces]),
         np.concatenate(given) if given else None,
+        np.concatenate(colours) if colours else None,
     )
 
 

@@ -1,36 +1,30 @@
 """Wavefront OBJ models with MTL materials, read through a function that fetches files by name."""
 
 import dataclasses
-import io
 import itertools
 import posixpath
-from collections.abc import Callable
 
 import numpy as np
-from PIL import Image
 
-from tttlrm_jax.captures.pictures.images import DECODING_ERRORS
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.procedural.appearance.materials import Material
+from tttlrm_jax.procedural.surfaces.models import (
+    SEE_THROUGH,
+    SHINE_LIMIT,
+    Fetch,
+    Model,
+    coloured,
+    decoded_texture,
+    pictured,
+)
 from tttlrm_jax.procedural.surfaces.triangles import TriangleMesh
 
-Fetch = Callable[[str], bytes]  # raises KeyError for a name that does not exist
 PLAIN = (0.8, 0.8, 0.8)  # of what no material describes
-MAX_TEXTURE = 512  # pixels of a side; larger pictures are reduced
-SEE_THROUGH = 0.4  # materials less opaque than this are left out: nothing here is transparent
-SHINE_LIMIT = 0.5  # of highlights; old models ask for more than looks right under several lamps
-
-
-@dataclasses.dataclass(frozen=True)
-class Model:
-    """Triangles seen from both sides, with texture coordinates, and the materials of its parts."""
-
-    surface: TriangleMesh
-    materials: tuple[Material, ...]
 
 
 def read_obj(name: str, fetch: Fetch) -> Model:
-    """Reads a model; polygons become fans, and normals that are missing those of the faces.
+    """Reads a model, seen from both sides; polygons become fans, and normals that are missing those
+    of the faces.
 
     Raises InputError for a model without opaque faces, or with numbers or indices that are none.
     """
@@ -65,7 +59,7 @@ def read_obj(name: str, fetch: Fetch) -> Model:
     known: dict[str, Material | None] = {}
     for library in libraries:
         known |= _read_mtl(posixpath.join(posixpath.dirname(name), library), fetch)
-    plain = _coloured(PLAIN, 0.0, 1.0)
+    plain = coloured(PLAIN, 0.0, 1.0)
     found = [known.get(material, plain) for material in materials]
     kept = np.array([material is not None for material in found])
     used = kept[surface.part]
@@ -154,8 +148,8 @@ def _material(entry: dict[str, str], folder: str, fetch: Fetch) -> Material | No
     if "map_kd" in entry:
         picture = _picture(posixpath.join(folder, entry["map_kd"].split()[-1]), fetch)
         if picture is not None:
-            return Material(None, picture, 1.0, shine, shininess, mapped=True)
-    return _coloured(colour, shine, shininess)
+            return pictured(picture, shine, shininess)
+    return coloured(colour, shine, shininess)
 
 
 def _colour(text: str | None, default: tuple[float, ...]) -> tuple[float, ...]:
@@ -165,17 +159,9 @@ def _colour(text: str | None, default: tuple[float, ...]) -> tuple[float, ...]:
     return tuple(np.clip(values if len(values) == 3 else values[:1] * 3, 0.0, 1.0))
 
 
-def _coloured(colour: tuple[float, ...], gloss: float, shininess: float) -> Material:
-    picture = np.array(colour, np.float32).reshape(1, 1, 3)
-    return Material(None, picture, 1.0, gloss, shininess, mapped=True)
-
-
 def _picture(name: str, fetch: Fetch) -> np.ndarray | None:
     """Float32 [row, column, 3] of a texture file; None if it is missing or no picture."""
     try:
-        with Image.open(io.BytesIO(fetch(name))) as image:
-            image = image.convert("RGB")
-            image.thumbnail((MAX_TEXTURE, MAX_TEXTURE))
-            return np.asarray(image).astype(np.float32) / np.float32(255)
-    except (KeyError, *DECODING_ERRORS):
+        return decoded_texture(fetch(name))
+    except KeyError:
         return None
