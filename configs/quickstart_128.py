@@ -1,6 +1,6 @@
 """The shipped model trained further at 128x128, for one GPU: a fifth run, not made yet.
 
-Command   P="python -m tttlrm_jax.datasets.prepare_shards"
+Command   P="python -m tttlrm_jax.datasets.prepare"
           V="--config.num-views 12 --config.height 128 --config.width 128 --workers $(nproc)"
           $P shards/sculptures128 synthetic $V --config.generator sculptures \\
               --config.seed 5 --config.num-scenes 3072 --eval-scenes 24

@@ -1,6 +1,6 @@
 """The shipped model's fourth run: furniture, sculptures and primitives, 4 or 8 input views.
 
-Command   P="python -m tttlrm_jax.datasets.prepare_shards"
+Command   P="python -m tttlrm_jax.datasets.prepare"
           V="--config.num-views 12 --config.height 64 --config.width 64"
           $P shards/furniture furniture --archives *.sh3f $V
           $P shards/sculptures synthetic $V --config.generator sculptures \\

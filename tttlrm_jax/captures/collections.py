@@ -1,9 +1,9 @@
 """Folders of many captures: our own layouts, DL3DV's and RealEstate10K's.
 
 `captures`: every sub-folder that `read_capture` knows. `dl3dv`: a folder per scene with
-`transforms.json` (or `nerfstudio/transforms.json`) whose pictures are also there at a part of
-their size, such as `images_4`. `realestate`: a text file per clip, its pictures in a folder of the
-clip's name beside it or under `frames/`, each called after its time stamp.
+`transforms.json` (in it, in `nerfstudio` or in `colmap`) whose pictures are also there at a part
+of their size, such as `images_4`. `realestate`: a text file per clip, its pictures in a folder of
+the clip's name beside it or under `frames/`, each called after its time stamp.
 """
 
 import dataclasses
@@ -20,6 +20,8 @@ from tttlrm_jax.captures.pictures.images import image_size
 from tttlrm_jax.captures.pictures.reduced import resized_frame
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.files.natural_order import natural_order
+
+DL3DV_FOLDERS = ("nerfstudio", "colmap")  # of the benchmark, and of scenes with COLMAP's files
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,29 +40,32 @@ def open_collection(config: CollectionConfig) -> Iterator[Capture]:
 
     Raises InputError if it has none, and at one that cannot be read unless `skip_broken`.
     """
-    root = Path(config.directory)
-    if config.layout not in LAYOUTS:
-        raise InputError.of("layout", config.layout, "is unknown", f"use one of {list(LAYOUTS)}")
-    if not root.is_dir():
-        raise InputError.of("directory", root, "is not a directory", "name a folder of captures")
-    captures = _read(LAYOUTS[config.layout](config, root), config.skip_broken)
+    captures = (each for each in read_each(config) if isinstance(each, Capture))
     first = next(captures, None)
     if first is None:
         raise InputError.of(
-            "directory", root, f"holds no capture of layout {config.layout}",
+            "directory", config.directory, f"holds no capture of layout {config.layout}",
             "name its folder or another layout",
         )  # fmt: skip
     return itertools.chain([first], captures)
 
 
-def _read(readers: Iterator[Callable[[], Capture]], skip_broken: bool) -> Iterator[Capture]:
-    for reader in readers:
+def read_each(config: CollectionConfig) -> Iterator[Capture | InputError]:
+    """The captures of a folder, in order of their paths, and with `skip_broken` in place of those
+    that cannot be read what is wrong with them, which is printed, too."""
+    root = Path(config.directory)
+    if config.layout not in LAYOUTS:
+        raise InputError.of("layout", config.layout, "is unknown", f"use one of {list(LAYOUTS)}")
+    if not root.is_dir():
+        raise InputError.of("directory", root, "is not a directory", "name a folder of captures")
+    for reader in LAYOUTS[config.layout](config, root):
         try:
             capture = reader()
         except InputError as error:
-            if not skip_broken:
+            if not config.skip_broken:
                 raise InputError(f"{error} (or leave such captures out: --skip-broken)") from None
             print(f"left out: {error}", file=sys.stderr)
+            yield error
             continue
         for note in capture.notes:
             print(f"note: {capture.name}: {note}", file=sys.stderr)
@@ -74,7 +79,7 @@ def _plain(config: CollectionConfig, root: Path) -> Iterator[Callable[[], Captur
 
 def _dl3dv(config: CollectionConfig, root: Path) -> Iterator[Callable[[], Capture]]:
     for path in natural_order(root.rglob("transforms.json")):
-        scene = path.parent.parent if path.parent.name == "nerfstudio" else path.parent
+        scene = path.parent.parent if path.parent.name in DL3DV_FOLDERS else path.parent
         name = str(scene.relative_to(root)).replace("/", "-")
         yield functools.partial(read_dl3dv, path, config.image_folder, name, config.skip_missing)
 

@@ -38,17 +38,25 @@ def points_of_document(
         if not points.is_file():
             said = f"ply_file_path={reprlib.repr(name)} is no file: there are no points"
             return None, None, (said,)
-        applied = np.eye(3, 4)
+        frame = _scale(path, document) * np.eye(3, 4)
     else:
         found = (path.parent / each for each in COLMAP_FILES)
         points = next((each for each in found if each.is_file()), None)
         if points is None or document.get("applied_transform") is None:
             return None, None, ()
-        applied = _numbers(path, document, "applied_transform", (3, 4))
-    scaled = document.get("applied_scale") is not None
-    scale = _numbers(path, document, "applied_scale", ()) if scaled else 1.0
-    frame = scale * applied[:3]
+        frame = applied_frame(path, document)
     return points, None if np.array_equal(frame, np.eye(3, 4)) else frame, ()
+
+
+def applied_frame(path: Path, document: dict[str, Any]) -> np.ndarray:
+    """[3, 4] from COLMAP's world to the poses' of a document that has `applied_transform`."""
+    applied = _numbers(path, document, "applied_transform", (3, 4))
+    return _scale(path, document) * applied[:3]
+
+
+def _scale(path: Path, document: dict[str, Any]) -> float | np.ndarray:
+    stated = document.get("applied_scale") is not None
+    return _numbers(path, document, "applied_scale", ()) if stated else 1.0
 
 
 def _numbers(path: Path, document: dict[str, Any], key: str, shape: tuple) -> np.ndarray:

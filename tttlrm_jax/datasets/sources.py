@@ -46,7 +46,7 @@ def _open_captures(config: DataConfig, split: Split) -> SceneSource:
 
 
 def _open_shards(config: DataConfig, split: Split) -> SceneSource:
-    """The scenes of a dataset that `datasets.prepare_shards` wrote."""
+    """The scenes of a dataset that `datasets.prepare` wrote."""
     from tttlrm_jax.datasets.shards.reader import ShardScenes  # imports TFDS, which takes a second
 
     return ShardScenes(

@@ -17,7 +17,7 @@ from tttlrm_jax.captures.pictures.frame_pixels import read_pixels
 from tttlrm_jax.config import DataConfig, SyntheticConfig
 from tttlrm_jax.core.errors import ConfigError, InputError
 from tttlrm_jax.datasets.pipeline import make_loader
-from tttlrm_jax.datasets.prepare_shards import main
+from tttlrm_jax.datasets.prepare import main
 from tttlrm_jax.datasets.shards.builder import write_shards
 from tttlrm_jax.datasets.shards.reader import ShardScenes, fingerprint_of_shards
 from tttlrm_jax.datasets.shards.records import capture_records, decode, synthetic_records

@@ -64,7 +64,7 @@ def read_colmap(path: Path) -> CameraFile:
     Raises InputError, naming file and entry, for broken files, poses, and unknown lens models.
     """
     binary, images_path = path.suffix == ".bin", images_file(path)
-    lenses = dict((_binary_cameras if binary else _text_cameras)(path))
+    lenses = read_lenses(path)
     found = list((_binary_images if binary else _text_images)(images_path))
     if not found:
         raise InputError(f"{images_path} lists 0 images; a capture needs at least one")
@@ -79,6 +79,12 @@ def read_colmap(path: Path) -> CameraFile:
     notes = (*model_notes(path, root), *pictures.notes, *note)
     points = points_file(path)
     return CameraFile(scene_name(root), reduced, {}, notes, pictures.looked_in, points)
+
+
+def read_lenses(path: Path) -> dict[int, Lens]:
+    """What a `cameras` file says of each camera, by its number: `intrinsics`, `size` (height,
+    width) and `distortion`. Raises InputError for a broken file."""
+    return dict((_binary_cameras if path.suffix == ".bin" else _text_cameras)(path))
 
 
 def _pictures(model: Path, names: list[str]) -> Pictures:

@@ -1,14 +1,15 @@
 """Which of a COLMAP model's images saw each of its points, and where; text or binary."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from tttlrm_jax.captures.colmap.models import images_file, lists_points
 from tttlrm_jax.captures.colmap.points import REMEDY, read_points
-from tttlrm_jax.captures.lenses.models import LENS_MODELS, MODEL_OF_NUMBER
+from tttlrm_jax.captures.colmap.reader import Lens, read_lenses
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.files.binary_reader import BinaryReader
 from tttlrm_jax.core.files.text_files import read_lines
@@ -26,7 +27,21 @@ class SeenPoints:
     image: np.ndarray  # int [observation], place in `names`
     pixel: np.ndarray  # float64 [observation, 2], x and y, of images of the stated widths
     names: tuple[str, ...]
-    widths: tuple[int, ...]
+    lenses: tuple[Lens, ...]  # of the images
+    poses: np.ndarray  # float64 [image, 7] camera from world: quaternion (w, x, y, z), translation
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Of the images, in pixels."""
+        return tuple(lens["size"][1] for lens in self.lenses)
+
+
+class _Image(NamedTuple):
+    number: int
+    name: str
+    camera: int
+    pixels: np.ndarray  # float64 [observation, 2]
+    pose: Sequence[float]  # quaternion, then translation
 
 
 def read_seen_points(path: Path) -> SeenPoints:
@@ -36,42 +51,32 @@ def read_seen_points(path: Path) -> SeenPoints:
     """
     binary, cameras = path.suffix == ".bin", path.with_name("cameras" + path.suffix)
     xyz, rgb = read_points(path)
-    widths = dict((_binary_widths if binary else _text_widths)(cameras))
+    lenses = read_lenses(cameras)
     images = list((_binary_images if binary else _text_images)(images_file(cameras)))
-    place = {number: index for index, (number, _, _, _) in enumerate(images)}
+    place = {image.number: index for index, image in enumerate(images)}
     tracks = list((_binary_tracks if binary else _text_tracks)(path))
     point = np.repeat(np.arange(len(tracks)), [len(track) for track in tracks])
     flat = np.concatenate([np.zeros((0, 2), np.int64), *tracks])
     try:
         image = np.array([place[number] for number in flat[:, 0].tolist()], np.int64)
-        pixel = [images[n][3][index] for n, index in zip(image, flat[:, 1], strict=True)]
-        named = tuple(widths[camera] for _, _, camera, _ in images)
+        pixel = [images[n].pixels[index] for n, index in zip(image, flat[:, 1], strict=True)]
+        used = tuple(lenses[image.camera] for image in images)
     except (KeyError, IndexError):
         raise InputError(f"{path} has tracks of images that are not there; {REMEDY}") from None
     return SeenPoints(
         xyz, np.rint(255 * rgb).astype(np.uint8), point, image,
-        np.array(pixel, np.float64).reshape(-1, 2), tuple(name for _, name, _, _ in images), named,
+        np.array(pixel, np.float64).reshape(-1, 2), tuple(each.name for each in images), used,
+        np.array([each.pose for each in images], np.float64).reshape(-1, 7),
     )  # fmt: skip
 
 
-def _binary_widths(path: Path) -> Iterator[tuple[int, int]]:
+def _binary_images(path: Path) -> Iterator[_Image]:
     reader = BinaryReader(path, REMEDY)
     for _ in range(reader.values("Q")[0]):
-        key, kind, width, _ = reader.values("IiQQ")
-        if kind not in MODEL_OF_NUMBER:
-            raise InputError(f"{path} has a camera of the unknown model {kind}; {REMEDY}")
-        reader.skip(8 * len(LENS_MODELS[MODEL_OF_NUMBER[kind]].parameters))
-        yield key, width
-
-
-def _binary_images(path: Path) -> Iterator[tuple[int, str, int, np.ndarray]]:
-    """Number, name, camera and observations [seen, 2] of each image."""
-    reader = BinaryReader(path, REMEDY)
-    for _ in range(reader.values("Q")[0]):
-        number, *_, camera = reader.values("I7dI")
+        number, *pose, camera = reader.values("I7dI")
         name, count = reader.name(), reader.values("Q")[0]
         rows = np.array(reader.values("2dq" * count), np.float64).reshape(-1, 3)
-        yield number, name, camera, rows[:, :2]
+        yield _Image(number, name, camera, rows[:, :2], pose)
 
 
 def _binary_tracks(path: Path) -> Iterator[Track]:
@@ -85,13 +90,7 @@ def _rows(path: Path) -> list[str]:
     return [line for line in read_lines(path, remedy=REMEDY) if not line.startswith("#")]
 
 
-def _text_widths(path: Path) -> Iterator[tuple[int, int]]:
-    for line in filter(None, _rows(path)):
-        words = line.split()
-        yield _whole(path, line, words[:1])[0], _whole(path, line, words[2:3])[0]
-
-
-def _text_images(path: Path) -> Iterator[tuple[int, str, int, np.ndarray]]:
+def _text_images(path: Path) -> Iterator[_Image]:
     lines, index = _rows(path), 0
     while index < len(lines):
         line, seen = lines[index], lines[index + 1] if index + 1 < len(lines) else ""
@@ -104,7 +103,17 @@ def _text_images(path: Path) -> Iterator[tuple[int, str, int, np.ndarray]]:
         if lists_points(seen):
             index += 1
             pixels = np.array(seen.split(), np.float64).reshape(-1, 3)[:, :2]
-        yield number, words[-1], camera, pixels
+        yield _Image(number, words[-1], camera, pixels, _pose(path, line, words[1:8]))
+
+
+def _pose(path: Path, line: str, words: list[str]) -> list[float]:
+    try:
+        pose = [float(word) for word in words]
+    except ValueError:
+        pose = []
+    if len(pose) != 7:
+        raise InputError(f"{path}: the line {line[:60]!r} is not one of COLMAP's; {REMEDY}")
+    return pose
 
 
 def _text_tracks(path: Path) -> Iterator[Track]:

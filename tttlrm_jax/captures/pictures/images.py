@@ -141,6 +141,14 @@ def resize_intrinsics(
     return np.asarray(intrinsics) * scale - np.array([0.0, 0.0, left, top])
 
 
+def after_resize(
+    places: np.ndarray, old: tuple[int, ...], size: tuple[int, int], mode: ResizeMode
+) -> np.ndarray:
+    """Where `resize` moves what was at positions (x, y) [..., 2] in an image of the size `old`."""
+    high, wide, top, left = _enlarged(old, size, mode)
+    return places * [wide / old[1], high / old[0]] - [left, top]
+
+
 def _enlarged(
     old: tuple[int, ...], size: tuple[int, int], mode: ResizeMode
 ) -> tuple[int, int, int, int]:

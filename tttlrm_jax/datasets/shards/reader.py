@@ -118,7 +118,7 @@ def find_shards(directory: str | Path) -> Path:
     if not below:
         raise InputError(
             f"data.shard_directory={directory} holds no shards ({INFO_FILE}); write them with "
-            "python -m tttlrm_jax.datasets.prepare_shards"
+            "python -m tttlrm_jax.datasets.prepare"
         )
     return below[-1].parent
 
