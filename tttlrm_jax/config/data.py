@@ -118,8 +118,7 @@ class DataConfig:
     capture_resize: Literal["tttlrm", "lact"] = "lact"  # x and y apart, or isotropic and cropped
     holdout_every: NonNegativeInt = 8  # frames 0, 8, ... are drawn in evaluation only; 0: none kept
     short_scenes: Literal["leave_out", "refuse"] = "leave_out"  # those with too few frames
-    # go_on: resume a run whose captures or shards are no longer those that it was started with
-    changed_scenes: Literal["refuse", "go_on"] = "refuse"
+    changed_scenes: Literal["refuse", "go_on"] = "refuse"  # go_on: resume with data edited since
     num_input_views: PositiveInt = 4
     num_target_views: PositiveInt = 4
     num_virtual_views: PositiveInt | None = None  # inputs that carry the Gaussians; None: all

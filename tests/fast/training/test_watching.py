@@ -186,7 +186,11 @@ def test_traced_steps(monkeypatch, tmp_path, profile, first, traced):
 def test_a_trace_has_steps_and_programs(tmp_path):
     said: list[str] = []
     trace = StepTrace("2", tmp_path, 1, 9, said.append)
-    work = jax.jit(lambda x: jnp.sin(x) @ x)
+
+    @jax.jit
+    def work(x):
+        return jnp.sin(x) @ x
+
     for number in range(1, 6):
         with trace.step(number):
             work(jnp.ones((8, 8))).block_until_ready()
@@ -198,7 +202,12 @@ def test_a_trace_has_steps_and_programs(tmp_path):
         events = json.load(stream)["traceEvents"]
     steps = [each["args"]["step_num"] for each in events if each.get("name") == profiling.STEP]
     assert sorted(map(int, steps)) == [3, 4]
-    assert list(path.parent.glob("*.xplane.pb"))
+    assert "jit_work" in {each.get("args", {}).get("hlo_module") for each in events}
+    (path,) = path.parent.glob("*.xplane.pb")
+    planes = jax.profiler.ProfileData.from_file(str(path)).planes
+    events = [each for plane in planes for line in plane.lines for each in line.events]
+    steps = [dict(each.stats)["step_num"] for each in events if each.name == profiling.STEP]
+    assert sorted(steps) == [3, 4]
 
 
 class FakeRun:
