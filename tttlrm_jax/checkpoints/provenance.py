@@ -71,6 +71,10 @@ def _own(run: AnyRun, steps: int | None) -> str:
 
 
 def _scenes(data: DataConfig) -> str:
+    if data.source == "synthetic" and data.synthetic.generator == "models":
+        scenes = data.synthetic
+        names = listed([_name(each) for each in scenes.models])
+        return f"{scenes.num_scenes} scenes of models ({names}; {scenes.models_credit})"
     if data.source == "synthetic":
         return f"{data.synthetic.num_scenes} procedural scenes ({data.synthetic.generator})"
     if data.source == "shards":

@@ -3,8 +3,8 @@
 The structure is read by pygltflib (extra `objects`). Read are the nodes of the default scene with
 their transforms, triangles (lists, strips and fans), normals, vertex colours, and the base colour
 of materials (`gltf_materials`). Nothing is transparent here: what is less opaque than the alpha
-cutoff, or than 0.4 where it blends, is cut away. Animations and morph targets are at rest; models
-with a skeleton, and compressed ones (Draco, meshopt, Basis), are refused.
+cutoff, or than 0.4 where it blends, is cut away. Skeletons stand as the nodes say, animations and
+morph targets are at rest; compressed models (Draco, meshopt, Basis) are refused.
 """
 
 import dataclasses
@@ -43,7 +43,7 @@ def read_gltf(name: str, fetch: Fetch, sides: Sides = "both") -> Model:
 
     With `sides="both"` all triangles are seen from both sides, as reconstructions are; with
     `"material"` only those whose material is double-sided. Raises InputError for a model that is
-    broken, empty, compressed or moved by a skeleton, and where pygltflib is not installed.
+    broken, empty or compressed, and where pygltflib is not installed.
     """
     try:
         content = fetch(name)
@@ -95,12 +95,12 @@ def _model(name: str, document: Any, buffers: Buffers, sides: Sides) -> Model:
     used: dict[int | None, int] = {}
     notes: dict[str, None] = {}
     surfaces = []
-    for node, world in _nodes(document):
-        if node.skin is not None:
-            raise InputError(
-                f"model={name} is moved by a skeleton (a skin), which is not read; export it "
-                "with the pose applied"
-            )
+    worlds = dict(_worlds(document))
+    for number, world in worlds.items():
+        node = document.nodes[number]
+        if node.mesh is None:
+            continue
+        bones = None if node.skin is None else _bones(document, node.skin, worlds, buffers)
         for primitive in document.meshes[node.mesh].primitives:
             if primitive.mode not in MODES:
                 notes["points and lines"] = None
@@ -113,7 +113,8 @@ def _model(name: str, document: Any, buffers: Buffers, sides: Sides) -> Model:
                 notes["transparent surfaces"] = None
                 continue
             part = used.setdefault(key, len(used))
-            surfaces.append(_surface(primitive, looks[key], world, buffers, part, sides))
+            placing = world[None] if bones is None else _moved_by(bones, primitive, buffers)
+            surfaces.append(_surface(primitive, looks[key], placing, buffers, part, sides))
     surfaces = [surface for surface in surfaces if len(surface.triangles)]
     if not surfaces:
         raise InputError(f"model={name} has no triangles that can be seen; name another")
@@ -135,8 +136,8 @@ def _alike(surfaces: list[TriangleMesh]) -> list[TriangleMesh]:
     ]  # fmt: skip
 
 
-def _nodes(document: Any) -> Iterator[tuple[Any, np.ndarray]]:
-    """Nodes with a mesh and their world transforms [4, 4], of the default scene."""
+def _worlds(document: Any) -> Iterator[tuple[int, np.ndarray]]:
+    """Numbers of the default scene's nodes and their world transforms [4, 4]."""
     if document.scenes:
         first = document.scenes[document.scene or 0].nodes or []
     else:
@@ -149,8 +150,7 @@ def _nodes(document: Any) -> Iterator[tuple[Any, np.ndarray]]:
             raise ValueError(f"nodes lie deeper than {DEEPEST} below one another, or in a ring")
         node = document.nodes[number]
         world = above @ _transform(node)
-        if node.mesh is not None:
-            yield node, world
+        yield number, world
         waiting += [(child, world, depth + 1) for child in reversed(node.children or [])]
 
 
@@ -174,15 +174,36 @@ def _transform(node: Any) -> np.ndarray:
     return out
 
 
+def _bones(document: Any, skin: int, worlds: dict[int, np.ndarray], buffers: Buffers) -> np.ndarray:
+    """[joint, 4, 4] that move vertices from where they were bound to where the joints are."""
+    entry = document.skins[skin]
+    joints = np.stack([worlds[number] for number in entry.joints])
+    if entry.inverseBindMatrices is None:
+        return joints
+    inverse = buffers.array(entry.inverseBindMatrices).reshape(-1, 4, 4).transpose(0, 2, 1)
+    return joints @ inverse[: len(joints)]
+
+
+def _moved_by(bones: np.ndarray, primitive: Any, buffers: Buffers) -> np.ndarray:
+    """[vertex, 4, 4]: the mean of the bones that move a vertex, by its weights."""
+    joints = buffers.array(primitive.attributes.JOINTS_0).astype(np.int64)
+    weights = buffers.array(primitive.attributes.WEIGHTS_0).astype(np.float64)
+    total = weights.sum(axis=1, keepdims=True)
+    if not (total > 0).all():
+        raise ValueError("a vertex that no joint moves")
+    return np.einsum("vk,vkij->vij", weights / total, bones[joints])
+
+
 def _surface(
-    primitive: Any, look: Look, world: np.ndarray, buffers: Buffers, part: int, sides: Sides
+    primitive: Any, look: Look, placing: np.ndarray, buffers: Buffers, part: int, sides: Sides
 ) -> TriangleMesh:
-    """A primitive in the world, without its degenerate triangles."""
+    """A primitive in the world, without its degenerate triangles; `placing` [1 or vertex, 4, 4]."""
     attributes = primitive.attributes
     position = buffers.array(attributes.POSITION).astype(np.float64)
-    position = position @ world[:3, :3].T + world[:3, 3]
+    turn = placing[:, :3, :3]
+    position = (turn @ position[..., None])[..., 0] + placing[:, :3, 3]
     corners = _corners(primitive, buffers, len(position))
-    if np.linalg.det(world[:3, :3]) < 0:  # a mirror turns triangles inside out
+    if np.median(np.linalg.det(turn)) < 0:  # a mirror turns triangles inside out
         corners = corners[:, ::-1]
     first, second, third = (position[corners[:, n]] for n in range(3))
     face = np.cross(second - first, third - first)
@@ -191,7 +212,8 @@ def _surface(
     corners, face = corners[kept], (face[kept] / area[kept, None])[:, None]
     normals = np.broadcast_to(face, (len(corners), 3, 3))
     if attributes.NORMAL is not None:
-        given = buffers.array(attributes.NORMAL) @ np.linalg.pinv(world[:3, :3])
+        given = buffers.array(attributes.NORMAL)[:, None]
+        given = (given @ np.linalg.pinv(turn))[:, 0]
         length = np.linalg.norm(given, axis=1, keepdims=True)
         given = (given / np.maximum(length, 1e-12))[corners]
         normals = np.where(length[corners] > 1e-9, given, normals)

@@ -1,5 +1,6 @@
 """Training from posed views: models that give Gaussians, and models that draw the views."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,12 @@ from tttlrm_jax.checkpoints.capture_identity import (
     record_captures,
 )
 from tttlrm_jax.checkpoints.directories import has_checkpoint
+from tttlrm_jax.checkpoints.drawn_models_identity import (
+    DRAWN_MODELS_FILE,
+    changed_drawn_models,
+    draws_models,
+    record_drawn_models,
+)
 from tttlrm_jax.checkpoints.shard_identity import SHARDS_FILE, changed_shards, record_shards
 from tttlrm_jax.checkpoints.train_state import TrainState
 from tttlrm_jax.config import DataConfig, RunConfig
@@ -77,10 +84,12 @@ class ReconstructionTask(Task):
 
     def write_records(self, directory: Path) -> None:
         data = self.config.data
-        known = any((directory / name).exists() for name in (SHARDS_FILE, CAPTURES_FILE))
+        records = (SHARDS_FILE, CAPTURES_FILE, DRAWN_MODELS_FILE)
+        known = any((directory / name).exists() for name in records)
         if not (self._resumes and known) or data.changed_scenes == "go_on":
             record_shards(directory, data)
             record_captures(directory, data)
+            record_drawn_models(directory, data)
         record_network(directory, self._network)
 
     def step(
@@ -138,17 +147,18 @@ class ReconstructionTask(Task):
     def harmless_changes(
         config: RunConfig, directory: Path, changed: set[str]
     ) -> tuple[set[str], list[str]]:
-        """The place of the same shards or captures, and of the same file of the perceptual network.
+        """The place of the same shards, captures or models, and of the same file of the perceptual
+        network.
 
         Raises ConfigError where other data lie at the place that is named, unless
         `data.changed_scenes` says to go on.
         """
         harmless, said = set(), []
-        if config.data.source in _IDENTITIES:
+        if _kind(config.data) in _IDENTITIES:
             place, changes = _changed_scenes(config.data, directory, changed)
             goes_on = config.data.changed_scenes == "go_on"
             if changes and not goes_on:
-                value = getattr(config.data, place.removeprefix("data."))
+                value = _value(config.data, place)
                 raise ConfigError.of(
                     place, value if isinstance(value, str) else listed(value, 3),
                     f"is not what the run in {directory} was started with: {listed(changes)}",
@@ -162,11 +172,21 @@ class ReconstructionTask(Task):
         return harmless, said
 
 
-# source of scenes -> the field with its place, how it differs from what a run was started with
+# kind of scenes -> the field with its place, how it differs from what a run was started with
 _IDENTITIES: dict[str, tuple[str, Callable[[Path, DataConfig], list[str] | None]]] = {
     "shards": ("shard_directory", changed_shards),
     "captures": ("capture_directories", changed_captures),
+    "models": ("synthetic.models", changed_drawn_models),
 }
+
+
+def _kind(data: DataConfig) -> str:
+    return "models" if draws_models(data) else data.source
+
+
+def _value(data: DataConfig, place: str) -> Any:
+    """What a field below `data` holds, by its whole name."""
+    return functools.reduce(getattr, place.split(".")[1:], data)
 
 
 def _changed_scenes(
@@ -175,8 +195,9 @@ def _changed_scenes(
     """The field that says where the scenes lie, and how they differ from the run's; None where that
     is not known. A run that has ended needs its data not: those that are gone are not looked for.
     """
-    name, changes_of = _IDENTITIES[data.source]
-    field, value = f"data.{name}", getattr(data, name)
+    name, changes_of = _IDENTITIES[_kind(data)]
+    field = f"data.{name}"
+    value = _value(data, field)
     places = (value,) if isinstance(value, str) else value
     if field in changed or any(Path(place).exists() for place in places):
         return field, changes_of(directory, data)
