@@ -13,13 +13,14 @@ from tttlrm_jax.config import RasterConfig
 from tttlrm_jax.config.surfaces import SurfaceConfig
 from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.core.errors import InputError
-from tttlrm_jax.core.geometry.offsets import into_capture, offset_of
+from tttlrm_jax.core.geometry.offsets import into_capture, moved_poses, offset_of
 from tttlrm_jax.core.geometry.poses import PoseNormalisation
 from tttlrm_jax.core.geometry.similarity import transform_gaussians
 from tttlrm_jax.core.types import Cameras, Gaussians
 from tttlrm_jax.export.splats.formats import write_splats
 from tttlrm_jax.export.splats.writable import ExportCount
 from tttlrm_jax.mesh import SurfaceMesh, mesh_of_gaussians
+from tttlrm_jax.mesh.pipeline import Bar, silent
 from tttlrm_jax.metrics.lpips import LPIPS
 from tttlrm_jax.models.live_stream import filled_up
 from tttlrm_jax.per_scene.anytime import OnMoment, improve
@@ -117,6 +118,7 @@ class Reconstruction:
 
     def mesh(
         self,
+        cameras: Cameras | Capture | None = None,
         *,
         voxel: float | None = None,
         resolution: int | None = None,
@@ -125,15 +127,18 @@ class Reconstruction:
         largest_component: bool = False,
         faces: int | None = None,
         memory_limit: float = SurfaceConfig().memory_limit,
+        bar: Bar = silent,
     ) -> SurfaceMesh:
         """The scene's surface as triangles with colours, in the capture's frame, relative to
         `offset`; its `save` writes .ply, .obj or .glb.
 
-        Depth is drawn from the cameras of the inputs and of the held-out views, and fused in voxels
+        Depth is drawn from up to 64 cameras in the capture's frame, a capture standing for all of
+        its frames (None: those of the inputs and of the held-out views), and fused in voxels
         of a side `voxel` in the capture's units, or `resolution` of them along the scene's longest
         side (None: 256). `watertight` closes the surface: what is hidden from half of the cameras
         and none sees to be empty is inside. `faces` is about how many triangles are kept,
-        `memory_limit` GiB of voxels and depth. Needs the extra `mesh`. Raises InputError where that
+        `memory_limit` GiB of voxels and depth; `bar(what, total)` gives a function that is told of
+        progress. Needs the extra `mesh`. Raises InputError where that
         is not installed, where voxels do not fit into the limit and where there is no surface.
 
             scene.mesh(watertight=True, faces=50_000).save("mesh.glb")
@@ -142,11 +147,10 @@ class Reconstruction:
             voxel=voxel, resolution=resolution, depth=depth, watertight=watertight,
             largest_component=largest_component, faces=faces, memory_limit=memory_limit,
         )  # fmt: skip
-        back, cameras = into_capture(self.posed.similarity, self.offset), self.posed.all_cameras
-        poses: Any = back.apply_poses(np.asarray(cameras.world_from_camera))
         return mesh_of_gaussians(
-            self.gaussians, cameras.replace(world_from_camera=poses), config,
-            frame=back.inverse(), raster=self.raster, made_at=self.made_at,
+            self.gaussians, self._seen_by(cameras), config,
+            frame=into_capture(self.posed.similarity, self.offset).inverse(), raster=self.raster,
+            made_at=self.made_at, bar=bar,
         )  # fmt: skip
 
     def target_pictures(self) -> np.ndarray:
@@ -236,6 +240,15 @@ class Reconstruction:
             compile_seconds=record.compile_seconds, **changes,
         )  # fmt: skip
 
+    def _seen_by(self, cameras: Cameras | Capture | None) -> list[Cameras]:
+        """Cameras [view] of each size of pictures, in the frame of `gaussians`."""
+        if cameras is None:
+            own, back = self.posed.all_cameras, into_capture(self.posed.similarity, self.offset)
+            poses: Any = back.apply_poses(np.asarray(own.world_from_camera))
+            return [own.replace(world_from_camera=poses)]
+        groups = cameras.cameras_by_size() if isinstance(cameras, Capture) else [cameras]
+        return [moved_cameras(each, self.offset) for each in groups]
+
     def _renderer(self, size: tuple[int, int]) -> Renderer:
         raster = enlarged_blur(self.raster, self.made_at, size)
         return self.renderers(self.background, raster)
@@ -252,6 +265,12 @@ def posed_cameras(cameras: Cameras, similarity: PoseNormalisation) -> Cameras:
         cameras.height,
         cameras.width,
     )
+
+
+def moved_cameras(cameras: Cameras, offset: np.ndarray) -> Cameras:
+    """Cameras of a capture's frame relative to `offset`, float64."""
+    poses: Any = moved_poses(np.asarray(cameras.world_from_camera), offset)
+    return cameras.replace(world_from_camera=poses)
 
 
 def enlarged_blur(

@@ -35,8 +35,8 @@ REPLACED = {
 }
 # options that do something with Gaussians, which a model of kind lvsm has none of
 OF_GAUSSIANS = (
-    "save", "seconds", "post_optimize", "keep_ratio", "random_ratio", "min_opacity", "max_alpha",
-    "near", "accumulate", "save_state", "load_state", "query", "virtual_views",
+    "save", "save_mesh", "seconds", "post_optimize", "keep_ratio", "random_ratio", "min_opacity",
+    "max_alpha", "near", "accumulate", "save_state", "load_state", "query", "virtual_views",
 )  # fmt: skip
 RESIZE_MODES: dict[Fit, Literal["lact", "tttlrm"]] = {"crop": "lact", "resize": "tttlrm"}
 

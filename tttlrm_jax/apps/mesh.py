@@ -6,32 +6,32 @@ cameras of its run, or the depth maps of TTT3R.
 
 import dataclasses
 import json
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tqdm
 import tyro
 
+from tttlrm_jax.api.reconstruction import moved_cameras
+from tttlrm_jax.apps.progress import counted
 from tttlrm_jax.apps.reconstruct.gaussian_files import PLY_FILE
+from tttlrm_jax.apps.render.scene_files import file_in, open_scene
 from tttlrm_jax.captures.camera_files import Frame
-from tttlrm_jax.captures.capture import find_camera_file, read_cameras
+from tttlrm_jax.captures.capture import cameras_by_size, find_camera_file, read_cameras
+from tttlrm_jax.captures.other_views import likely_size
 from tttlrm_jax.config.command_line import run_command
 from tttlrm_jax.config.surfaces import SurfaceConfig
 from tttlrm_jax.config.validation import PathText
 from tttlrm_jax.core.errors import InputError, one_line
 from tttlrm_jax.core.files.output_directory import creation_errors
 from tttlrm_jax.core.files.packaged_files import capture_path
-from tttlrm_jax.core.geometry.offsets import moved_poses, offset_text
+from tttlrm_jax.core.geometry.offsets import offset_text
 from tttlrm_jax.core.program_cache import keep_programs
 from tttlrm_jax.core.types import Cameras
-from tttlrm_jax.export.splats.formats import read_splats
-from tttlrm_jax.export.splats.ply import read_offset
 from tttlrm_jax.mesh.colouring import colours_from_points
-from tttlrm_jax.mesh.extraction import needs_extra
+from tttlrm_jax.mesh.extraction import check_extra
 from tttlrm_jax.mesh.pipeline import mesh_of_gaussians, mesh_of_views
 from tttlrm_jax.mesh.sequence_output import is_sequence_output, read_sequence_output
 from tttlrm_jax.mesh.surface import SurfaceMesh, checked_path
@@ -63,9 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
 def run(command: SurfaceCommand) -> Path:
     """Writes the mesh of a scene; returns its path. Raises InputError for what cannot be used."""
     start, output = time.perf_counter(), checked_path(command.output)
-    modules = ("skimage.measure", "trimesh", *["fast_simplification"] * (command.faces is not None))
-    for name in modules:
-        needs_extra(name)
+    check_extra(simplifying=command.faces is not None)
     with creation_errors(output):
         output.parent.mkdir(parents=True, exist_ok=True)
     source = Path(command.source)
@@ -98,7 +96,7 @@ def _of_sequence(source: Path, command: SurfaceCommand) -> SurfaceMesh:
             "leave it out",
         )  # fmt: skip
     found = read_sequence_output(source, command.views)
-    mesh = mesh_of_views(found.views, command, bar=_bar)
+    mesh = mesh_of_views(found.views, command, bar=counted)
     if found.points is not None and found.colours is not None:
         colours = colours_from_points(mesh.vertices, found.points, found.colours)
         mesh = dataclasses.replace(mesh, colours=colours)
@@ -108,29 +106,19 @@ def _of_sequence(source: Path, command: SurfaceCommand) -> SurfaceMesh:
 def _of_gaussians(source: Path, command: SurfaceCommand) -> SurfaceMesh:
     """From a file of Gaussians, or from that of an evaluation and the cameras of its capture."""
     directory = source if source.is_dir() else None
-    path = source if directory is None else _scene_file(directory)
-    record = {} if directory is None else _record(directory)
-    gaussians, offset = read_splats(path), _offset(path)
-    cameras, notes = _cameras(directory, record, command, offset)
-    mesh = mesh_of_gaussians(gaussians, cameras, command, made_at=_made_at(record), bar=_bar)
-    if offset.any():
-        notes = (*notes, f"coordinates are relative to the offset {offset_text(offset)}")
-    return dataclasses.replace(mesh, notes=(*notes, *mesh.notes))
-
-
-def _offset(path: Path) -> np.ndarray:
-    """What the positions of a file are relative to, float64 [3]; only PLY says it."""
-    return read_offset(path) if path.suffix.lower() == ".ply" else np.zeros(3)
-
-
-def _scene_file(directory: Path) -> Path:
-    path = directory / PLY_FILE
-    if not path.is_file():
+    if directory is not None and file_in(directory) is None:
         raise InputError.of(
             "source", directory, f"holds neither {PLY_FILE} nor depth maps of TTT3R",
             "name a file of Gaussians, or a directory that eval.py wrote",
         )  # fmt: skip
-    return path
+    record = {} if directory is None else _record(directory)
+    scene = open_scene(source)
+    cameras, notes = _cameras(directory, record, command, scene.offset)
+    made_at = _made_at(record)
+    mesh = mesh_of_gaussians(scene.gaussians, cameras, command, made_at=made_at, bar=counted)
+    if scene.offset.any():
+        notes = (*notes, f"coordinates are relative to the offset {offset_text(scene.offset)}")
+    return dataclasses.replace(mesh, notes=(*notes, *mesh.notes))
 
 
 def _record(directory: Path) -> dict[str, Any]:
@@ -173,27 +161,6 @@ def _cameras(
 
 
 def _by_size(frames: Sequence[Frame], offset: np.ndarray) -> list[Cameras]:
-    """Cameras of frames, those of pictures of one size together."""
-    groups: dict[tuple[int, int], list[Frame]] = {}
-    for frame in frames:
-        _, _, cx, cy = frame.intrinsics
-        size = frame.size or (max(1, round(2 * cy)), max(1, round(2 * cx)))
-        groups.setdefault(size, []).append(frame)
-    made = []
-    for (height, width), group in groups.items():
-        poses: Any = moved_poses(np.stack([frame.world_from_camera for frame in group]), offset)
-        lenses: Any = np.stack([frame.intrinsics for frame in group])
-        made.append(Cameras(poses, lenses, height, width))
-    return made
-
-
-def _bar(what: str, total: int) -> Callable[[int], object]:
-    """Tells of progress on standard error."""
-    bar = tqdm.tqdm(total=total, desc=f"  {what}", file=sys.stderr)
-
-    def tell(done: int) -> None:
-        bar.update(done)
-        if bar.n >= total:
-            bar.close()
-
-    return tell
+    """Cameras of frames relative to the offset, those of pictures of one size together."""
+    groups = cameras_by_size(frames, [likely_size(frame) for frame in frames])
+    return [moved_cameras(each, offset) for each in groups]

@@ -127,6 +127,11 @@ class Capture:
         poses: Any = self.world_from_camera[indices]
         return Cameras(poses, lenses, *size)
 
+    def cameras_by_size(self) -> list[Cameras]:
+        """All cameras (NumPy float64) in the capture's frame, those of pictures of one size
+        together; reads headers only."""
+        return cameras_by_size(self.frames, [self.image_size(n) for n in range(len(self))])
+
     def points(self) -> tuple[np.ndarray, np.ndarray] | None:
         """Triangulated positions float64 [point, 3] in the capture's frame, and their colours
         float32 [point, 3] in [0, 1]; None where the capture has none.
@@ -261,6 +266,19 @@ def _refuse_panoramas(path: Path, frames: Sequence[Frame]) -> None:
             f"{path}: frame {first.number} ({first.name}) has camera_model={PANORAMA.model}; "
             f"{PANORAMA_REMEDY}"
         )
+
+
+def cameras_by_size(frames: Sequence[Frame], sizes: Sequence[tuple[int, int]]) -> list[Cameras]:
+    """Cameras (NumPy float64) of frames, those of pictures of one size (height, width) together."""
+    groups: dict[tuple[int, int], list[Frame]] = {}
+    for frame, size in zip(frames, sizes, strict=True):
+        groups.setdefault(size, []).append(frame)
+    made = []
+    for size, group in groups.items():
+        poses: Any = np.stack([frame.world_from_camera for frame in group])
+        lenses: Any = np.stack([frame.intrinsics for frame in group])
+        made.append(Cameras(poses, lenses, *size))
+    return made
 
 
 def load_views(

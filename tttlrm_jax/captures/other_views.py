@@ -8,7 +8,7 @@ import numpy as np
 
 from tttlrm_jax.captures.camera_files import Frame
 from tttlrm_jax.captures.capture import load_views, read_cameras, read_capture
-from tttlrm_jax.captures.pictures.images import ResizeMode, resize_intrinsics
+from tttlrm_jax.captures.pictures.images import ResizeMode, image_size, resize_intrinsics
 from tttlrm_jax.core.errors import InputError, listed
 from tttlrm_jax.core.types import Cameras, Views
 
@@ -44,6 +44,16 @@ def read_other_views(
     ])  # fmt: skip
     poses: Any = np.stack([frame.world_from_camera for frame in frames])
     return Cameras(poses, lenses, *size)
+
+
+def likely_size(frame: Frame) -> tuple[int, int]:
+    """Height and width of a frame: as stated, else of its picture, else twice the middle of its
+    lens. Raises InputError for a picture that cannot be read."""
+    if frame.size is not None:
+        return frame.size
+    if os.path.isfile(frame.image_path):
+        return image_size(frame.image_path)
+    return max(1, round(2 * frame.intrinsics[3])), max(1, round(2 * frame.intrinsics[2]))
 
 
 def stated_size(frame: Frame, field: str) -> tuple[int, int]:

@@ -1,11 +1,12 @@
 """What `eval.py` reads, for models of posed views and, with `--model ttt3r`, of sequences."""
 
 import dataclasses
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from tttlrm_jax.config.data import FrameViews, PoseFrame
 from tttlrm_jax.config.model import Dtype, OptionalRule, Plan
 from tttlrm_jax.config.raster import MaxAlpha
+from tttlrm_jax.config.surfaces import MeshFormat
 from tttlrm_jax.config.training import MeshConfig
 from tttlrm_jax.config.validation import (
     FINITE,
@@ -32,6 +33,7 @@ DepthAlignment = Literal["metric", "scale", "scale_shift", "median"]
 Fit = Literal["crop", "resize"]
 SaveFormat = Literal["ply", "spz", "glb", "splat", "sog", "compressed.ply"]
 CameraFormat = Literal["colmap", "nerfstudio", "tum", "opencv"]
+FORMATS = {"save": SaveFormat, "save_mesh": MeshFormat, "write_cameras": CameraFormat}
 FrameCount = Annotated[int, Bound(lambda count: count >= 2, "is below 2", "use 2 or more")]
 OF_IMPROVING = ("max_gaussians", "memory_limit", "refine_cameras", "exposure")  # need seconds
 # options that have a part in drawing a saved state; the state and the camera file fix the rest
@@ -119,6 +121,9 @@ class EvalConfig(ViewerOptions, SceneOptions):
     exposure: bool = False  # while improving: a gain and an offset of each photograph's colours
     min_opacity: ShareBelow1 = 1.0 / 255.0  # in scene files; fainter Gaussians cannot show
     save: tuple[SaveFormat, ...] = ("ply",)  # scene.FORMAT of each, see docs/guides/formats.md
+    # mesh.FORMAT of each: triangles with colours, as `python -m tttlrm_jax.mesh` makes them of the
+    # output; needs the extra `mesh`
+    save_mesh: tuple[MeshFormat, ...] | None = None
     write_cameras: tuple[CameraFormat, ...] = ()  # of all frames, in each of these, in cameras/
     orbit_frames: PositiveInt = 72  # of the film, at 24 frames a second
     mesh: MeshConfig = MeshConfig()  # devices over which the scene lies: mesh.seq parts views
@@ -129,9 +134,14 @@ class EvalConfig(ViewerOptions, SceneOptions):
     def __post_init__(self):
         super().__post_init__()
         self._check_stream()
-        require(self.save != (), "save", "()", "names no format", "use ply")
-        for field, choices in (("save", SaveFormat), ("write_cameras", CameraFormat)):
-            for value in getattr(self, field):
+        for field, choices in FORMATS.items():
+            values = getattr(self, field)
+            known = get_args(choices)
+            require(
+                values != () or field == "write_cameras", field, "()", "names no format",
+                f"use {known[0]}",
+            )  # fmt: skip
+            for value in values or ():
                 check_value(field, value, choices)
         require(
             self.seconds is None or self.post_optimize == 0, "seconds", self.seconds,

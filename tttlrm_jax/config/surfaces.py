@@ -14,6 +14,7 @@ from tttlrm_jax.config.validation import (
 
 DEFAULT_RESOLUTION = 256
 LEAST_FACES = 4  # of a closed surface
+MeshFormat = Literal["ply", "obj", "glb"]
 
 Voxels = Annotated[int, Bound(lambda n: n >= 8, "is below 8", "use 8 or more, e.g. 256")]
 Truncation = Annotated[float, Bound(lambda t: 1 <= t <= 64, "is not in [1, 64]", "use e.g. 4")]

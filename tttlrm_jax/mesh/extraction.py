@@ -45,6 +45,12 @@ def needs_extra(name: str) -> Any:
         ) from None
 
 
+def check_extra(simplifying: bool = False) -> None:
+    """Raises InputError where a part of the extra `mesh` is not installed, before any work."""
+    for name in ("skimage.measure", "trimesh", *["fast_simplification"] * simplifying):
+        needs_extra(name)
+
+
 def extract(values: Values) -> tuple[np.ndarray, np.ndarray]:
     """Vertices float64 [vertex, 3] in grid coordinates and faces int64 [face, 3], counter-clockwise
     seen from outside. Empty where the field has no surface."""

@@ -2,18 +2,19 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from tttlrm_jax.config.surfaces import MeshFormat
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.files.whole_files import write_whole
 from tttlrm_jax.core.geometry.poses import PoseNormalisation
 from tttlrm_jax.mesh.extraction import needs_extra
 
-SUFFIXES = (".ply", ".obj", ".glb")
+SUFFIXES = tuple(f".{each}" for each in get_args(MeshFormat))
 RIGHT_UP_BACK = np.array([1.0, -1.0, -1.0])  # of positions right, down and ahead
 
 

@@ -1,20 +1,26 @@
-"""`--save` and `--write-cameras`: what is refused before the work, and what after it."""
+"""Files that `eval.py` is asked for: what is refused before the work, and what after it."""
 
 import dataclasses
+import json
+import sys
 
+import numpy as np
 import pytest
 
-from tttlrm_jax.apps.reconstruct import command, gaussian_files
+from tttlrm_jax.apps.reconstruct import command, files, gaussian_files
 from tttlrm_jax.config import EvalConfig
 from tttlrm_jax.core.errors import ConfigError, InputError
 from tttlrm_jax.export.splats import converted
 from tttlrm_jax.export.splats.writable import ExportCount
+from tttlrm_jax.mesh import SurfaceMesh
 
 
 def test_formats_that_are_none():
     for changes, message in (
         ({"save": ("obj",)}, "save=obj is unknown"),
         ({"save": ()}, "names no format"),
+        ({"save_mesh": ("stl",)}, "save_mesh=stl is unknown"),
+        ({"save_mesh": ()}, r"save_mesh=\(\) names no format; use ply"),
         ({"write_cameras": ("kapture",)}, "write_cameras=kapture is unknown"),
     ):
         with pytest.raises(ConfigError, match=message):
@@ -41,11 +47,28 @@ def test_a_converter_that_fails(monkeypatch, tmp_path):
         converted.run([str(tmp_path / "none")])
 
 
+def test_meshes_need_their_extra_before_the_work(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "trimesh", None)
+    assert command.main(["--capture", "toy", "--save-mesh", "glb"]) == 2
+    err = capsys.readouterr().err
+    assert "meshes need trimesh" in err
+    assert 'pip install "tttlrm-jax[mesh]"' in err
+    assert err.count("\n") == 1
+
+
 @dataclasses.dataclass
 class Scene:
     """Stands in place of a reconstruction that .spz cannot hold."""
 
     gaussians: None = None
+    surface: SurfaceMesh | None = None
+
+    def mesh(self, cameras, *, bar):
+        assert cameras == "the capture"
+        bar("depth", 2)(2)
+        if self.surface is None:
+            raise InputError("voxel=0.1 finds no surface in 9 views; use a smaller one")
+        return self.surface
 
     def save(self, path, min_opacity):
         if path.suffix == ".spz":
@@ -68,6 +91,51 @@ def test_what_a_format_cannot_hold_keeps_the_others(monkeypatch, tmp_path):
         "scene.splat: 3 of 7 Gaussians have values beyond the range of the format, which are "
         "brought to its end"
     ]
+
+
+def mesh_job(*formats):
+    config = EvalConfig(save_mesh=formats)
+    return dataclasses.make_dataclass("Job", ["config", "capture"])(config, "the capture")
+
+
+def test_the_mesh_is_written_in_every_format_and_described(monkeypatch, tmp_path):
+    trimesh = pytest.importorskip("trimesh")
+    monkeypatch.setattr(gaussian_files, "Reconstruction", Scene)
+    corners = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], float)
+    faces = np.array([[0, 2, 1], [0, 1, 3], [1, 2, 3], [0, 3, 2]])
+    surface = SurfaceMesh(
+        vertices=corners, faces=faces, colours=np.full((4, 3), 9, np.uint8), voxel=0.25,
+        notes=("depth: a pixel is as wide as 3 voxels",),
+    )  # fmt: skip
+    part, notes, refused = gaussian_files.write_surface(
+        tmp_path, mesh_job("glb", "obj", "glb"), Scene(surface=surface)
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mesh.glb", "mesh.obj"]
+    for path in tmp_path.iterdir():
+        assert trimesh.load(path, force="mesh", process=False).faces.tolist() == faces.tolist()
+    assert part["surface"].pop("seconds") >= 0
+    assert part["surface"] == {
+        "files": ["mesh.glb", "mesh.obj"], "vertices": 4, "triangles": 4, "watertight": True,
+        "voxel": 0.25,
+    }  # fmt: skip
+    assert notes == ("mesh: depth: a pixel is as wide as 3 voxels",)
+    assert refused == {}
+    ((name, said),) = gaussian_files.surface_settings(
+        {"surface": {**part["surface"], "seconds": 1.0}}
+    ).items()
+    assert name == "mesh.glb, mesh.obj"
+    assert "4 vertices, 4 triangles, watertight, voxels of 0.25 units" in said
+
+
+def test_a_scene_without_a_surface_keeps_all_else(monkeypatch, tmp_path):
+    monkeypatch.setattr(gaussian_files, "Reconstruction", Scene)
+    metrics = {"notes": ["first"], "not_saved": {"scene.spz": "x"}}
+    evaluated = dataclasses.make_dataclass("Evaluated", ["reconstruction"])(Scene())
+    metrics = files.write_mesh(tmp_path, mesh_job("ply"), evaluated, metrics)
+    said = "no mesh was written: voxel=0.1 finds no surface in 9 views; use a smaller one."
+    assert metrics["not_saved"] == {"scene.spz": "x", "mesh.ply": said}
+    assert json.loads((tmp_path / "metrics.json").read_text()) == metrics
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.json"]
 
 
 def test_a_refused_format_ends_the_command_in_words(monkeypatch, capsys, tmp_path):

@@ -21,6 +21,7 @@ from tttlrm_jax.apps.reconstruct.refined_files import (
 from tttlrm_jax.captures.capture import read_capture
 from tttlrm_jax.config import EvalConfig
 from tttlrm_jax.core.errors import ConfigError
+from tttlrm_jax.export.splats.formats import read_splats
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def result(tmp_path_factory, tiny_checkpoint, tiny_capture_source):
     arguments = [
         "--capture", str(tiny_capture_source), "--checkpoint", str(tiny_checkpoint), "--views", "4",
         "--seconds", "0.3", "--max-gaussians", "500", "--refine-cameras", "--exposure",
-        "--resolution", "32", "48", "--orbit-frames", "4",
+        "--resolution", "32", "48", "--orbit-frames", "4", "--save-mesh", "glb",
         "--output", str(output),
     ]  # fmt: skip
     assert command.main(arguments) == 0
@@ -39,7 +40,7 @@ def result(tmp_path_factory, tiny_checkpoint, tiny_capture_source):
 @pytest.mark.extended
 def test_files_and_figures(result):
     assert sorted(path.name for path in result.iterdir()) == sorted(
-        (*OUTPUT_FILES, IMPROVEMENT_FILM, CAMERAS_FILE)
+        (*OUTPUT_FILES, IMPROVEMENT_FILM, CAMERAS_FILE, "mesh.glb")
     )
     assert [path.name for path in result.parent.iterdir()] == [result.name]  # no preview is left
     metrics = json.loads((result / "metrics.json").read_text())
@@ -70,6 +71,21 @@ def test_files_and_figures(result):
         improved["held_back"][0],
     ):
         assert text in page
+
+
+@pytest.mark.extended
+def test_the_mesh_is_of_the_improved_scene(result):
+    """Beside its splats, in the axes of glTF, and on the page."""
+    trimesh = pytest.importorskip("trimesh")
+    metrics = json.loads((result / "metrics.json").read_text())
+    mesh = trimesh.load(result / "mesh.glb", force="mesh", process=False)
+    assert len(mesh.faces) == metrics["surface"]["triangles"] > 100
+    means = np.asarray(read_splats(result / "scene.ply").mean)
+    spread = np.linalg.norm(means - np.median(means, axis=0), axis=1)
+    vertices = np.asarray(mesh.vertices) * [1, -1, -1]
+    away = np.linalg.norm(vertices - np.median(means, axis=0), axis=1)
+    assert np.median(away) < 2 * np.median(spread)
+    assert "triangles, open, voxels of" in (result / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.extended

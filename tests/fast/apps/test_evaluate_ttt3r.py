@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 import signal
 from collections.abc import Iterator
@@ -10,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.spatial import cKDTree
 
 from tttlrm_jax.api.sequences import Prediction
+from tttlrm_jax.apps import mesh
 from tttlrm_jax.apps.protocols.command import evaluate_protocol, table_summary
 from tttlrm_jax.apps.protocols.tables import apply_protocol, protocol_overrides
 from tttlrm_jax.apps.reconstruct.command import main, take_model
@@ -138,6 +141,24 @@ def test_what_is_written(finished):
     assert "https://" not in page
     lines = (output / "frames.jsonl").read_text().splitlines()
     assert [json.loads(line)["frame"] for line in lines] == list(range(COUNT))
+
+
+def test_its_mesh_lies_where_the_walls_are(finished, tmp_path, capsys):
+    """Of the confident half of the pictures, whose points points.ply has."""
+    trimesh = pytest.importorskip("trimesh")
+    pytest.importorskip("skimage")
+    output = tmp_path / "mesh.ply"
+    arguments = [str(finished[0]), "--output", str(output), "--resolution", "40"]
+    assert mesh.main([*arguments, "--no-compile-cache"]) == 0
+    found = trimesh.load(output, process=False)
+    voxel = float(re.search(r"voxels of ([\d.]+) units", capsys.readouterr().out)[1])
+    first = np.linalg.inv(ROOM.world_from_camera[0])
+    true = transform_points(first @ ROOM.world_from_camera, unproject(ROOM.depth, ROOM.intrinsics))
+    distance = cKDTree(SCALE * true.reshape(-1, 3)).query(found.vertices)[0]
+    assert np.quantile(distance, 0.9) < voxel
+    assert found.area > 0.2 * SCALE**2 * np.ptp(true.reshape(-1, 3), axis=0).max() ** 2
+    seen = found.visual.vertex_colors[:, :3].astype(float).mean(axis=0)
+    assert np.abs(seen - ROOM.images[:, :, 32:].mean(axis=(0, 1, 2))).max() < 40
 
 
 def test_points_lie_where_the_walls_are(finished):

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -19,6 +21,17 @@ def test_cameras_and_pixels_survive_the_round_trip(capture_directory, rendered):
     np.testing.assert_allclose(cameras.intrinsics, rendered["intrinsics"][[4, 1]])
     np.testing.assert_allclose(cameras.world_from_camera, capture.world_from_camera[[4, 1]])
     assert (cameras.height, cameras.width) == (30, 44)
+
+
+def test_cameras_of_pictures_of_one_size_are_together(capture_directory):
+    capture = read_capture(capture_directory)
+    odd = dataclasses.replace(capture.frames[5], size=(60, 88))
+    frames = (*capture.frames[:5], odd, *capture.frames[6:])
+    groups = dataclasses.replace(capture, frames=frames).cameras_by_size()
+    assert [(each.height, each.width, len(each.intrinsics)) for each in groups] == [
+        (30, 44, 11), (60, 88, 1)
+    ]  # fmt: skip
+    np.testing.assert_array_equal(groups[1].world_from_camera[0], odd.world_from_camera)
 
 
 def test_background_and_resizing_reach_the_pixels(capture_directory):

@@ -1,17 +1,23 @@
 """`python -m tttlrm_jax.mesh`: what TTT3R wrote, Gaussians, and what cannot be used."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.fast.mesh import balls
+from tttlrm_jax.apps import mesh as command
 from tttlrm_jax.apps.mesh import main
+from tttlrm_jax.apps.render.scene_files import file_in, open_scene
 from tttlrm_jax.captures.pictures.depth_files import write_png_depth
+from tttlrm_jax.core.geometry.poses import rigid_inverse
 from tttlrm_jax.core.types import Gaussians
 from tttlrm_jax.export.point_stream import PointStream
+from tttlrm_jax.export.splats.formats import write_splats
 from tttlrm_jax.export.splats.ply import write_ply
 from tttlrm_jax.export.trajectories import TrajectoryFile
+from tttlrm_jax.mesh.rendering import sphere_cameras
 
 trimesh = pytest.importorskip("trimesh")
 
@@ -73,16 +79,57 @@ def ball_of_gaussians(count: int = 500) -> Gaussians:
     )  # fmt: skip
 
 
+def write_capture(folder, sizes=((balls.SIZE, balls.SIZE),)) -> Path:
+    """A camera file whose cameras look at the ball from all around; its pictures do not exist."""
+    frames, lenses = [], sphere_cameras(balls.VIEWS, balls.SIZE)
+    for number, (pose, lens) in enumerate(
+        zip(lenses.world_from_camera, lenses.intrinsics, strict=True)
+    ):
+        height, width = sizes[number % len(sizes)]
+        fx, fy, cx, cy = lens * np.array([width, height, width, height]) / balls.SIZE
+        frames.append({
+            "file_path": f"images/{number}.png", "w": width, "h": height, "fx": fx, "fy": fy,
+            "cx": cx, "cy": cy, "w2c": rigid_inverse(pose).tolist(),
+        })  # fmt: skip
+    folder.mkdir()
+    (folder / "opencv_cameras.json").write_text(json.dumps({"frames": frames}))
+    return folder
+
+
+def sphere(folder):
+    """Gaussians alone."""
+    write_ply(folder / "ball.ply", ball_of_gaussians())
+    return [folder / "ball.ply"], "sphere around the scene"
+
+
+def with_cameras(folder):
+    """Those of a file, in two sizes."""
+    cameras = write_capture(folder / "seen", sizes=((48, 48), (24, 48))) / "opencv_cameras.json"
+    return [*sphere(folder)[0], "--cameras", cameras], f"from the cameras of {cameras}"
+
+
+def of_a_run(folder):
+    """Those of the capture that an output's metrics.json names."""
+    capture = write_capture(folder / "seen")
+    (folder / "out").mkdir()
+    write_ply(folder / "out" / "scene.ply", ball_of_gaussians())
+    record = {"capture": str(capture), "model_resolution": [48, 48]}
+    (folder / "out" / "metrics.json").write_text(json.dumps(record))
+    return [folder / "out"], f"from the cameras of {capture}"
+
+
 @pytest.mark.extended
-@pytest.mark.parametrize("depth", ["median", "expected"])
-def test_gaussians_on_a_ball(tmp_path, capsys, depth):
-    path, output = tmp_path / "ball.ply", tmp_path / "mesh.glb"
-    write_ply(path, ball_of_gaussians())
-    arguments = [str(path), "--output", str(output), "--resolution", "32", "--size", "48"]
-    arguments += ["--views", "12", "--depth", depth, "--watertight", "--largest-component"]
-    assert main([*arguments, "--faces", "2000", "--no-compile-cache"]) == 0
-    said = capsys.readouterr().out
-    assert "sphere around the scene" in said
+@pytest.mark.parametrize(
+    ("source", "depth"), [(sphere, "median"), (with_cameras, "expected"), (of_a_run, "median")]
+)
+def test_gaussians_on_a_ball(tmp_path, capsys, source, depth):
+    output = tmp_path / "mesh.glb"
+    arguments, expected = source(tmp_path)
+    arguments = [*map(str, arguments), "--output", str(output), "--resolution", "32"]
+    arguments += ["--size", "48", "--views", "12", "--depth", depth]
+    arguments += ["--watertight", "--largest-component", "--faces", "2000", "--no-compile-cache"]
+    assert main(arguments) == 0
+    assert expected in capsys.readouterr().out
     mesh = trimesh.load(output, force="mesh", process=False)
     assert len(mesh.faces) <= 2000
     radius = np.linalg.norm(mesh.vertices, axis=1)
@@ -90,6 +137,40 @@ def test_gaussians_on_a_ball(tmp_path, capsys, depth):
     assert np.quantile(np.abs(radius - np.median(radius)), 0.9) < 0.1
     direction = np.asarray(mesh.vertices) * [1, -1, -1] / radius[:, None]  # .glb has y up
     assert np.abs(mesh.visual.vertex_colors[:, :3] - 127.5 * (1 + direction)).mean() < 25
+
+
+def test_cameras_come_from_the_option_then_the_output_then_its_capture(tmp_path):
+    """Of every size, relative to the scene's offset; not known where the capture is gone."""
+    arguments, _ = of_a_run(tmp_path)
+    other = write_capture(tmp_path / "other", sizes=((48, 48), (24, 48)))
+    asked = command.SurfaceCommand(source="", cameras=str(other))
+    plain = command.SurfaceCommand(source="")
+    record = json.loads((arguments[0] / "metrics.json").read_text())
+    offset = np.array([10.0, 0, -5])
+
+    groups, (said,) = command._cameras(arguments[0], record, asked, offset)
+    assert [(each.height, each.width, len(each.intrinsics)) for each in groups] == [
+        (48, 48, 6), (24, 48, 6)
+    ]  # fmt: skip
+    assert str(other) in said
+    ((group,), (said,)) = command._cameras(arguments[0], record, plain, offset)
+    places = sphere_cameras(balls.VIEWS, balls.SIZE).world_from_camera[:, :3, 3] - offset
+    np.testing.assert_allclose(group.world_from_camera[:, :3, 3], places, atol=1e-9)
+    assert record["capture"] in said
+    refined = write_capture(arguments[0] / "input")
+    (refined / "opencv_cameras.json").rename(arguments[0] / "opencv_cameras.json")
+    assert str(arguments[0]) in command._cameras(arguments[0], record, plain, offset)[1][0]
+    (arguments[0] / "opencv_cameras.json").unlink()
+    for gone in ({"capture": str(tmp_path / "gone")}, {}):
+        assert command._cameras(arguments[0], gone, plain, offset) == (None, (command.SPHERE,))
+
+
+def test_scenes_of_a_directory_in_other_formats_are_found(tmp_path):
+    assert file_in(tmp_path) is None
+    for name in ("scene.splat", "scene.spz", "scene.ply"):  # each more exact than the last
+        write_splats(tmp_path / name, ball_of_gaussians(5))
+        assert file_in(tmp_path).name == name
+        assert len(open_scene(tmp_path).gaussians.mean) == 5
 
 
 def make_empty_scene(folder):

@@ -23,7 +23,12 @@ from tttlrm_jax.apps.protocols import scene_command as evaluate_scenes
 from tttlrm_jax.apps.protocols.files import named_protocol
 from tttlrm_jax.apps.protocols.tables import is_of_sequences
 from tttlrm_jax.apps.reconstruct.devices import join_processes, output_of_all, written_once
-from tttlrm_jax.apps.reconstruct.files import ALL_FILES, write_exhibits, write_result
+from tttlrm_jax.apps.reconstruct.files import (
+    ALL_FILES,
+    write_exhibits,
+    write_mesh,
+    write_result,
+)
 from tttlrm_jax.apps.reconstruct.gaussian_files import check_writable
 from tttlrm_jax.apps.reconstruct.job import Evaluated, Job
 from tttlrm_jax.apps.reconstruct.measure import measure, post_optimize
@@ -49,8 +54,8 @@ from tttlrm_jax.per_scene.settings import anytime_config
 PROG = "eval.py"
 # options that change no number of ours
 NOT_NUMBERS = (
-    "save", "write_cameras", "orbit_frames", "output", "compile_cache", "untrained_baseline",
-    "view", "host", "port",
+    "save", "save_mesh", "write_cameras", "orbit_frames", "output", "compile_cache",
+    "untrained_baseline", "view", "host", "port",
 )  # fmt: skip
 DEMO_VIEWS, DEMO_SECONDS = 12, 20.0
 
@@ -211,6 +216,9 @@ def _finish(job: Job, evaluated: Evaluated, metrics: dict[str, Any]) -> dict[str
             evaluated = post_optimize(evaluated, job)
             with _added_to(job.output) as directory:
                 metrics = write_result(directory, job, evaluated)
+        if job.config.save_mesh is not None:
+            with _added_to(job.output) as directory:
+                metrics = write_mesh(directory, job, evaluated, metrics)
         with _added_to(job.output) as directory:
             write_exhibits(directory, job, evaluated, metrics)
     except KeyboardInterrupt:

@@ -19,13 +19,16 @@ from tttlrm_jax.apps.progress import announced
 from tttlrm_jax.apps.reconstruct.camera_files import CAMERAS_FOLDER, write_all_cameras
 from tttlrm_jax.apps.reconstruct.devices import mesh_part, mesh_settings
 from tttlrm_jax.apps.reconstruct.gaussian_files import (
+    MESH_FILES,
     PLY_FILE,
     SCENE_FILES,
     Saved,
     drawn_by,
     scene_part,
     scene_settings,
+    surface_settings,
     write_gaussians,
+    write_surface,
 )
 from tttlrm_jax.apps.reconstruct.job import Evaluated, Job
 from tttlrm_jax.apps.reconstruct.orbit import ORBIT_SIDE, orbit_frames
@@ -55,6 +58,7 @@ OUTPUT_FILES = (*RESULT_FILES, "orbit.mp4", "report.html")
 # that an earlier run may have left
 ALL_FILES = (
     *OUTPUT_FILES, *STREAM_FILES, IMPROVEMENT_FILM, CAMERAS_FILE, CAMERAS_FOLDER, *SCENE_FILES,
+    *MESH_FILES,
 )  # fmt: skip
 ORBIT_FPS, GROWTH_FPS = 24, 12  # frames per second
 SHOWN_TEXT = {
@@ -75,8 +79,24 @@ def write_result(directory: Path, job: Job, evaluated: Evaluated) -> dict[str, A
         inputs, views = np.asarray(job.scene.inputs.image[0]), compared_views(job.scene, evaluated)
         sheet = comparison_sheet(job.scene.name, _subtitle(metrics), inputs, views)
         (directory / "comparison.png").write_bytes(png_bytes(sheet))
-        text = json.dumps(metrics, indent=2, allow_nan=False)
-        (directory / "metrics.json").write_text(text + "\n", encoding="utf-8")
+        _write_metrics(directory, metrics)
+    return metrics
+
+
+def _write_metrics(directory: Path, metrics: dict[str, Any]) -> None:
+    text = json.dumps(metrics, indent=2, allow_nan=False)
+    (directory / "metrics.json").write_text(text + "\n", encoding="utf-8")
+
+
+def write_mesh(
+    directory: Path, job: Job, evaluated: Evaluated, metrics: dict[str, Any]
+) -> dict[str, Any]:
+    """Writes the mesh of the Gaussians; returns what is in metrics.json then."""
+    part, notes, refused = write_surface(directory, job, evaluated.reconstruction)
+    metrics = {**metrics, **part, "notes": [*metrics["notes"], *notes]}
+    if refused:
+        metrics["not_saved"] = metrics.get("not_saved", {}) | refused
+    _write_metrics(directory, metrics)
     return metrics
 
 
@@ -235,6 +255,7 @@ def settings_table(job: Job, metrics: dict[str, Any]) -> dict[str, str]:
         + (f" over {run.data.normalise_over}" if request.similarity is None else ", as streamed"),
         "numbers": f"products in {model.compute_dtype}",
         **scene_settings(job, metrics),
+        **surface_settings(metrics),
         **mesh_settings(metrics),
         "compiling": f"{seconds['reconstruct_compile']:.1f} s for the model, "
         f"{seconds['render_compile']:.1f} s for the renderer, not counted above",

@@ -1,22 +1,26 @@
 """What Gaussians add to the files of an evaluation; nothing where a network draws the views."""
 
 import dataclasses
+import time
 from pathlib import Path
 from typing import Any, get_args
 
 from tttlrm_jax.api.reconstruction import Reconstruction
 from tttlrm_jax.api.view_synthesis import SynthesisedScene
 from tttlrm_jax.api.virtual_views import described, number_of
-from tttlrm_jax.apps.progress import announced
+from tttlrm_jax.apps.progress import announced, counted
 from tttlrm_jax.apps.reconstruct.job import Job
 from tttlrm_jax.config import EvalConfig
 from tttlrm_jax.config.evaluation import SaveFormat
+from tttlrm_jax.config.surfaces import MeshFormat
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.export.splats.formats import format_of
 from tttlrm_jax.export.splats.writable import ExportCount, writable
+from tttlrm_jax.mesh.extraction import check_extra
 
 PLY_FILE = "scene.ply"
 SCENE_FILES = tuple(f"scene.{each}" for each in get_args(SaveFormat))
+MESH_FILES = tuple(f"mesh.{each}" for each in get_args(MeshFormat))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,10 +44,13 @@ class Saved:
 
 
 def check_writable(config: EvalConfig) -> None:
-    """Raises InputError where something that the formats of `save` need is not there."""
+    """Raises InputError where something that the formats of `save` and `save_mesh` need is not
+    there."""
     for each in config.save:
         if (check := format_of(f"scene.{each}").check) is not None:
             check()
+    if config.save_mesh is not None:
+        check_extra()
 
 
 def write_gaussians(
@@ -66,6 +73,42 @@ def write_gaussians(
     if count is None:
         count = writable(made.gaussians, job.config.min_opacity)[1]
     return Saved(files, refused, count.num_written, count.num_invalid)
+
+
+def write_surface(
+    directory: Path, job: Job, made: Reconstruction | SynthesisedScene
+) -> tuple[dict[str, Any], tuple[str, ...], dict[str, str]]:
+    """mesh.FORMAT in each of the formats that are asked for, of what all cameras of the capture
+    see; returns what metrics.json says of it, notes, and why files were not written.
+    """
+    assert isinstance(made, Reconstruction)  # `check_has_gaussians`
+    names = [f"mesh.{each}" for each in dict.fromkeys(job.config.save_mesh or ())]
+    start = time.perf_counter()
+    try:
+        surface = made.mesh(job.capture, bar=counted)
+    except InputError as error:
+        return {}, (), {", ".join(names): f"no mesh was written: {error}."}
+    for name in names:
+        with announced(f"writing {name}"):
+            surface.save(directory / name)
+    part = {
+        "files": names, "vertices": len(surface.vertices), "triangles": len(surface.faces),
+        "watertight": surface.is_watertight, "voxel": surface.voxel,
+        "seconds": time.perf_counter() - start,
+    }  # fmt: skip
+    return {"surface": part}, tuple(f"mesh: {note}" for note in surface.notes), {}
+
+
+def surface_settings(metrics: dict[str, Any]) -> dict[str, str]:
+    """The row of the settings on the page that is about the mesh; none without one."""
+    if "surface" not in metrics:
+        return {}
+    made = metrics["surface"]
+    closed = "watertight" if made["watertight"] else "open"
+    return {
+        ", ".join(made["files"]): f"{made['vertices']} vertices, {made['triangles']} triangles, "
+        f"{closed}, voxels of {made['voxel']:.4g} units of the capture, in {made['seconds']:.1f} s"
+    }
 
 
 def drawn_by(made: Reconstruction | SynthesisedScene) -> dict[str, Any]:

@@ -12,6 +12,9 @@ from tttlrm_jax.core.types import Gaussians
 from tttlrm_jax.export.splats.formats import read_splats
 from tttlrm_jax.export.splats.ply import read_offset
 
+# of those that are read; the most exact first
+IN_DIRECTORIES = (PLY_FILE, "scene.glb", "scene.spz", "scene.splat")
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class OpenScene:
@@ -33,19 +36,26 @@ def open_scene(path: str | Path) -> OpenScene:
         offset = read_offset(file) if file.suffix.lower() == ".ply" else np.zeros(3)
     if not len(gaussians.mean):
         raise InputError.of("scene", file, "holds no Gaussian", "give another file")
-    name = file.parent.absolute().name if file.stem == Path(PLY_FILE).stem else file.stem
+    name = file.parent.absolute().name if file.name in IN_DIRECTORIES else file.stem
     return OpenScene(name, gaussians, offset)
 
 
+def file_in(directory: Path) -> Path | None:
+    """The most exact file of Gaussians that `eval.py --save` has written; None: there is none."""
+    files = (directory / name for name in IN_DIRECTORIES)
+    return next((file for file in files if file.is_file()), None)
+
+
 def scene_file(path: Path) -> Path:
-    """The file itself, or `scene.ply` of a directory. Raises InputError where there is none."""
+    """The file itself, or that of a directory. Raises InputError where there is none."""
     if path.is_dir():
-        if not (path / PLY_FILE).is_file():
+        file = file_in(path)
+        if file is None:
             raise InputError.of(
-                "scene", path, f"is a directory without {PLY_FILE}",
+                "scene", path, f"is a directory without {', '.join(IN_DIRECTORIES)}",
                 "name a file of Gaussians or an output directory of eval.py",
             )  # fmt: skip
-        return path / PLY_FILE
+        return file
     if not path.is_file():
         raise InputError.of("scene", path, "does not exist", "name a file of Gaussians")
     return path

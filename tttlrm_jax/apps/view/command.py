@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from tttlrm_jax.apps.progress import announced
-from tttlrm_jax.apps.reconstruct.gaussian_files import PLY_FILE
 from tttlrm_jax.apps.render.cameras import middle_of
-from tttlrm_jax.apps.render.scene_files import OpenScene, open_scene
+from tttlrm_jax.apps.render.scene_files import OpenScene, file_in, open_scene
 from tttlrm_jax.apps.view.frusta import ShownCamera, viewing_distance
 from tttlrm_jax.apps.view.live import POINT_SHARE, LiveView
 from tttlrm_jax.apps.view.options import ViewConfig
@@ -73,7 +72,7 @@ def read_contents(config: ViewConfig) -> Contents:
     path = Path(config.scene)
     if path.is_dir() and (path / POINTS_FILE).is_file():
         return _of_sequence(path)
-    if (path.is_dir() and not (path / PLY_FILE).is_file() and holds_cameras(path)) or (
+    if (path.is_dir() and file_in(path) is None and holds_cameras(path)) or (
         path.is_file() and form_of(path) is not None
     ):
         return _of_capture(path)

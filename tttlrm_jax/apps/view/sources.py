@@ -13,8 +13,8 @@ import tqdm
 from tttlrm_jax.apps.view.frusta import MOST_CAMERAS, PICTURE_SIDE, ShownCamera
 from tttlrm_jax.captures.camera_files import Frame
 from tttlrm_jax.captures.capture import read_cameras
+from tttlrm_jax.captures.other_views import likely_size
 from tttlrm_jax.captures.pictures.frame_pixels import read_pixels
-from tttlrm_jax.captures.pictures.images import image_size
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.files.packaged_files import capture_path
 from tttlrm_jax.core.geometry.offsets import moved_poses
@@ -40,13 +40,10 @@ def cameras_of_capture(path: str | Path, offset: np.ndarray | float = 0.0) -> li
 def shown_frame(frame: Frame, pose: np.ndarray) -> ShownCamera:
     """A frame with its picture, undistorted and small."""
     exists = os.path.isfile(frame.image_path)
-    size = frame.size or (image_size(frame.image_path) if exists else None)
-    if size is None:  # known by its lens alone, whose middle is about that of the picture
-        size = round(2 * frame.intrinsics[3]), round(2 * frame.intrinsics[2])
     picture = flat(at_most(read_pixels(frame), PICTURE_SIDE)) if exists else None
     return ShownCamera(
-        name=frame.name, world_from_camera=pose, intrinsics=frame.intrinsics, size=size,
-        picture=picture,
+        name=frame.name, world_from_camera=pose, intrinsics=frame.intrinsics,
+        size=likely_size(frame), picture=picture,
     )  # fmt: skip
 
 
