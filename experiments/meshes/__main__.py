@@ -22,10 +22,10 @@ from PIL import Image
 
 import tttlrm_jax as tj
 from experiments.meshes.objects import Sculpture, picture
+from experiments.meshes.scores import SAMPLES, sample_surface, surface_scores
 from tttlrm_jax.config import SyntheticConfig
 from tttlrm_jax.config.surfaces import SurfaceConfig
 from tttlrm_jax.mesh import SurfaceMesh, mesh_of_views
-from tttlrm_jax.mesh.scores import SAMPLES, sample_surface, surface_scores
 
 PICTURED = (1, 4)  # cameras, of eight around an object
 

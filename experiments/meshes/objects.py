@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments.meshes.scores import sample_surface
 from tttlrm_jax.captures.camera_files import write_opencv_capture
 from tttlrm_jax.config import SyntheticConfig
 from tttlrm_jax.mesh.rendering import sphere_cameras
-from tttlrm_jax.mesh.scores import sample_surface
 from tttlrm_jax.mesh.views import DepthView
 from tttlrm_jax.procedural.objects import random_cameras, scene_seed
 from tttlrm_jax.procedural.sculptures import SCULPTURE_VERSION, random_sculpture

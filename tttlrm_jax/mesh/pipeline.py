@@ -139,11 +139,10 @@ def _finished(
     if config.faces is not None:
         mesh = mesh.simplified(config.faces)
     if config.watertight and not mesh.is_watertight:
-        mesh = mesh.holes_filled()
+        mesh = mesh.stitched()
     if config.watertight and not mesh.is_watertight:
-        note = "watertight: some edges are not shared by two triangles"
-        if config.faces is not None:
-            note += " since triangles were left out; use more --faces"
+        note = "watertight: four triangles or more share some edges since the others were left out"
+        note += "; use more --faces"
         mesh = dataclasses.replace(mesh, notes=(*mesh.notes, note))
     colours = colours_from_views(mesh.vertices, views, config.truncation)
     return dataclasses.replace(

@@ -13,6 +13,7 @@ from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.files.whole_files import write_whole
 from tttlrm_jax.core.geometry.poses import PoseNormalisation
 from tttlrm_jax.mesh.extraction import needs_extra
+from tttlrm_jax.mesh.stitching import stitched
 
 SUFFIXES = tuple(f".{each}" for each in get_args(MeshFormat))
 RIGHT_UP_BACK = np.array([1.0, -1.0, -1.0])  # of positions right, down and ahead
@@ -104,11 +105,9 @@ class SurfaceMesh:
         made = dataclasses.replace(self, vertices=vertices, faces=faces, colours=None)
         return made.with_faces(distinct)
 
-    def holes_filled(self) -> "SurfaceMesh":
-        """With holes of three and four edges closed by trimesh; no colours."""
-        mesh = self.as_trimesh()
-        needs_extra("trimesh.repair").fill_holes(mesh)
-        vertices, faces = np.asarray(mesh.vertices), np.asarray(mesh.faces, np.int64)
+    def stitched(self) -> "SurfaceMesh":
+        """Without edges that more than two triangles share (see `mesh.stitching`); no colours."""
+        vertices, faces = stitched(self.vertices, self.faces)
         return dataclasses.replace(self, vertices=vertices, faces=faces, colours=None)
 
 

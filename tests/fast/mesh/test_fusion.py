@@ -9,7 +9,7 @@ import pytest
 from tests.fast.mesh import balls
 from tttlrm_jax.config.surfaces import SurfaceConfig
 from tttlrm_jax.core.errors import InputError
-from tttlrm_jax.mesh import mesh_of_views
+from tttlrm_jax.mesh import SurfaceMesh, mesh_of_views
 from tttlrm_jax.mesh.extraction import Values, extract
 from tttlrm_jax.mesh.fusion import Field
 from tttlrm_jax.mesh.grid import BLOCK, POINTS, BlockGrid
@@ -127,6 +127,37 @@ def test_closed_fields_are_closed_across_bricks(noise):
     edges = np.sort(mesh.edges, axis=1)
     assert (np.unique(edges, axis=0, return_counts=True)[1] % 2 == 0).all()
     assert mesh.is_watertight
+
+
+def test_bodies_that_touch_in_an_edge_are_closed_each_by_itself():
+    """Two tetrahedra; also for readers that make equal vertices one."""
+    corners = np.array([[0, 0, 0], [0, 0, 1], [1, 0.1, 0.5], [1, -0.1, 0.5],
+                        [-1, 0.1, 0.5], [-1, -0.1, 0.5]])  # fmt: skip
+    one = np.array([[0, 1, 2], [0, 3, 1], [0, 2, 3], [1, 3, 2]])
+    faces = np.concatenate([one, np.array([0, 1, 5, 4])[one]])  # turned by half a turn
+    touching = SurfaceMesh(vertices=corners, faces=faces, voxel=1.0)
+    assert not touching.is_watertight
+    made = touching.stitched()
+    assert made.is_watertight
+    for merged in (False, True):
+        other = trimesh.Trimesh(made.vertices, made.faces, process=merged)
+        assert other.is_watertight
+        assert (other.body_count, len(other.vertices)) == (2, 8)
+        assert other.volume == pytest.approx(2 * 0.2 / 6, rel=0.03)
+    opened = touching.with_faces(np.arange(8) > 0)
+    np.testing.assert_array_equal(opened.stitched().faces, opened.faces)
+
+
+@pytest.mark.parametrize("num_faces", [4000, 2000, 1000, 500])
+def test_what_simplifying_pinches_is_closed(noise, num_faces):
+    """Noise with handles everywhere, which edges of four triangles come of."""
+    grid, dense = noise
+    field, values = field_of(grid, dense)
+    empty = np.ones(grid.shape, np.float32)
+    parts = extract(Values(field=field, values=values, known=None, elsewhere=empty))
+    few = SurfaceMesh(vertices=parts[0], faces=parts[1], voxel=1.0).simplified(num_faces)
+    assert len(few.faces) <= num_faces
+    assert few.stitched().is_watertight
 
 
 @pytest.mark.parametrize(
