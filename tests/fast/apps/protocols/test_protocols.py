@@ -16,7 +16,7 @@ from tttlrm_jax.config.evaluation import SequenceEvalConfig
 from tttlrm_jax.core.errors import ConfigError, InputError
 from tttlrm_jax.sequences.readers import READERS
 
-FOLDER = Path(__file__).resolve().parents[3] / "configs" / "ttt3r"
+FOLDER = Path(__file__).resolve().parents[4] / "configs" / "ttt3r"
 FILES = sorted(FOLDER.glob("*.py"))
 
 

@@ -22,7 +22,7 @@ from tttlrm_jax.export.splats.ply import read_ply
 from tttlrm_jax.metrics.images import psnr
 from tttlrm_jax.rasterize import Renderer
 
-REPOSITORY = Path(__file__).resolve().parents[3]
+REPOSITORY = Path(__file__).resolve().parents[4]
 
 
 @pytest.fixture(scope="module")

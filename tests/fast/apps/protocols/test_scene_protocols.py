@@ -29,7 +29,7 @@ from tttlrm_jax.apps.reconstruct import command as evaluate
 from tttlrm_jax.checkpoints.models import export_model
 from tttlrm_jax.models import build_model, split_model
 
-REPOSITORY = Path(__file__).resolve().parents[3]
+REPOSITORY = Path(__file__).resolve().parents[4]
 FILES = sorted((REPOSITORY / "configs" / "tttlrm").glob("*.py"))
 FRAMES = {"0a1b": 10, "1b2c": 18, "2c3d": 74}  # 2, 3 and 10 of them are targets
 PROTOCOL = """

@@ -18,7 +18,7 @@ from tttlrm_jax.apps.reconstruct.files import RESULT_FILES
 from tttlrm_jax.checkpoints.models import export_model
 from tttlrm_jax.models import build_model, split_model
 
-REPOSITORY = Path(__file__).resolve().parents[3]
+REPOSITORY = Path(__file__).resolve().parents[4]
 CAMERAS = "opencv_cameras.json"
 
 
