@@ -17,7 +17,7 @@ import imageio.v2 as imageio
 import numpy as np
 import tyro
 
-from tttlrm_jax.api.cameras_found import capture_by_ttt3r
+from tttlrm_jax.api.poses.cameras_found import capture_by_ttt3r
 from tttlrm_jax.captures.capture import Capture, read_capture
 from tttlrm_jax.captures.pictures.images import flatten, read_image
 from tttlrm_jax.core.errors import InputError

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tttlrm_jax.api.cameras_found import KEPT_IN, capture_with_poses
+from tttlrm_jax.api.poses.cameras_found import KEPT_IN, capture_with_poses
 from tttlrm_jax.captures.capture import Capture, find_camera_file, read_capture
 from tttlrm_jax.captures.outliers import checked_outliers
 from tttlrm_jax.config.evaluation import FILM_FRAMES, Poses

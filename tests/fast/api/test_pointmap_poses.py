@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from tttlrm_jax.api.pointmap_poses import (
+from tttlrm_jax.api.poses.pointmap_poses import (
     PosesFromPoints,
     cameras_from_ttt3r,
     cameras_of,

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import tttlrm_jax as tj
-from tttlrm_jax.api import cameras_found, pointmap_poses
+from tttlrm_jax.api.poses import cameras_found, pointmap_poses
 from tttlrm_jax.apps.reconstruct.command import main
 from tttlrm_jax.captures.capture import read_capture
 from tttlrm_jax.config import EvalConfig

@@ -11,9 +11,9 @@ from typing import Any
 
 import jax
 
-from tttlrm_jax.api.cameras_found import KEPT_IN, capture_with_poses
 from tttlrm_jax.api.mesh_scenes import check_mesh, is_parted, over_devices
 from tttlrm_jax.api.models import SceneModel, load_run, with_rule
+from tttlrm_jax.api.poses.cameras_found import KEPT_IN, capture_with_poses
 from tttlrm_jax.api.request import Request, as_wished, check_has_gaussians, resolve
 from tttlrm_jax.api.scenes import BASELINES, pose_scene
 from tttlrm_jax.api.streams import check_state_target

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tttlrm_jax.api.pointmap_poses import picture_focal
+from tttlrm_jax.api.poses.pointmap_poses import picture_focal
 from tttlrm_jax.api.sequences import FrameResult
 from tttlrm_jax.captures.camera_files import Frame
 from tttlrm_jax.core.errors import InputError

@@ -14,7 +14,7 @@ from typing import Any
 import tqdm
 
 from tttlrm_jax.api.models import load_sequence_model
-from tttlrm_jax.api.pointmap_poses import PosesFromPoints
+from tttlrm_jax.api.poses.pointmap_poses import PosesFromPoints
 from tttlrm_jax.api.sequences import DEFAULT_STATE_RULE, FrameModel, FrameStream
 from tttlrm_jax.apps.progress import announced
 from tttlrm_jax.apps.protocols.command import TABLE_FILE, evaluate_protocol, table_summary

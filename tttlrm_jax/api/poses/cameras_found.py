@@ -105,7 +105,7 @@ def _files(weights: Path) -> list[tuple]:
 
 
 def _predict(place: Workplace, names: list[str], weights: Path) -> None:
-    from tttlrm_jax.api import pointmap_poses  # which loads models, and those open captures
+    from tttlrm_jax.api.poses import pointmap_poses  # which loads models, and those open captures
 
     start = time.perf_counter()
     bar = tqdm(names, "cameras by TTT3R", unit=" pictures")

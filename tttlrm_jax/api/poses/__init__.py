@@ -1,0 +1,1 @@
+"""Cameras of pictures that have none."""
