@@ -70,7 +70,7 @@ class Models:
 
     models: tuple[str, ...]
     credit: str  # who made them, under which licence
-    bad: Literal["leave-out", "refuse"] = "leave-out"  # models that cannot be read, by name
+    bad: Literal["leave_out", "refuse"] = "leave_out"  # models that cannot be read, by name
     config: SyntheticConfig = SCULPTURES
 
     def splits(self) -> dict:

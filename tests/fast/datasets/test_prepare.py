@@ -80,7 +80,7 @@ def test_translations_scaled_against_the_points_are_told_by_their_scale(tmp_path
     limits = PoseLimits(max_error=0.8)
     with pytest.raises(InputError, match=r"scene=1b: camera translations are 1\.3[45]"):
         prepare_captures(tmp_path / "out", settings(root, poses=limits))
-    limits = dataclasses.replace(limits, bad="leave-out")
+    limits = dataclasses.replace(limits, bad="leave_out")
     path = prepare_captures(tmp_path / "out", settings(root, poses=limits))
     assert len(ShardScenes(path, "train", SIZE)) == 1
     row = report_of(tmp_path / "out")[1]
@@ -172,6 +172,9 @@ def test_a_stopped_command_goes_on_where_it_was(tmp_path, scenes, monkeypatch):
     content = bytearray(damaged.read_bytes())
     content[len(content) // 3] ^= 255
     damaged.write_bytes(content)
+    with pytest.raises(InputError, match="was damaged after it was written"):
+        prepare_captures(out, settings(root))
+    assert not damaged.exists()
     with monkeypatch.context() as patch:
         made = stopped_after(patch, preparation, "capture_record", 9)
         path = prepare_captures(out, settings(root))

@@ -34,7 +34,7 @@ REPORT, TABLE = "preparation.json", "preparation.txt"
 class PoseLimits:
     """How far cameras may be off their COLMAP points, in pictures as training reads them."""
 
-    bad: Literal["refuse", "leave-out", "keep"] = "refuse"  # what becomes of scenes beyond them
+    bad: Literal["refuse", "leave_out", "keep"] = "refuse"  # what becomes of scenes beyond them
     max_error: float = 2.0  # pixels of reprojection, the median of a scene
     max_scale_error: float = 0.02  # of translations over points, from 1
     height: int | None = None  # pixels that training resizes to; None: as stored
@@ -146,9 +146,9 @@ def _finish(
     if problem is not None and config.poses.bad == "refuse":
         raise InputError(
             f"scene={capture.name}: {problem}; correct cameras or points, or give --poses.bad "
-            f"leave-out or keep (points: {found.model})"
+            f"leave_out or keep (points: {found.model})"
         )
-    left_out = problem is not None and config.poses.bad == "leave-out"
+    left_out = problem is not None and config.poses.bad == "leave_out"
     row = _row(capture, found, problem, left_out)
     print(f"{capture.name}: {row['state']}, {said_of(found, problem)}", file=sys.stderr)
     record = None if left_out else capture_record(capture, config.max_side, config.credit)

@@ -1,8 +1,8 @@
 """Scenes that are finished before their shards are: a file each, so that a stopped command goes on.
 
 A scene is a ZIP file (stored, not packed) of its pictures, its cameras and of what it was made
-from; it gets its name when it is whole, and checksums tell damage. Shards are written from these
-files in one go, and appear at once. A lock keeps two commands from one place.
+from; it gets its name when it is whole, and checksums tell damage when it is read. Shards are
+written from these files in one go, and appear at once. A lock keeps two commands from one place.
 """
 
 import contextlib
@@ -69,12 +69,9 @@ class Stage:
         try:
             with zipfile.ZipFile(self.path(name)) as file:
                 about = json.loads(file.read(ABOUT))
-                sound = about["made_from"] == made_from and file.testzip() is None
-        except FileNotFoundError:
-            return None
+                return about["said"] if about["made_from"] == made_from else None
         except BROKEN:
             return None
-        return about["said"] if sound else None
 
     def put(self, name: str, made_from: str, said: dict[str, Any], scene: SceneRecord | None):
         """Writes a scene, or with None that it was left out, with what is `said` of it."""
@@ -103,9 +100,7 @@ class Stage:
                 with np.load(io.BytesIO(file.read(CAMERAS)), allow_pickle=False) as arrays:
                     cameras = {name: arrays[name] for name in ARRAYS}
         except BROKEN as error:
-            raise InputError(
-                f"scene={name}: {path} cannot be read ({error}); start the command again"
-            ) from None
+            raise _damaged(path, error) from None
         return SceneRecord(**described, **cameras, views=_views(path, len(cameras["numbers"])))
 
     def remove(self) -> None:
@@ -135,5 +130,18 @@ def _views(path: Path, count: int) -> Iterator[ViewRecord]:
     names = [field.name for field in dataclasses.fields(ViewRecord)]
     with zipfile.ZipFile(path) as file:
         for number in range(count):
-            parts: dict[str, Any] = {name: file.read(f"{number}/{name}") for name in names}
-            yield ViewRecord(**parts | {"depth_unit": json.loads(parts["depth_unit"])})
+            try:
+                parts: dict[str, Any] = {name: file.read(f"{number}/{name}") for name in names}
+                view = ViewRecord(**parts | {"depth_unit": json.loads(parts["depth_unit"])})
+            except BROKEN as error:
+                raise _damaged(path, error) from None
+            yield view
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    """What to say of a finished scene that was damaged since; deletes it, so that it is remade."""
+    path.unlink(missing_ok=True)
+    return InputError(
+        f"scene file={path} was damaged after it was written ({error}) and is deleted; start the "
+        "command again, which makes that scene anew"
+    )
