@@ -1,6 +1,8 @@
 """Reconstructed points against true ones: ICP, normals, accuracy, completion, consistency.
 
-Point clouds are [point, 3] float64. Nearest neighbours come from SciPy's k-d tree.
+Point clouds are [point, 3] float64. Nearest neighbours come from SciPy's k-d tree, exactly: what is
+fast here is the order of the questions and not asking twice. Where several neighbours are equally
+far, any of them counts.
 """
 
 import dataclasses
@@ -10,12 +12,15 @@ from scipy.spatial import cKDTree
 
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.alignment import transform_points, umeyama
+from tttlrm_jax.metrics.least_axes import least_axes
+from tttlrm_jax.metrics.partners import Partners
 
 ICP_THRESHOLD = 0.1
 ICP_STEPS = 30
 ICP_STOP = 1e-6
 NORMAL_NEIGHBOURS = 30
 COVARIANCE_BLOCK = 1 << 16  # points whose neighbourhoods are held at a time
+ORDER_BITS = 10  # per axis, of the curve along which clouds are sorted
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,9 +67,33 @@ def reconstruction_errors(
     predicted: np.ndarray, true: np.ndarray, threshold: float = ICP_THRESHOLD
 ) -> ReconstructionErrors:
     """The whole chain: ICP of predicted on true points, normals of both, distances both ways."""
-    predicted, true = _checked("predicted", predicted), _checked("true", true)
-    moved = transform_points(icp(predicted, true, threshold).transform, predicted)
-    return compare_clouds(moved, estimate_normals(moved), true, estimate_normals(true))
+    predicted, true = (
+        points[spatial_order(points)]
+        for points in (_checked("predicted", predicted), _checked("true", true))
+    )
+    tree = cKDTree(true)
+    moved = transform_points(_registered(predicted, tree, threshold).transform, predicted)
+    moved_tree = cKDTree(moved)
+    normals, true_normals = _normals(moved_tree), _normals(tree)
+    return ReconstructionErrors(
+        accuracy=_distances(moved, normals, tree, true_normals),
+        completion=_distances(true, true_normals, moved_tree, normals),
+    )
+
+
+def spatial_order(points: np.ndarray) -> np.ndarray:
+    """An order [point] in which neighbours in space are near each other (Morton's curve).
+
+    A tree is searched about twice as fast along it, for its nodes stay in the cache.
+    """
+    low, high = points.min(axis=0), points.max(axis=0)
+    side = max(float((high - low).max()), np.finfo(float).tiny)
+    cell = np.minimum((points - low) / side * 2**ORDER_BITS, 2**ORDER_BITS - 1).astype(np.int64)
+    code = np.zeros(len(points), np.int64)
+    for bit in range(ORDER_BITS):
+        for axis in range(3):
+            code |= ((cell[:, axis] >> bit) & 1) << (3 * bit + axis)
+    return np.argsort(code, kind="stable")
 
 
 def compare_clouds(
@@ -75,8 +104,8 @@ def compare_clouds(
 ) -> ReconstructionErrors:
     """Distances both ways of clouds that are in one frame already, with unit normals."""
     return ReconstructionErrors(
-        accuracy=_distances(predicted, predicted_normals, true, true_normals),
-        completion=_distances(true, true_normals, predicted, predicted_normals),
+        accuracy=_distances(predicted, predicted_normals, cKDTree(true), true_normals),
+        completion=_distances(true, true_normals, cKDTree(predicted), predicted_normals),
     )
 
 
@@ -96,8 +125,14 @@ def icp(source: np.ndarray, target: np.ndarray, threshold: float = ICP_THRESHOLD
     At most 30 steps; ends when fitness and inlier RMSE both change by less than 1e-6. Where fewer
     than three points have a partner the transform stays as it is.
     """
-    tree, moved, transform = cKDTree(target), source, np.eye(4)
-    near, partner, fitness, rmse = _partners(tree, moved, threshold)
+    return _registered(source, cKDTree(target), threshold)
+
+
+def _registered(source: np.ndarray, tree: cKDTree, threshold: float) -> Registration:
+    """`icp` on the points of a tree."""
+    target, partners = np.asarray(tree.data), Partners(tree, threshold)
+    moved, transform = source, np.eye(4)
+    near, partner, fitness, rmse = _inliers(partners, moved)
     for _ in range(ICP_STEPS):
         if len(near) < 3:
             break
@@ -106,7 +141,7 @@ def icp(source: np.ndarray, target: np.ndarray, threshold: float = ICP_THRESHOLD
         update[:3, :3], update[:3, 3] = fit.rotation, fit.translation
         transform, moved = update @ transform, transform_points(update, moved)
         before = fitness, rmse
-        near, partner, fitness, rmse = _partners(tree, moved, threshold)
+        near, partner, fitness, rmse = _inliers(partners, moved)
         if abs(before[0] - fitness) < ICP_STOP and abs(before[1] - rmse) < ICP_STOP:
             break
     return Registration(transform=transform, fitness=fitness, inlier_rmse=rmse)
@@ -117,15 +152,21 @@ def estimate_normals(points: np.ndarray, neighbours: int = NORMAL_NEIGHBOURS) ->
 
     The point itself is among its `neighbours`; fewer than three give (0, 0, 1).
     """
-    count = min(neighbours, len(points))
+    return _normals(cKDTree(points), neighbours)
+
+
+def _normals(tree: cKDTree, neighbours: int = NORMAL_NEIGHBOURS) -> np.ndarray:
+    """`estimate_normals` of the points of a tree."""
+    points, count = np.asarray(tree.data), min(neighbours, tree.n)
     if count < 3:
         return np.tile([0.0, 0.0, 1.0], (len(points), 1))
-    tree, normals = cKDTree(points), np.empty((len(points), 3))
+    normals = np.empty((len(points), 3))
     for start in range(0, len(points), COVARIANCE_BLOCK):
         part = slice(start, start + COVARIANCE_BLOCK)
         _, index = tree.query(points[part], count, workers=-1)
-        local = points[index] - points[index].mean(axis=1, keepdims=True)
-        normals[part] = np.linalg.eigh(np.swapaxes(local, 1, 2) @ local)[1][:, :, 0]
+        local = points[index]
+        local -= local.mean(axis=1, keepdims=True)
+        normals[part] = least_axes(np.swapaxes(local, 1, 2) @ local)
     return normals
 
 
@@ -144,16 +185,15 @@ def voxel_downsample(points: np.ndarray, size: float) -> np.ndarray:
     return np.stack(sums, axis=1) / count[:, None]
 
 
-def _partners(tree: cKDTree, moved: np.ndarray, threshold: float):
+def _inliers(partners: Partners, moved: np.ndarray):
     """Points with a partner within the threshold, the partners, fitness and inlier RMSE."""
-    distance, index = tree.query(moved, distance_upper_bound=threshold, workers=-1)
-    near = np.flatnonzero(np.isfinite(distance))
-    rmse = float(np.sqrt(np.mean(distance[near] ** 2))) if len(near) else 0.0
-    return near, index[near], len(near) / len(moved), rmse
+    near, partner, distance = partners.find(moved)
+    rmse = float(np.sqrt(np.mean(distance**2))) if len(near) else 0.0
+    return near, partner, len(near) / len(moved), rmse
 
 
-def _distances(points, normals, others, other_normals) -> Distances:
-    distance, index = cKDTree(others).query(points, workers=-1)
+def _distances(points, normals, others: cKDTree, other_normals) -> Distances:
+    distance, index = others.query(points, workers=-1)
     cosine = np.abs(np.sum(normals * other_normals[index], axis=1))
     return Distances(
         mean=float(distance.mean()), median=float(np.median(distance)),

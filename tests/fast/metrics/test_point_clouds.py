@@ -2,14 +2,18 @@
 
 import numpy as np
 import pytest
+from scipy.spatial import cKDTree
 
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.alignment import median_frame, placed_by_medians, transform_points
+from tttlrm_jax.metrics.least_axes import least_axes
+from tttlrm_jax.metrics.partners import Partners
 from tttlrm_jax.metrics.point_clouds import (
     compare_clouds,
     estimate_normals,
     icp,
     reconstruction_errors,
+    spatial_order,
     voxel_downsample,
 )
 
@@ -92,3 +96,38 @@ def test_pointmaps_are_placed_by_medians():
 def test_bad_clouds_are_named(bad):
     with pytest.raises(InputError, match="predicted points"):
         reconstruction_errors(bad, box_surface(10))
+
+
+def test_partners_of_moving_points_are_those_of_a_search():
+    target, source = box_surface(800), box_surface(300) + np.array([0.0, 0.0, 0.02])
+    tree = cKDTree(target)
+    partners = Partners(tree, 0.1)
+    for step in (0.0, 0.03, 0.005, 1e-3, 1e-4):
+        source = source + step * np.array([1.0, -0.5, 0.7])
+        near, partner, distance = partners.find(source)
+        wanted, index = tree.query(source, distance_upper_bound=0.1)
+        np.testing.assert_array_equal(near, np.flatnonzero(np.isfinite(wanted)))
+        np.testing.assert_array_equal(partner, index[near])
+        np.testing.assert_allclose(distance, wanted[near], rtol=1e-12)
+    assert 300 < partners.searched < 5 * 300  # the last steps are too small to search again
+
+
+def test_least_axes_are_those_of_lapack():
+    spread = np.array([[3, 2, 0.1], [1, 1, 1e-9], [2, 1, 0.9999], [5, 1e-6, 1e-7], [1, 0, 0]])
+    turn = np.linalg.qr(RNG.normal(size=(len(spread), 3, 3)))[0]
+    matrix = turn @ (spread[:, :, None] * np.swapaxes(turn, 1, 2))
+    value = np.linalg.eigvalsh(matrix)[:, 0]
+    axis = least_axes(matrix)
+    np.testing.assert_allclose(np.linalg.norm(axis, axis=1), 1, rtol=1e-12)
+    np.testing.assert_allclose(
+        np.einsum("ni,nij,nj->n", axis, matrix, axis), value, atol=1e-12, rtol=1e-9
+    )
+    np.testing.assert_allclose(np.abs(np.sum(axis[:3] * turn[:3, :, 2], axis=1)), 1, atol=1e-9)
+
+
+def test_neighbours_in_space_are_neighbours_in_order():
+    points = RNG.uniform(0, 1, (4000, 3))
+    order = spatial_order(points)
+    assert np.array_equal(np.sort(order), np.arange(4000))
+    gap = np.linalg.norm(np.diff(points[order], axis=0), axis=1).mean()
+    assert gap < 0.25 * np.linalg.norm(np.diff(points, axis=0), axis=1).mean()
