@@ -25,7 +25,8 @@ RESUMABLE = {
     "train.num_steps", "train.log_every", "train.eval_every", "train.eval_scenes",
     "train.checkpoint_every", "train.keep_checkpoints", "train.directory",
     "data.cache_directory", "data.render_workers", "data.num_threads", "data.prefetch",
-    "data.changed_scenes", "train.max_nonfinite", "provenance",
+    "data.changed_scenes", "train.max_nonfinite", "train.deferred_rendering",
+    "train.rendering_bands", "provenance",
     *(f"mesh.{field.name}" for field in dataclasses.fields(MeshConfig)),
 }  # fmt: skip
 # how a call is watched, of which there is nothing to say

@@ -51,12 +51,12 @@ def start(*arguments: str, program: Path = ROOT / "train.py", devices: int = 1, 
     )
 
 
-def start_two(*arguments: str, **settings):
+def start_two(*arguments: str, mesh=("--mesh.data", "2", "--mesh.seq", "2"), **settings):
     """A job of two processes with two devices each; its address comes from the environment."""
     address = f"127.0.0.1:{free_port()}"
     return [
         start(
-            *arguments, "--mesh.data", "2", "--mesh.seq", "2", "--mesh.timeout", str(TIMEOUT * 6),
+            *arguments, *mesh, "--mesh.timeout", str(TIMEOUT * 6),
             devices=2, TTTLRM_COORDINATOR=address, TTTLRM_NUM_PROCESSES="2",
             TTTLRM_PROCESS_ID=str(process), **settings,
         )
@@ -89,22 +89,48 @@ def wait_for_a_step(workspace: Path, job) -> None:
 
 @pytest.mark.timeout(1800)
 def test_two_processes_save_what_one_resumes_on_another_mesh(tmp_path, capfd):
-    """Scenes over two processes, views over two devices of each; then parameters over two. The run
-    that both equal is one of this process."""
-    for process in start_two(*tiny(tmp_path, "job", "--train.num-steps", "5")):
+    """Scenes over two processes, views over two devices of each; then, on half as many devices,
+    parameters over two. The run that both equal is one of this process; rendering is deferred in
+    the job alone, whose devices have two scenes each."""
+    batch = ("--train.batch-size", "4")
+    deferred = (*batch, "--train.deferred-rendering", "--train.rendering-bands", "2")
+    for process in start_two(*tiny(tmp_path, "job", "--train.num-steps", "5", *deferred)):
         code, errors = finish(process)
         assert code == 0, errors[-3000:]
-    assert main(tiny(tmp_path, "one", "--train.num-steps", "5")) == 0
+    assert main(tiny(tmp_path, "one", "--train.num-steps", "5", *batch)) == 0
     assert set(losses(tmp_path, "job")) == {1, 2, 3, 4, 5}
     other = ("--mesh.data", "1", "--mesh.seq", "1", "--mesh.fsdp", "2", "--train.num-steps", "7")
-    code, errors = finish(start(*tiny(tmp_path, "job", *other), devices=2))
+    code, errors = finish(start(*tiny(tmp_path, "job", *other, *deferred), devices=2))
     assert code == 0, errors[-3000:]
     assert "resumed" in errors
     capfd.readouterr()
-    assert main(tiny(tmp_path, "one", "--train.num-steps", "7")) == 0
+    assert main(tiny(tmp_path, "one", "--train.num-steps", "7", *batch)) == 0
     assert "resumed" in capfd.readouterr().err
     ours, theirs = losses(tmp_path, "job"), losses(tmp_path, "one")
     assert set(ours) == set(range(1, 8))
+    assert ours == pytest.approx(theirs, rel=1e-4)
+
+
+LVSM = (
+    "--model.kind", "lvsm", "--model.output-norm", "merged", "--loss.opacity", "0",
+    "--train.batch-size", "4",
+)  # fmt: skip
+
+
+@pytest.mark.timeout(1800)
+def test_two_processes_train_an_lvsm_that_one_device_resumes(tmp_path, capfd):
+    """Four devices of two processes part the scenes; the run that both equal is of one device."""
+    mesh = ("--mesh.data", "4", "--mesh.seq", "1")
+    for process in start_two(*tiny(tmp_path, "job", "--train.num-steps", "3", *LVSM), mesh=mesh):
+        code, errors = finish(process)
+        assert code == 0, errors[-3000:]
+    assert main(tiny(tmp_path, "one", "--train.num-steps", "3", *LVSM)) == 0
+    for name in ("job", "one"):
+        capfd.readouterr()
+        assert main(tiny(tmp_path, name, "--train.num-steps", "5", *LVSM)) == 0
+        assert "resumed" in capfd.readouterr().err
+    ours, theirs = losses(tmp_path, "job"), losses(tmp_path, "one")
+    assert set(ours) == set(range(1, 6))
     assert ours == pytest.approx(theirs, rel=1e-4)
 
 

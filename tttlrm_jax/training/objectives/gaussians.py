@@ -71,8 +71,10 @@ def render_scenes(
     a mesh the result is this device's `PartRendering`.
     """
     common = jnp.asarray(config.data.background, gaussians.mean.dtype)
-    deferred, bands = config.train.deferred_rendering, config.train.rendering_bands
     parts, layout = target_parts(cameras, config), current_layout()
+    bands = config.train.rendering_bands
+    pictures = cameras.intrinsics.shape[1] if parts is None else parts.per_device
+    deferred = _defers(config, cameras.intrinsics.shape[0] * pictures)
 
     def one_scene(scene):
         gaussians, cameras, own = scene
@@ -160,10 +162,16 @@ def loss_terms(
     return terms, rendering
 
 
+def _defers(config: RunConfig, pictures: int) -> bool:
+    """Whether so many pictures of a device are made again in the backward pass: one alone has no
+    others to make room for, and would be made twice for nothing."""
+    return config.train.deferred_rendering and pictures > 1
+
+
 def _perceptual(vgg19: VGG19, rgb: Array, target: Array, config: RunConfig) -> Float[Array, ""]:
     """The perceptual loss of images `[batch, view, height, width, 3]`; with deferred rendering one
     image after another, the network's features of which the backward pass computes again."""
-    if not config.train.deferred_rendering:
+    if not _defers(config, rgb.shape[0] * rgb.shape[1]):
         return perceptual_loss(vgg19, rgb, target)
 
     @jax.checkpoint
