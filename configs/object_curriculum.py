@@ -111,10 +111,10 @@ def config(pretraining: bool = True) -> CurriculumConfig:
     stages = (
         stage(256, 4e-4, WARMUP, seed=1, num_steps=80_000, batch_size=512),
         stage(512, 5e-5, 200, seed=2, num_steps=10_000, batch_size=128),
-        # one scene at a time on eight devices, of 64; four bands of 256 rows
+        # one scene at a time on eight devices, of 64
         stage(
             1024, 5e-5, 200, seed=3, num_steps=4000, batch_size=64, seq=8, micro_batches=8,
-            patch_size=16, deferred_rendering=True, rendering_bands=4,
+            patch_size=16, deferred_rendering=True,
         ),
     )  # fmt: skip
     first = (view_synthesis(stages[0]),) if pretraining else ()
