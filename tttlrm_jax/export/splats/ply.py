@@ -102,10 +102,10 @@ def read_ply(path: Path | str, *, published_degree: int | None = None) -> Gaussi
     columns = _columns(out)
     missing = [name for name in columns if name not in head.names]
     if missing:
-        raise InputError.of(
-            str(path), missing, f"are missing from the vertex, which has {listed(head.names)}",
-            "give a 3D Gaussian splat PLY",
-        )  # fmt: skip
+        raise InputError(
+            f"{path}: {listed(missing)} are missing from the vertex, which has "
+            f"{listed(head.names)}; give a 3D Gaussian splat PLY"
+        )
     first = 0
     for block in read_blocks(head):
         for name, values in columns.items():
