@@ -164,6 +164,7 @@ class SequenceTrainConfig(CommonTrainConfig):
     frame_counts: Counts = (2, 4, 8)  # frames per sequence, drawn per step
     strides: Counts = (1,)  # frames of the walk from one to the next, drawn per sequence
     remat: bool = True  # the backward pass computes every frame again: slower, less memory
+    state_rule: str = "cut3r"  # with its default options; `learned` needs model.state_rate
     confidence_weight: PositiveFloat = 0.2  # of -log confidence (alpha of DUSt3R and CUT3R)
     pose_weight: NonNegativeFloat = 1.0
 

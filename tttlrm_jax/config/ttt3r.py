@@ -7,6 +7,7 @@ from tttlrm_jax.config.model import Dtype, Remat
 from tttlrm_jax.config.validation import PositiveFloat, PositiveInt, check_fields, require
 
 StatePositions = Literal["2d", "1d", "none"]
+StateRate = Literal["none", "scalar", "input"]
 Behaviour = Literal["streaming", "batch"]
 
 TTT3R_KIND = "ttt3r"
@@ -32,6 +33,7 @@ class TTT3RConfig:
     state_heads: PositiveInt = 16  # state branch
     num_state_tokens: PositiveInt = 768
     state_positions: StatePositions = "2d"
+    state_rate: StateRate = "none"  # parameters of the state rule `learned`; published: none
     memory_slots: PositiveInt = 256
     memory_depth: PositiveInt = 2  # blocks that write, and as many that read
     memory_heads: PositiveInt = 12

@@ -1,8 +1,8 @@
 """TTT3R (arXiv 2509.26645) and CUT3R (arXiv 2501.12387): images in, points and poses out.
 
 A state of learned tokens and a memory of poses go from frame to frame. Each frame is decoded
-together with the state; the decoder proposes a new state, and a state rule says how far every
-token moves to it (`ttt.state_rules`; `cut3r` and `ttt3r` share their weights).
+together with the state; the decoder proposes a new state, and a state rule says what of it is
+written (`ttt.state_rules`; `cut3r` and `ttt3r` share their weights).
 
     graph, params = split_model(model)
     state = init_state(params, batch, graph=graph)
@@ -39,6 +39,7 @@ from tttlrm_jax.models.graph import merge_model
 from tttlrm_jax.models.trunk import check_pixels, not_finite, refuse
 from tttlrm_jax.models.ttt3r_network import RAY_CHANNELS, RGB_CHANNELS, TTT3R, Decoded
 from tttlrm_jax.ttt.state_rules import Proposal, StateRule, build_state_rule
+from tttlrm_jax.ttt.state_rules.base import rate_of, written
 
 
 @flax.struct.dataclass
@@ -80,7 +81,8 @@ class FrameOutput:
     confidence_world: Float[Array, "batch height width"]
     camera_pose: Float[Array, "batch 7"]  # camera-to-world: translation, quaternion wxyz
     rgb: Float[Array, "batch height width 3"]  # in (0, 1)
-    gate: Float[Array, "batch state"]  # rate of each state token in this frame's update
+    # rate of each state token in this frame's update; of a step its share of the way
+    gate: Float[Array, "batch state"]
 
 
 def init_state(
@@ -165,7 +167,10 @@ def answer_frame(
     """The state after a frame `with_masks` that has been read, and what the head says about it."""
     decoded, masked = read.decoded, cast(Any, frame)  # none of its masks is None
     memory = model.memory.write(state.memory, read.summary, decoded.pose_token)
-    proposal = Proposal(candidate=decoded.candidate, alignment=decoded.alignment)
+    proposal = Proposal(
+        candidate=decoded.candidate, alignment=decoded.alignment,
+        image_tokens=decoded.taps[3], rate_logits=decoded.rate_logits,
+    )  # fmt: skip
     update, reset = masked.image_mask & masked.update, masked.reset
     moved, gate = advance(state, initial, proposal, memory, update, reset, rule, behaviour)
     return moved, FrameOutput(**model.predict(decoded, *model.grid(frame.image)), gate=gate)
@@ -186,11 +191,12 @@ def advance(
     A first frame overwrites. The memory of poses is overwritten by every update: no rule slows
     it. A reset comes after the update.
     """
-    rate, rule_state = rule.update(proposal, state.rule_state, state.tokens)
+    write, rule_state = rule.update(proposal, state.rule_state, state.tokens)
+    rate = rate_of(write, proposal, state.tokens)
     rate = jnp.where(state.first[:, None], 1, rate) * update[:, None].astype(rate.dtype)
-    tokens = rate[..., None] * proposal.candidate + (1 - rate[..., None]) * state.tokens
+    tokens = written(write, proposal, state.tokens)
     updated = RecurrentState(
-        tokens=tokens,
+        tokens=_choose(state.first, proposal.candidate, tokens),
         memory=memory,
         first=jnp.zeros_like(state.first),
         num_frames=state.num_frames + 1,

@@ -31,6 +31,34 @@ class Decoded(NamedTuple):
     pose_token: Float[Array, "batch 1 d_model"]
     taps: tuple[Array, ...]  # image tokens [batch, token, _] of four depths, for the heads
     alignment: Float[Array, "batch layer head state"]
+    rate_logits: Float[Array, "batch state"] | None  # of a network with `state_rate`
+
+
+class RateGates(nnx.Module):
+    """Learned rates of the state tokens, as logits; all 0 at the start: rate 0.5.
+
+    `model.state_rate="scalar"`: one number. `"input"`: an affine function of each candidate token
+    and of the frame's mean token.
+    """
+
+    def __init__(self, config: TTT3RConfig):
+        width, dtype = config.decoder_width, config.param_dtype
+        self.bias = nnx.Param(jnp.zeros((1,), dtype))
+        if config.state_rate == "input":
+            self.candidate = nnx.Param(jnp.zeros((width,), dtype))
+            self.frame = nnx.Param(jnp.zeros((width,), dtype))
+        self.by_input = config.state_rate == "input"
+
+    def __call__(
+        self,
+        candidate: Float[Array, "batch state d_model"],
+        image_tokens: Float[Array, "batch token d_model"],
+    ) -> Float[Array, "batch state"]:
+        logits = jnp.broadcast_to(self.bias[...], candidate.shape[:2]).astype(candidate.dtype)
+        if not self.by_input:
+            return logits
+        seen = jnp.mean(image_tokens, axis=1) @ self.frame[...]
+        return logits + candidate @ self.candidate[...] + seen[:, None]
 
 
 class TTT3R(nnx.Module):
@@ -77,6 +105,8 @@ class TTT3R(nnx.Module):
         self.state_norm = BiasedLayerNorm(decoder, config)
         self.memory = PoseMemory(config, rngs=rngs)
         self.head = HEADS[config.head](config, rngs=rngs)
+        if config.state_rate != "none":  # else published names stay exact
+            self.rule_gates = RateGates(config)
         self.config = config
 
     @property
@@ -135,12 +165,14 @@ class TTT3R(nnx.Module):
         )
         depth = self.config.decoder_depth
         inner = tuple(layers[depth * quarters // 4 - 1][:, 1:] for quarters in (2, 3))
-        image = self.image_norm(image)
+        image, candidate = self.image_norm(image), self.state_norm(state)
+        learned = self.config.state_rate != "none"
         return Decoded(
-            candidate=self.state_norm(state),
+            candidate=candidate,
             pose_token=image[:, :1],
             taps=(tokens, *inner, image[:, 1:]),
             alignment=jnp.swapaxes(alignment, 0, 1),
+            rate_logits=self.rule_gates(candidate, image[:, 1:]) if learned else None,
         )
 
     def run_branches(

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from tests.fast.cutting import cut
 from tttlrm_jax.config import RuleConfig
@@ -27,6 +28,7 @@ from tttlrm_jax.models.ttt3r import (
     step,
     with_masks,
 )
+from tttlrm_jax.models.ttt3r_network import RateGates
 from tttlrm_jax.ttt.state_rules import STATE_RULES, Proposal, build_state_rule
 
 CONFIG = TTT3RConfig(
@@ -197,6 +199,30 @@ def test_recipe_of_the_documentation_moves_less(model):
     rate, _ = rule.update(proposal, rule.init(tokens), tokens)
     np.testing.assert_allclose(rate[0, 0], jax.nn.sigmoid(-3.0), rtol=1e-5)
     np.testing.assert_allclose(rate[0, 2:], 0.3)
+
+
+@pytest.mark.parametrize("kind", ["scalar", "input"])
+def test_learned_rates_are_parameters_of_the_network(model, kind):
+    """They start at one half, their derivative reaches them, and published names stay exact."""
+    config = dataclasses.replace(CONFIG, state_rate=kind)
+    gates = RateGates(config)
+    rng = np.random.default_rng(2)
+    candidate, seen = (on_device(rng.normal(size=(2, n, 12)), np.float32) for n in (5, 7))
+    graph, params = nnx.split(gates)
+    rule = build_state_rule("learned")
+
+    def rates(params):
+        logits = nnx.merge(graph, params)(candidate, seen)
+        proposal = Proposal(candidate, jnp.zeros((2, 1, 1, 5)), seen, logits)
+        return rule.update(proposal, (), candidate)[0]
+
+    np.testing.assert_array_equal(rates(params), 0.5)
+    slopes = jax.grad(lambda params: jnp.sum(jnp.sin(rates(params))))(params)
+    assert all(np.any(np.asarray(leaf)) for leaf in jax.tree.leaves(slopes))
+    named = published_shapes(abstract_model(config))
+    added = {name for name in named if name not in published_shapes(abstract_model(CONFIG))}
+    assert len(added) == {"scalar": 1, "input": 3}[kind]
+    assert all("rule_gates" in name for name in added)
 
 
 def test_query_changes_nothing_and_sees_the_state(model):

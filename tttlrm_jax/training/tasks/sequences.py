@@ -1,4 +1,5 @@
-"""Training of the recurrent network on sequences, by CUT3R's losses and with its state rule.
+"""Training of the recurrent network on sequences, by CUT3R's losses; `train.state_rule` in the
+loop is CUT3R's own unless said otherwise.
 
 Over a mesh the program of one device is parted by JAX: scenes along `data` (and `fsdp`), parameters
 along `fsdp`.
@@ -29,8 +30,6 @@ from tttlrm_jax.training.update import updated_state
 from tttlrm_jax.training.watching.speed import Work
 from tttlrm_jax.ttt.state_rules import build_state_rule
 
-TRAINING_RULE = "cut3r"  # the gate of TTT3R is for use without training
-
 
 class SequenceTask(Task):
     """The task of a `SequenceRunConfig`. Rooms follow from it, and can always be drawn."""
@@ -39,6 +38,7 @@ class SequenceTask(Task):
 
     def __init__(self, config: SequenceRunConfig, directory: Path):
         self.config, self.warnings = config, []
+        build_state_rule(config.train.state_rule)  # an unknown name fails here
         self._resumes = has_checkpoint(directory)
         self._mesh = make_mesh(config.mesh)
         self._layout = layout_of(config, self._mesh)
@@ -130,7 +130,7 @@ def _by_frame(
     kept: Callable[[FrameOutput], Any] = lambda out: None,
 ) -> tuple[dict[str, jax.Array], Any]:  # fmt: skip
     """Loss terms of each frame, and what is `kept` of its output, both stacked by frame."""
-    settings, rule = config.train, build_state_rule(TRAINING_RULE)
+    settings, rule = config.train, build_state_rule(config.train.state_rule)
     truth = FrameTruth(**{name: x for name, x in arrays.items() if name != "images"})
     scale = scene_scale(truth.points_world, truth.valid)
 

@@ -55,7 +55,7 @@ def least(aligned, share: float, patch: int):
     """Bool [batch, state]: tokens of the patches with the smallest mean of `aligned`."""
     number = jnp.arange(aligned.shape[1]) // patch
     count = -(-aligned.shape[1] // patch)
-    member = (number[:, None] == jnp.arange(count)).astype(aligned.dtype)
-    means = (aligned @ member) / jnp.sum(member, axis=0)
+    member = (number[:, None] == jnp.arange(count)[None]).astype(aligned.dtype)
+    means = (aligned @ member) / jnp.sum(member, axis=0, keepdims=True)
     rank = jnp.argsort(jnp.argsort(means, axis=1), axis=1)
     return (rank < max(1, round(share * count)))[:, number]

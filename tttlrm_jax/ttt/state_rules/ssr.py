@@ -8,9 +8,7 @@ from tttlrm_jax.ttt.state_rules.table import register_state_rule
 
 
 @register_state_rule(inner="cut3r")
-def ssr(
-    inner: StateRule, window: int = 4, strength: float = 0.5, ridge: float = 0.1
-) -> StateRule:
+def ssr(inner: StateRule, window: int = 4, strength: float = 0.5, ridge: float = 0.1) -> StateRule:
     """Self-expressive regularisation: what `inner` writes, pulled to the span of recent states.
 
     The paper's abstract: an affinity of the states in a window has a closed form by
@@ -58,6 +56,6 @@ def expressed(past, moved, ridge: float):
     count = jnp.maximum(jnp.sum(diagonal > 0, axis=1), 1)
     size = jnp.sum(diagonal, axis=1) / count
     size = jnp.where(size > 0, size, 1)
-    lifted = gram + ridge * size[:, None, None] * jnp.eye(past.shape[1], dtype=gram.dtype)
+    lifted = gram + ridge * size[:, None, None] * jnp.eye(past.shape[1], dtype=gram.dtype)[None]
     weights = jnp.linalg.solve(lifted, right[..., None])[..., 0]
     return jnp.einsum("bw,bwsd->bsd", weights, past)

@@ -57,9 +57,7 @@ def ttsa3r(
         size = jnp.maximum(_norm(tokens), SMALL)
         change = _norm(proposal.candidate - tokens) / size
         usual = jnp.where(seen, decay * usual + (1 - decay) * change, change)
-        over_time = jax.nn.sigmoid(
-            sign * sharpness * (change / jnp.maximum(usual, SMALL) - 1)
-        )
+        over_time = jax.nn.sigmoid(sign * sharpness * (change / jnp.maximum(usual, SMALL) - 1))
         aligned = mean_alignment(proposal).astype(tokens.dtype)
         turned = jnp.where(seen, jnp.abs(aligned - before), 0)
         mean = jnp.maximum(jnp.mean(turned, axis=1, keepdims=True), SMALL)
