@@ -51,8 +51,13 @@ class Traces:
     poses: np.ndarray  # float64 [frame, scene, 4, 4]
     points_self: np.ndarray  # float32 [frame, scene, height, width, 3]
     change: np.ndarray  # [frame, scene] how far the state moved, over its norm
-    gate: np.ndarray  # [frame, scene] mean rate of the state tokens
+    rates: np.ndarray  # [frame, scene, state] of the state tokens
     memory: np.ndarray  # [frame, scene] root mean square of the pose memory
+
+    @property
+    def gate(self) -> np.ndarray:
+        """Mean rates [frame, scene]."""
+        return self.rates.mean(axis=2)
 
     def points_of(self, scene: int) -> np.ndarray:
         """Self-view points placed by the poses, [frame, height, width, 3], as `eval.py` does."""
@@ -67,8 +72,7 @@ def observed_step(params: Any, state: RecurrentState, frame: Frame, *, graph: An
     size = jnp.sqrt(jnp.sum(state.tokens**2, axis=(1, 2)))
     change = jnp.sqrt(jnp.sum((moved.tokens - state.tokens) ** 2, axis=(1, 2))) / size
     memory = jnp.sqrt(jnp.mean(moved.memory**2, axis=(1, 2)))
-    gate = jnp.mean(out.gate, axis=1)
-    return moved, (out.camera_pose, out.points_self, change, gate, memory)
+    return moved, (out.camera_pose, out.points_self, change, out.gate, memory)
 
 
 _compiled_start = jax.jit(init_state, static_argnames=("batch", "graph", "rule"))
@@ -96,8 +100,8 @@ def run_walks(params: Any, graph: Any, walks: Walks, variant: Variant) -> Traces
         )
         if visit.keep:
             kept.append((poses, *others))
-    poses, points, change, gate, memory = (np.stack(part) for part in zip(*kept, strict=True))
-    return Traces(poses=poses, points_self=points, change=change, gate=gate, memory=memory)
+    poses, points, change, rates, memory = (np.stack(part) for part in zip(*kept, strict=True))
+    return Traces(poses=poses, points_self=points, change=change, rates=rates, memory=memory)
 
 
 def still_traces(walks: Walks) -> Traces:
@@ -108,4 +112,4 @@ def still_traces(walks: Walks) -> Traces:
     points = np.broadcast_to(walls[None], (num_frames, *walls.shape))
     zero = np.zeros((num_frames, num_scenes))
     poses = np.broadcast_to(np.eye(4), (num_frames, num_scenes, 4, 4))
-    return Traces(poses=poses, points_self=points, change=zero, gate=zero, memory=zero)
+    return Traces(poses=poses, points_self=points, change=zero, rates=zero[..., None], memory=zero)
