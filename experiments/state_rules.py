@@ -2,9 +2,9 @@
 experiments.state_rules`.
 
 Protocol and metrics are those of `experiments.ttt3r_length`: held-out procedural rooms, or windows
-of `--capture`, one set of weights, prefixes of the longest of `--lengths`. Of the rates of all tokens
-from the second frame on it keeps median, largest, and the horizon: the mean number of frames a
-written token lasts, 1 / median. `+-` is the standard error over walks, differences are paired
+of `--capture`, one set of weights, prefixes of the longest of `--lengths`. Of the rates of all
+tokens from the second frame on it keeps the median, the largest, and the horizon: the mean number
+of frames a written token lasts, 1 / median. `+-` is the standard error over walks, differences are paired
 with the first rule. Rules run with their default options.
 
 Writes `--output`/results.json after each rule; a command that is repeated with the same settings
@@ -103,9 +103,8 @@ def tables(result: dict[str, Any]) -> str:
     columns = list(result["rates"][rules[0]])
     lines = [f"| rates | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
     for name in rules:
-        lines.append(
-            f"| {name} | {' | '.join(f'{result["rates"][name][key]:.3f}' for key in columns)} |"
-        )
+        cells = [f"{result['rates'][name][key]:.3f}" for key in columns]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n\n".join([*parts, "\n".join(lines)])
 
 
