@@ -4,8 +4,8 @@ experiments.state_rules`.
 Protocol and metrics are those of `experiments.ttt3r_length`: held-out procedural rooms, or windows
 of `--capture`, one set of weights, prefixes of the longest of `--lengths`. Of the rates of all
 tokens from the second frame on it keeps the median, the largest, and the horizon: the mean number
-of frames a written token lasts, 1 / median. `+-` is the standard error over walks, differences are paired
-with the first rule. Rules run with their default options.
+of frames a written token lasts, 1 / median. `+-` is the standard error over walks; differences are
+paired with the first rule. Rules run with their default options.
 
 Writes `--output`/results.json after each rule; a command that is repeated with the same settings
 goes on with the rules that are missing.
