@@ -10,7 +10,7 @@ LEVELS = {
     "core": 0,
     "config": 1,
     "parallel": 2,
-    "ttt": 3, "rasterize": 3,
+    "ttt": 3, "rasterize": 3, "volume": 3,
     "captures": 4,
     "sequences": 5,
     "procedural": 6, "structure_from_motion": 6,

@@ -5,7 +5,15 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from tttlrm_jax.config.validation import PositiveFloat, PositiveInt, between, check_fields, require
+from tttlrm_jax.config.validation import (
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    PositiveShare,
+    between,
+    check_fields,
+    require,
+)
 from tttlrm_jax.core.errors import ConfigError
 
 Plan = Literal["full", "sequential", "causal"]
@@ -56,6 +64,28 @@ MUON = RuleConfig.of("muon", rate=1.0, steps=5)  # the published rule, every opt
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class TriplaneConfig:
+    """Three planes of features around the origin, and how rays read them."""
+
+    side: PositiveInt = 64  # cells along a plane
+    token_side: PositiveInt = 2  # cells along what one token decodes to
+    channels: PositiveInt = 32  # of a cell
+    hidden: PositiveInt = 64  # width of the network from features to density and colour
+    extent: PositiveFloat = 1.0  # half the side of the box that the planes span
+    samples: PositiveInt = 48  # along a ray, one in each of as many equal parts
+    importance_samples: NonNegativeInt = 48  # more, where the first ones met something
+    min_transmittance: PositiveShare = 1e-4  # rays end where less light comes through
+    rays_at_a_time: PositiveInt = 4096  # bounds the memory
+
+    def __post_init__(self):
+        check_fields("model.triplane", self)
+        require(
+            self.side % self.token_side == 0, "model.triplane.token_side", self.token_side,
+            f"does not divide model.triplane.side={self.side}", "use a divisor",
+        )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """tttLRM and LaCT-LVSM trunk. Defaults are the published tttLRM configuration."""
 
@@ -76,6 +106,8 @@ class ModelConfig:
     param_dtype: Dtype = "float32"
     output_norm: Literal["auto", "merged", "head"] = "auto"  # RMSNorm over d_model, or per head
     remat: Remat = "none"
+    decoder: str = "gaussians"  # of kind tttlrm: a name in `models.decoders.DECODERS`
+    triplane: TriplaneConfig = TriplaneConfig()  # of decoder triplane
     # Gaussian decoder
     sh_degree: Annotated[int, between(0, 4)] = 3
     max_distance: PositiveFloat = 500.0  # range of distances along the unit ray, world units

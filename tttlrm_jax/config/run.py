@@ -44,6 +44,11 @@ class RunConfig(WatchedRun):
         check_fields("", self)
         require_directory_name("name", self.name)
         require_patches("data image ", self.data.image_size, self.model.patch_size)
+        crop = self.train.crop
+        require(
+            crop is None or crop <= min(self.data.image_size), "train.crop", crop,
+            f"exceeds a side of data.image_size={self.data.image_size}", "use less, or None",
+        )  # fmt: skip
         self._check_chunks()
         self._check_attention()
         self._check_virtual()

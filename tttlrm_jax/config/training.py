@@ -118,6 +118,7 @@ class TrainConfig(CommonTrainConfig):
     truncate_chunks: NonNegativeInt = 0  # gradients end after so many chunks; 0: they do not
     accumulate: Literal["append", "all"] = "all"  # earlier views' Gaussians: as read, or read anew
     # rendering
+    crop: PositiveInt | None = None  # px, side of the random part of each target that rays see
     deferred_rendering: bool = False  # backward draws each image again: one's lists in memory
     rendering_bands: PositiveInt = 1  # of rows that an image is composited in, one after another
     keep_ratio: PositiveShare = 1.0  # of Gaussians kept by opacity for rendering; 1: no pruning

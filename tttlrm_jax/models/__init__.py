@@ -1,5 +1,7 @@
 """Complete models: parts assembled, parameters defined."""
 
+from typing import Literal
+
 import jax
 from flax import nnx
 
@@ -7,6 +9,7 @@ from tttlrm_jax.config import ModelConfig, Plan, published_ratios
 from tttlrm_jax.config.ttt3r import TTT3RConfig
 from tttlrm_jax.core.errors import ConfigError
 from tttlrm_jax.core.types import Gaussians, Views
+from tttlrm_jax.models.decoders import DECODERS, decoder_of
 from tttlrm_jax.models.graph import ModelGraph, merge_model, split_model
 from tttlrm_jax.models.lvsm import LVSM
 from tttlrm_jax.models.streaming import (
@@ -31,6 +34,14 @@ def build_model(config: ModelConfig | TTT3RConfig, seed: int = 0) -> nnx.Module:
     Raises ConfigError if it asks for float64 while JAX has it switched off.
     """
     return _assembled(config, nnx.Rngs(seed))
+
+
+def gives(config: ModelConfig) -> Literal["gaussians", "scenes", "images"]:
+    """What a model of posed images gives: Gaussians, scenes that its decoder draws, or images.
+
+    Raises ConfigError for a decoder that is not known.
+    """
+    return "images" if config.kind == "lvsm" else decoder_of(config).gives
 
 
 def abstract_model(config: ModelConfig | TTT3RConfig) -> nnx.Module:
@@ -74,8 +85,8 @@ def reconstruct(
 
 
 __all__ = [
-    "LVSM", "MODELS", "TTT3R", "TTTLRM", "ModelGraph", "StreamState", "abstract_model",
-    "build_model", "gaussian_usage", "init_stream", "live_query", "live_step", "merge_model",
-    "prune", "published_ratios", "query", "reconstruct", "scan_stream", "split_into_chunks",
-    "split_model", "step",
+    "DECODERS", "LVSM", "MODELS", "TTT3R", "TTTLRM", "ModelGraph", "StreamState", "abstract_model",
+    "build_model", "decoder_of", "gaussian_usage", "gives", "init_stream", "live_query",
+    "live_step", "merge_model", "prune", "published_ratios", "query", "reconstruct",
+    "scan_stream", "split_into_chunks", "split_model", "step",
 ]  # fmt: skip

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from tttlrm_jax.config import ModelConfig, Plan
 from tttlrm_jax.core.precision import accumulation_dtype
 from tttlrm_jax.core.types import Cameras, Views
-from tttlrm_jax.models.nn.block import initial_states, run_blocks, stack_blocks
+from tttlrm_jax.models.nn.block import run_blocks, stack_blocks
 from tttlrm_jax.models.nn.layers import LayerNorm, linear
 from tttlrm_jax.models.nn.tokens import (
     INPUT_CHANNELS,
@@ -21,7 +21,13 @@ from tttlrm_jax.models.nn.tokens import (
     unpatchify,
 )
 from tttlrm_jax.models.streaming import run_stream
-from tttlrm_jax.models.trunk import cameras_of, check_same_frame, check_views, plan_operations
+from tttlrm_jax.models.trunk import (
+    cameras_of,
+    check_same_frame,
+    check_views,
+    plan_operations,
+    write_views,
+)
 from tttlrm_jax.ttt import LayerState, Operation
 
 
@@ -38,6 +44,10 @@ class LVSM(nnx.Module):
         self.decoder_norm = LayerNorm(config.d_model, config)
         self.decoder_linear = linear(config.d_model, 3 * patch_area, config, rngs=rngs)
         self.config = config
+
+    def own_queries(self, batch: int) -> None:
+        """None: views are read."""
+        del batch
 
     def tokenize(self, views: Views) -> Float[Array, "batch view token d_model"]:
         """Tokens of input views."""
@@ -89,10 +99,7 @@ class LVSM(nnx.Module):
 
         The state has a leading layer axis. A causal stream is one call per chunk with plan full.
         """
-        tokens = self.tokenize(inputs)
-        operations = plan_operations(plan, tokens.shape[1], tokens.shape, chunk_views)
-        state = initial_states(self.blocks, tokens.shape[0]) if state is None else state
-        return run_blocks(self.blocks, tokens, operations, state, self.config.remat)[1]
+        return write_views(self, inputs, plan, chunk_views, state)
 
     def render(
         self, state: LayerState, targets: Cameras

@@ -66,7 +66,8 @@ def init_stream(params: Any, batch: int, *, graph: Any) -> StreamState:
 
 
 def step(params: Any, state: StreamState, chunk: Chunk, *, graph: Any) -> tuple[StreamState, Any]:
-    """Writes one chunk into every layer, then reads it (or its virtual views).
+    """Writes one chunk into every layer, then reads it (or its virtual views), or the tokens that
+    the decoder has of its own.
 
     Scenes of which every view is masked keep their state. Raises InputError for a chunk without
     views, sizes that do not fit each other or the patch, or a state of another model, rule or
@@ -82,7 +83,10 @@ def step(params: Any, state: StreamState, chunk: Chunk, *, graph: Any) -> tuple[
     operations = (Operation(0, num_input * per_view, update=True, persist=True, apply=True),)
     if chunk.virtual is not None:
         queries, shown = _without_masked(chunk.virtual, chunk.virtual_mask), chunk.virtual_mask
-    reads_apart = chunk.virtual is not None or not model.inputs_are_queries
+    own = model.own_queries(tokens.shape[0]) is not None
+    if own and chunk.virtual is not None:
+        raise _no_views_read(model, "chunk.virtual")
+    reads_apart = chunk.virtual is not None or not (model.inputs_are_queries or own)
     if reads_apart:
         read = model.tokenize_queries(queries)
         tokens = jnp.concatenate([tokens, read], axis=1)
@@ -95,6 +99,8 @@ def step(params: Any, state: StreamState, chunk: Chunk, *, graph: Any) -> tuple[
     tokens = tokens[:, num_input:] if reads_apart else tokens
     seen = num_input if chunk.mask is None else jnp.sum(chunk.mask, axis=1, dtype=jnp.int32)
     state = state.replace(layers=layers, num_views=state.num_views + total(seen, "view"))
+    if own:
+        return state, read_own(model, layers, tokens.shape[0])
     return state, hide_masked(model.decode_queries(tokens, queries), shown)
 
 
@@ -112,6 +118,8 @@ def query(
     Raises InputError as `step` does.
     """
     model = merge_model(graph, params)
+    if model.own_queries(1) is not None:
+        raise _no_views_read(model, "views")
     _check_queries(views, mask, model.config.patch_size)
     check_state(state, params, cameras_of(views).intrinsics.shape[0], graph=graph)
     views = _without_masked(views, mask)
@@ -119,6 +127,14 @@ def query(
     reads = (Operation(0, tokens.shape[1] * tokens.shape[2], apply=True),)
     tokens, _ = run_blocks(model.blocks, tokens, reads, state.layers, model.config.remat)
     return hide_masked(model.decode_queries(tokens, views), mask)
+
+
+def read_own(model: Any, layers: LayerState, batch: int) -> Any:
+    """The scenes that the decoder's own tokens find in fast weights, without writing any."""
+    tokens = model.own_queries(batch)
+    reads = (Operation(0, tokens.shape[1] * tokens.shape[2], apply=True),)
+    tokens, _ = run_blocks(model.blocks, tokens, reads, layers, model.config.remat)
+    return model.decode_own(tokens)
 
 
 def scan_stream(
@@ -259,17 +275,27 @@ def check_state(state: StreamState, params: Any, batch: int, *, graph: Any) -> N
             )  # fmt: skip
 
 
-def run_stream(model: Any, inputs: Views, queries: Views | Cameras, chunk_views: int) -> Any:
-    """Writes all `inputs` chunk by chunk, then reads `queries`; `model` is a module."""
+def run_stream(model: Any, inputs: Views, queries: Views | Cameras | None, chunk_views: int) -> Any:
+    """Writes all `inputs` chunk by chunk, then reads `queries` (None: the decoder's own tokens);
+    `model` is a module."""
     graph, params = split_model(model)
     state = init_stream(params, inputs.image.shape[0], graph=graph)
     chunks = split_into_chunks(inputs, chunk_views)
     state, _ = scan_stream(params, state, chunks, graph=graph, emit=lambda index, read: None)
+    if queries is None:
+        return read_own(model, state.layers, inputs.image.shape[0])
     return query(params, state, queries, graph=graph)
 
 
 _compiled_step = jax.jit(step, static_argnames="graph")
 _compiled_query = jax.jit(query, static_argnames="graph")
+
+
+def _no_views_read(model: Any, field: str) -> InputError:
+    return InputError.of(
+        field, "views", f"are not read by model.decoder={model.config.decoder}",
+        "write views with step, which gives the scene",
+    )  # fmt: skip
 
 
 def _reading_all(chunk: Chunk, chunks: Chunk, index: Array) -> Chunk:

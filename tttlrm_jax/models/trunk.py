@@ -8,7 +8,8 @@ from jaxtyping import Array
 from tttlrm_jax.config import Plan
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.types import Cameras, Views
-from tttlrm_jax.ttt import Operation, full_plan, sequential_plan
+from tttlrm_jax.models.nn.block import initial_states, run_blocks
+from tttlrm_jax.ttt import LayerState, Operation, full_plan, sequential_plan
 
 
 def cameras_of(views: Views | Cameras) -> Cameras:
@@ -84,6 +85,17 @@ def check_same_frame(inputs: Cameras, others: Cameras, name: str) -> None:
             f"differ from the input views' {expected}",
             f"resize the {name} views, or give as many scenes",
         )  # fmt: skip
+
+
+def write_views(
+    model: Any, inputs: Views, plan: Plan = "full", chunk_views: int = 1, state: Any | None = None
+) -> LayerState:
+    """The fast weights, with a leading layer axis, after the input views of the full or sequential
+    plan; before them those of `state` or the learned ones."""
+    tokens = model.tokenize(inputs)
+    operations = plan_operations(plan, tokens.shape[1], tokens.shape, chunk_views)
+    state = initial_states(model.blocks, tokens.shape[0]) if state is None else state
+    return run_blocks(model.blocks, tokens, operations, state, model.config.remat)[1]
 
 
 def plan_operations(

@@ -1,8 +1,9 @@
-"""tttLRM (arXiv 2602.20160): posed images to Gaussians through fast weights.
+"""tttLRM (arXiv 2602.20160): posed images to Gaussians, or other scenes, through fast weights.
 
 Input views write the fast weights of every layer; virtual views, whose pixels carry the
 predicted Gaussians, read them. Where the virtual views are the input views themselves their
-tokens pass through the same computation as the input tokens, so they are computed once.
+tokens pass through the same computation as the input tokens, so they are computed once. A decoder
+with query tokens of its own (triplanes) has these in place of virtual views.
 """
 
 from typing import Any
@@ -15,16 +16,16 @@ from jaxtyping import Array, Float, Int
 from tttlrm_jax.config import ModelConfig, Plan
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.types import Cameras, Gaussians, Views
-from tttlrm_jax.models.decoders.gaussians import GaussianDecoder
+from tttlrm_jax.models.decoders import decoder_of
 from tttlrm_jax.models.nn.block import run_blocks, stack_blocks
 from tttlrm_jax.models.nn.layers import LayerNorm, linear
 from tttlrm_jax.models.nn.tokens import INPUT_CHANNELS, patchify, posed_image
-from tttlrm_jax.models.streaming import NO_CONTENT, run_stream
-from tttlrm_jax.models.trunk import check_same_frame, check_views, plan_operations
+from tttlrm_jax.models.streaming import NO_CONTENT, read_own, run_stream
+from tttlrm_jax.models.trunk import check_same_frame, check_views, plan_operations, write_views
 
 
 class TTTLRM(nnx.Module):
-    """Tokenizer, blocks (stacked on a leading layer axis) and Gaussian decoder."""
+    """Tokenizer, blocks (stacked on a leading layer axis) and the decoder of `model.decoder`."""
 
     inputs_are_queries = True  # a query is tokenised as the same view would be as an input
 
@@ -33,7 +34,7 @@ class TTTLRM(nnx.Module):
         self.tokenizer = linear(patch_features, config.d_model, config, rngs=rngs)
         self.input_norm = LayerNorm(config.d_model, config)
         self.blocks = stack_blocks(config, rngs)
-        self.decoder = GaussianDecoder(config, rngs=rngs)
+        self.decoder = decoder_of(config)(config, rngs=rngs)
         self.config = config
 
     def tokenize(self, views: Views) -> Float[Array, "batch view token d_model"]:
@@ -50,9 +51,17 @@ class TTTLRM(nnx.Module):
 
     def decode_queries(
         self, tokens: Float[Array, "batch view token d_model"], queries: Views | Cameras
-    ) -> Gaussians:
-        """Gaussians of the queries' pixels."""
+    ) -> Any:
+        """What the decoder makes of the queries: Gaussians of their pixels."""
         return self.decoder(tokens, _with_image(queries))
+
+    def own_queries(self, batch: int) -> Float[Array, "batch group token d_model"] | None:
+        """The decoder's own tokens, of any number, that read the fast weights; None: views do."""
+        return self.decoder.queries(batch)
+
+    def decode_own(self, tokens: Float[Array, "batch group token d_model"]) -> Any:
+        """The scenes from the decoder's own tokens."""
+        return self.decoder(tokens, None)
 
     def __call__(
         self,
@@ -62,8 +71,9 @@ class TTTLRM(nnx.Module):
         virtual_indices: Int[Array, "batch virtual"] | None = None,
         plan: Plan = "full",
         chunk_views: int = 1,
-    ) -> Gaussians:
-        """Gaussians `[batch, virtual view x height x width]`, before pruning.
+    ) -> Any:
+        """Gaussians `[batch, virtual view x height x width]`, before pruning, or the scenes of
+        another decoder.
 
         Virtual views are the inputs by default, the inputs that `virtual_indices` selects, or
         any posed images of the input size given as `virtual` (cameras alone count as images
@@ -72,8 +82,11 @@ class TTTLRM(nnx.Module):
         (see `streaming`), and reads the virtual views once all chunks are written.
 
         Raises InputError for sizes that are not a multiple of the patch, a chunk larger than the
-        stream, or, in the sequential plan, one that does not divide the input views.
+        stream, or, in the sequential plan, one that does not divide the input views; and for
+        virtual views where the decoder has tokens of its own.
         """
+        if self.decoder.queries(1) is not None:
+            return self._of_own_queries(inputs, virtual, virtual_indices, plan, chunk_views)
         if virtual is not None and virtual_indices is not None:
             raise InputError("virtual and virtual_indices are both given; give one of them")
         if virtual is not None:
@@ -92,6 +105,17 @@ class TTTLRM(nnx.Module):
             return self.decoder(tokens[:, num_input:], virtual)
         chosen = select_views(inputs, virtual_indices)
         return self.decoder(select_views(tokens, virtual_indices), chosen)
+
+    def _of_own_queries(self, inputs: Views, virtual, virtual_indices, plan, chunk_views) -> Any:
+        if virtual is not None or virtual_indices is not None:
+            raise InputError.of(
+                "virtual views", "given", f"are not read by model.decoder={self.config.decoder}",
+                "leave them out",
+            )  # fmt: skip
+        if plan == "causal":
+            return run_stream(self, inputs, None, chunk_views)
+        state = write_views(self, inputs, plan, chunk_views)
+        return read_own(self, state, inputs.image.shape[0])
 
 
 def _with_image(queries: Views | Cameras) -> Views:

@@ -74,7 +74,7 @@ def initial_parameters(
     """Parameters of `path` in the shape of `params`, a model's fresh ones.
 
     Gates of the update rule which the checkpoint does not have keep the values of `params`, the
-    rule's initial ones. From a model of the other kind (LVSM to Gaussians, or back) all but the
+    rule's initial ones. From a model with another decoder (LVSM to Gaussians, or back) all but the
     decoder is taken, which keeps the values of `params`. From a model whose patches are smaller by
     a whole number than `patch_size`, the layers of patches are widened (`patches`). All of this is
     logged. All else is strict: InputError as `load_parameters`.
@@ -120,9 +120,9 @@ def with_moments_of(path: Path | str, state: TrainState) -> TrainState:
 def _other_decoder(
     fresh: dict[_Path, Any], saved: dict[_Path, Any]
 ) -> tuple[set[_Path], set[_Path]]:
-    """Names of the model's decoder and of the checkpoint's, where their modules differ."""
+    """Names of the model's decoder and of the checkpoint's, where these differ."""
     ours, theirs = ({key for key in of if key[0] in DECODERS} for of in (fresh, saved))
-    if {key[0] for key in ours} == {key[0] for key in theirs}:
+    if ours == theirs:
         return set(), set()
     return ours, theirs
 

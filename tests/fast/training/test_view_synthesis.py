@@ -15,7 +15,7 @@ from tttlrm_jax.core.errors import ConfigError, InputError
 from tttlrm_jax.models import build_model, split_model
 from tttlrm_jax.training.initial import initial_parameters, with_moments_of
 from tttlrm_jax.training.objectives.batches import batch_from_arrays
-from tttlrm_jax.training.objectives.view_synthesis import check_view_synthesis
+from tttlrm_jax.training.objectives.view_synthesis import check_without_gaussians
 from tttlrm_jax.training.tasks.mesh_program import MeshProgram
 from tttlrm_jax.training.update import init_train_state, train_step
 
@@ -71,7 +71,7 @@ def test_the_gaussian_model_takes_all_but_the_decoder(tmp_path, caplog):
 )
 def test_what_needs_gaussians_is_refused(changes, words):
     with pytest.raises(ConfigError, match=words):
-        check_view_synthesis(dataclasses.replace(LVSM, **changes))
+        check_without_gaussians(dataclasses.replace(LVSM, **changes))
 
 
 def test_missing_vgg19_stops_the_run_or_is_said(tmp_path):

@@ -86,11 +86,17 @@ def add_colour(gaussians: Gaussians, colour: Float[Array, "*batch gaussian 3"]) 
 class GaussianDecoder(nnx.Module):
     """LayerNorm and a linear layer to `patch^2` Gaussians per token."""
 
+    gives = "gaussians"
+
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
         out = config.patch_size**2 * num_channels(config.sh_degree)
         self.norm = LayerNorm(config.d_model, config)
         self.linear = linear(config.d_model, out, config, rngs=rngs)
         self.config = config
+
+    def queries(self, batch: int) -> None:
+        """None: tokens of views are decoded."""
+        del batch
 
     def __call__(self, tokens: Float[Array, "batch view token d_model"], views: Views) -> Gaussians:
         """Gaussians ordered by view, patch row, patch column, row and column in the patch."""

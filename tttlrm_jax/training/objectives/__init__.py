@@ -1,4 +1,4 @@
-"""What a run minimises and what it renders, by the kind of its model and its plan."""
+"""What a run minimises and what it renders, by what its model gives and its plan."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 from jaxtyping import Array, Float
 
 from tttlrm_jax.config import RunConfig
+from tttlrm_jax.models import gives
 from tttlrm_jax.training.objectives.batches import VGG19, Batch, Rendered, StaticParts
 from tttlrm_jax.training.objectives.causal import causal_images, causal_loss
+from tttlrm_jax.training.objectives.decoded import decoded_images, decoded_loss
 from tttlrm_jax.training.objectives.gaussians import gaussian_images, gaussian_loss
 from tttlrm_jax.training.objectives.view_synthesis import synthesis_loss, synthesised_images
 
@@ -26,20 +28,23 @@ class Objective(NamedTuple):
 
 OF_GAUSSIANS = Objective(gaussian_loss, gaussian_images)
 OF_EVERY_CHUNK = Objective(causal_loss, causal_images)
+OF_SCENES = Objective(decoded_loss, decoded_images)
 OF_IMAGES = Objective(synthesis_loss, synthesised_images)
 
 OBJECTIVES: dict[tuple[str, str], Objective] = {
-    ("tttlrm", "full"): OF_GAUSSIANS,
-    ("tttlrm", "sequential"): OF_GAUSSIANS,
-    ("tttlrm", "causal"): OF_EVERY_CHUNK,
-    ("lvsm", "full"): OF_IMAGES,
-    ("lvsm", "sequential"): OF_IMAGES,
+    ("gaussians", "full"): OF_GAUSSIANS,
+    ("gaussians", "sequential"): OF_GAUSSIANS,
+    ("gaussians", "causal"): OF_EVERY_CHUNK,
+    ("scenes", "full"): OF_SCENES,
+    ("scenes", "sequential"): OF_SCENES,
+    ("images", "full"): OF_IMAGES,
+    ("images", "sequential"): OF_IMAGES,
 }
 
 
 def objective_of(config: RunConfig) -> Objective:
     """The entry of `OBJECTIVES` for a run."""
-    return OBJECTIVES[config.model.kind, config.train.plan]
+    return OBJECTIVES[gives(config.model), config.train.plan]
 
 
 def batch_loss(

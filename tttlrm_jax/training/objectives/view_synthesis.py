@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 
 from tttlrm_jax.config import RunConfig
 from tttlrm_jax.config.validation import require
-from tttlrm_jax.models import merge_model
+from tttlrm_jax.models import gives, merge_model
 from tttlrm_jax.parallel.mesh import average
 from tttlrm_jax.training.losses.perceptual import perceptual_loss
 from tttlrm_jax.training.losses.terms import mean_squared_error, psnr_of_mse
@@ -34,7 +34,7 @@ def synthesis_loss(
         terms["perceptual"] = perceptual_loss(vgg19, rgb, batch.targets.image)
     terms = average(terms, "batch")
     loss = weighted_sum(terms, weights)
-    return loss, dict(terms, loss=loss, psnr=psnr_of_mse(terms["mse"]), **_nothing_lost())
+    return loss, dict(terms, loss=loss, psnr=psnr_of_mse(terms["mse"]), **nothing_lost())
 
 
 def synthesised_images(
@@ -42,7 +42,7 @@ def synthesised_images(
 ) -> Rendered:
     """The targets as the network draws them."""
     del key
-    return Rendered(_synthesised(params, static, batch, chunk_views)[None], _nothing_lost())
+    return Rendered(_synthesised(params, static, batch, chunk_views)[None], nothing_lost())
 
 
 def _synthesised(
@@ -54,24 +54,43 @@ def _synthesised(
     return model(batch.inputs, batch.targets.cameras, plan=plan, chunk_views=chunk_views)
 
 
-def _nothing_lost() -> dict[str, Array]:
+def nothing_lost() -> dict[str, Array]:
     """The counts of renderings, 0 each."""
     return {name: jnp.zeros((), jnp.int32) for name in ("num_dropped", "num_invalid")}
 
 
-def check_view_synthesis(config: RunConfig) -> None:
+def check_without_gaussians(config: RunConfig) -> None:
     """Raises ConfigError for settings of a run that a model without Gaussians cannot have."""
+    model, train, over = config.model, config.train, config.mesh
+    given = gives(model)
+    who = "model.kind=lvsm" if given == "images" else f"model.decoder={model.decoder}"
+    limit = f"needs Gaussians, which {who} has not"
     for term in OF_GAUSSIANS:
-        weight, limit = getattr(config.loss, term), "needs Gaussians, which model.kind=lvsm has not"
+        weight = getattr(config.loss, term)
         require(weight == 0, f"loss.{term}", weight, limit, f"set loss.{term} to 0")
-    kept, plan, over = config.pruning_ratios()[0], config.train.plan, config.mesh
+    kept = config.pruning_ratios()[0]
     require(
-        kept == 1, "train.keep_ratio", kept, "prunes Gaussians, which model.kind=lvsm has not",
+        kept == 1, "train.keep_ratio", kept, f"prunes Gaussians, which {who} has not",
         "set it to 1, without train.published_pruning",
     )  # fmt: skip
-    limit = "is not trained for model.kind=lvsm"
-    require(plan != "causal", "train.plan", plan, limit, "use full or sequential")
+    virtual = config.data.num_virtual_views
+    require(virtual is None, "data.num_virtual_views", virtual, limit, "leave it out")
+    limit = f"is not trained for {who}"
+    require(train.plan != "causal", "train.plan", train.plan, limit, "use full or sequential")
+    require(
+        model.across_views == "ttt" or given == "images", "model.across_views",
+        model.across_views, f"keeps nothing that the tokens of {who} could read", "use ttt",
+    )  # fmt: skip
     require(
         over.seq == over.fsdp == 1, "mesh.seq, mesh.fsdp", (over.seq, over.fsdp),
-        "part views, which model.kind=lvsm cannot", "use mesh.data alone",
+        f"part views, which {who} cannot", "use mesh.data alone",
+    )  # fmt: skip
+
+
+def check_crop(config: RunConfig) -> None:
+    """Raises ConfigError for a crop where whole pictures are drawn."""
+    given, crop = gives(config.model), config.train.crop
+    require(
+        crop is None or given == "scenes", "train.crop", crop,
+        f"is of decoders that draw rays, and this model gives {given}", "leave it out",
     )  # fmt: skip

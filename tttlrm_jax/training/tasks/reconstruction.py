@@ -24,6 +24,7 @@ from tttlrm_jax.checkpoints.train_state import TrainState
 from tttlrm_jax.config import DataConfig, RunConfig
 from tttlrm_jax.core.errors import ConfigError, listed
 from tttlrm_jax.datasets.pipeline import evaluation_loader, make_loader
+from tttlrm_jax.models import gives
 from tttlrm_jax.parallel.mesh import make_mesh
 from tttlrm_jax.training.initial import fresh_state
 from tttlrm_jax.training.losses.perceptual_network import (
@@ -35,7 +36,7 @@ from tttlrm_jax.training.losses.perceptual_network import (
 from tttlrm_jax.training.objectives.batches import StaticParts, batch_from_arrays
 from tttlrm_jax.training.objectives.causal import chunk_views_at
 from tttlrm_jax.training.objectives.gaussians import check_supervision
-from tttlrm_jax.training.objectives.view_synthesis import check_view_synthesis
+from tttlrm_jax.training.objectives.view_synthesis import check_crop, check_without_gaussians
 from tttlrm_jax.training.tasks.mesh_program import MeshProgram, check_batches
 from tttlrm_jax.training.tasks.task import Arrays, Batches, Pictures, ReadByAll, Task, span
 from tttlrm_jax.training.tasks.view_counts import view_count_at, with_fewer_inputs
@@ -55,8 +56,9 @@ class ReconstructionTask(Task):
 
     def init(self) -> TrainState:
         config = self.config
-        if config.model.kind == "lvsm":
-            check_view_synthesis(config)
+        check_crop(config)
+        if gives(config.model) != "gaussians":
+            check_without_gaussians(config)
         graph, state = fresh_state(config, resumes=self._resumes)
         static = StaticParts(graph, config)
         self._program = MeshProgram(static)
