@@ -125,6 +125,7 @@ def _of_the_model(wishes: EvalConfig, run: RunConfig) -> tuple[_Limit, ...]:
             "use mesh.seq and mesh.fsdp alone",
         ),
         ("model.kind", run.model.kind, "tttlrm", f"draws on {ONE}", LEAVE_OUT),
+        ("model.decoder", run.model.decoder, "gaussians", f"draws on {ONE}", LEAVE_OUT),
         (
             "model.across_views", run.model.across_views, "ttt", f"joins views on {ONE}",
             LEAVE_OUT,

@@ -14,9 +14,10 @@ import jax
 import numpy as np
 
 from tttlrm_jax.api.captures import as_capture
+from tttlrm_jax.api.decoded_scenes import DecodedSceneModel
 from tttlrm_jax.api.posed_images import PosedImageModel
 from tttlrm_jax.api.reconstruction import Reconstruction
-from tttlrm_jax.api.request import Request, resolve, trained_chunk
+from tttlrm_jax.api.request import Request, named, resolve, trained_chunk
 from tttlrm_jax.api.scenes import PosedScene, pose_scene
 from tttlrm_jax.api.sequences import SequenceModel
 from tttlrm_jax.api.streams import SceneStream
@@ -31,7 +32,7 @@ from tttlrm_jax.config.ttt3r import is_ttt3r
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.files.packaged_files import QUICKSTART, TTT3R_SMALL, packaged
 from tttlrm_jax.core.types import Gaussians
-from tttlrm_jax.models import abstract_model, merge_model, prune, split_model
+from tttlrm_jax.models import abstract_model, gives, merge_model, prune, split_model
 from tttlrm_jax.ttt.rules import override_rule
 
 SHIPPED = (QUICKSTART, TTT3R_SMALL)  # weights in the package, by the names that `load` takes
@@ -166,6 +167,9 @@ class SceneModel(PosedImageModel):
 
 
 Model = SceneModel | ViewSynthesisModel | SequenceModel
+OF_WHAT_THEY_GIVE: dict[str, type[SceneModel] | type[ViewSynthesisModel]] = {
+    "gaussians": SceneModel, "scenes": DecodedSceneModel, "images": ViewSynthesisModel,
+}  # fmt: skip
 
 
 def load(path: str | Path | None = None, *, rule: RuleConfig | str | None = None) -> Model:
@@ -198,8 +202,7 @@ def load_run(directory: Path, run: RunConfig) -> SceneModel | ViewSynthesisModel
     """The weights in a directory as a model of the configuration `run`."""
     graph, expected = split_model(abstract_model(run.model))
     params = load_parameters(directory, expected)
-    kind = SceneModel if run.model.kind == "tttlrm" else ViewSynthesisModel
-    return kind(run=run, graph=graph, params=params, path=directory)
+    return OF_WHAT_THEY_GIVE[gives(run.model)](run=run, graph=graph, params=params, path=directory)
 
 
 def load_sequence_model(directory: Path) -> SequenceModel:
@@ -231,8 +234,7 @@ def as_scene_model(model: Model) -> SceneModel:
     """The model, which must give Gaussians. Raises InputError."""
     if not isinstance(model, SceneModel):
         raise InputError.of(
-            "model.kind", getattr(model.config, "kind", "ttt3r"), "gives no Gaussians",
-            "use a tttlrm checkpoint",
+            *named(model.config), "gives no Gaussians", "use a tttlrm checkpoint of Gaussians",
         )  # fmt: skip
     return model
 

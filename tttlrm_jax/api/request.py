@@ -10,7 +10,7 @@ import dataclasses
 import math
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from tttlrm_jax.checkpoints.streams import StreamRecord
 from tttlrm_jax.config import Accumulate, EvalConfig, Fit, Plan, RunConfig
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.poses import PoseNormalisation, first_chunk_normalisation
+from tttlrm_jax.models import gives
 
 PART = re.compile("([0-9]{1,7})(?:-([0-9]{1,7}))?")
 MAX_IMPROVED_PIXELS = 512 * 512  # unless more are asked for
@@ -33,7 +34,7 @@ REPLACED = {
     "raster": ("max_alpha", "near"),
     "data": ("pose_normalisation", "normalise_over"),
 }
-# options that do something with Gaussians, which a model of kind lvsm has none of
+# options that do something with Gaussians, which some models have none of
 OF_GAUSSIANS = (
     "save", "save_mesh", "seconds", "post_optimize", "keep_ratio", "random_ratio", "min_opacity",
     "max_alpha", "near", "accumulate", "save_state", "load_state", "query", "virtual_views",
@@ -117,16 +118,23 @@ def resolve(
 
 def check_has_gaussians(wishes: EvalConfig, run: RunConfig) -> None:
     """Raises InputError for an option of `OF_GAUSSIANS` that is set for a model without them."""
-    if run.model.kind == "tttlrm":
+    if gives(run.model) == "gaussians":
         return
+    who = "=".join(named(run.model))
     unset = EvalConfig()
     for field in OF_GAUSSIANS:
         value = getattr(wishes, field)
         if value != getattr(unset, field):
             raise InputError.of(
-                field, value, f"needs Gaussians, which a model of kind {run.model.kind} has not",
-                "leave it out",
+                field, value, f"needs Gaussians, which {who} has not", "leave it out",
             )  # fmt: skip
+
+
+def named(model: Any) -> tuple[str, str]:
+    """The field that says what a model gives, and its value."""
+    if getattr(model, "kind", "ttt3r") == "tttlrm":
+        return "model.decoder", model.decoder
+    return "model.kind", getattr(model, "kind", "ttt3r")
 
 
 def check_stream_options(wishes: EvalConfig, plan: Plan, saved: StreamRecord | None) -> None:

@@ -71,7 +71,7 @@ class ViewSynthesisModel(PosedImageModel):
         seconds = time.perf_counter() - start
         if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state)):
             raise InputError(
-                "the model's fast weights are not finite; use another checkpoint or update rule"
+                "what holds the scene is not finite; use another checkpoint or update rule"
             )
         return SynthesisedScene(
             posed=scene, state=state, model=self, seconds=seconds, compile_seconds=compile_seconds
@@ -113,6 +113,22 @@ class ViewSynthesisModel(PosedImageModel):
     def _empty(self, params) -> LayerState:
         return init_stream(params, 1, graph=self.graph).layers
 
+    def draw(self, network: Any, state: Any, cameras: Cameras) -> jax.Array:
+        """Pictures [1, view, height, width, 3] of cameras [1, view]; `state` is the program's."""
+        return network.render(state, cameras)
+
+    @property
+    def side_step(self) -> int:
+        """What the sides of pictures must be a multiple of, in px."""
+        return self.config.patch_size
+
+    def described(self, num_numbers: int) -> str:
+        """What holds a scene, and how it is drawn."""
+        return (
+            f"{num_numbers} numbers of fast weights, whatever the number of views; the network "
+            "draws every picture from them, without Gaussians"
+        )
+
     def stream(self, *, first_distance: float = 1.0) -> ViewStream:
         """A stream of one scene before its first view; `first_distance` as in `SceneModel`."""
         return ViewStream(self, first_distance=first_distance)
@@ -128,7 +144,7 @@ class SynthesisedViews:
 class ViewReader:
     """Draws cameras from fast weights, a few by one call of one program for a size of picture."""
 
-    def __init__(self, model: ViewSynthesisModel, state: LayerState):
+    def __init__(self, model: ViewSynthesisModel, state: Any):
         self._model, self._state = model, state
         self.seconds = 0.0  # of the newest call of `__call__`, without compiling
         self.compile_seconds = 0.0  # of its program
@@ -158,10 +174,10 @@ class ViewReader:
 
     def _program(self, cameras: Cameras) -> tuple[Callable, float]:
         model, graph = self._model, self._model.graph
-        check_views(cameras[None], model.config.patch_size)
+        check_views(cameras[None], model.side_step)
 
         def run(params, state, cameras):
-            return merge_model(graph, params).render(state, cameras[None])[0]
+            return model.draw(merge_model(graph, params), state, cameras[None])[0]
 
         name = ("read", cameras.height, cameras.width)
         return model.compiled(name, run, model.params, self._state, _portion(cameras, 0))
@@ -180,13 +196,14 @@ def _portion(cameras: Cameras, first: int) -> Cameras:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class SynthesisedScene:
-    """Fast weights that hold one scene, with the views they came from; there are no Gaussians.
+    """Fast weights (or what a decoder made of them) that hold one scene, with the views they came
+    from; there are no Gaussians.
 
     Its size does not depend on the number of views. See `ViewSynthesisModel.reconstruct`.
     """
 
     posed: PosedScene  # input and held-out views, in the model's frame
-    state: LayerState = dataclasses.field(repr=False)
+    state: Any = dataclasses.field(repr=False)  # what `ViewSynthesisModel.program` gives
     model: ViewSynthesisModel
     seconds: float  # to write the views, compiling excluded
     compile_seconds: float
@@ -197,7 +214,7 @@ class SynthesisedScene:
 
     @property
     def num_numbers(self) -> int:
-        """Fast weights of all layers, with what the update rule remembers."""
+        """Fast weights of all layers with what the update rule remembers, or the decoded scene."""
         return sum(leaf.size for leaf in jax.tree.leaves(self.state))
 
     def render(self, cameras: Cameras | Capture | None = None) -> SynthesisedViews:
@@ -229,6 +246,6 @@ class SynthesisedScene:
     def save(self, path: str | Path, **options: Any) -> NoReturn:
         """Raises InputError: there are no Gaussians to write."""
         raise InputError.of(
-            "path", path, "is a file of Gaussians, and an lvsm model has none",
-            "write the pictures of scene.render(cameras), or use a tttlrm checkpoint",
+            "path", path, "is a file of Gaussians, and this model gives none",
+            "write the pictures of scene.render(cameras), or use a checkpoint of Gaussians",
         )  # fmt: skip

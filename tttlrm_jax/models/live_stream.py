@@ -89,9 +89,9 @@ class LiveStream:
         """
         self.settings = settings
         self.graph, params = split_model(model)
-        if model.config.kind != "tttlrm":
+        if model.config.kind != "tttlrm" or model.decoder.gives != "gaussians":
             raise InputError.of(
-                "model.kind", model.config.kind, "gives images, no Gaussians to show as a scene",
+                "model.kind", model.config.kind, "gives no Gaussians to show as a scene",
                 "use a tttlrm checkpoint, or query the state in Python (models.streaming)",
             )  # fmt: skip
         start = time.perf_counter()

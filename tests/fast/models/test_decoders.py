@@ -62,7 +62,9 @@ class MeanColour(nnx.Module):
         return jnp.broadcast_to(scene[:, None, None, None], shape)
 
 
-@pytest.mark.parametrize(("name", "steps"), [("triplane", 3), ("mean_colour", 2)])
+@pytest.mark.parametrize(
+    ("name", "steps"), [pytest.param("triplane", 3, marks=pytest.mark.extended), ("mean_colour", 2)]
+)
 def test_a_decoder_trains_and_is_evaluated(name, steps, monkeypatch):
     monkeypatch.setitem(DECODERS, "mean_colour", MeanColour)
     run = dataclasses.replace(TRIPLANE, model=dataclasses.replace(TRIPLANE.model, decoder=name))
@@ -84,6 +86,7 @@ def test_a_decoder_trains_and_is_evaluated(name, steps, monkeypatch):
     np.testing.assert_allclose(scores["psnr"], np.mean(-10 * np.log10(mse), axis=1), rtol=1e-4)
 
 
+@pytest.mark.extended
 def test_planes_of_a_stream_and_of_one_pass_agree_with_the_plans():
     inputs = batch_from_arrays(arrays()).inputs
     graph, params = split_model(build_model(TRIPLANE.model, 3))

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
+from tttlrm_jax.api.decoded_scenes import DecodedSceneModel
 from tttlrm_jax.api.models import Model, SceneModel
 from tttlrm_jax.api.reconstruction import Reconstruction
 from tttlrm_jax.api.request import Request
@@ -130,6 +131,7 @@ class ViewShower:
 SHOWERS: dict[type, Callable[[Any], Shower]] = {
     SceneModel: GaussianShower,
     ViewSynthesisModel: ViewShower,
+    DecodedSceneModel: ViewShower,
 }
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from tttlrm_jax.api.models import SceneModel
 from tttlrm_jax.api.scenes import PosedScene, Scores
 from tttlrm_jax.apps.progress import announced
 from tttlrm_jax.apps.reconstruct.camera_files import CAMERAS_FOLDER, write_all_cameras
@@ -240,8 +241,7 @@ def settings_table(job: Job, metrics: dict[str, Any]) -> dict[str, str]:
         "capture": str(job.config.capture or "the sample in the package"),
         "checkpoint": str(job.config.checkpoint or "the weights in the package"),
         "configuration": f"{run.name} ({model.kind}): {model.num_layers} layers, width "
-        f"{model.d_model}, patch {model.patch_size}"
-        + (f", spherical harmonics of degree {model.sh_degree}" if model.kind == "tttlrm" else ""),
+        f"{model.d_model}, patch {model.patch_size}" + _decoder_settings(job),
         "plan": request.plan
         if request.plan == "full"
         else f"{request.plan}, {request.chunk_views} views per update",
@@ -262,6 +262,20 @@ def settings_table(job: Job, metrics: dict[str, Any]) -> dict[str, str]:
         "device": f"{metrics['device']}, JAX {jax.__version__}",
         "perceptual metric": job.lpips_note,
     }
+
+
+def _decoder_settings(job: Job) -> str:
+    model, triplane = job.run.model, job.run.model.triplane
+    if isinstance(job.model, SceneModel):
+        return f", spherical harmonics of degree {model.sh_degree}"
+    if model.kind == "lvsm":
+        return ""
+    if model.decoder != "triplane":
+        return f", decoder {model.decoder}"
+    return (
+        f", three planes of {triplane.side}x{triplane.side} cells of {triplane.channels} channels, "
+        f"{triplane.samples} + {triplane.importance_samples} samples a ray"
+    )
 
 
 def caveats(job: Job, evaluated: Evaluated, metrics: dict[str, Any]) -> list[str]:
@@ -337,7 +351,7 @@ def _choice_of_inputs(job: Job) -> str:
 
 
 def _stream_settings(job: Job) -> dict[str, str]:
-    if job.request.plan != "causal" or job.run.model.kind != "tttlrm":
+    if job.request.plan != "causal" or not isinstance(job.model, SceneModel):
         return {}
     similarity, shown = job.scene.similarity, SHOWN_TEXT[job.request.accumulate]
     rows = {

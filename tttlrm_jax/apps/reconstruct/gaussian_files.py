@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from tttlrm_jax.api.reconstruction import Reconstruction
-from tttlrm_jax.api.view_synthesis import SynthesisedScene
+from tttlrm_jax.api.view_synthesis import SynthesisedScene, ViewSynthesisModel
 from tttlrm_jax.api.virtual_views import described, number_of
 from tttlrm_jax.apps.progress import announced, counted
 from tttlrm_jax.apps.reconstruct.job import Job
@@ -141,10 +141,8 @@ def scene_settings(job: Job, metrics: dict[str, Any]) -> dict[str, str]:
     """Rows of the settings on the page that are about the form of the scene."""
     request, raster = job.request, job.run.raster
     if "num_gaussians" not in metrics:
-        return {
-            "the scene": f"{metrics['state_numbers']} numbers of fast weights, whatever the number "
-            "of views; the network draws every picture from them, without Gaussians"
-        }
+        assert isinstance(job.model, ViewSynthesisModel)
+        return {"the scene": job.model.described(metrics["state_numbers"])}
     kept = (
         f"{request.keep_ratio:g} kept by opacity, {request.random_ratio:g} of the others at random"
     )

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tttlrm_jax.api.models import SceneModel
 from tttlrm_jax.api.reconstruction import Reconstruction
 from tttlrm_jax.api.scenes import baseline_pictures, score
 from tttlrm_jax.api.streams import SceneStream, chunks_of
@@ -29,7 +30,7 @@ LAST_CHUNK = 3  # times as long as the others
 
 def measure(job: Job) -> Evaluated:
     """Reconstructs, renders and scores; nothing is refined yet."""
-    if job.request.plan == "causal" and job.run.model.kind == "tttlrm":
+    if job.request.plan == "causal" and isinstance(job.model, SceneModel):
         return measure_stream(job)
     return measure_at_once(job)
 

@@ -423,7 +423,7 @@ def test_models_that_draw_views_are_measured(data, tiny_run, tmp_path, capsys):
     arguments = [*map(str, arguments), "--output", str(tmp_path / "out")]
     assert evaluate.main([*arguments, "--post-optimize", "0", "3"]) == 2
     said = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "post_optimize=3 needs Gaussians, which a model of kind lvsm has not" in said
+    assert "post_optimize=3 needs Gaussians, which model.kind=lvsm has not" in said
     assert evaluate.main([*arguments, "--keep-ratio", "0.5"]) == 2
     assert "keep_ratio=0.5 needs Gaussians" in capsys.readouterr().err
     assert evaluate.main(arguments) == 0

@@ -108,5 +108,5 @@ def test_attention_keeps_no_state(checkpoint, tiny_capture_source):
 def test_what_needs_gaussians_is_refused(options, checkpoint, capsys):
     assert evaluate.main(["--checkpoint", str(checkpoint), *options.split()]) == 2
     err = capsys.readouterr().err
-    assert "needs Gaussians, which a model of kind lvsm has not; leave it out" in err
+    assert "needs Gaussians, which model.kind=lvsm has not; leave it out" in err
     assert err.count("\n") == 1
