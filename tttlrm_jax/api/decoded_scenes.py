@@ -53,6 +53,11 @@ class DecodedSceneModel(ViewSynthesisModel):
         return network.decoder.render(scene, cameras, background)
 
     @property
+    def held(self) -> str:
+        """What holds a scene, in words."""
+        return "decoded scenes"
+
+    @property
     def side_step(self) -> int:
         """1: rays draw pictures of any size."""
         return 1

@@ -71,7 +71,7 @@ class ViewSynthesisModel(PosedImageModel):
         seconds = time.perf_counter() - start
         if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state)):
             raise InputError(
-                "what holds the scene is not finite; use another checkpoint or update rule"
+                f"the model's {self.held} are not finite; use another checkpoint or update rule"
             )
         return SynthesisedScene(
             posed=scene, state=state, model=self, seconds=seconds, compile_seconds=compile_seconds
@@ -116,6 +116,11 @@ class ViewSynthesisModel(PosedImageModel):
     def draw(self, network: Any, state: Any, cameras: Cameras) -> jax.Array:
         """Pictures [1, view, height, width, 3] of cameras [1, view]; `state` is the program's."""
         return network.render(state, cameras)
+
+    @property
+    def held(self) -> str:
+        """What holds a scene, in words."""
+        return "fast weights"
 
     @property
     def side_step(self) -> int:
