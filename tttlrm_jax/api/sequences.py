@@ -96,6 +96,7 @@ class FrameResult:
     world_from_camera: np.ndarray  # float64 [4, 4] in the world of the first frame
     points_world: np.ndarray  # float32 [height, width, 3]: that pose of the self-view points
     seconds: float  # fitting and the model, with a repeat of the frame before a reset
+    unit: float = 1.0  # of this chunk in the first chunk's, by depths of frames that both saw
 
 
 class FrameStream:
@@ -115,9 +116,10 @@ class FrameStream:
         With `reset_every` the state starts over after every so many frames; the frame that ends a
         chunk is shown again as the first of the next, and poses go on from it.
         """
-        self._model, self._plan, self._fit = model, fit, None
+        self.model, self._plan, self._fit = model, fit, None
         self._visits, self._chain = schedule(None, reset_every=reset_every), PoseChain()
         self._image: np.ndarray | None = None  # the newest frame as the model saw it
+        self._unit, self._depth = 1.0, 1.0  # of this chunk; median depth of the newest frame
         self.num_frames = 0
 
     def step(self, image: np.ndarray) -> FrameResult:
@@ -141,15 +143,19 @@ class FrameStream:
         for visit in self._visits:
             shown = image if visit.keep else last  # the last one opens the chunk after it
             assert shown is not None
-            prediction = self._model(shown, reset=visit.reset, update=visit.update)
+            prediction = self.model(shown, reset=visit.reset, update=visit.update)
             pose = self._chain.advance(matrix_from_encoding(prediction.camera_pose), visit.reset)
+            depth = float(np.median(prediction.points_self[..., 2]))
+            if not visit.keep:
+                self._unit *= self._depth / depth if depth > 0 else np.nan
+            self._depth = depth
             if visit.keep:
                 break
         turned = prediction.points_self @ pose[:3, :3].T.astype(np.float32)
         return FrameResult(
             frame=frame, image=image, prediction=prediction, world_from_camera=pose,
             points_world=turned + pose[:3, 3].astype(np.float32),
-            seconds=time.perf_counter() - started,
+            seconds=time.perf_counter() - started, unit=self._unit,
         )  # fmt: skip
 
     def _fitted(self, picture: np.ndarray) -> np.ndarray:

@@ -233,6 +233,7 @@ class SequenceEvalConfig(ViewerOptions):
     size: PositiveInt | None = None  # pixels, longer side (224: square); None: trained, or 512
     fit: Fit = "crop"  # middle of the picture, or all of it squeezed
     reset_every: NonNegativeInt = 0  # frames between resets of the state; 0: never
+    pose_graph: bool = False  # look for loops, and write a second trajectory that closes them
     # what the network regresses, or of the camera that sees a frame's points where they are
     poses: Literal["regression", "pnp"] = "regression"
     behaviour: Literal["streaming", "batch"] = "streaming"  # after resets and with ray maps

@@ -14,6 +14,7 @@ from typing import Any
 import tqdm
 
 from tttlrm_jax.api.models import load_sequence_model
+from tttlrm_jax.api.poses.drift import Closed, LoopCloser
 from tttlrm_jax.api.poses.pointmap_poses import PosesFromPoints
 from tttlrm_jax.api.sequences import DEFAULT_STATE_RULE, FrameModel, FrameStream
 from tttlrm_jax.apps.progress import announced
@@ -169,18 +170,21 @@ def _stream(
     second one, or one during the summary, ends it at once.
     """
     files = SequenceFiles(directory, job)
+    closer = LoopCloser() if job.config.pose_graph else None
     metrics: dict[str, Any] = {}
     try:
-        ended = _show(model, job, files, page)
+        ended = _show(model, job, files, page, closer)
         if files.num_frames:
             with announced("scores, plot and report"):
                 whole = ended is None or files.num_frames == job.sequence.num_frames
                 stopped = None if whole else str(ended) or "interrupted"
-                metrics = files.finish(stopped, _pose_notes(model))
+                metrics = files.finish(stopped, _pose_notes(model), _closed(closer, model, ended))
     except KeyboardInterrupt as stop:
         ended = stop
     finally:
         files.close()
+        if closer is not None:
+            closer.discard()
     if ended is None:
         return metrics
     if not files.num_frames:
@@ -190,6 +194,13 @@ def _stream(
     written = f"{files.num_frames} frames are in {directory}{lacking}"
     bad = isinstance(ended, InputError)
     raise InputError(f"{ended} ({written})") if bad else KeyboardInterrupt(written)
+
+
+def _closed(closer: LoopCloser | None, model: FrameModel, ended: Any) -> Closed | None:
+    """The second trajectory, where one is asked for and nobody waits for an end."""
+    if closer is None or isinstance(ended, KeyboardInterrupt):
+        return None
+    return closer.close(model)
 
 
 def _pose_notes(model: FrameModel) -> list[str]:
@@ -203,8 +214,9 @@ def _pose_notes(model: FrameModel) -> list[str]:
 
 
 def _show(
-    model: FrameModel, job: SequenceJob, files: SequenceFiles, page: FramesPage | None
-) -> InputError | KeyboardInterrupt | None:
+    model: FrameModel, job: SequenceJob, files: SequenceFiles, page: FramesPage | None,
+    closer: LoopCloser | None,
+) -> InputError | KeyboardInterrupt | None:  # fmt: skip
     """Writes frame after frame; returns what ended it before the last one, if anything."""
     with (
         StopRequest() as stop,
@@ -217,6 +229,8 @@ def _show(
         try:
             for result in stream.run(job.sequence):
                 files.add(result)
+                if closer is not None:
+                    closer.add(result)
                 if page is not None:
                     page.add(result)
                 bar.update()
@@ -242,6 +256,10 @@ def summary(metrics: dict[str, Any]) -> str:
             f"trajectory: ATE {trajectory['ate']:.4f} m, RPE {trajectory['rpe_translation']:.4f} m "
             f"and {trajectory['rpe_rotation']:.3f} deg over {trajectory['frames']} frames"
         )
+    closed = metrics.get("pose_graph")
+    if closed is not None:
+        after = "" if closed["ate"] is None else f", ATE {closed['ate']:.4f} m"
+        lines.append(f"pose graph: {closed['loops']} of {closed['tried']} loops hold{after}")
     for name, errors in (metrics["depth"] or {}).items():
         lines.append(
             f"depth, {name:<12} Abs Rel {errors['abs_rel']:.4f}, "

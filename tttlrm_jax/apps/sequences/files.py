@@ -18,6 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from tttlrm_jax.api.poses.drift import Closed
 from tttlrm_jax.api.sequences import FrameResult
 from tttlrm_jax.apps.sequences.cameras import CAMERAS, MAX_POINTS, SequenceCameras
 from tttlrm_jax.apps.sequences.scores import SequenceScores
@@ -28,7 +29,7 @@ from tttlrm_jax.core.files.json_values import finite
 from tttlrm_jax.core.files.output_directory import check_replaceable, creation_errors
 from tttlrm_jax.core.geometry.pointmaps import weiszfeld_focal
 from tttlrm_jax.export.point_stream import PointStream
-from tttlrm_jax.export.trajectories import TrajectoryFile
+from tttlrm_jax.export.trajectories import TrajectoryFile, write_trajectory
 from tttlrm_jax.metrics.trajectory import TrajectoryErrors
 from tttlrm_jax.reports.camera_plots import trajectory_plot
 from tttlrm_jax.reports.plots import Panel, Plot, Series, line_charts
@@ -43,8 +44,9 @@ from tttlrm_jax.sequences.sequence import Sequence
 
 SCRATCH = ".scores"
 OWN_FILES = (
-    "trajectory.txt", "ground_truth.txt", "points.ply", "points.thinned", "depth", "frames.jsonl",
-    "trajectory.png", "frames.png", "report.html", "metrics.json", CAMERAS, SCRATCH,
+    "trajectory.txt", "trajectory_pose_graph.txt", "ground_truth.txt", "points.ply",
+    "points.thinned", "depth", "frames.jsonl", "trajectory.png", "frames.png", "report.html",
+    "metrics.json", CAMERAS, SCRATCH,
 )  # fmt: skip
 RECORD = "frames.jsonl"  # begun with every run
 MAX_CHART_POINTS = 512
@@ -101,7 +103,7 @@ class SequenceFiles:
         self._cameras = SequenceCameras(directory, config.write_cameras, job.fit)
         self._stills = Stills()
         self._per_frame = collections.defaultdict[str, list[float]](list)
-        self._times = (0.0, 0.0)  # of the first and the last frame
+        self._times: list[float] = []
         self.num_frames = 0
 
     def add(self, result: FrameResult) -> None:
@@ -125,7 +127,7 @@ class SequenceFiles:
         }
         for name, value in numbers.items():
             self._per_frame[name].append(value)
-        self._times = (self._times[0] if self.num_frames else frame.time, frame.time)
+        self._times.append(frame.time)
         line = {"frame": self.num_frames, "name": frame.name, "time": frame.time, **numbers}
         self._lines.write(json.dumps(finite(line)) + "\n")
         self._lines.flush()
@@ -138,15 +140,18 @@ class SequenceFiles:
         elif self._job.config.depth_format == "npy":
             np.save(path.with_suffix(".npy"), depth.astype(np.float32))
 
-    def finish(self, stopped: str | None = None, more: Iterable[str] = ()) -> dict[str, Any]:
+    def finish(
+        self, stopped: str | None = None, more: Iterable[str] = (), closed: Closed | None = None
+    ) -> dict[str, Any]:
         """Scores, draws and writes the summary; `stopped` says why it ended early, `more` are
-        notes."""
-        note = self._job.sequence.shortfall(self.num_frames, self._times[1] - self._times[0])
+        notes, `closed` is a second trajectory."""
+        note = self._job.sequence.shortfall(self.num_frames, self._times[-1] - self._times[0])
         if stopped is not None:
             note = f"ended after {self.num_frames} frames: {stopped}"
         notes = [*self._job.notes, *more, *([] if note is None else [note])]
         notes += self._cameras.write(self._scores.predicted, self._points.sample(MAX_POINTS))
         metrics, shown = self._scored(notes)
+        metrics["pose_graph"] = None if closed is None else self._pose_graph(closed, notes)
         plot = self._plot(shown, metrics)
         (self._directory / "trajectory.png").write_bytes(plot.png())
         charts = self._charts() if self.num_frames > 2 else None
@@ -207,6 +212,22 @@ class SequenceFiles:
             "peak_memory_mib": peak_memory_mib(), "device": jax.devices()[0].device_kind,
             "notes": notes,
         }, found  # fmt: skip
+
+    def _pose_graph(self, closed: Closed, notes: list[str]) -> dict[str, Any]:
+        """Writes the second trajectory; what metrics.json says of it."""
+        poses = closed.world_from_camera
+        write_trajectory(self._directory / "trajectory_pose_graph.txt", self._times, poses)
+        if not closed.loops:
+            notes.append(
+                f"no loop holds of {closed.tried} pairs of frames that look alike: "
+                "trajectory_pose_graph.txt is trajectory.txt"
+            )
+        found = _tried("pose graph", lambda: self._scores.trajectory(poses), notes)
+        return {
+            "loops": len(closed.loops), "tried": closed.tried,
+            "pairs": [list(pair) for pair in closed.loops],
+            "ate": None if found is None else found[0].ate,
+        }  # fmt: skip
 
     def _plot(self, found: Any, metrics: dict[str, Any]) -> Plot:
         title = f"{metrics['scene']}: {metrics['frames']} frames, rule {metrics['rule']}"

@@ -6,6 +6,7 @@ stays flat; it is read back, mapped, at the end. Poses are kept: 256 bytes a fra
 
 import dataclasses
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,13 +110,19 @@ class SequenceScores:
         made = {name: depth_errors(predicted, true, name, clip) for name in alignments}
         return {name: dataclasses.asdict(errors) for name, errors in made.items()}
 
-    def trajectory(self) -> tuple[TrajectoryErrors, np.ndarray] | None:
-        """Errors over frames with a true pose, and those poses; None where there are none."""
+    def trajectory(
+        self, predicted: Sequence[np.ndarray] | np.ndarray | None = None
+    ) -> tuple[TrajectoryErrors, np.ndarray] | None:
+        """Errors over frames with a true pose, and those poses; None where there are none.
+
+        Of `predicted` poses [frame, 4, 4], else of those that came with the frames.
+        """
+        poses = self.predicted if predicted is None else predicted
         known = [index for index, pose in enumerate(self.true) if pose is not None]
         if not known:
             return None
         true = np.stack([np.asarray(self.true[index]) for index in known])
-        return trajectory_errors(np.stack([self.predicted[index] for index in known]), true), true
+        return trajectory_errors(np.stack([poses[index] for index in known]), true), true
 
     def reconstruction(self) -> dict[str, float] | None:
         """Accuracy, completion, chamfer and normal consistency of the inner points."""

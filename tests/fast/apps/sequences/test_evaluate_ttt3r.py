@@ -186,6 +186,17 @@ def test_chunks_are_chained(room, tmp_path):
     assert metrics["trajectory"]["ate"] < 1e-5
 
 
+def test_a_walk_without_loops_keeps_its_trajectory(room, tmp_path):
+    metrics = run(room, tmp_path / "out", pose_graph=True)
+    assert metrics["pose_graph"] == {
+        "loops": 0, "tried": 0, "pairs": [], "ate": metrics["trajectory"]["ate"]
+    }  # fmt: skip
+    assert any("no loop holds of 0 pairs" in note for note in metrics["notes"])
+    names = ("trajectory.txt", "trajectory_pose_graph.txt")
+    texts = [(tmp_path / "out" / name).read_text() for name in names]
+    assert texts[0] == texts[1]
+
+
 def test_poses_can_be_solved_from_the_points(room, tmp_path):
     pytest.importorskip("pycolmap")
 
