@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tttlrm_jax.config import RunConfig
+from tttlrm_jax.config.run import SequenceRunConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 NOT_TODAY = ("CHANGELOG.md",)  # says what things were called
@@ -104,7 +105,11 @@ def missing_objects(page: Path) -> Iterator[str]:
 
 def is_field(section: str, name: str) -> bool:
     """Whether a run's configuration has `section.name`, perhaps deeper."""
-    kind = typing.get_type_hints(RunConfig)[section]
+    kinds = (typing.get_type_hints(run).get(section) for run in (RunConfig, SequenceRunConfig))
+    return any(has_field(kind, name) for kind in kinds)
+
+
+def has_field(kind: typing.Any, name: str) -> bool:
     for part in name.replace("-", "_").split("."):
         if not dataclasses.is_dataclass(kind):
             return False

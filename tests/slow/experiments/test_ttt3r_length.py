@@ -47,8 +47,8 @@ def traces_of(walks, scale, drift):
     )
     zero = np.zeros(walks.images.shape[:2])
     return Traces(
-        poses=poses @ turn, points_self=(scale * points).astype(np.float32), change=zero, gate=zero,
-        memory=zero,
+        poses=poses @ turn, points_self=(scale * points).astype(np.float32), change=zero,
+        rates=zero[..., None], memory=zero,
     )  # fmt: skip
 
 
