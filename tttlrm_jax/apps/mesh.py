@@ -6,6 +6,7 @@ cameras of its run, or the depth maps of TTT3R.
 
 import dataclasses
 import json
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,13 +16,14 @@ import numpy as np
 import tyro
 
 from tttlrm_jax.api.reconstruction import moved_cameras
+from tttlrm_jax.apps.interruptions import interruptible
 from tttlrm_jax.apps.progress import counted
 from tttlrm_jax.apps.reconstruct.gaussian_files import PLY_FILE
 from tttlrm_jax.apps.render.scene_files import file_in, open_scene
 from tttlrm_jax.captures.camera_files import Frame
 from tttlrm_jax.captures.capture import cameras_by_size, find_camera_file, read_cameras
 from tttlrm_jax.captures.other_views import likely_size
-from tttlrm_jax.config.command_line import run_command
+from tttlrm_jax.config.command_line import EXIT_INTERRUPTED, run_command
 from tttlrm_jax.config.surfaces import SurfaceConfig
 from tttlrm_jax.config.validation import PathText
 from tttlrm_jax.core.errors import InputError, one_line
@@ -56,19 +58,26 @@ class SurfaceCommand(SurfaceConfig):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command; returns its exit code (0 done, 2 bad input)."""
-    return run_command(SurfaceCommand, run, "python -m tttlrm_jax.mesh", arguments)
+    """Runs the command; returns its exit code (0 done, 2 bad input, 130 interrupted)."""
+    try:
+        with interruptible():
+            return run_command(SurfaceCommand, run, "python -m tttlrm_jax.mesh", arguments)
+    except KeyboardInterrupt:
+        print("\ninterrupted; nothing was written", file=sys.stderr)
+        return EXIT_INTERRUPTED
 
 
 def run(command: SurfaceCommand) -> Path:
     """Writes the mesh of a scene; returns its path. Raises InputError for what cannot be used."""
     start, output = time.perf_counter(), checked_path(command.output)
     check_extra(simplifying=command.faces is not None)
-    with creation_errors(output):
-        output.parent.mkdir(parents=True, exist_ok=True)
     source = Path(command.source)
     if not source.exists():
         raise InputError.of("source", source, "does not exist", "name a file or a directory")
+    if output.is_dir():
+        raise InputError.of("output", output, "is a directory", "give another name of a mesh")
+    with creation_errors(output):
+        output.parent.mkdir(parents=True, exist_ok=True)
     if command.compile_cache:
         keep_programs()
     mesh = (_of_sequence if is_sequence_output(source) else _of_gaussians)(source, command)

@@ -1,6 +1,8 @@
 """`python -m tttlrm_jax.mesh`: what TTT3R wrote, Gaussians, and what cannot be used."""
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -237,3 +239,18 @@ def test_bad_input_is_one_sentence(tmp_path, capsys, make, said):
     assert len(told) == 1  # beside what is read
     assert said in told[0]
     assert not output.exists()
+
+
+def test_interrupts_end_in_a_sentence(monkeypatch, capsys, tmp_path):
+    """Ctrl-C and SIGTERM alike."""
+    monkeypatch.setattr(command, "run", lambda config: os.kill(os.getpid(), signal.SIGTERM))
+    assert main([str(tmp_path / "scene.ply")]) == 130
+    assert capsys.readouterr().err == "\ninterrupted; nothing was written\n"
+
+
+def test_a_directory_is_no_mesh(tmp_path, capsys):
+    write_ply(tmp_path / "scene.ply", ball_of_gaussians(4))
+    (tmp_path / "mesh.ply").mkdir()
+    made = ["--output", str(tmp_path / "mesh.ply"), "--no-compile-cache"]
+    assert main([str(tmp_path / "scene.ply"), *made]) == 2
+    assert "is a directory; give another name" in capsys.readouterr().err

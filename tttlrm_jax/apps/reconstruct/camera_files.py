@@ -9,6 +9,7 @@ import numpy as np
 from tttlrm_jax.apps.progress import announced
 from tttlrm_jax.apps.reconstruct.job import Evaluated, Job
 from tttlrm_jax.captures.camera_files import Frame
+from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.export.cameras.colmap_points import points_of
 from tttlrm_jax.export.cameras.formats import write_frames
 from tttlrm_jax.per_scene import Improved
@@ -36,13 +37,21 @@ def refined_frames(job: Job, evaluated: Evaluated) -> tuple[list[Frame], Sequenc
     return frames, inputs, True
 
 
-def write_all_cameras(directory: Path, job: Job, evaluated: Evaluated) -> None:
+def write_all_cameras(directory: Path, job: Job, evaluated: Evaluated) -> dict[str, str]:
     """The formats of `write_cameras` in cameras/, in the coordinates of the capture; with its
-    triangulated points, where it has any."""
-    formats = job.config.write_cameras
+    triangulated points, where it has any.
+
+    Cameras that a format has no place for are not written in it, others are: a sentence each.
+    """
+    formats, refused = dict.fromkeys(job.config.write_cameras), {}
     if not formats:
-        return
+        return {}
     frames, inputs, _ = refined_frames(job, evaluated)
     with announced(f"writing cameras ({', '.join(formats)})"):
         points = points_of(job.capture)
-        write_frames(formats, directory / CAMERAS_FOLDER, frames, points, inputs=inputs)
+        for each in formats:
+            try:
+                write_frames([each], directory / CAMERAS_FOLDER, frames, points, inputs=inputs)
+            except InputError as error:
+                refused[each] = f"Cameras for {each} were not written: {error}."
+    return refused

@@ -43,7 +43,13 @@ from tttlrm_jax.config import EvalConfig, RunConfig
 from tttlrm_jax.config.command_line import EXIT_BAD_INPUT, EXIT_INTERRUPTED
 from tttlrm_jax.config.validation import require
 from tttlrm_jax.core.errors import InputError
-from tttlrm_jax.core.files.output_directory import atomic_directory, default_output, disk_errors
+from tttlrm_jax.core.files.output_directory import (
+    atomic_directory,
+    check_replaceable,
+    creation_errors,
+    default_output,
+    disk_errors,
+)
 from tttlrm_jax.core.files.packaged_files import QUICKSTART, TOY, capture_path, packaged
 from tttlrm_jax.core.program_cache import keep_programs
 from tttlrm_jax.metrics.lpips import LPIPS, MIN_SIDE, load_lpips
@@ -159,6 +165,10 @@ def evaluate(config: EvalConfig, page: ScenePage | None = None) -> tuple[Path, d
     """
     checkpoint = _checkpoint(config)
     with begun_together():
+        if config.output is not None:  # before cameras are looked for, which may take minutes
+            target = Path(config.output).absolute()
+            with creation_errors(target):
+                check_replaceable(target, ALL_FILES, "output")
         run, capture, request = _asked(config, checkpoint)
     output = Path(config.output or default_output(capture.name, "scene"))
     with state_directory(config, output) as state:

@@ -74,9 +74,9 @@ def write_result(directory: Path, job: Job, evaluated: Evaluated) -> dict[str, A
     made = evaluated.reconstruction
     saved = write_gaussians(directory, job, made)
     write_cameras(directory, job, evaluated)
-    write_all_cameras(directory, job, evaluated)
+    refused = write_all_cameras(directory, job, evaluated)
     with announced("drawing comparison.png"):
-        metrics = collect_metrics(job, evaluated, saved)
+        metrics = _with_refused(collect_metrics(job, evaluated, saved), refused)
         inputs, views = np.asarray(job.scene.inputs.image[0]), compared_views(job.scene, evaluated)
         sheet = comparison_sheet(job.scene.name, _subtitle(metrics), inputs, views)
         (directory / "comparison.png").write_bytes(png_bytes(sheet))
@@ -95,10 +95,16 @@ def write_mesh(
     """Writes the mesh of the Gaussians; returns what is in metrics.json then."""
     part, notes, refused = write_surface(directory, job, evaluated.reconstruction)
     metrics = {**metrics, **part, "notes": [*metrics["notes"], *notes]}
-    if refused:
-        metrics["not_saved"] = metrics.get("not_saved", {}) | refused
+    metrics = _with_refused(metrics, refused)
     _write_metrics(directory, metrics)
     return metrics
+
+
+def _with_refused(metrics: dict[str, Any], refused: dict[str, str]) -> dict[str, Any]:
+    """What was not written, and why, beside what else was not."""
+    if not refused:
+        return metrics
+    return {**metrics, "not_saved": metrics.get("not_saved", {}) | refused}
 
 
 def write_exhibits(

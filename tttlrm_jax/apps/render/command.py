@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import tqdm
 
+from tttlrm_jax.apps.interruptions import interruptible
 from tttlrm_jax.apps.render.cameras import Shot, shots_of
 from tttlrm_jax.apps.render.files import PictureFiles, write_film
 from tttlrm_jax.apps.render.options import RenderConfig
@@ -28,7 +29,8 @@ from tttlrm_jax.rasterize import Rendering, SceneRenderer
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns its exit code (0 done, 2 bad input, 130 interrupted)."""
     try:
-        return run_command(RenderConfig, render_scene, "render", arguments)
+        with interruptible():
+            return run_command(RenderConfig, render_scene, "python -m tttlrm_jax.render", arguments)
     except KeyboardInterrupt as stop:
         print(f"\ninterrupted; {str(stop) or 'nothing was written'}", file=sys.stderr)
         return EXIT_INTERRUPTED

@@ -91,6 +91,7 @@ def _is_about(error: OSError, *directories: Path) -> bool:
 
 
 def check_replaceable(target: Path, own_files: Collection[str], field: str) -> None:
+    """Raises InputError where `target` is a file, or a directory that holds other files."""
     if not os.path.lexists(target):
         return
     if not target.is_dir():

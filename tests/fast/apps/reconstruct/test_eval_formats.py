@@ -3,11 +3,13 @@
 import dataclasses
 import json
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from tttlrm_jax.apps.reconstruct import command, files, gaussian_files
+from tttlrm_jax.apps.reconstruct import camera_files, command, files, gaussian_files
+from tttlrm_jax.captures.capture import read_capture
 from tttlrm_jax.config import EvalConfig
 from tttlrm_jax.core.errors import ConfigError, InputError
 from tttlrm_jax.export.splats import converted
@@ -147,3 +149,27 @@ def test_a_refused_format_ends_the_command_in_words(monkeypatch, capsys, tmp_pat
     out, err = capsys.readouterr()
     assert "the table" in out
     assert err == (f"error: scene.spz was not written: it is too far. All else is in {tmp_path}.\n")
+
+
+def test_cameras_that_a_format_has_no_place_for(tmp_path, tiny_capture_source):
+    """Others are written; the sentence joins what else was not saved."""
+    capture = read_capture(tiny_capture_source)
+    bent = [dataclasses.replace(each, distortion={"k1": 0.1}) for each in capture.frames]
+    job = SimpleNamespace(
+        capture=dataclasses.replace(capture, frames=tuple(bent)),
+        config=EvalConfig(write_cameras=("opencv", "tum", "opencv")),
+        request=SimpleNamespace(inputs=np.arange(2)),
+    )
+    refused = camera_files.write_all_cameras(tmp_path, job, SimpleNamespace(refinement=None))
+    assert list(refused) == ["opencv"]
+    assert "Cameras for opencv were not written" in refused["opencv"]
+    assert [path.name for path in (tmp_path / "cameras").iterdir()] == ["trajectory_tum.txt"]
+    metrics = files._with_refused({"not_saved": {"scene.spz": "too far."}}, refused)
+    assert set(metrics["not_saved"]) == {"scene.spz", "opencv"}
+
+
+def test_a_full_output_is_seen_before_cameras_are_looked_for(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(command, "_asked", None)
+    (tmp_path / "letter.txt").touch()
+    assert command.main(["--capture", "toy", "--output", str(tmp_path)]) == 2
+    assert "letter.txt, which this command does not write" in capsys.readouterr().err

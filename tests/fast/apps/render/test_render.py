@@ -4,6 +4,7 @@ import importlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -240,3 +241,15 @@ def test_the_command_in_a_process_of_its_own(scene, tmp_path):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "000000.png", "000001.png", "opencv_cameras.json",
     ]  # fmt: skip
+
+
+def test_sigterm_leaves_nothing_of_a_film(monkeypatch, capsys, tmp_path):
+    write_splats(tmp_path / "scene.ply", cloud())
+    module = importlib.import_module("tttlrm_jax.apps.render.command")
+    stop = lambda *_: os.kill(os.getpid(), signal.SIGTERM)  # noqa: E731
+    monkeypatch.setattr(module.SceneRenderer, "__call__", stop)
+    film = tmp_path / "made" / "film.mp4"
+    arguments = [str(tmp_path / "scene.ply"), "--orbit", "2", "--size", "16", "16"]
+    assert main([*arguments, "--output", str(film), "--no-compile-cache"]) == 130
+    assert "interrupted; nothing was written" in capsys.readouterr().err
+    assert list(film.parent.iterdir()) == []
