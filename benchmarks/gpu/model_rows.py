@@ -101,13 +101,17 @@ def attention(sizes: Sizes) -> Iterator[Figure]:
 
 
 def training(sizes: Sizes) -> Iterator[Figure]:
-    """Loss, gradient and AdamW of one scene on this device; FLOPs as run, recomputing included."""
+    """Loss, gradient and AdamW of one scene on this device; FLOPs as run, recomputing included.
+
+    Without the perceptual term, whose weights are not shipped.
+    """
     (height, width), views = sizes.pixels, sizes.training_views
     preset = f"{PRESET}:views={views},devices=1,height={height},width={width}"
     config = load_config_file(preset)
     assert isinstance(config, RunConfig)
     model = dataclasses.replace(sizes.model, remat=config.model.remat)
-    config = dataclasses.replace(config, model=model)
+    loss = dataclasses.replace(config.loss, perceptual=0.0)
+    config = dataclasses.replace(config, model=model, loss=loss)
     graph, params = split_model(build_model(model))
     batch = Batch(
         inputs=draw_views(views, sizes.pixels),
@@ -116,7 +120,7 @@ def training(sizes: Sizes) -> Iterator[Figure]:
     step = functools.partial(train_step, static=StaticParts(graph, config))
     cost = measure(step, (init_train_state(params, config), batch), sizes.repeats)
     targets = config.data.num_target_views
-    yield costs(f"training step, {views} views, {targets} targets, remat {model.remat}", cost)
+    yield costs(f"training step, {views} views, {targets} targets, remat {model.remat}, no VGG", cost)
 
 
 def stream(sizes: Sizes) -> Iterator[Figure]:
