@@ -21,12 +21,13 @@ from tttlrm_jax.structure_from_motion.pairs import (
     similar_pairs,
 )
 from tttlrm_jax.structure_from_motion.placing import place_pictures, write_feature_masks
+from tttlrm_jax.structure_from_motion.shots import cut_note, names_in
 from tttlrm_jax.structure_from_motion.sources import MIN_PICTURES, Source, find_source
 from tttlrm_jax.structure_from_motion.workplace import Workplace, workplace
 
 FILM_FRAMES = 100  # most pictures that are taken of a film
 MODEL = "sparse/0"
-WAY = 1  # of looking for cameras: counted up where it changes, so that all are looked for again
+WAY = 2  # of looking for cameras: counted up where it changes, so that all are looked for again
 
 
 def capture_by_sfm(path: str | Path, keep_in: Path, film_frames: int = FILM_FRAMES) -> Capture:
@@ -74,9 +75,9 @@ def _look_for_cameras(source: Source, place: Workplace, film_frames: int) -> Non
     colmap.match(_pairs(colmap, in_order=source.film is not None))
     draft = place.work / "largest"
     shutil.rmtree(draft, ignore_errors=True)
-    model = colmap.map(draft)
-    count, evidence = 0 if model is None else model.num_reg_images(), colmap.evidence()
-    if count >= MIN_PICTURES and is_false(evidence, colmap.parallax(model)):
+    models = colmap.map(draft)
+    count, evidence = models[0].num_reg_images() if models else 0, colmap.evidence()
+    if count >= MIN_PICTURES and is_false(evidence, colmap.parallax(models[0])):
         count = 0
     if count < MIN_PICTURES:
         problem, remedy = reason(evidence)
@@ -85,7 +86,7 @@ def _look_for_cameras(source: Source, place: Workplace, film_frames: int) -> Non
             f"found: {problem}", remedy,
         )  # fmt: skip
     _publish(draft, place.directory / MODEL)
-    place.complete(**_findings(colmap, model, place, time.perf_counter() - start))
+    place.complete(**_findings(colmap, models, place, time.perf_counter() - start))
 
 
 def _pairs(colmap: Colmap, in_order: bool) -> list[tuple[int, int]]:
@@ -101,23 +102,32 @@ def _publish(draft: Path, target: Path) -> None:
     os.replace(draft, target)
 
 
-def _findings(colmap: Colmap, model: Any, place: Workplace, seconds: float) -> dict[str, Any]:
+def _findings(
+    colmap: Colmap, models: list[Any], place: Workplace, seconds: float
+) -> dict[str, Any]:
     """What the record says; the sentences are printed, too."""
-    registered = {model.image(number).name for number in model.reg_image_ids()}
+    model, others = models[0], [names_in(each) for each in models[1:]]
+    registered, elsewhere = set(names_in(model)), {name for each in others for name in each}
     missing = [name for name in colmap.names if name not in registered]
+    nowhere = [name for name in missing if name not in elsewhere]
     error = model.compute_mean_reprojection_error()
     found = [
         f"cameras by structure from motion (pycolmap {colmap.colmap.__version__}): "
         f"{len(registered)} of {len(colmap.names)} pictures, {model.num_points3D()} points, "
         f"reprojection error {error:.2f} pixels; kept in {place.directory}"
     ]
-    if len(missing) * 2 > len(colmap.names):
+    if others:
+        found.append(cut_note(models, colmap.names))
+    elif len(missing) * 2 > len(colmap.names):
         problem, remedy = reason(colmap.evidence())
         found.append(f"most pictures have no camera: {problem}; {remedy}")
     print(f"  {found[0]}", file=sys.stderr)
-    if missing:
-        print(f"  without a camera: {listed(missing, 20)}", file=sys.stderr)
+    for names in others:
+        print(f"  in a smaller model of {len(names)}: {listed(names, 20)}", file=sys.stderr)
+    if nowhere:
+        print(f"  without a camera: {listed(nowhere, 20)}", file=sys.stderr)
     return {
         "found": found, "registered": sorted(registered), "not_registered": missing,
-        "points": model.num_points3D(), "reprojection_error": error, "seconds": seconds,
+        "smaller_models": others, "points": model.num_points3D(), "reprojection_error": error,
+        "seconds": seconds,
     }  # fmt: skip

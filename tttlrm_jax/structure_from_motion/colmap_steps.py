@@ -8,6 +8,7 @@ import dataclasses
 import signal
 import sqlite3
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from tttlrm_jax.captures.pictures.images import open_image
 from tttlrm_jax.core.errors import InputError, first_line
 from tttlrm_jax.structure_from_motion.diagnosis import Evidence
 from tttlrm_jax.structure_from_motion.pairs import Pair, in_blocks
+from tttlrm_jax.structure_from_motion.shots import MIN_MODEL, find_models, names_in
 
 LARGEST_SIDE = 1600  # pixels in which features are looked for
 MOST_FEATURES = 4096  # of a picture
@@ -152,23 +154,45 @@ class Colmap:
 
     # ---- mapping -----------------------------------------------------------------------------
 
-    def map(self, target: Path) -> Any:
-        """The model with the most pictures, written to `target`; None where there is none."""
+    def map(self, target: Path) -> list[Any]:
+        """Models that share no picture, the largest first and written to `target`."""
+        models = find_models(self.names, self._map, self._fit_lenses)
+        if models:
+            target.mkdir(parents=True, exist_ok=True)
+            models[0].write_binary(target)
+        return models
+
+    def _map(self, names: Sequence[str], seed: int) -> list[Any]:
+        """The models of some pictures."""
         options = self.colmap.IncrementalPipelineOptions()
-        options.min_model_size, options.random_seed = 3, SEED
-        drafts = self.database.with_name("models")
-        drafts.mkdir(exist_ok=True)
-        with tqdm(desc="cameras", total=len(self.names), unit=" pictures") as bar, self._quiet():
+        options.min_model_size, options.random_seed = MIN_MODEL, SEED + seed
+        options.image_names = list(names)
+        with (
+            tempfile.TemporaryDirectory(dir=self.database.parent) as drafts,
+            tqdm(desc="cameras", total=len(names), unit=" pictures") as bar,
+            self._quiet(),
+        ):
             models = self.colmap.incremental_mapping(
                 self.database, self.images, drafts, options,
                 initial_image_pair_callback=lambda: _begun(bar), next_image_callback=bar.update,
             )  # fmt: skip
-        if not models:
-            return None
-        largest = max(models.values(), key=lambda model: model.num_reg_images())
-        target.mkdir(parents=True, exist_ok=True)
-        largest.write_binary(target)
-        return largest
+        return list(models.values())
+
+    def _fit_lenses(self, model: Any) -> bool:
+        """Lenses with four coefficients have one where few of their pictures are in the model."""
+        inside = set() if model is None else set(names_in(model))
+        changed = False
+        with self._open() as database:
+            images = database.read_all_images()
+            for camera in database.read_all_cameras():
+                seen = sum(i.camera_id == camera.camera_id and i.name in inside for i in images)
+                if camera.model_name == "OPENCV" and seen < MANY_PICTURES:
+                    centre = camera.principal_point_x, camera.principal_point_y
+                    camera.model = self.colmap.CameraModelId.SIMPLE_RADIAL
+                    camera.params = [camera.params[0], *centre, 0.0]
+                    database.update_camera(camera)
+                    changed = True
+        return changed
 
     @staticmethod
     def parallax(model: Any, most: int = 2000) -> float:

@@ -53,9 +53,9 @@ class Model:
 
 
 class FakeColmap:
-    """Gives a camera to the first `found` pictures; counts how often it is asked."""
+    """Gives a camera to the first `found` pictures, and to a second model some; counts runs."""
 
-    found, runs, fails = COUNT, 0, False
+    found, found_apart, runs, fails = COUNT, 0, 0, False
     colmap = type("colmap", (), {"__version__": "0"})
 
     def __init__(self, images: Path, names: list[str]):
@@ -74,9 +74,9 @@ class FakeColmap:
     def match(self, pairs) -> None:
         assert pairs == captures.all_pairs(len(self.names))
 
-    def map(self, target: Path) -> Model | None:
+    def map(self, target: Path) -> list[Model]:
         if not self.found:
-            return None
+            return []
         images = np.zeros((len(self.names), 24, 32, 3), np.uint8)
         poses = np.tile(np.eye(4), (len(images), 1, 1))
         poses[:, 0, 3] = range(len(images))
@@ -85,7 +85,8 @@ class FakeColmap:
         colmap_binary(drawn, MadeScene(images, poses, (30.0, 30.0, 16.0, 12.0)))
         (drawn / "sparse" / "0").rename(target)
         _rename(target / "images.bin", self.names)
-        return Model(self.names[: self.found])
+        parts = self.names[: self.found], self.names[self.found :][: self.found_apart]
+        return [Model(part) for part in parts if part]
 
     def parallax(self, model: Model) -> float:
         return 20.0

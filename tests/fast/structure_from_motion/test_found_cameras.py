@@ -81,6 +81,22 @@ def test_pictures_without_a_camera_are_named(colmap, find, capsys, tmp_path):
     assert record["not_registered"] == ["p3.png", "p4.png"]
 
 
+def test_pictures_of_another_shot_are_named(colmap, find, capsys, tmp_path):
+    colmap.found, colmap.found_apart = 2, 2
+    with pytest.raises(InputError, match="has 2 of 5"):
+        find()
+    colmap.found, colmap.found_apart = 3, 1
+    capture = find()
+    said = capsys.readouterr().err
+    assert "in a smaller model of 1: p3.png" in said
+    assert "without a camera: p4.png" in said
+    assert "make 2 models that do not join, of 3 and 1 pictures (1 are in none)" in capture.notes[1]
+    assert capture.notes[1].endswith("give one shot, or the pictures of one place, at a time")
+    record = json.loads((tmp_path / "out" / "desk-sfm" / RECORD).read_text())
+    assert record["smaller_models"] == [["p3.png"]]
+    assert record["not_registered"] == ["p3.png", "p4.png"]
+
+
 def test_another_folder_of_the_name_is_left_alone(colmap, find, tmp_path):
     first = tmp_path / "out" / "desk-sfm"
     first.mkdir(parents=True)
