@@ -118,7 +118,7 @@ def _findings(
     ]
     if others:
         found.append(cut_note(models, colmap.names))
-    elif len(missing) * 2 > len(colmap.names):
+    if len(nowhere) * 2 > len(colmap.names):
         problem, remedy = reason(colmap.evidence())
         found.append(f"most pictures have no camera: {problem}; {remedy}")
     print(f"  {found[0]}", file=sys.stderr)

@@ -53,8 +53,8 @@ def cut_note(models: Sequence[Any], names: Sequence[str]) -> str:
     none = sum(name not in inside for name in names)
     return (
         f"the pictures make {len(models)} models that do not join, of {sizes} pictures ({none} are "
-        "in none), as a film with a cut does; the largest is taken: give one shot, or the pictures "
-        "of one place, at a time"
+        "in none), as a film with a cut does; the largest is taken: give one shot at a time, or "
+        "pictures of what lies between"
     )
 
 

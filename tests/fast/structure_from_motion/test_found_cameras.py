@@ -91,7 +91,7 @@ def test_pictures_of_another_shot_are_named(colmap, find, capsys, tmp_path):
     assert "in a smaller model of 1: p3.png" in said
     assert "without a camera: p4.png" in said
     assert "make 2 models that do not join, of 3 and 1 pictures (1 are in none)" in capture.notes[1]
-    assert capture.notes[1].endswith("give one shot, or the pictures of one place, at a time")
+    assert capture.notes[1].endswith("give one shot at a time, or pictures of what lies between")
     record = json.loads((tmp_path / "out" / "desk-sfm" / RECORD).read_text())
     assert record["smaller_models"] == [["p3.png"]]
     assert record["not_registered"] == ["p3.png", "p4.png"]
