@@ -10,7 +10,7 @@ from PIL import Image
 import tttlrm_jax as tj
 from tttlrm_jax.api.poses import cameras_found, pointmap_poses
 from tttlrm_jax.apps.reconstruct.command import main
-from tttlrm_jax.captures.capture import read_capture
+from tttlrm_jax.captures.capture import Capture, read_capture
 from tttlrm_jax.config import EvalConfig
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.structure_from_motion.diagnosis import Evidence, is_false, reason
@@ -178,6 +178,7 @@ def test_cameras_of_ttt3r_are_kept_too(monkeypatch, photographs, tmp_path):
     monkeypatch.setattr(pointmap_poses, "cameras_from_ttt3r", predict)
     for _ in range(2):
         capture = tj.open_capture(photographs, poses="ttt3r", keep_in=tmp_path / "out")
+        assert isinstance(capture, Capture)
         np.testing.assert_allclose(capture.world_from_camera[:, 2, 3], range(5))
         assert capture.frames[0].intrinsics.tolist() == [30.0, 30.0, 16.0, 12.0]
         assert "they are guesses" in capture.notes
