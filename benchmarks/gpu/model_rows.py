@@ -120,7 +120,8 @@ def training(sizes: Sizes) -> Iterator[Figure]:
     step = functools.partial(train_step, static=StaticParts(graph, config))
     cost = measure(step, (init_train_state(params, config), batch), sizes.repeats)
     targets = config.data.num_target_views
-    yield costs(f"training step, {views} views, {targets} targets, remat {model.remat}, no VGG", cost)
+    what = f"training step, {views} views, {targets} targets, remat {model.remat}"
+    yield costs(what, cost, beside="without the perceptual term")
 
 
 def stream(sizes: Sizes) -> Iterator[Figure]:

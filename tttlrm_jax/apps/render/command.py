@@ -16,7 +16,7 @@ from tttlrm_jax.apps.interruptions import interruptible
 from tttlrm_jax.apps.render.cameras import Shot, shots_of
 from tttlrm_jax.apps.render.files import PictureFiles, write_film
 from tttlrm_jax.apps.render.options import RenderConfig
-from tttlrm_jax.apps.render.scene_files import OpenScene, open_scene
+from tttlrm_jax.apps.render.scene_files import OpenScene, background_of, open_scene, run_notes
 from tttlrm_jax.apps.sequences.files import peak_memory_mib
 from tttlrm_jax.config import RasterConfig
 from tttlrm_jax.config.command_line import EXIT_INTERRUPTED, run_command
@@ -24,6 +24,8 @@ from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.files.output_directory import default_output
 from tttlrm_jax.core.program_cache import keep_programs
 from tttlrm_jax.rasterize import Rendering, SceneRenderer
+
+BLACK = (0.0, 0.0, 0.0)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -46,11 +48,12 @@ def render_scene(config: RenderConfig) -> Path:
     scene = open_scene(config.scene)
     shots = shots_of(config, scene.gaussians, scene.offset)
     output = Path(config.output or default_output(scene.name, "scene"))
+    of_run = _background_of_run(config)
     renderer = SceneRenderer(
-        scene.gaussians, background=config.background,
+        scene.gaussians, background=config.background or of_run or BLACK,
         config=RasterConfig(antialiased=config.antialiased),
     )  # fmt: skip
-    for note in notes_of(config, shots):
+    for note in notes_of(config, shots, of_run):
         print(f"note: {note}")
     take = _Taking(renderer, shots)
     if config.is_film:
@@ -117,10 +120,27 @@ def check_one_size(shots: Sequence[Shot]) -> None:
         )
 
 
-def notes_of(config: RenderConfig, shots: Sequence[Shot]) -> list[str]:
-    """What was decided without being asked, a sentence each."""
+def _background_of_run(config: RenderConfig) -> tuple[float, float, float] | None:
+    """The colour that an output directory of eval.py states, unless another is asked for."""
+    path = Path(config.scene)
+    wanted = config.background is None and path.is_dir()
+    return background_of(run_notes(path)) if wanted else None
+
+
+def notes_of(
+    config: RenderConfig,
+    shots: Sequence[Shot],
+    of_run: tuple[float, float, float] | None = None,
+) -> list[str]:
+    """What was decided without being asked, a sentence each; `of_run` is a run's background."""
     width, height = shots[0].camera.width, shots[0].camera.height
     notes = []
+    if of_run is not None:
+        notes.append(
+            "the background is the run's, {:.3g} {:.3g} {:.3g}; --background says otherwise".format(
+                *of_run
+            )
+        )
     if config.is_film and (width % 2 or height % 2):
         notes.append("films have even sides: the last row or column is doubled")
     if config.cameras is None:

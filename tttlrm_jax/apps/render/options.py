@@ -52,7 +52,7 @@ class RenderConfig:
     # png: 16 bits, thousandths of the scene's unit (millimetres where that is a metre), up to
     # 65.534 units; npy: float32 in the scene's unit; 0 is unknown in both
     depth_format: Literal["png", "npy"] = "png"
-    background: RGB = (0.0, 0.0, 0.0)  # RGB in [0, 1] behind the scene
+    background: RGB | None = None  # RGB in [0, 1] behind it; None: the run's, else black
     fov: Angle = 50.0  # of an orbit without cameras: degrees along the shorter side
     up: Direction = (0.0, -1.0, 0.0)  # of one; 0 0 1 for scenes from Blender or nerfstudio
     elevation: Elevation = 15.0  # of one: degrees above the scene

@@ -1,7 +1,10 @@
 """The file of Gaussians that a command is given, itself or as a directory that holds it."""
 
 import dataclasses
+import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -59,3 +62,19 @@ def scene_file(path: Path) -> Path:
     if not path.is_file():
         raise InputError.of("scene", path, "does not exist", "name a file of Gaussians")
     return path
+
+
+def run_notes(directory: Path) -> dict[str, Any]:
+    """What metrics.json says, {} where there is none that can be read."""
+    try:
+        document = json.loads((directory / "metrics.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def background_of(notes: dict[str, Any]) -> tuple[float, float, float] | None:
+    """The colour behind a run's scene, where its metrics.json has it."""
+    colour = notes.get("background")
+    fits = isinstance(colour, Sequence) and len(colour) == 3
+    return tuple(map(float, colour)) if fits else None  # type: ignore[return-value]

@@ -9,17 +9,18 @@ import numpy as np
 
 from tttlrm_jax.apps.progress import announced
 from tttlrm_jax.apps.render.cameras import middle_of
-from tttlrm_jax.apps.render.scene_files import OpenScene, file_in, open_scene
+from tttlrm_jax.apps.render.scene_files import (
+    OpenScene,
+    background_of,
+    file_in,
+    open_scene,
+    run_notes,
+)
 from tttlrm_jax.apps.view.frusta import ShownCamera, viewing_distance
 from tttlrm_jax.apps.view.live import POINT_SHARE, LiveView
 from tttlrm_jax.apps.view.options import ViewConfig
 from tttlrm_jax.apps.view.server import check_address
-from tttlrm_jax.apps.view.sources import (
-    background_of,
-    cameras_of_capture,
-    read_trajectory,
-    run_notes,
-)
+from tttlrm_jax.apps.view.sources import cameras_of_capture, read_trajectory
 from tttlrm_jax.captures.capture import read_capture
 from tttlrm_jax.captures.forms.table import form_of, holds_cameras
 from tttlrm_jax.config.command_line import run_command

@@ -1,11 +1,8 @@
-"""What lies on disk, as the viewer shows it: cameras of captures, outputs of eval.py."""
+"""What lies on disk, as the viewer shows it: cameras of captures."""
 
-import json
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tqdm
@@ -71,19 +68,3 @@ def read_trajectory(path: Path) -> np.ndarray:
             "trajectory", path, f"has {rows.shape[1]} columns, not 8", "restore the file"
         )
     return matrix_from_encoding(rows[:, [1, 2, 3, 7, 4, 5, 6]])
-
-
-def run_notes(directory: Path) -> dict[str, Any]:
-    """What metrics.json says, {} where there is none that can be read."""
-    try:
-        document = json.loads((directory / "metrics.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return document if isinstance(document, dict) else {}
-
-
-def background_of(notes: dict[str, Any]) -> tuple[float, float, float] | None:
-    """The colour behind a run's scene, where its metrics.json has it."""
-    colour = notes.get("background")
-    fits = isinstance(colour, Sequence) and len(colour) == 3
-    return tuple(map(float, colour)) if fits else None  # type: ignore[return-value]

@@ -253,3 +253,21 @@ def test_sigterm_leaves_nothing_of_a_film(monkeypatch, capsys, tmp_path):
     assert main([*arguments, "--output", str(film), "--no-compile-cache"]) == 130
     assert "interrupted; nothing was written" in capsys.readouterr().err
     assert list(film.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("asked", [None, ("0", "0", "1")])
+def test_the_background_of_a_run_is_taken(asked, cameras, tmp_path, capsys):
+    """From metrics.json, unless another is asked for; a note says so."""
+    run = tmp_path / "run"
+    run.mkdir()
+    write_splats(run / "scene.ply", cloud())
+    (run / "metrics.json").write_text(json.dumps({"background": [1.0, 0.5, 0.0]}))
+    out = tmp_path / "out"
+    arguments = [str(run), "--cameras", str(cameras), "--frames", "0", "--output", str(out)]
+    assert main(arguments if asked is None else [*arguments, "--background", *asked]) == 0
+    renderer = tj.Renderer(background=(1.0, 0.5, 0.0) if asked is None else (0.0, 0.0, 1.0))
+    one = Cameras(poses()[0].astype(np.float32), np.array(LENS, np.float32), HEIGHT, WIDTH)
+    expected = 255 * np.clip(renderer(cloud(), one).rgb, 0, 1)
+    assert np.abs(picture(out / "left.png") - expected).max() <= 0.51
+    said = "the background is the run's, 1 0.5 0;" in capsys.readouterr().out
+    assert said == (asked is None)
