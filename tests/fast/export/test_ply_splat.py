@@ -296,3 +296,30 @@ def test_an_unknown_suffix_is_refused(tmp_path, name):
     with pytest.raises(InputError, match=r"\.ply, \.splat"):
         write_splats(tmp_path / name, random_gaussians())
     assert not list(tmp_path.iterdir())
+
+
+def test_a_splat_of_nothing_is_refused(tmp_path):
+    """As `.spz` and `.glb` do; the reader takes no empty file either."""
+    gaussians = random_gaussians(count=2)
+    gaussians.mean[:] = np.nan
+    with pytest.raises(InputError, match="no Gaussian is left to write"):
+        write_splats(tmp_path / "scene.splat", gaussians)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("suffix", [".ply", ".splat"])
+def test_a_writer_that_is_stopped_leaves_the_old_file(tmp_path, monkeypatch, suffix):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    path = tmp_path / f"scene{suffix}"
+    write_splats(path, random_gaussians())
+    before = path.read_bytes()
+    with monkeypatch.context() as patched:
+        patched.setattr("os.replace", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            write_splats(path, random_gaussians(seed=1))
+    assert path.read_bytes() == before
+    write_splats(path, random_gaussians(seed=1))
+    assert path.read_bytes() != before
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]

@@ -12,6 +12,7 @@ Positions may be relative to an offset (`core.geometry.offsets`): `comment offse
 head says which.
 """
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import numpy as np
 
 from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.core.errors import InputError, listed
+from tttlrm_jax.core.files.whole_files import draft_of
 from tttlrm_jax.core.geometry.offsets import offset_text
 from tttlrm_jax.core.types import Gaussians
 from tttlrm_jax.export.ply import TYPES, PlyHead, ply_header, read_blocks, read_head
@@ -70,9 +72,11 @@ def write_ply(
     if offset is not None and np.any(offset):
         comments = [f"{OFFSET} {offset_text(offset)}", "x y z are relative to the offset"]
     head = ply_header(columns, count.num_written, comments)
-    with Path(path).open("wb") as file:
+    draft = draft_of(Path(path))
+    with draft.open("wb") as file:
         file.write(head)
         table.tofile(file)
+    os.replace(draft, path)
     return count
 
 

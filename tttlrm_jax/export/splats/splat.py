@@ -11,9 +11,11 @@ import numpy as np
 
 from tttlrm_jax.core.arrays import on_device
 from tttlrm_jax.core.errors import InputError
+from tttlrm_jax.core.files.whole_files import write_whole
 from tttlrm_jax.core.geometry.spherical_harmonics import SH_CONSTANT
 from tttlrm_jax.core.types import Gaussians
 from tttlrm_jax.export.splats.writable import (
+    EMPTY,
     ExportCount,
     importance_order,
     opacity,
@@ -53,11 +55,14 @@ def write_splat(
 ) -> ExportCount:
     """Writes one scene as `.splat`; see `writable` for the Gaussians that are left out.
 
-    The format has no place for what positions are relative to: `offset` is not written.
+    The format has no place for what positions are relative to: `offset` is not written. Raises
+    InputError where no Gaussian is left to write.
     """
     del offset
     encoded, count = encode_splat(gaussians, min_opacity=min_opacity)
-    Path(path).write_bytes(encoded)
+    if not count.num_written:
+        raise InputError(f".splat: {EMPTY}")
+    write_whole(Path(path), encoded)
     return count
 
 
