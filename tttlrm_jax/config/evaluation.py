@@ -55,7 +55,7 @@ class SceneOptions:
     # that carry the Gaussians: so many of the inputs, by k-means, or those of a capture or camera
     # file in the same frame, which need no images; None: all inputs, or as many as trained with
     virtual_views: PathText | None = None
-    plan: Plan | None = None
+    plan: Plan | None = None  # order of updates and queries; None: as trained
     rule: OptionalRule = None  # takes the place of the checkpoint's update rule
     chunk_views: PositiveInt | None = None  # views per update; None: as trained (causal: inputs)
     accumulate: Accumulate | None = None  # Gaussians shown after each chunk; None: append

@@ -68,10 +68,14 @@ def read_head(path: Path | str) -> PlyHead:
         raise InputError(f"{path} has no element vertex (but {list(names)}); give a PLY that has")
     count, properties = elements["vertex"]
     before = [elements[name] for name in names[: names.index("vertex")]]
-    sizes = [_dtype(path, form, properties).itemsize * number for number, properties in before]
+    sizes = [  # a text is read by rows, lists or not
+        _dtype(path, form, properties).itemsize * number
+        for number, properties in before
+        if form != "ascii"
+    ]
     return PlyHead(
         path=path, form=form, dtype=_dtype(path, form, properties), num_vertices=count,
-        start=size + (0 if form == "ascii" else sum(sizes)),
+        start=size + sum(sizes),
         rows_before=sum(number for number, _ in before), elements=names,
         comments=tuple(" ".join(words[1:]) for words in lines if words[0] == "comment"),
     )  # fmt: skip

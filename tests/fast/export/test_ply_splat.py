@@ -323,3 +323,35 @@ def test_a_writer_that_is_stopped_leaves_the_old_file(tmp_path, monkeypatch, suf
     write_splats(path, random_gaussians(seed=1))
     assert path.read_bytes() != before
     assert [each.name for each in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("kind", ["double", "float"])
+def test_doubles_that_float32_would_snap_to_a_grid_are_refused(tmp_path, kind):
+    """At 5e6 float32 has steps of 0.5; what is stored as float32 has lost nothing in reading."""
+    gaussians = random_gaussians()
+    gaussians.mean[:] += 5e6
+    gaussians.log_scale[:] = np.log(0.1)
+    any_tools_ply(tmp_path / "far.ply", gaussians, "binary_little_endian", kind)
+    if kind == "float":
+        np.testing.assert_array_equal(read_ply(tmp_path / "far.ply").mean, gaussians.mean)
+        return
+    with pytest.raises(InputError, match=r"steps of 0.5 in float32.*comment offset X Y Z"):
+        read_ply(tmp_path / "far.ply")
+    gaussians.log_scale[:] = 0
+    any_tools_ply(tmp_path / "far.ply", gaussians, "binary_little_endian", kind)
+    np.testing.assert_array_equal(read_ply(tmp_path / "far.ply").mean, gaussians.mean)
+
+
+def test_lists_before_the_vertices_of_a_text(tmp_path):
+    """Rows of a text are skipped whatever they hold; a binary file is refused."""
+    path, gaussians = tmp_path / "scene.ply", random_gaussians()
+    for form in ("ascii", "binary_little_endian"):
+        any_tools_ply(path, gaussians, form)
+        content = path.read_bytes()
+        listed = content.replace(b"property int id", b"property list uchar int id")
+        path.write_bytes(listed.replace(b"1.5 1\r", b"1.5 3 1 2 3\r"))
+        if form == "ascii":
+            np.testing.assert_array_equal(read_ply(path).mean, gaussians.mean)
+            continue
+        with pytest.raises(InputError, match="not plain numbers"):
+            read_ply(path)

@@ -49,7 +49,7 @@ class Contents:
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns its exit code (0 ended by Ctrl-C, 2 bad input)."""
     try:
-        return run_command(ViewConfig, view, "view", arguments)
+        return run_command(ViewConfig, view, "python -m tttlrm_jax.view", arguments)
     except KeyboardInterrupt:
         print("\nended", file=sys.stderr)
         return 0

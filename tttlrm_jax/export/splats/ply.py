@@ -96,7 +96,8 @@ def read_ply(path: Path | str, *, published_degree: int | None = None) -> Gaussi
     `read_offset`, quaternions of whatever length, NaN where the file has NaN (`writable` leaves
     such Gaussians out). The degree follows from the number of `f_rest` columns. Files in the
     published layout do not say theirs: give it as `published_degree`. The file is read block by
-    block, so that memory is that of the result. Raises InputError if it is no splat scene.
+    block, so that memory is that of the result. Raises InputError if it is no splat scene, and for
+    positions in double precision that float32 would move by more than the Gaussians are large.
     """
     head = read_head(path)
     degree = _degree(head, published_degree)
@@ -115,7 +116,25 @@ def read_ply(path: Path | str, *, published_degree: int | None = None) -> Gaussi
         for name, values in columns.items():
             values[first : first + len(block)] = block[name]
         first += len(block)
+    if any(head.dtype[axis].itemsize > 4 for axis in "xyz"):
+        _check_fineness(head.path, out)
     return jax.tree.map(on_device, out)
+
+
+def _check_fineness(path: Path, gaussians: Gaussians) -> None:
+    """Raises InputError where float32 has no places between the Gaussians, by medians."""
+    fine = np.isfinite(gaussians.mean).all(axis=1) & np.isfinite(gaussians.log_scale).all(axis=1)
+    if not fine.any():
+        return
+    reach = float(np.median(np.abs(gaussians.mean[fine]).max(axis=1)))
+    scale = float(np.exp(np.median(gaussians.log_scale[fine])))
+    step = float(np.spacing(np.float32(reach)))
+    if step > scale:
+        raise InputError(
+            f"{path}: x y z of around {reach:.4g} have steps of {step:.3g} in float32, more than "
+            f"the median Gaussian's scale of {scale:.3g}; subtract an offset from them and state "
+            "it in the head as `comment offset X Y Z`"
+        )
 
 
 def _degree(head: PlyHead, published_degree: int | None) -> int:
