@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.types import Gaussians
 from tttlrm_jax.export.splats.formats import read_splats
 from tttlrm_jax.export.splats.ply import read_offset
+from tttlrm_jax.export.splats.writable import num_invalid
 
 # of those that are read; the most exact first
 IN_DIRECTORIES = (PLY_FILE, "scene.glb", "scene.spz", "scene.splat")
@@ -39,6 +41,13 @@ def open_scene(path: str | Path) -> OpenScene:
         offset = read_offset(file) if file.suffix.lower() == ".ply" else np.zeros(3)
     if not len(gaussians.mean):
         raise InputError.of("scene", file, "holds no Gaussian", "give another file")
+    left_out = num_invalid(gaussians)
+    if left_out:
+        print(
+            f"note: {left_out} of {len(gaussians.mean)} Gaussians are left out as invalid (a value "
+            "that is not finite, or a quaternion of zeros)",
+            file=sys.stderr,
+        )
     name = file.parent.absolute().name if file.name in IN_DIRECTORIES else file.stem
     return OpenScene(name, gaussians, offset)
 

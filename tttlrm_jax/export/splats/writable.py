@@ -17,6 +17,7 @@ from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.types import Gaussians
 
 MAX_OPACITY_LOGIT = 30.0
+BLOCK = 1 << 18  # Gaussians looked at together
 
 
 EMPTY = "no Gaussian is left to write, and the format has no empty scenes; lower min_opacity"
@@ -58,6 +59,16 @@ def writable(gaussians: Gaussians, min_opacity: float = 0.0) -> tuple[Gaussians,
     keep = valid & visible
     count = ExportCount(int(keep.sum()), int((~valid).sum()), int((valid & ~visible).sum()))
     return jax.tree.map(lambda x: x[keep], host), count
+
+
+def num_invalid(gaussians: Gaussians) -> int:
+    """How many of one scene's Gaussians no renderer can draw: a NaN, an infinite scale, a zero
+    quaternion. Looked at in blocks, so that it needs little memory."""
+    count, total = 0, len(gaussians.mean)
+    for first in range(0, total, BLOCK):
+        part = jax.tree.map(lambda x, at=first: np.asarray(x[at : at + BLOCK]), gaussians)
+        count += writable(part)[1].num_invalid
+    return count
 
 
 def opacity(opacity_logit) -> np.ndarray:

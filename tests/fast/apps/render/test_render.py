@@ -271,3 +271,22 @@ def test_the_background_of_a_run_is_taken(asked, cameras, tmp_path, capsys):
     assert np.abs(picture(out / "left.png") - expected).max() <= 0.51
     said = "the background is the run's, 1 0.5 0;" in capsys.readouterr().out
     assert said == (asked is None)
+
+
+def test_invalid_gaussians_are_counted(tmp_path, capsys, monkeypatch):
+    """A value that is not finite, a quaternion of zeros, an infinite scale; none: no note."""
+    monkeypatch.setattr("tttlrm_jax.export.splats.writable.BLOCK", 7)
+    table = cloud(20)
+    path = tmp_path / "thing.ply"
+    write_splats(path, table)
+    open_scene(path)
+    assert "note:" not in capsys.readouterr().err
+    content = path.read_bytes()
+    head = content.index(b"end_header\n") + len(b"end_header\n")
+    rows = np.frombuffer(content[head:], "<f4").reshape(20, -1).copy()
+    rows[0, 0], rows[9, -8] = np.nan, np.inf
+    rows[19, -4:] = 0
+    rows[9, -7] = np.inf
+    path.write_bytes(content[:head] + rows.tobytes())
+    open_scene(path)
+    assert "note: 3 of 20 Gaussians are left out as invalid" in capsys.readouterr().err
