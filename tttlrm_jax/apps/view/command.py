@@ -70,15 +70,19 @@ def view(config: ViewConfig) -> None:
 
 def read_contents(config: ViewConfig) -> Contents:
     """What the path and --cameras name. Raises InputError where that is nothing to show."""
-    path = Path(config.scene)
+    path, background = Path(config.scene), config.background or BLACK
     if path.is_dir() and (path / POINTS_FILE).is_file():
-        return _of_sequence(path)
+        _refuse_cameras(config, "are for scenes and points; an output of TTT3R has its own")
+        return _of_sequence(path, background)
     if (path.is_dir() and file_in(path) is None and holds_cameras(path)) or (
         path.is_file() and form_of(path) is not None
     ):
-        return _of_capture(path)
+        _refuse_cameras(config, "are for scenes and points; a capture has its own")
+        return _of_capture(path, background)
     if path.is_file() and path.suffix.lower() == ".ply" and _is_of_points(path):
-        return Contents(name=path.name, points=_read_points(path))
+        shown = cameras_of_capture(config.cameras) if config.cameras is not None else []
+        points = _read_points(path)
+        return Contents(name=path.name, points=points, cameras=shown, background=background)
     scene = open_scene(path)
     notes = run_notes(path) if path.is_dir() else {}
     named = config.cameras or _capture_of(notes)
@@ -90,21 +94,28 @@ def read_contents(config: ViewConfig) -> Contents:
     return Contents(name=scene.name, scene=scene, cameras=cameras, background=colour)
 
 
+def _refuse_cameras(config: ViewConfig, why: str) -> None:
+    """Raises InputError where --cameras would not be shown."""
+    if config.cameras is not None:
+        raise InputError.of("cameras", config.cameras, why, "leave --cameras out")
+
+
 def _capture_of(notes: dict[str, Any]) -> str | None:
     """The capture of a run, where it still is where it was."""
     named = notes.get("capture")
     return named if isinstance(named, str) and Path(named).exists() else None
 
 
-def _of_sequence(directory: Path) -> Contents:
+def _of_sequence(directory: Path, background: tuple[float, float, float]) -> Contents:
     trajectory = directory / TRAJECTORY_FILE
     path = read_trajectory(trajectory) if trajectory.is_file() else None
     return Contents(
-        name=directory.absolute().name, points=_read_points(directory / POINTS_FILE), path=path
-    )
+        name=directory.absolute().name, points=_read_points(directory / POINTS_FILE), path=path,
+        background=background,
+    )  # fmt: skip
 
 
-def _of_capture(path: Path) -> Contents:
+def _of_capture(path: Path, background: tuple[float, float, float]) -> Contents:
     capture = read_capture(path, skip_missing=True)
     with announced(f"reading the pictures of {capture.name}"):
         cameras = cameras_of_capture(path)
@@ -112,7 +123,7 @@ def _of_capture(path: Path) -> Contents:
     points = None
     if found is not None:
         points = found[0], np.rint(255 * found[1]).astype(np.uint8)
-    return Contents(name=capture.name, cameras=cameras, points=points)
+    return Contents(name=capture.name, cameras=cameras, points=points, background=background)
 
 
 def _is_of_points(path: Path) -> bool:

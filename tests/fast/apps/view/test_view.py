@@ -16,6 +16,7 @@ from tttlrm_jax.apps.view.live import LiveView
 from tttlrm_jax.apps.view.options import ViewConfig
 from tttlrm_jax.apps.view.splats import shown_splats
 from tttlrm_jax.config.viewer import ViewerOptions
+from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.geometry.poses import look_at
 from tttlrm_jax.core.types import Gaussians
 from tttlrm_jax.export.splats.formats import write_splats
@@ -105,6 +106,15 @@ def test_what_a_path_is_shown_as(tmp_path, toy_views):
     np.testing.assert_array_equal(walk.points[1], [[9, 8, 7]] * 2)
     points = read_contents(ViewConfig(scene=str(output / "points.ply")))
     np.testing.assert_array_equal(points.points[0], [[0, 1, 2]] * 2)
+    more = {"cameras": str(toy_views), "background": (1.0, 0.5, 0.0)}
+    points = read_contents(ViewConfig(scene=str(output / "points.ply"), **more))
+    assert len(points.cameras) == 10
+    assert points.background == (1.0, 0.5, 0.0)
+    for other in (toy_views, output):
+        with pytest.raises(InputError, match="has its own; leave --cameras out"):
+            read_contents(ViewConfig(scene=str(other), **more))
+        shown = read_contents(ViewConfig(scene=str(other), background=more["background"]))
+        assert shown.background == (1.0, 0.5, 0.0)
 
 
 @pytest.fixture(scope="module")
