@@ -21,11 +21,20 @@ def report(output, *options, **environment):
     return done.returncode, rows, (output / "gpu_report.md").read_text()
 
 
+# Left out, 80 s: streaming, attention, and rows that repeat these at other sizes or backends.
+REHEARSED = (
+    "device", "forward_64", "raster_tiled", "raster_pallas", "gsplat", "training", "ttt3r",
+    "agreement", "parts",
+)  # fmt: skip
+
+
 @pytest.mark.timeout(1800)
-def test_all_rows_at_tiny_sizes(tmp_path):
+def test_rows_at_tiny_sizes(tmp_path):
     """The kernel needs a GPU, so its row fails; gsplat may be installed or not."""
-    code, rows, table = report(tmp_path, "--tiny", "--minutes", "25", JAX_PLATFORMS="cpu")
-    assert list(rows) == list(ROWS)
+    options = ("--tiny", "--minutes", "25", "--rows", *REHEARSED)
+    code, rows, table = report(tmp_path, *options, JAX_PLATFORMS="cpu")
+    assert sorted(rows) == sorted(REHEARSED)
+    assert set(REHEARSED) <= set(ROWS)
     for name, row in rows.items():
         if name not in ("raster_pallas", "gsplat"):
             assert row["state"] == "measured", (name, row["error"])
