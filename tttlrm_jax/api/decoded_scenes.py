@@ -10,7 +10,7 @@ import numpy as np
 
 from tttlrm_jax.api.request import Request
 from tttlrm_jax.api.scenes import PosedScene
-from tttlrm_jax.api.view_synthesis import SynthesisedScene, ViewSynthesisModel
+from tttlrm_jax.api.view_synthesis import ViewSynthesisModel
 from tttlrm_jax.core.errors import InputError
 from tttlrm_jax.core.types import Cameras
 from tttlrm_jax.models import merge_model
@@ -40,12 +40,6 @@ class DecodedSceneModel(ViewSynthesisModel):
         decode, seconds = self.compiled(name, run, self.params, scene.inputs)
         background = np.asarray([request.background], np.float32)
         return lambda params, inputs: (decode(params, inputs), jnp.asarray(background)), seconds
-
-    def reconstruct_scene(self, scene: PosedScene, request: Request) -> "DecodedScene":
-        """`reconstruct` of a scene that is read and posed already."""
-        made = super().reconstruct_scene(scene, request)
-        fields = {each.name: getattr(made, each.name) for each in dataclasses.fields(made)}
-        return DecodedScene(**{name: fields[name] for name in fields if name != "renderer"})
 
     def draw(self, network: Any, state: Any, cameras: Cameras) -> jax.Array:
         """Pictures [1, view, height, width, 3] of cameras [1, view]."""
@@ -77,10 +71,3 @@ class DecodedSceneModel(ViewSynthesisModel):
             "use reconstruct(plan='causal'), or step of tttlrm_jax.models, which gives the scene "
             "after every chunk",
         )  # fmt: skip
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class DecodedScene(SynthesisedScene):
-    """What a decoder made of one scene, with the views it came from and the background."""
-
-    model: DecodedSceneModel

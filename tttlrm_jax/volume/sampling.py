@@ -36,9 +36,7 @@ def stratified(
 ) -> Float[Array, "ray sample"]:
     """One distance in each of as many equal parts of [near, far]; `shift` in [0, 1) is the place in
     the part, 0.5 its middle."""
-    count = shift.shape[-1]
-    share = (jnp.arange(count, dtype=shift.dtype)[None] + shift) / count
-    return near[:, None] + (far - near)[:, None] * share
+    return near[:, None] + (far - near)[:, None] * _shares(shift)
 
 
 @typechecked
@@ -59,8 +57,7 @@ def importance(
     chance = weight + LEAST_WEIGHT
     total = jnp.cumsum(chance, axis=-1)
     total = jnp.pad(total / total[:, -1:], ((0, 0), (1, 0)))
-    count = shift.shape[-1]
-    wanted = (jnp.arange(count, dtype=shift.dtype)[None] + shift) / count
+    wanted = _shares(shift)
     part = jnp.sum(wanted[:, :, None] >= total[:, None, 1:-1], axis=-1)
 
     def at(values: Array, index: Array) -> Array:
@@ -70,3 +67,9 @@ def importance(
     share = (wanted - low) / jnp.maximum(high - low, 1e-12)
     start, end = at(edges, part), at(edges, part + 1)
     return jax.lax.stop_gradient(start + (end - start) * jnp.clip(share, 0.0, 1.0))
+
+
+def _shares(shift: Array) -> Array:
+    """One place in each of as many equal parts of [0, 1] as a ray has shifts."""
+    count = shift.shape[-1]
+    return (jnp.arange(count, dtype=shift.dtype)[None] + shift) / count

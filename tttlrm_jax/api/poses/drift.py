@@ -140,11 +140,7 @@ def chained(steps: Similarities) -> Similarities:
     nodes = [Similarities.of_poses(np.eye(4)[None])]
     for number in range(len(steps)):
         nodes.append(nodes[-1] @ steps[slice(number, number + 1)])
-    return Similarities(
-        scale=np.concatenate([each.scale for each in nodes]),
-        rotation=np.concatenate([each.rotation for each in nodes]),
-        translation=np.concatenate([each.translation for each in nodes]),
-    )
+    return Similarities.joined(nodes)
 
 
 def thumbnail(image: np.ndarray) -> np.ndarray:

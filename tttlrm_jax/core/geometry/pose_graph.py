@@ -44,11 +44,7 @@ class Edges:
             name: np.concatenate([getattr(self, name), getattr(other, name)])
             for name in ("first", "second", "deviation", "robust")
         }
-        parts = {
-            name: np.concatenate([getattr(self.measured, name), getattr(other.measured, name)])
-            for name in ("scale", "rotation", "translation")
-        }
-        return Edges(measured=Similarities(**parts), **both)
+        return Edges(measured=Similarities.joined([self.measured, other.measured]), **both)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

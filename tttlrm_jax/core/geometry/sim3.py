@@ -5,6 +5,7 @@ of the scale, in this order, so a coordinate means the same wherever it is read.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -35,6 +36,12 @@ class Similarities:
             rotation=Rotation.from_rotvec(coordinates[:, 3:6]).as_matrix(),
             translation=coordinates[:, :3],
         )
+
+    @classmethod
+    def joined(cls, parts: Sequence["Similarities"]) -> "Similarities":
+        """All of them, one after another."""
+        names = [each.name for each in dataclasses.fields(cls)]
+        return cls(**{n: np.concatenate([getattr(part, n) for part in parts]) for n in names})
 
     def chart(self) -> np.ndarray:
         """Coordinates [similarity, 7]."""

@@ -46,6 +46,25 @@ def writable(gaussians: Gaussians, min_opacity: float = 0.0) -> tuple[Gaussians,
         )  # fmt: skip
     if not 0.0 <= min_opacity < 1.0:
         raise InputError.of("min_opacity", min_opacity, "is outside [0, 1)", "use e.g. 0.01")
+    host, valid = _normalised(gaussians)
+    visible = opacity(host.opacity_logit) > min_opacity
+    keep = valid & visible
+    count = ExportCount(int(keep.sum()), int((~valid).sum()), int((valid & ~visible).sum()))
+    return jax.tree.map(lambda x: x[keep], host), count
+
+
+def num_invalid(gaussians: Gaussians) -> int:
+    """How many of one scene's Gaussians no renderer can draw: a NaN, an infinite scale, a zero
+    quaternion. Looked at in blocks, so that it needs little memory."""
+    count = 0
+    for first in range(0, len(gaussians.mean), BLOCK):
+        part = jax.tree.map(lambda x, at=first: x[at : at + BLOCK], gaussians)
+        count += int((~_normalised(part)[1]).sum())
+    return count
+
+
+def _normalised(gaussians: Gaussians) -> tuple[Gaussians, np.ndarray]:
+    """As float32 NumPy arrays with unit quaternions and bounded logits, and which can be drawn."""
     host = jax.tree.map(lambda x: np.asarray(x, np.float32), gaussians)
     logit = np.minimum(host.opacity_logit, np.float32(MAX_OPACITY_LOGIT))
     length = np.linalg.norm(host.quaternion.astype(np.float64), axis=-1, keepdims=True)
@@ -55,20 +74,7 @@ def writable(gaussians: Gaussians, min_opacity: float = 0.0) -> tuple[Gaussians,
     host = host.replace(opacity_logit=logit, quaternion=unit)
     for value in jax.tree.leaves(host):
         valid &= np.isfinite(value).all(axis=tuple(range(1, value.ndim)))
-    visible = opacity(logit) > min_opacity
-    keep = valid & visible
-    count = ExportCount(int(keep.sum()), int((~valid).sum()), int((valid & ~visible).sum()))
-    return jax.tree.map(lambda x: x[keep], host), count
-
-
-def num_invalid(gaussians: Gaussians) -> int:
-    """How many of one scene's Gaussians no renderer can draw: a NaN, an infinite scale, a zero
-    quaternion. Looked at in blocks, so that it needs little memory."""
-    count, total = 0, len(gaussians.mean)
-    for first in range(0, total, BLOCK):
-        part = jax.tree.map(lambda x, at=first: np.asarray(x[at : at + BLOCK]), gaussians)
-        count += writable(part)[1].num_invalid
-    return count
+    return host, valid
 
 
 def opacity(opacity_logit) -> np.ndarray:
