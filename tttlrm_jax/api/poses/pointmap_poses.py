@@ -200,6 +200,15 @@ def _lens(fit: Fit, focal: float) -> np.ndarray:
     return np.array([focal, focal, *_middle(fit)])
 
 
+def median_focal(focals: np.ndarray, said: str) -> float:
+    """Pixels, of those that are finite and positive. Raises InputError, with what is `said`, where
+    none is."""
+    known = focals[np.isfinite(focals) & (focals > 0)]
+    if not len(known):
+        raise InputError.of("focal length", "NaN", said, "check the checkpoint")
+    return float(np.median(known))
+
+
 def _shared_focals(maps: list[PictureMap]) -> tuple[list[float], float]:
     """A focal length for each picture, the median of all of its size, upright or turned; and how
     far single ones are from it, in shares of it."""
@@ -208,13 +217,8 @@ def _shared_focals(maps: list[PictureMap]) -> tuple[list[float], float]:
     shared = []
     for size in sizes:
         alike = single[[other == size for other in sizes]]
-        alike = alike[np.isfinite(alike) & (alike > 0)]
-        if not len(alike):
-            raise InputError.of(
-                "focal length", "NaN", "is what the pointmaps say: no point is before its camera",
-                "check the checkpoint",
-            )  # fmt: skip
-        shared.append(float(np.median(alike)))
+        said = "is what the pointmaps say: no point is before its camera"
+        shared.append(median_focal(alike, said))
     low, high = np.nanquantile(single / shared, [0.25, 0.75])
     return shared, float(high - low) / 1.349  # of a normal distribution
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tttlrm_jax.api.poses.pointmap_poses import picture_focal
+from tttlrm_jax.api.poses.pointmap_poses import median_focal, picture_focal
 from tttlrm_jax.api.sequences import FrameResult
 from tttlrm_jax.captures.camera_files import Frame
 from tttlrm_jax.core.errors import InputError
@@ -74,11 +74,4 @@ class SequenceCameras:
 
     def _focal(self) -> float:
         """Pixels of the sequence's pictures. Raises InputError where no frame has any."""
-        focals = np.array(self._focals)
-        focals = focals[np.isfinite(focals) & (focals > 0)]
-        if not len(focals):
-            raise InputError.of(
-                "focal length", "NaN", "is what the points of every frame say",
-                "check the checkpoint",
-            )  # fmt: skip
-        return float(np.median(focals))
+        return median_focal(np.array(self._focals), "is what the points of every frame say")
